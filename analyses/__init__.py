@@ -1,0 +1,1 @@
+"""Questions put to runs: each module computes a table, draws figures from it, and is runnable."""

@@ -1,0 +1,1 @@
+"""Instruments: hooks, activation store, probes, similarity, patching and statistics for any model."""

@@ -1,0 +1,1 @@
+"""The world and its models: taxonomies, pictures, ablations, small vision-language models, runs."""
