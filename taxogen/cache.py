@@ -1,0 +1,98 @@
+"""The cache folder: expensive things made once, atomically, even when two processes want them at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+
+def folder() -> Path:
+    """Folder that holds all that is cached: `$TAXOPROBE_CACHE`, or `taxoprobe` in the user's cache folder."""
+    chosen = os.environ.get("TAXOPROBE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "taxoprobe"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taxoprobe"
+
+
+def build_once(key: str, make: Callable[[Path], None], bytes_needed: int = 0) -> Path:
+    """Path of the file or folder `key` in the cache; `make(path)` is called only if it is not there yet.
+
+    `make` writes to a `.part` path that is renamed when it returns, so nobody ever sees a half-made entry;
+    other processes that want the same key wait for the first and then find it made. A `make` that fails
+    leaves nothing.
+
+    Args:
+        key: Relative path with forward slashes, unique to the content (put versions and hashes into it).
+        make: Writes the file or the folder at the path it is given.
+        bytes_needed: Free disk space to insist on before `make` is called.
+
+    Raises:
+        ValueError: `key` leaves the cache folder.
+        OSError: The disk has less than `bytes_needed` free.
+    """
+    path = PurePosixPath(key)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise ValueError(f"Cache key {key!r} must be a relative path that stays inside the cache folder")
+    target = folder() / path
+    if target.exists():
+        return target
+    with locked(target):
+        if not target.exists():
+            require_free(target.parent, bytes_needed, what=str(target))
+            _make_atomically(target, make)
+    return target
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Context in which this process, and this thread, is the only one to hold the lock `path.lock`.
+
+    The operating system frees the lock when its holder dies, so a killed process never blocks the next one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_free(where: Path, bytes_needed: int, what: str) -> None:
+    """Refusal to start writing what the disk cannot hold.
+
+    Raises:
+        OSError: The file system of `where` has less than `bytes_needed` bytes free.
+    """
+    free = shutil.disk_usage(where).free
+    if free < bytes_needed:
+        raise OSError(
+            f"Writing {what} needs {bytes_needed / 1e6:,.0f} MB; {where} has {free / 1e6:,.0f} MB free. "
+            "Free some space, or set TAXOPROBE_CACHE to a folder on another disk"
+        )
+
+
+def _make_atomically(target: Path, make: Callable[[Path], None]) -> None:
+    part = target.with_name(target.name + ".part")
+    _remove(part)
+    try:
+        make(part)
+        if not part.exists():
+            raise RuntimeError(f"The maker of {target.name} returned without writing {part}")
+        os.replace(part, target)
+    finally:
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
