@@ -1,0 +1,267 @@
+"""capture(): model + batches + sites + spans → an ActivationStore; resumable, written while the model runs.
+
+Forward passes end after the last asked site, only the asked positions leave the device, and a bounded queue
+hands them to a writing thread, so nothing accumulates. Batches fall into shards in order; a finished shard
+is never touched again, so a capture that was killed goes on at its first missing shard and ends with the
+same bytes. Under torch.distributed every rank writes its own shards of one plan, and rank 0 the index.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from probing import hooks
+from probing.gathering import AskedTokens
+from probing.layouts import layout_of
+from probing.plan import Plan
+from probing.provenance import library_versions, model_attributes
+from probing.sites import SPELLING_VERSION, Site, Sites
+from probing.store import DTYPES, FORMAT, ActivationStore
+from probing.writer import Captured, Writer
+
+Pooling = Literal["mean", "last", "all"]
+Inputs = Mapping[str, Any]
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CaptureBatch:
+    """Rows that go through the model together.
+
+    Attributes:
+        inputs: what the model takes, `model(**inputs)`; or a function that makes it, called only when the
+            batch is not in the store yet.
+        item_ids: the key of each row, unique in the store.
+        spans: name → for each row the positions of its tokens in the whole sequence as the model sees it,
+            counted from 0 with the padding and, before it, the shared prefix.
+        columns: manifest column → value of each row.
+        prefix: what the model takes for the part that rows share (the picture, say), without padding; or a
+            function that makes it. `inputs` then holds the rest, with an attention mask over both parts.
+        prefix_rows: for each row, which row of the prefix it continues; the first by default.
+    """
+
+    inputs: Inputs | Callable[[], Inputs]
+    item_ids: Sequence[str]
+    spans: Mapping[str, Sequence[Sequence[int]]]
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    prefix: Inputs | Callable[[], Inputs] | None = None
+    prefix_rows: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        rows = len(self.item_ids)
+        for kind, named in (("span", self.spans), ("column", self.columns)):
+            for name, values in named.items():
+                if len(values) != rows:
+                    raise ValueError(f"{kind} {name!r} has {len(values)} rows, the batch has {rows} item_ids")
+        if self.prefix_rows is not None and len(self.prefix_rows) != rows:
+            raise ValueError(f"prefix_rows has {len(self.prefix_rows)} rows, the batch has {rows} item_ids")
+        if not self.spans or not rows:
+            raise ValueError("a batch needs at least one item and one span")
+
+
+class Recorder(Protocol):
+    """What runs forward passes: our hooks, or another library."""
+
+    def select(self, patterns: Sites) -> tuple[Site, ...]:
+        """The sites that the patterns name."""
+        ...
+
+    def run(self, inputs: Inputs, sites: Sequence[Site], take: hooks.Take) -> dict[str, Tensor]:
+        """The taken values at the sites of one forward pass."""
+        ...
+
+    @property
+    def model(self) -> nn.Module:
+        """The Hugging Face model that runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class HookRecorder:
+    """Forward passes with the hooks of this package."""
+
+    model: nn.Module
+
+    def select(self, patterns: Sites) -> tuple[Site, ...]:
+        """The sites that the patterns name."""
+        return layout_of(self.model).select(patterns)
+
+    def run(self, inputs: Inputs, sites: Sequence[Site], take: hooks.Take) -> dict[str, Tensor]:
+        """The taken values at the sites of one forward pass, which ends after the last of them."""
+        return hooks.run(self.model, inputs, sites, take)
+
+
+def capture(
+    model: nn.Module | Recorder,
+    batches: Iterable[CaptureBatch],
+    path: str | Path,
+    *,
+    sites: Sites,
+    pooling: Mapping[str, Pooling] | None = None,
+    dtype: str = "float32",
+    attributes: Mapping[str, Any] | None = None,
+    shard_rows: int = 4096,
+    compression: str | None = None,
+) -> ActivationStore:
+    """The store at `path`, filled with the activations of every item in the batches.
+
+    Args:
+        model: a Hugging Face decoder, a model around one, or a `Recorder`.
+        batches: the rows in the order in which they are stored. Items that are stored already are skipped
+            without calling a batch's `inputs`.
+        path: a folder, new or of the same capture.
+        sites: names, globs and ranges, see `probing.sites.select`.
+        pooling: span → `mean` over its tokens, its `last` token, or `all` tokens one by one; `mean` for
+            spans not named. Means are taken in float32.
+        dtype: how values are stored, `float32`, `float16` or `bfloat16`.
+        attributes: where the batches come from (manifest_hash, prompt_format, encoder, ...). The identity
+            of the model and its weights is added.
+        shard_rows: a shard ends with the batch that fills it up to this many items.
+        compression: None or `blosc2` (lossless).
+
+    Raises:
+        MismatchError: the folder holds another capture; the difference is named.
+        ValueError: a span is empty or touches padding, or a value does not fit the dtype.
+        CorruptShardError: a shard that is there already cannot be read.
+        OSError: the folder cannot be written or the disk is full. Finished shards are kept.
+    """
+    recorder = HookRecorder(model) if isinstance(model, nn.Module) else model
+    asked = recorder.select(sites)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, found {dtype!r}")
+    stream = iter(batches)
+    first = next(stream, None)
+    if first is None:
+        raise ValueError("there is no batch to capture")
+    header = {
+        "format": FORMAT,
+        "site_spelling": SPELLING_VERSION,
+        "sites": [str(site) for site in asked],
+        "spans": _pooling(first.spans, pooling or {}),
+        "dtype": dtype,
+        "compression": compression,
+        "shard_rows": shard_rows,
+        "attributes": model_attributes(recorder.model, attributes or {}),
+    }
+    plan = Plan.make(Path(path), header)
+    with _evaluating(recorder.model), Writer(plan, header, library_versions()) as writer:
+        for shard, batch in plan.walk(itertools.chain([first], stream)):
+            writer.put(shard, _activations(recorder, asked, batch, header["spans"], dtype))
+    plan.finish()
+    return ActivationStore.open(path)
+
+
+def _pooling(spans: Iterable[str], pooling: Mapping[str, Pooling]) -> dict[str, str]:
+    chosen = {span: pooling.get(span, "mean") for span in spans}
+    for span, kind in pooling.items():
+        if span not in chosen:
+            raise KeyError(f"pooling names the span {span!r}; the batches have {', '.join(chosen)}")
+        if kind not in ("mean", "last", "all"):
+            raise ValueError(f"the pooling of span {span!r} is mean, last or all, found {kind!r}")
+    return chosen
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout; every module gets its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _activations(
+    recorder: Recorder, sites: Sequence[Site], batch: CaptureBatch, pooling: Mapping[str, str], dtype: str
+) -> Captured:
+    """One batch's values at every site and span, on their way to the host."""
+    device = next(recorder.model.parameters()).device
+    inputs = _on(device, batch.inputs)
+    prefix = None if batch.prefix is None else _on(device, batch.prefix)
+    offset = _length(prefix) if prefix is not None else _cached(inputs)
+    mask = inputs.get("attention_mask")
+    asked = AskedTokens.of(
+        batch.spans,
+        pooling,
+        length=offset + _length(inputs),
+        offset=offset,
+        prefix_rows=batch.prefix_rows,
+        real=None if mask is None else mask.bool().cpu().numpy(),
+    )
+    if prefix is None and asked.reaches_prefix:
+        raise ValueError(
+            f"a span reaches into the {offset} tokens of the cached prefix, whose activations are gone; give "
+            "the batch the prefix itself (CaptureBatch.prefix) instead of past_key_values"
+        )
+    before: dict[str, Tensor] = {}
+    if prefix is not None:
+        before, cache = _run_prefix(recorder, sites, prefix, asked)
+        inputs = {**inputs, "past_key_values": cache, "use_cache": True}
+    after = (
+        recorder.run({"use_cache": False, **inputs}, sites, asked.take_rest(device))
+        if asked.reaches_rest
+        else {}
+    )
+    values: dict[Key, Tensor] = {}
+    with torch.inference_mode():
+        for site in map(str, sites):
+            for span, pooled in asked.pool(before.get(site), after.get(site)).items():
+                values[site, span] = pooled.to(getattr(torch, dtype))
+    host, ready = _to_host(values)
+    return Captured(list(batch.item_ids), batch.columns, asked.token_positions(), host, ready)
+
+
+def _run_prefix(
+    recorder: Recorder, sites: Sequence[Site], prefix: Inputs, asked: AskedTokens
+) -> tuple[dict[str, Tensor], DynamicCache]:
+    """What was taken from the prefix, and its cache repeated for the rows that continue it."""
+    cache = DynamicCache(config=cast(Any, recorder.model.config).get_text_config(decoder=True))
+    device = next(recorder.model.parameters()).device
+    inputs = {**prefix, "past_key_values": cache, "use_cache": True}
+    taken = recorder.run(inputs, sites, asked.take_prefix(device))
+    with torch.inference_mode():
+        cache.batch_select_indices(torch.from_numpy(asked.prefix_rows).to(device))
+    return taken, cache
+
+
+def _on(device: torch.device, inputs: Inputs | Callable[[], Inputs]) -> dict[str, Any]:
+    made = inputs() if callable(inputs) else inputs
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in made.items()}
+
+
+def _length(inputs: Inputs) -> int:
+    """How many positions the model is given."""
+    for name in ("inputs_embeds", "input_ids"):
+        if inputs.get(name) is not None:
+            return int(inputs[name].shape[1])
+    raise ValueError(f"the inputs of a batch need input_ids or inputs_embeds, found {', '.join(inputs)}")
+
+
+def _cached(inputs: Inputs) -> int:
+    cache = inputs.get("past_key_values")
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _to_host(values: dict[Key, Tensor]) -> tuple[dict[Key, Tensor], torch.cuda.Event | None]:
+    """The values on the host; from a GPU they are still on their way until the event."""
+    if not any(value.is_cuda for value in values.values()):
+        return {key: value.cpu().contiguous() for key, value in values.items()}, None
+    host = {
+        key: torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for key, value in values.items()
+    }
+    for key, value in values.items():
+        host[key].copy_(value, non_blocking=True)
+    ready = torch.cuda.Event()
+    ready.record()
+    return host, ready

@@ -1,0 +1,202 @@
+"""ShardWriter: one HDF5 shard, written beside its name, made durable, then renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from probing.store import checksum
+
+#: Rows wait in memory until they fill a chunk; all chunks of a shard together stay under this many bytes.
+STAGED_BYTES = 32 * 2**20
+CHUNK_BYTES = (2**14, 2**20)
+
+
+class _DataSet:
+    """One data set that is appended to in whole chunks."""
+
+    def __init__(
+        self, group: h5py.Group, name: str, first: np.ndarray, options: dict[str, Any], budget: int
+    ) -> None:
+        row_bytes = max(1, first[:1].nbytes)
+        self.chunk_rows = max(1, min(max(budget, CHUNK_BYTES[0]), CHUNK_BYTES[1]) // row_bytes)
+        self.data = group.create_dataset(
+            name,
+            shape=(0, *first.shape[1:]),
+            maxshape=(None,) * first.ndim,
+            chunks=(self.chunk_rows, *first.shape[1:]),
+            dtype=first.dtype,
+            **options,
+        )
+        self.staged: list[np.ndarray] = []
+        self.sum = 0
+
+    def append(self, values: np.ndarray) -> None:
+        self.staged.append(values)
+        self.sum = (self.sum + checksum(values)) % 2**64
+        if sum(map(len, self.staged)) >= self.chunk_rows:
+            self.flush(whole_chunks=True)
+
+    def flush(self, *, whole_chunks: bool = False) -> None:
+        values = _joined(self.staged)
+        count = len(values) // self.chunk_rows * self.chunk_rows if whole_chunks else len(values)
+        self.staged = [values[count:].copy()] if count < len(values) else []
+        if not count:
+            return
+        start = self.data.shape[0]
+        shape = [start + count, *np.maximum(self.data.shape[1:], values.shape[1:])]
+        self.data.resize(tuple(int(size) for size in shape))
+        self.data[(slice(start, None), *map(slice, values.shape[1:]))] = values[:count]
+
+    def finish(self) -> None:
+        if self.staged:
+            self.flush()
+        self.data.attrs["checksum"] = np.uint64(self.sum)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts one after another, narrower ones filled up with zeros."""
+    if len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    widest = np.max([part.shape[1:] for part in parts], axis=0)
+    return np.concatenate(
+        [np.pad(part, [(0, 0), *((0, int(w - n)) for w, n in zip(widest, part.shape[1:]))]) for part in parts]
+    )
+
+
+def compression_options(compression: str | None) -> dict[str, Any]:
+    """The h5py options of a named lossless compression, or none.
+
+    Raises:
+        ValueError: the name is not known.
+        ModuleNotFoundError: blosc2 was asked for and hdf5plugin is not installed.
+    """
+    if compression is None:
+        return {}
+    if compression != "blosc2":
+        raise ValueError(f"compression is None or 'blosc2', found {compression!r}")
+    try:
+        plugin = import_module("hdf5plugin")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "compression='blosc2' needs the package hdf5plugin: pip install 'taxoprobe[compression]'"
+        ) from error
+    return dict(plugin.Blosc2(cname="zstd", clevel=5, filters=plugin.Blosc2.SHUFFLE))
+
+
+class ShardWriter:
+    """A shard being written as `name.h5.part`; `finish` gives it its name, `abandon` removes it."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+        self.path = path
+        self.part = path.with_name(path.name + ".part")
+        self._sets: dict[str, _DataSet] = {}
+        self._options = compression_options(header["compression"])
+        self._budget = STAGED_BYTES // max(1, len(header["sites"]) * len(header["spans"]))
+        self._item_ids: list[str] = []
+        self._columns: dict[str, list[Any]] = {}
+        self._positions: dict[str, list[np.ndarray]] = {span: [] for span in header["spans"]}
+        self._file = h5py.File(self.part, "w", libver=("v110", "v110"), rdcc_nbytes=2**16)
+        for name in ("format", "dtype", "site_spelling"):
+            self._file.attrs[name] = header[name]
+        for name in ("sites", "spans"):
+            self._file.attrs[name] = json.dumps(header[name])
+        for name, value in sorted(header["attributes"].items()):
+            self._file.attrs[name] = value if isinstance(value, str | int | float) else json.dumps(value)
+        self._file.attrs["versions"] = json.dumps(versions, sort_keys=True)
+        self._dtype = header["dtype"]
+
+    @property
+    def rows(self) -> int:
+        """How many items were appended."""
+        return len(self._item_ids)
+
+    def append(
+        self,
+        item_ids: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        positions: Mapping[str, Sequence[np.ndarray]],
+        values: Mapping[tuple[str, str], np.ndarray],
+    ) -> None:
+        """Add the rows of one batch: (site, span) → stored values, span → token positions of each row."""
+        if self._item_ids and set(columns) != set(self._columns):
+            raise ValueError(
+                f"every batch needs the same columns: expected {list(self._columns)}, found {list(columns)}"
+            )
+        self._item_ids += item_ids
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).extend(column)
+        for span, rows in positions.items():
+            self._positions[span] += rows
+        for (site, span), array in values.items():
+            key = f"activations/{site}/{span}"
+            if key not in self._sets:
+                self._sets[key] = _DataSet(self._file, key, array, self._options, self._budget)
+                self._sets[key].data.attrs["dtype"] = self._dtype
+            self._sets[key].append(array)
+
+    def finish(self) -> None:
+        """Write what is still in memory, make the file durable and give it its name."""
+        for data in self._sets.values():
+            data.finish()
+        self._write("item_id", _column("item_id", self._item_ids))
+        for name, column in self._columns.items():
+            self._write(f"columns/{name}", _column(name, column))
+        self._file.attrs["columns"] = json.dumps(list(self._columns))
+        for span, rows in self._positions.items():
+            self._write(f"spans/{span}/count", np.array([len(row) for row in rows], dtype=np.int32))
+            self._write(f"spans/{span}/position", np.concatenate(rows).astype(np.int32))
+        self._file.close()
+        sync(self.part)
+        self.part.replace(self.path)
+        sync(self.path.parent)
+
+    def abandon(self) -> None:
+        """Remove the unfinished file."""
+        try:
+            self._file.close()
+        finally:
+            self.part.unlink(missing_ok=True)
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        self._file.create_dataset(name, data=values).attrs["checksum"] = np.uint64(checksum(values))
+
+
+def _column(name: str, values: Sequence[Any]) -> np.ndarray:
+    """A manifest column as numbers, truth values or UTF-8 text."""
+    kinds = {type(value.item() if isinstance(value, np.generic) else value) for value in values}
+    if kinds == {str}:
+        return np.array([value.encode("utf-8") for value in values], dtype="S")
+    if kinds <= {bool} or kinds <= {int}:
+        return np.array(values, dtype=bool if kinds == {bool} else np.int64)
+    if kinds <= {int, float}:
+        return np.array(values, dtype=np.float64)
+    raise ValueError(
+        f"column {name!r} has to be all text, all truth values or all numbers, "
+        f"found {sorted(kind.__name__ for kind in kinds)}"
+    )
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file beside its name, make it durable and rename it into place."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync(part)
+    part.replace(path)
+    sync(path.parent)

@@ -1,0 +1,136 @@
+"""Writer: the thread that takes captured values off a bounded queue and writes them into shards."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probing.plan import Plan, shard_name
+from probing.shards import ShardWriter
+
+#: Batches that may wait for the disk; the model waits when there are more.
+QUEUE_LENGTH = 4
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one batch gives to the store.
+
+    Attributes:
+        item_ids: the rows.
+        columns: manifest column → value of each row.
+        positions: span → for each row the positions of its tokens.
+        values: (site, span) → values in the store's dtype, on the host or on their way there.
+        ready: the event after which they have arrived, None if they are there.
+    """
+
+    item_ids: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
+    positions: Mapping[str, list[np.ndarray]]
+    values: Mapping[tuple[str, str], Tensor]
+    ready: torch.cuda.Event | None
+
+
+class Writer:
+    """A context in which `put` hands batches to a writing thread; leaving it waits until all is on the disk.
+
+    An error of the thread is raised at the next `put` or on leaving. When the block fails the open shard is
+    removed; finished shards stay.
+    """
+
+    def __init__(self, plan: Plan, header: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._header = header
+        self._versions = versions
+        self._queue: queue.Queue[tuple[int, Captured] | None] = queue.Queue(QUEUE_LENGTH)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="activation-writer", daemon=True)
+        self._abandon = False
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def put(self, shard: int, captured: Captured) -> None:
+        """Hand over one batch; blocks while the queue is full."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put((shard, captured))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._abandon = error is not None
+        self._queue.put(None)
+        self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        writer: ShardWriter | None = None
+        while (work := self._queue.get()) is not None:
+            if self._error is not None or self._abandon:
+                continue
+            try:
+                writer = self._write(writer, *work)
+            except Exception as error:
+                self._error = error
+        try:
+            if writer is not None and self._error is None and not self._abandon:
+                writer.finish()
+            elif writer is not None:
+                writer.abandon()
+        except Exception as error:
+            self._error = self._error or error
+
+    def _write(self, writer: ShardWriter | None, number: int, captured: Captured) -> ShardWriter:
+        path = self._plan.folder / shard_name(number)
+        if writer is not None and writer.path != path:
+            writer.finish()
+            writer = None
+        if writer is None:
+            writer = ShardWriter(path, self._header, self._versions)
+        if captured.ready is not None:
+            captured.ready.synchronize()
+        writer.append(*self._missing(captured))
+        return writer
+
+    def _missing(self, captured: Captured) -> tuple[Any, Any, Any, Any]:
+        """The rows of a batch that are not stored yet, as `ShardWriter.append` takes them."""
+        stored = {key: as_stored(value) for key, value in captured.values.items()}
+        rows = [row for row, item in enumerate(captured.item_ids) if item not in self._plan.stored]
+        if len(rows) == len(captured.item_ids):
+            return captured.item_ids, captured.columns, captured.positions, stored
+        kept = {
+            (site, span): values[_places(captured.positions[span], rows, self._header["spans"][span])]
+            for (site, span), values in stored.items()
+        }
+        return (
+            [captured.item_ids[row] for row in rows],
+            {name: [column[row] for row in rows] for name, column in captured.columns.items()},
+            {span: [places[row] for row in rows] for span, places in captured.positions.items()},
+            kept,
+        )
+
+
+def _places(positions: list[np.ndarray], rows: list[int], pooling: str) -> np.ndarray:
+    """Where the values of some rows are among those of a batch."""
+    if pooling != "all":
+        return np.array(rows)
+    ends = np.cumsum([len(row) for row in positions])
+    return np.concatenate([np.arange(ends[row] - len(positions[row]), ends[row]) for row in rows])
+
+
+def as_stored(values: Tensor) -> np.ndarray:
+    """The array that is stored for values in the store's dtype: bfloat16 as its bits."""
+    return (
+        values.view(torch.int16).numpy().view(np.uint16) if values.dtype == torch.bfloat16 else values.numpy()
+    )
