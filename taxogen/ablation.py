@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from taxogen.leaks import check_no_leak, check_no_pair, naming
 from taxogen.manifest import Manifest
-from taxogen.nouns import spoken
 from taxogen.seeding import stream
 from taxogen.taxonomy import Taxonomy
+
+__all__ = ["RULES", "Removal", "ablate", "check_no_leak", "plan"]
 
 RULES = {
     "none": ("none",),
@@ -30,10 +34,10 @@ class Removal:
     Attributes:
         kind, rule, fraction, seed: as asked; `fraction` is nominal, see `effective`.
         taxonomy: the world it was drawn from; the order of leaves and hypernyms below.
-        pairs: whether a leaf (row) loses its questions about a hypernym (column); for rule "pair" only pairs in
-            which the leaf has the hypernym, negatives then go in proportion (`keeps`).
-        hypernyms: those whose evidence is gone completely, sorted; these are "held-out hypernyms". Empty under
-            the study's rules (leaf, study), which leave evidence for all of them.
+        pairs: whether a leaf (row) loses its questions about a hypernym (column); for rule "pair" only pairs
+            in which the leaf has the hypernym, negatives then go in proportion (`keeps`).
+        hypernyms: the held-out hypernyms: those whose evidence is gone completely, sorted. Empty under the
+            study's rules (leaf, study), which leave evidence for all of them.
     """
 
     kind: str
@@ -44,55 +48,60 @@ class Removal:
     pairs: Bool[np.ndarray, "leaves hypernyms"]
     hypernyms: tuple[str, ...]
 
+    @cached_property
+    def true(self) -> Bool[np.ndarray, "leaves hypernyms"]:
+        """Whether a leaf (row) has a hypernym (column)."""
+        return np.asarray(self.taxonomy.labels(self.taxonomy.leaves), dtype=bool)
+
     @property
     def effective(self) -> float:
         """The share of true leaf–hypernym pairs that lose their evidence, in [0, 1]."""
-        true = self.taxonomy.labels(self.taxonomy.leaves)
-        return float((self.pairs & true).sum() / true.sum())
+        return float((self.pairs & self.true).sum() / self.true.sum())
 
     @property
     def leaves(self) -> tuple[str, ...]:
         """The leaves that lose all their hypernym questions, sorted."""
-        true = self.taxonomy.labels(self.taxonomy.leaves)
-        gone = (self.pairs | ~true).all(axis=1)
-        return tuple(leaf for leaf, all_gone in zip(self.taxonomy.leaves, gone, strict=True) if all_gone)
+        gone = np.asarray((self.pairs | ~self.true).all(axis=1))
+        return tuple(np.array(self.taxonomy.leaves, dtype=object)[gone])
 
     @property
     def scored(self) -> Bool[np.ndarray, "leaves hypernyms"]:
-        """Which (leaf called, hypernym) pairs a held-out score rests on: removed true pairs, and the false pairs
-        of the hypernyms that have one. Everything else is a seen score."""
-        true = self.taxonomy.labels(self.taxonomy.leaves)
-        removed = self.pairs & true
-        return removed | (~true & removed.any(axis=0))
+        """Which pairs of a leaf's name and a hypernym a held-out score rests on.
+
+        These are the removed true pairs, and the false pairs of the hypernyms that have one.
+        """
+        removed = self.pairs & self.true
+        return removed | (~self.true & removed.any(axis=0))
 
     def keeps(self, frame: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
         """Whether each row of a manifest's frame stays in training.
 
         Rows of the leaf task stay, unless they name a held-out hypernym: THINGS has a leaf called "bird".
+
+        Raises:
+            KeyError: a leaf or hypernym of the frame is not in the taxonomy.
         """
         keep = ~naming(frame, self.hypernyms)
-        rows = np.flatnonzero((frame["task"] == "hypernym").to_numpy())
-        leaf = _positions(frame["leaf"].iloc[rows], self.taxonomy.leaves, "leaf")
-        hypernym = _positions(frame["hypernym"].iloc[rows], self.taxonomy.hypernyms, "hypernym")
+        rows = np.flatnonzero(frame["task"] == "hypernym")
+        leaf = _positions(frame["leaf"], rows, self.taxonomy.leaves)
+        hypernym = _positions(frame["hypernym"], rows, self.taxonomy.hypernyms)
         keep[rows] &= ~self.pairs[leaf, hypernym]
         if self.rule == "pair":
-            true = self.taxonomy.labels(self.taxonomy.leaves)[leaf, hypernym]
-            self._balance(keep, rows, leaf, hypernym, true)
+            for column in range(len(self.taxonomy.hypernyms)):
+                here = hypernym == column
+                self._balance(keep, rows[here], leaf[here], column)
         return keep
 
-    def _balance(
-        self, keep: np.ndarray, rows: np.ndarray, leaf: np.ndarray, hypernym: np.ndarray, true: np.ndarray
-    ):
-        """Takes out as large a share of each hypernym's negatives as of its positives: nested, leaf by leaf."""
-        for column, name in enumerate(self.taxonomy.hypernyms):
-            positives = rows[(hypernym == column) & true]
-            negatives = (hypernym == column) & ~true
-            if not len(positives) or not negatives.any():
-                continue
-            wanted = _half_up(negatives.sum() * keep[positives].mean())
+    def _balance(self, keep: np.ndarray, rows: np.ndarray, leaf: np.ndarray, column: int) -> None:
+        """Takes out as large a share of a hypernym's negatives as of its positives: nested, leaf by leaf."""
+        true = self.true[leaf, column]
+        negatives = rows[~true]
+        if len(negatives) and true.any():
+            wanted = _half_up(len(negatives) * keep[rows[true]].mean())
+            name = self.taxonomy.hypernyms[column]
             rank = stream(self.seed, "negatives", name).permutation(len(self.taxonomy.leaves))
-            order = np.argsort(rank[leaf[negatives]], kind="stable")
-            keep[rows[negatives][order[wanted:]]] = False
+            order = np.argsort(rank[leaf[~true]], kind="stable")
+            keep[negatives[order[wanted:]]] = False
 
 
 def plan(
@@ -100,9 +109,9 @@ def plan(
     kind: str = "none",
     *,
     fraction: float = 1.0,
-    rule: str = "",
+    rule: str | None = None,
     seed: int = 0,
-    hypernyms: Iterable[str] = (),
+    held_out: Iterable[str] = (),
 ) -> Removal:
     """What an ablation removes. Draws are nested: a larger fraction removes all that a smaller one does.
 
@@ -111,120 +120,77 @@ def plan(
         full, holdout: every question that names a hypernym, those about a leaf of the same name included.
         full, study: every question about a hypernym; a leaf of the same name is still asked about.
         random, pair: of each hypernym a share `fraction` of its leaves lose this hypernym's evidence.
-        random, leaf: the study's code: max(1, int(n · fraction)) leaves of each hypernym are drawn, and a leaf
-            that is drawn once loses its questions about all hypernyms. The effective share is much larger.
-        systematic, holdout: every question that names one of `hypernyms` goes, positive and negative.
+        random, leaf: the study's code: max(1, int(n · fraction)) leaves of each hypernym are drawn, and a
+            leaf drawn once loses its questions about all hypernyms. The effective share is much larger.
+        systematic, holdout: every question that names a held-out hypernym goes, positive and negative.
         systematic, leaf: what was published: all hypernym questions of every leaf that has a listed hypernym.
             The listed hypernyms stay in training as questions whose answer is always No.
 
     Args:
         taxonomy: the leaves and hypernyms of the world.
         kind: none, random, systematic or full.
-        fraction: nominal share of leaves (random) or, where `hypernyms` is empty, of hypernyms (systematic).
-        rule: empty for the default of the kind.
+        fraction: nominal share of leaves (random) or, without `held_out`, of hypernyms (systematic).
+        rule: the kind's default unless given.
         seed: of the draws; one permutation per hypernym.
-        hypernyms: for "systematic", the hypernyms held out instead of a draw.
+        held_out: for "systematic", the hypernyms, instead of a draw.
 
     Raises:
         KeyError: unknown kind, rule or hypernym.
-        ValueError: a fraction outside [0, 1], or hypernyms without "systematic".
+        ValueError: a fraction outside [0, 1], or `held_out` without "systematic".
     """
-    rule, listed = _check(taxonomy, kind, fraction, rule, hypernyms)
-    true = taxonomy.labels(taxonomy.leaves)
-    if kind in ("none", "full"):
-        pairs = np.full(true.shape, kind == "full")
-    elif kind == "systematic":
-        if not listed:
-            order = stream(seed, "systematic").permutation(len(taxonomy.hypernyms))
-            listed = [taxonomy.hypernyms[place] for place in order[: _half_up(fraction * len(order))]]
-        columns = np.isin(taxonomy.hypernyms, listed)
-        pairs = np.broadcast_to(
-            columns if rule == "holdout" else (true & columns).any(axis=1)[:, None], true.shape
-        )
-    else:
+    rule, listed = _check(taxonomy, kind, fraction, rule, held_out)
+    true = np.asarray(taxonomy.labels(taxonomy.leaves), dtype=bool)
+    pairs = np.full(true.shape, kind == "full")
+    if kind == "systematic":
+        columns = np.isin(taxonomy.hypernyms, listed or _draw_hypernyms(taxonomy, fraction, seed))
+        pairs |= columns if rule == "holdout" else (true & columns).any(axis=1, keepdims=True)
+    elif kind == "random":
         drawn = _draw_leaves(taxonomy, fraction, rule, seed)
-        pairs = drawn if rule == "pair" else np.broadcast_to(drawn.any(axis=1)[:, None], true.shape)
-    gone = (pairs | ~true).all(axis=0) & (rule in ("holdout", "pair"))
-    held_out = tuple(name for name, all_gone in zip(taxonomy.hypernyms, gone, strict=True) if all_gone)
-    return Removal(kind, rule, float(fraction), seed, taxonomy, np.array(pairs), held_out)
+        pairs |= drawn if rule == "pair" else drawn.any(axis=1, keepdims=True)
+    gone = np.asarray((pairs | ~true).all(axis=0) & (rule in ("holdout", "pair")))
+    names = tuple(np.array(taxonomy.hypernyms, dtype=object)[gone])
+    return Removal(kind, rule, float(fraction), seed, taxonomy, pairs, names)
 
 
-def ablate(
-    manifest: Manifest,
-    taxonomy: Taxonomy,
-    kind: str = "none",
-    *,
-    fraction: float = 1.0,
-    rule: str = "",
-    seed: int = 0,
-    hypernyms: Iterable[str] = (),
-) -> Manifest:
-    """The training items that stay, with the effective fraction removed, over all and per hypernym, in the provenance.
+def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options: Any) -> Manifest:
+    """The training items that stay; the provenance says what share went, over all and per hypernym.
 
-    See `plan` for kinds and rules. The result was checked for leaks.
+    Args:
+        manifest: training items.
+        taxonomy: what is above each leaf.
+        kind: none, random, systematic or full.
+        **options: fraction, rule, seed, held_out, as for `plan`.
 
     Raises:
         KeyError: unknown kind, rule, leaf or hypernym.
-        ValueError: a fraction outside [0, 1], or evidence for a held-out hypernym is left.
+        ValueError: a fraction outside [0, 1], or evidence that was to go is left.
     """
-    removal = plan(taxonomy, kind, fraction=fraction, rule=rule, seed=seed, hypernyms=hypernyms)
+    removal = plan(taxonomy, kind, **options)
     frame = manifest.frame
     keep = removal.keeps(frame)
-    asked = (frame["task"] == "hypernym").to_numpy()
-    per_hypernym = pd.Series(~keep[asked]).groupby(frame["hypernym"][asked].astype(str).to_numpy()).mean()
+    asked = np.flatnonzero(frame["task"] == "hypernym")
+    removed = pd.Series(1.0 - keep[asked])
+    by_hypernym = removed.groupby(np.asarray(frame["hypernym"], dtype=object)[asked], sort=True)
     result = manifest.with_step(
         frame.loc[keep],
         operation="ablate",
         kind=kind,
         rule=removal.rule,
         fraction=removal.fraction,
-        seed=seed,
+        seed=removal.seed,
         held_out=list(removal.hypernyms),
-        effective=float((~keep[asked]).mean()) if asked.any() else 0.0,
-        effective_per_hypernym={str(name): float(value) for name, value in per_hypernym.items()},
+        effective=float(removed.mean()) if len(asked) else 0.0,
+        effective_per_hypernym={str(name): float(share.mean()) for name, share in by_hypernym},
     )
     check_no_leak(result, removal.hypernyms)
-    _check_pairs(result, removal)
+    leaf, hypernym = np.nonzero(removal.pairs)
+    check_no_pair(result, ((taxonomy.leaves[x], taxonomy.hypernyms[y]) for x, y in zip(leaf, hypernym)))
     return result
 
 
-def naming(frame: pd.DataFrame, hypernyms: Iterable[str]) -> Bool[np.ndarray, " rows"]:
-    """Whether each row names one of the hypernyms: as hypernym, answer, asked noun or leaf."""
-    nouns = {spoken(name).lower() for name in hypernyms}
-    found = np.zeros(len(frame), dtype=bool)
-    for column in ("hypernym", "answer", "asked", "leaf"):
-        named = [value for value in frame[column].unique() if value and spoken(value).lower() in nouns]
-        found |= frame[column].isin(named).to_numpy()
-    return found
-
-
-def check_no_leak(train: Manifest, held_out: Iterable[str]) -> None:
-    """Nothing, when no training item names a held-out hypernym (see `naming`).
-
-    Raises:
-        ValueError: some do; shows the first.
-    """
-    found = np.flatnonzero(naming(train.frame, held_out))
-    if len(found):
-        row = train.frame.iloc[found[0]]
-        raise ValueError(
-            f"{len(found)} training items name a held-out hypernym, for example item {row['item_id']} (leaf "
-            f"{row['leaf']!r}, hypernym {row['hypernym']!r}, answer {row['answer']!r}); remove them with ablate()"
-        )
-
-
-def _check_pairs(train: Manifest, removal: Removal) -> None:
-    """Nothing, when no training item asks about a pair whose evidence was removed."""
-    left = train.frame[(train.frame["task"] == "hypernym").to_numpy()]
-    leaf = _positions(left["leaf"], removal.taxonomy.leaves, "leaf")
-    hypernym = _positions(left["hypernym"], removal.taxonomy.hypernyms, "hypernym")
-    leaked = np.flatnonzero(removal.pairs[leaf, hypernym])
-    if len(leaked):
-        row = left.iloc[leaked[0]]
-        raise ValueError(
-            f"{len(leaked)} training items ask about a pair whose evidence was removed, for example item "
-            f"{row['item_id']} ({row['leaf']}, {row['hypernym']}); ablate the manifest again"
-        )
+def _draw_hypernyms(taxonomy: Taxonomy, fraction: float, seed: int) -> list[str]:
+    order = stream(seed, "systematic").permutation(len(taxonomy.hypernyms))
+    return [taxonomy.hypernyms[place] for place in order[: _half_up(fraction * len(order))]]
 
 
 def _draw_leaves(
@@ -242,15 +208,16 @@ def _draw_leaves(
     return drawn
 
 
-def _positions(values: pd.Series, known: tuple[str, ...], what: str) -> np.ndarray:
-    """The position of each value among the known names."""
+def _positions(column: Any, rows: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
+    """The position among the known names of the value in each of the rows."""
     place = {name: position for position, name in enumerate(known)}
-    codes, found = pd.factorize(values)
+    codes, found = pd.factorize(np.asarray(column, dtype=object)[rows])
     if unknown := sorted(set(found) - set(place)):
         raise KeyError(
-            f"the manifest names {len(unknown)} {what}s that the taxonomy does not have: {unknown[:10]}"
+            f"{len(unknown)} names of the manifest ({column.name}) are not in the taxonomy: {unknown[:10]}; "
+            "use the taxonomy that the manifest was made with"
         )
-    return np.array([place[name] for name in found], dtype=np.int64)[codes] if len(found) else codes
+    return np.array([place[name] for name in found], dtype=np.int64)[codes]
 
 
 def _half_up(value: float) -> int:
@@ -258,7 +225,7 @@ def _half_up(value: float) -> int:
 
 
 def _check(
-    taxonomy: Taxonomy, kind: str, fraction: float, rule: str, hypernyms: Iterable[str]
+    taxonomy: Taxonomy, kind: str, fraction: float, rule: str | None, held_out: Iterable[str]
 ) -> tuple[str, list[str]]:
     if kind not in RULES:
         raise KeyError(f"ablation {kind!r} was asked for; known: {', '.join(RULES)}")
@@ -267,9 +234,9 @@ def _check(
         raise KeyError(f"rule {rule!r} was asked for; ablation {kind!r} has: {', '.join(RULES[kind])}")
     if not 0 <= fraction <= 1:
         raise ValueError(f"an ablation removes a fraction between 0 and 1, found {fraction}")
-    listed = sorted(set(hypernyms))
+    listed = sorted(set(held_out))
     if listed and kind != "systematic":
-        raise ValueError(f"hypernyms were listed for ablation {kind!r}; only 'systematic' takes a list")
+        raise ValueError(f"held_out was given with ablation {kind!r}; only 'systematic' takes a list")
     if unknown := sorted(set(listed) - set(taxonomy.hypernyms)):
         raise KeyError(f"hypernyms {unknown} are not in the taxonomy; known: {', '.join(taxonomy.hypernyms)}")
     return rule, listed

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probing.store import MismatchError
 from taxogen.files import write_json, write_whole
 
 
@@ -140,8 +141,6 @@ class Manifest:
             FileNotFoundError: a file is missing.
             MismatchError: the CSV's items are not those whose hash the JSON file records.
         """
-        from probing.store import MismatchError
-
         path = Path(folder) / f"{name}.csv"
         for needed in (path, path.with_suffix(".json")):
             if not needed.is_file():

@@ -20,8 +20,8 @@ def draw_hypernym_negatives(
         random: of each hypernym as many negatives as positives, from all pictures without it.
         hard: the same numbers, from the nearest pictures without it: those under the smallest hypernym that
             contains this one, then the next larger, and so on.
-        study: of each picture as many negatives as positives, about hypernyms drawn at random. Balanced over all
-            but not per hypernym: a frequent hypernym is mostly answered Yes, a rare one mostly No.
+        study: of each picture as many negatives as positives, about hypernyms drawn at random. Balanced over
+            all but not per hypernym: a frequent hypernym is mostly answered Yes, a rare one mostly No.
 
     Where a hypernym has more pictures than remain without it, its positives are drawn down to that number.
     """
@@ -36,7 +36,9 @@ def draw_hypernym_negatives(
         without = np.flatnonzero(~member[:, column])
         order = rng.permutation(without)
         if rule == "hard":
-            order = order[np.argsort(_distance(taxonomy, hypernym, pictures["leaf"])[order], kind="stable")]
+            order = order[
+                np.argsort(_distance(taxonomy, hypernym, np.asarray(pictures["leaf"]))[order], kind="stable")
+            ]
         chosen = np.sort(rng.permutation(len(have))[: len(order)])
         kept.append(have.iloc[chosen])
         drawn.append(pictures.iloc[order[: len(have)]].assign(hypernym=hypernym, asked=""))
@@ -80,8 +82,8 @@ def _per_picture(
     return pictures.iloc[row].assign(hypernym=np.array(taxonomy.hypernyms, dtype=object)[column], asked="")
 
 
-def _distance(taxonomy: Taxonomy, hypernym: str, leaves: pd.Series) -> np.ndarray:
-    """How many leaves the smallest hypernym has that contains `hypernym` and this leaf; all leaves where none."""
+def _distance(taxonomy: Taxonomy, hypernym: str, leaves: np.ndarray) -> np.ndarray:
+    """The number of leaves under the smallest hypernym above both `hypernym` and this leaf."""
     inside = set(taxonomy.leaves_of(hypernym))
     around = {}
     for above in taxonomy.hypernyms:
@@ -89,7 +91,7 @@ def _distance(taxonomy: Taxonomy, hypernym: str, leaves: pd.Series) -> np.ndarra
         if inside < set(members):
             for leaf in members:
                 around[leaf] = min(around.get(leaf, len(members)), len(members))
-    return leaves.map(lambda leaf: around.get(leaf, len(taxonomy.leaves) + 1)).to_numpy()
+    return np.array([around.get(leaf, len(taxonomy.leaves) + 1) for leaf in leaves])
 
 
 def _check(rule: str) -> None:

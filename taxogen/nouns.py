@@ -8,15 +8,16 @@ def _words(text: str) -> frozenset[str]:
 
 
 MASS = _words("""
-    asparagus bacon bamboo bark beef bread broccoli butter candy caviar celery chalk charcoal cheese chocolate
-    clay clothing coal coffee confetti coral corn cutlery denim dirt dough driftwood equipment fabric flour food
-    foliage footwear fudge fur furniture garlic ginger glue gold granola grass gravel gravy guacamole ham hardware
-    hay headgear headwear honey hummus ice ivy jam jelly jewelry jewellery kale ketchup lace leather lettuce
-    lingerie luggage makeup mayonnaise meat milk mold molasses money moss mud mustard oatmeal oil outerwear paint
-    paper pasta pastry pavement pepper plastic popcorn pottery produce rice rope rust salmon salt sand sauerkraut
-    seafood seaweed shampoo shrubbery silk silverware snow soap soil spaghetti spinach stationery steel string
-    sugar sushi swimwear tableware tape tapioca tea tinsel tofu toothpaste tumbleweed underwear velcro water wax
-    wheat wine wood wool yarn yogurt
+    asparagus bacon bamboo bark beef bread broccoli butter candy caviar celery chalk charcoal cheese
+    chocolate clay clothing coal coffee confetti coral corn cutlery denim dirt dough driftwood
+    equipment fabric flour food foliage footwear fudge fur furniture garlic ginger glue gold granola
+    grass gravel gravy guacamole ham hardware hay headgear headwear honey hummus ice ivy jam jelly
+    jewelry jewellery kale ketchup lace leather lettuce lingerie luggage makeup mayonnaise meat milk
+    mold molasses money moss mud mustard oatmeal oil outerwear paint paper pasta pastry pavement
+    pepper plastic popcorn pottery produce rice rope rust salmon salt sand sauerkraut seafood
+    seaweed shampoo shrubbery silk silverware snow soap soil spaghetti spinach stationery steel
+    string sugar sushi swimwear tableware tape tapioca tea tinsel tofu toothpaste tumbleweed
+    underwear velcro water wax wheat wine wood wool yarn yogurt
 """)
 """Nouns that take no article."""
 
@@ -30,13 +31,13 @@ _LIKE_A_CONSONANT = re.compile(
 _LIKE_A_VOWEL = re.compile(r"(hour|heir|honest|honou?r|x-?ray|mp3|[fhlmnrsx]\b)", re.IGNORECASE)
 
 SPOKEN = {"musical": "musical instrument"}
-"""Names in published data that are not what is said; the study's own parsing cut "musical **in**strument"."""
+"""What is said instead of names in published data: the study's parsing cut "musical **in**strument" short."""
 
 
 def spoken(name: str) -> str:
-    """The noun that a node's name stands for: no underscores, no sense number (bat2), no gloss (bird (leaf))."""
+    """The noun a node's name stands for: without underscores, sense number (bat2), gloss (bird (leaf))."""
     text = re.sub(r"\s*\(.*?\)\s*$", "", name.replace("_", " ")).strip()
-    text = re.sub(r"(?<=[a-z])\d+$", "", text) if not text.startswith("mp3") else text
+    text = re.sub(r"(?<=[a-z])\d+$", "", text)
     return SPOKEN.get(text, text)
 
 
@@ -59,7 +60,7 @@ def _head(noun: str) -> str:
 
 
 def article(noun: str) -> str:
-    """ "a" or "an", as the noun sounds."""
+    """The article "a" or "an", as the noun sounds."""
     if _LIKE_A_CONSONANT.match(noun):
         return "a"
     return "an" if noun[:1].lower() in "aeiou" or _LIKE_A_VOWEL.match(noun) else "a"

@@ -1,8 +1,8 @@
-"""Prompts: how a question is put. Completions with a slot for the picture or the leaf's name; yes/no questions.
+"""Prompts: how a question is put. Completions with a slot for a picture or a leaf's name; yes/no questions.
 
-`segments(prompt, leaf=…, hypernym=…, modality=…)` gives the texts that the model code tokenises one by one, each
-with its own leading space. A picture row and a text row share every segment but the slot, except that "A" becomes
-"An" before a vowel in a text row: in a picture row it must not, or the article would tell what is shown.
+`segments(prompt, leaf=…, hypernym=…, modality=…)` gives the texts that the model code tokenises one by one,
+each with its own leading space. A picture row and a text row share every segment but the slot, except that
+"A" becomes "An" before a vowel in a text row: in a picture row the article would tell what is shown.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ TEMPLATES = {
     "study": Template("hypernym", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
     "study_leaf": Template("leaf", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
 }
-"""Every template by name. `study` and `study_leaf` put the picture after the first text token and keep the literal
-"<image>", as the published code does; all others put the picture in the slot."""
+"""Every template by name. `study` and `study_leaf` put the picture after the first text token and keep the
+literal "<image>", as the published code does; all others put the picture in the slot."""
 
 NEUTRAL = ("thing", "object", "item")
 """Subjects that name no category; log P(hypernym | prompt) is compared with their mean."""
@@ -76,7 +76,8 @@ class Segments:
     @property
     def text(self) -> str:
         """The whole sentence as a person reads it."""
-        return f"{self.before}{' [picture]' if self.slot is None else self.slot}{self.after}{self.answer}{self.end}".strip()
+        slot = " [picture]" if self.slot is None else self.slot
+        return f"{self.before}{slot}{self.after}{self.answer}{self.end}".strip()
 
 
 def template(prompt: str) -> Template:
@@ -167,15 +168,15 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
     )
     if whole.count(mark) != 1:
         raise ValueError(
-            f"the chat template of {type(tokenizer).__name__} shows the user's text {whole.count(mark)} times, not once: "
-            "use the prompt without a chat template"
+            f"the chat template of {type(tokenizer).__name__} shows the user's text {whole.count(mark)}×, "
+            "not once: use the prompt without a chat template"
         )
     before, after = whole.split(mark)
     return replace(parts, before=before, after=after, answer=parts.answer.strip(), end="")
 
 
 def question(noun: str) -> str:
-    """The study's wording: Is there a crow in this image? Is there furniture …? Are there scissors …?"""
+    """The study's wording for a noun: "Is there a crow in this image?", "Is there food …", "Are there …"."""
     return f"{'Are' if is_plural(noun) else 'Is'} there {noun_phrase(noun)} in this image?"
 
 

@@ -1,4 +1,4 @@
-"""Questions: the manifests of training and test items, made from pictures with their splits and a taxonomy."""
+"""Questions: the manifests of training and test items, made from split pictures and a taxonomy."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def training_items(
 ) -> Manifest:
     """The training questions about the pictures of one split, before any ablation.
 
-    A completion asks each picture for its leaf and for each of its hypernyms. A yes/no question asks the same with
-    answer Yes, and adds negatives: "random", "hard" or "study" (see `taxogen.negatives`).
+    A completion asks each picture for its leaf and for each of its hypernyms. A yes/no question asks the same
+    with answer Yes, and adds negatives: "random", "hard" or "study" (see `taxogen.negatives`).
 
     Args:
         table: picture, leaf (what it is called), split, and shown_leaf where names were shuffled.
@@ -57,7 +57,7 @@ def training_items(
     return _manifest(parts, "image", split, operation="training_items", negatives=negatives, seed=seed)
 
 
-def testing_items(
+def evaluation_items(
     table: pd.DataFrame,
     taxonomy: Taxonomy,
     tasks: Iterable[str] = TASKS,
@@ -67,11 +67,11 @@ def testing_items(
     exhaustive: bool = False,
     split: str = "test",
 ) -> Manifest:
-    """The test questions about the pictures of one split, and their text twins: one per leaf that is called upon.
+    """The test questions about the pictures of one split, and their text twins: one per leaf they are called.
 
-    A completion is one open row per picture or leaf (no hypernym, no answer): the candidates are scored on the same
-    row. With `exhaustive` it is one row per candidate hypernym instead, answered by its name; a yes/no question
-    about hypernyms always is, answered Yes or No.
+    A hypernym completion is one open row per picture or leaf (no hypernym, no answer): all candidates are
+    scored on that row. With `exhaustive` it is one row per candidate instead, answered by its name; a yes/no
+    question about hypernyms always is, answered Yes or No.
 
     Raises:
         KeyError: unknown task, template, modality, column or leaf.
@@ -88,7 +88,7 @@ def testing_items(
             part = _test_rows(rows[modality], taxonomy, task, forms.template(name).yes_no, exhaustive)
             parts.setdefault(modality, []).append(part.assign(task=task, prompt=name))
     frames = [part.assign(modality=modality) for modality, found in parts.items() for part in found]
-    return _manifest(frames, None, split, operation="testing_items", exhaustive=exhaustive)
+    return _manifest(frames, None, split, operation="evaluation_items", exhaustive=exhaustive)
 
 
 def _test_rows(
@@ -123,10 +123,10 @@ def _pictures(table: pd.DataFrame, taxonomy: Taxonomy, split: str) -> pd.DataFra
         raise KeyError(f"the table of pictures has no column {missing}; make it with split_pictures()")
     if strangers := sorted(set(table["leaf"]) - set(taxonomy.leaves)):
         raise KeyError(
-            f"{len(strangers)} leaves have pictures but are not in the taxonomy: {strangers[:10]}; add them or drop "
-            "their pictures"
+            f"{len(strangers)} leaves have pictures but are not in the taxonomy: {strangers[:10]}; add them "
+            "or drop their pictures"
         )
-    chosen = table[table["split"] == split].sort_values("picture", kind="stable")
+    chosen = table.loc[table["split"] == split].sort_values("picture", kind="stable")
     if not len(chosen):
         raise ValueError(f"no picture is in split {split!r}; it holds {sorted(set(table['split']))}")
     shown = chosen["shown_leaf"] if "shown_leaf" in chosen else chosen["leaf"]
@@ -152,4 +152,6 @@ def _manifest(parts: list[pd.DataFrame], modality: str | None, split: str, **wha
     if modality is not None:
         frame = frame.assign(modality=modality)
     prompts = sorted(set(frame["prompt"]))
-    return Manifest(frame[list(FIELDS)], ({**what, "split": split, "prompts": prompts, "items": len(frame)},))
+    return Manifest(
+        frame.loc[:, list(FIELDS)], ({**what, "split": split, "prompts": prompts, "items": len(frame)},)
+    )

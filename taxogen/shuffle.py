@@ -1,4 +1,4 @@
-"""Counterfactual shuffles: which leaf each leaf's pictures are called in a world where names were exchanged."""
+"""Counterfactual shuffles: what each leaf's pictures are called in a world where names were exchanged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KINDS = ("none", "within", "across", "across-matched")
 def leaf_map(
     taxonomy: Taxonomy, kind: str = "none", seed: int = 0, *, disjoint: bool = False
 ) -> dict[str, str]:
-    """For every leaf, sorted, the leaf that its pictures are called: a bijection, without fixed point but for "none".
+    """For every leaf, sorted, the leaf that its pictures are called: one-to-one, no leaf keeps its name.
 
     Kinds:
-        none: every leaf keeps its name.
+        none: the exception: every leaf keeps its name.
         within: leaves change names inside their group (`groups`), so that all or most hypernyms stay true.
         across: over all leaves; with `disjoint`, never to a leaf that shares a hypernym.
         across-matched: the same maps as across. Because a wrong name also costs leaf accuracy, its runs are
@@ -57,7 +57,7 @@ def exact_groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
 
 
 def orphans(taxonomy: Taxonomy) -> tuple[str, ...]:
-    """The leaves that are alone with their hypernyms and find no larger group whose hypernyms they all have."""
+    """The leaves that are alone with their hypernyms and have all hypernyms of no larger group."""
     exact = exact_groups(taxonomy)
     homes = [key for key, members in exact.items() if len(members) > 1]
     return tuple(
@@ -68,15 +68,15 @@ def orphans(taxonomy: Taxonomy) -> tuple[str, ...]:
 
 
 def groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """The groups inside which `within` exchanges names, by the hypernyms that all members share or nearly share.
+    """The groups inside which `within` exchanges names, by their hypernyms.
 
-    Leaves with exactly the same hypernyms form a group. A leaf that is alone joins the group of two or more whose
-    hypernyms are the largest subset of its own (ties: the smaller group, then the name). An orphan, for which there
-    is none, joins the group it shares most hypernyms with (same ties). Sizes are those before anyone joined, so
-    the result depends on no order.
+    Leaves with exactly the same hypernyms form a group. A leaf that is alone joins the group of two or more
+    whose hypernyms are the largest subset of its own (ties: the smaller group, then the name). An orphan, for
+    which there is none, joins the group it shares most hypernyms with (same ties). Sizes are those before
+    anyone joined, so the result depends on no order.
 
-    Source: the study's `mislabel.py`, where the outcome depends on the order of joining and an orphan is put into
-    a cycle with an arbitrary leaf.
+    Source: the study's `mislabel.py`, where the outcome depends on the order of joining, and an orphan is put
+    into a cycle with an arbitrary leaf.
 
     Raises:
         ValueError: a leaf shares no hypernym with any group.
@@ -96,30 +96,28 @@ def groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
         joined[min(near, key=lambda home: (-len(set(home) & set(key)), homes[home], home))].append(members[0])
     if without_home:
         raise ValueError(
-            f"shuffle 'within' finds no leaf that shares a hypernym with {without_home[:10]}; drop these leaves from "
-            "the taxonomy (Taxonomy.restrict), give them a hypernym, or use 'across'"
+            f"shuffle 'within' finds no group that shares a hypernym with {without_home[:10]}; drop these "
+            "leaves from the taxonomy (Taxonomy.restrict), give them a hypernym, or use 'across'"
         )
     return {key: tuple(sorted(members)) for key, members in joined.items()}
 
 
 def relabel(table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
-    """The table of pictures in the shuffled world: shown_leaf is what is in the picture, leaf what it is called.
+    """The table of pictures in the shuffled world: shown_leaf is what is in the picture, leaf its new name.
 
     Raises:
         ValueError: the mapping is not one-to-one.
         KeyError: a leaf of the table is not in the mapping.
     """
     if len(set(mapping.values())) != len(mapping):
-        raise ValueError(
-            "a shuffle must be one-to-one, but two leaves are given the same name; use leaf_map()"
-        )
+        raise ValueError("a shuffle must be one-to-one, but two leaves get the same name; use leaf_map()")
     if unknown := sorted(set(table["leaf"]) - set(mapping)):
         raise KeyError(f"{len(unknown)} leaves of the pictures are not in the shuffle: {unknown[:10]}")
-    return table.assign(shown_leaf=table["leaf"], leaf=table["leaf"].map(dict(mapping)))
+    return table.assign(shown_leaf=table["leaf"], leaf=[mapping[leaf] for leaf in table["leaf"]])
 
 
 def _derange(members: tuple[str, ...], rng: np.random.Generator) -> dict[str, str]:
-    """A uniformly drawn permutation without fixed point: permutations are drawn until one has none (1 in e has)."""
+    """A uniform draw among the permutations without fixed point: drawn until there is none (1 in e)."""
     if len(members) < 2:
         raise ValueError(f"a shuffle needs at least 2 leaves, found {list(members)}")
     while True:
@@ -137,7 +135,7 @@ def _disjoint(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
     if shared[rows, columns].any():
         largest = taxonomy.hypernyms[int(labels.sum(0).argmax())]
         raise ValueError(
-            f"no exchange of names exists in which no leaf shares a hypernym with its new name: {largest!r} alone has "
-            f"{labels.sum(0).max()} of {len(labels)} leaves; use across without disjoint, or a taxonomy without it"
+            f"every exchange of names leaves some leaf under a hypernym it had: {largest!r} alone has "
+            f"{labels.sum(0).max()} of {len(labels)} leaves; use across without disjoint, or drop it"
         )
     return {taxonomy.leaves[row]: taxonomy.leaves[column] for row, column in zip(rows, columns, strict=True)}

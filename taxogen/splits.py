@@ -112,10 +112,10 @@ def _check(
         raise ValueError(
             f"shares of train, validation and test must be three numbers that add up to 1: {shares}"
         )
-    if repeated := sorted(table["picture"][table["picture"].duplicated()]):
+    if repeated := sorted(set(table.loc[table["picture"].duplicated(), "picture"])):
         raise ValueError(f"pictures occur more than once in the table: {repeated[:6]}; keep one row each")
     counts = table["leaf"].value_counts()
-    if few := sorted(counts.index[counts < 2]):
+    if few := sorted(str(leaf) for leaf, count in counts.items() if count < 2):
         raise ValueError(
             f"{len(few)} leaf concepts have fewer than 2 pictures, so none is left to test on: {few[:10]}; "
             "add pictures or drop these leaves"
@@ -124,7 +124,7 @@ def _check(
 
 def _check_every_leaf(result: pd.DataFrame, rule: str) -> None:
     for side in ("train", "test"):
-        covered = set(result["leaf"].to_numpy()[(result["split"] == side).to_numpy()])
+        covered = set(np.asarray(result["leaf"])[np.asarray(result["split"] == side)])
         if bare := sorted(set(result["leaf"]) - covered):
             raise ValueError(
                 f"split rule {rule!r} leaves {len(bare)} leaf concepts without a picture to {side} on: "
