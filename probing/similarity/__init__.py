@@ -1,0 +1,31 @@
+"""Similarity of representations: measures that say what they ignore, and their calibration."""
+
+from probing.similarity.cca import PWCCA, SVCCA
+from probing.similarity.cka import CKA, CKA_DEBIASED, CKA_MINIBATCH, CKA_RBF
+from probing.similarity.measure import Measure
+from probing.similarity.neighbors import CKNNA, MUTUAL_KNN, MUTUAL_KNN_COSINE
+from probing.similarity.predictivity import PREDICTIVITY
+from probing.similarity.procrustes import ANGULAR, PROCRUSTES
+from probing.similarity.rsa import RSA_MEASURES
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        *(CKA_DEBIASED, CKA, CKA_RBF, CKA_MINIBATCH, PROCRUSTES, ANGULAR, *RSA_MEASURES),
+        *(SVCCA, PWCCA, MUTUAL_KNN, MUTUAL_KNN_COSINE, CKNNA, PREDICTIVITY),
+    )
+}
+
+
+def measure_named(name: str) -> Measure:
+    """The measure of that name.
+
+    Raises:
+        KeyError: unknown name; the message lists the known ones.
+    """
+    if name not in MEASURES:
+        raise KeyError(f"unknown measure {name!r}; known: {', '.join(MEASURES)}")
+    return MEASURES[name]
+
+
+__all__ = ["MEASURES", "Measure", "measure_named"]

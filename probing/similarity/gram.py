@@ -1,0 +1,119 @@
+"""Matrices over pairs of rows: Gram matrices, distances, their centring, and means over leaf concepts.
+
+Pure functions on arrays of any library (array API standard); leading axes are carried along.
+"""
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from jaxtyping import Float, Shaped
+
+Array = Any
+
+
+def array_library(*arrays: Array) -> Any:
+    """The array API namespace the arrays belong to."""
+    return array_namespace(*arrays)
+
+
+def as_float(x: Array) -> Float[Array, "..."]:
+    """The array in double precision: sums over n² pairs lose what single precision does not hold."""
+    xp = array_library(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def linear_gram(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
+    """Inner products of rows after the column means are taken away."""
+    xp = array_library(x)
+    centred = x - xp.mean(x, axis=-2, keepdims=True)
+    return xp.matmul(centred, xp.matrix_transpose(centred))
+
+
+def squared_distances(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
+    """Squared Euclidean distances between rows; exactly 0 on the diagonal, never negative."""
+    xp = array_library(x)
+    gram = linear_gram(x)
+    norms = xp.linalg.diagonal(gram)
+    distances = norms[..., :, None] + norms[..., None, :] - 2 * gram
+    return hollow(xp.where(distances > 0, distances, xp.zeros_like(distances)))
+
+
+def rbf_gram(x: Float[Array, "n d"], bandwidth: float = 1.0) -> Float[Array, "n n"]:
+    """Gaussian kernel of the rows, its width `bandwidth` times the median distance between rows.
+
+    Source: Kornblith et al. 2019, ICML, section 3 (the bandwidth as a fraction of the median distance).
+    """
+    xp = array_library(x)
+    distances = squared_distances(x)
+    n = distances.shape[-1]
+    ordered = xp.sort(xp.reshape(distances, (-1,)))[n:]
+    middle = (ordered[(ordered.shape[0] - 1) // 2] + ordered[ordered.shape[0] // 2]) / 2
+    return xp.exp(-distances / (2 * bandwidth**2 * middle))
+
+
+def hollow(matrix: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:
+    """The matrix with its diagonal set to zero."""
+    xp = array_library(matrix)
+    return matrix * (1 - _identity(matrix, xp))
+
+
+def double_centre(matrix: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:
+    """The matrix with row means and column means taken away: HKH. Inner products of these are biased HSIC.
+
+    Source: Gretton et al. 2005, ALT, definition 2.
+    """
+    xp = array_library(matrix)
+    rows = xp.mean(matrix, axis=-1, keepdims=True)
+    columns = xp.mean(matrix, axis=-2, keepdims=True)
+    return matrix - rows - columns + xp.mean(rows, axis=-2, keepdims=True)
+
+
+def u_centre(matrix: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:
+    """The hollow matrix whose rows sum to 0; inner products of two, over n(n − 3), are unbiased HSIC.
+
+    For a symmetric matrix. Unbiased because no row is ever compared with itself.
+
+    Source: Székely & Rizzo 2014, Ann. Statist. 42(6), definition 2; equal to Song et al. 2012, JMLR 13,
+    eq. 5.
+    """
+    xp = array_library(matrix)
+    n = matrix.shape[-1]
+    matrix = hollow(matrix)
+    rows = xp.sum(matrix, axis=-1, keepdims=True)
+    total = xp.sum(rows, axis=-2, keepdims=True)
+    return hollow(matrix - (rows + xp.matrix_transpose(rows)) / (n - 2) + total / ((n - 1) * (n - 2)))
+
+
+def cosine(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Cosine of the angle between two matrices, as vectors."""
+    xp = array_library(a, b)
+    return xp.sum(a * b) / xp.sqrt(xp.sum(a * a) * xp.sum(b * b))
+
+
+def leaf_means(
+    x: Float[Array, "*b n d"], leaves: Shaped[np.ndarray, " n"]
+) -> tuple[Float[Array, "*b leaves d"], Shaped[np.ndarray, " leaves"]]:
+    """Mean row of each leaf concept, and the leaves in sorted order.
+
+    Rows of one leaf are not independent draws; whatever compares leaves must see each leaf once. The Gram
+    matrix of the means is, off its diagonal, the crossed design: the mean over all pairs of one picture of
+    either leaf.
+    """
+    xp = array_library(x)
+    leaves = np.asarray(leaves)
+    if leaves.shape != (x.shape[-2],):
+        raise ValueError(f"{x.shape[-2]} rows but leaves of shape {leaves.shape}; give one leaf per row")
+    names, codes, counts = np.unique(leaves, return_inverse=True, return_counts=True)
+    members = (codes == np.arange(len(names))[:, None]) / counts[:, None]
+    weights = xp.asarray(members, dtype=x.dtype, **_device(x))
+    return xp.matmul(weights, x), names
+
+
+def _identity(like, xp):
+    return xp.eye(like.shape[-1], dtype=like.dtype, **_device(like))
+
+
+def _device(like):
+    """The device argument that keeps a new array beside `like`."""
+    return {"device": like.device} if hasattr(like, "device") else {}

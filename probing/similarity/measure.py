@@ -1,0 +1,101 @@
+"""What a similarity measure claims: its direction, the symmetries it ignores, where it comes from."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+
+from probing.similarity.gram import array_library, as_float, cosine
+
+Array = Any
+
+#: Changes of one representation (or, for the last, of both together) that a measure may or may not see.
+SYMMETRIES = (
+    "translation",
+    "isotropic scale",
+    "orthogonal",
+    "invertible linear",
+    "affine",
+    "row permutation",
+)
+RIGID = frozenset({"translation", "isotropic scale", "orthogonal", "row permutation"})
+LINEAR = RIGID | {"invertible linear", "affine"}
+MINIMUM_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A similarity of two representations of the same rows, and what is claimed of it.
+
+    `invariant_to` holds exactly the `SYMMETRIES` under which the value does not change, whichever of the two
+    representations is changed; the law test checks both directions of "exactly". `matrix`, where there is,
+    turns a representation into an n × n matrix such that the measure is the cosine of two of these: only then
+    are null, ceiling and bootstrap of all layer pairs cheap (`probing.similarity.calibrate`). `metric` says
+    that the triangle inequality holds; `symmetric`, that the order of the two does not matter.
+    """
+
+    name: str
+    fn: Callable[[Array, Array], Any]
+    higher_is_closer: bool
+    invariant_to: frozenset[str]
+    source: str
+    matrix: Callable[[Array], Array] | None = None
+    metric: bool = False
+    symmetric: bool = True
+
+    def __post_init__(self):
+        unknown = sorted(self.invariant_to - set(SYMMETRIES))
+        if unknown:
+            raise KeyError(f"{self.name} claims unknown symmetries {unknown}; known: {', '.join(SYMMETRIES)}")
+
+    def __call__(self, x: Float[Array, "n p"], y: Float[Array, "n q"]) -> float:
+        """The similarity of two representations whose rows are the same stimuli, in the same order.
+
+        Raises:
+            ValueError: rows that do not pair up, too few rows, values that are not finite or never vary.
+        """
+        check_paired_rows(x, y, self.name)
+        value = float(self.fn(as_float(x), as_float(y)))
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{self.name} of representations of shapes {tuple(x.shape)} and {tuple(y.shape)} is not "
+                "finite; one of them does not vary over rows in the way this measure needs"
+            )
+        return value
+
+
+def from_matrix(
+    name: str,
+    matrix: Callable[[Array], Array],
+    invariant_to: frozenset[str],
+    source: str,
+) -> Measure:
+    """A measure that is the cosine of the two n × n matrices that `matrix` makes; 1 at equality."""
+
+    def fn(x, y):
+        return cosine(matrix(x), matrix(y))
+
+    return Measure(name, fn, True, invariant_to, source, matrix)
+
+
+def check_paired_rows(x: Float[Array, "n p"], y: Float[Array, "n q"], what: str = "similarity") -> None:
+    """Nothing, when x and y are finite, vary, and hold the same number (at least 4) of rows.
+
+    Raises:
+        ValueError: otherwise; the message says which of these failed.
+    """
+    if x.ndim != 2 or y.ndim != 2 or x.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"{what} asked for {tuple(x.shape)} against {tuple(y.shape)}; give [n, p] and [n, q] with the "
+            "same rows in the same order (average repeated rows first: `leaf_means`)"
+        )
+    if x.shape[0] < MINIMUM_ROWS:
+        raise ValueError(f"{what} asked for over {x.shape[0]} rows; it needs at least {MINIMUM_ROWS}")
+    for side, values in (("first", x), ("second", y)):
+        xp = array_library(values)
+        if not bool(xp.all(xp.isfinite(values))):
+            raise ValueError(f"{what}: the {side} representation holds values that are not finite")
+        if not bool(xp.any(values != values[:1, :])):
+            raise ValueError(f"{what}: all rows of the {side} representation are equal; nothing to compare")
