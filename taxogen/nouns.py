@@ -13,16 +13,16 @@ MASS = _words("""
     equipment fabric flour food foliage footwear fudge fur furniture garlic ginger glue gold granola
     grass gravel gravy guacamole ham hardware hay headgear headwear honey hummus ice ivy jam jelly
     jewelry jewellery kale ketchup lace leather lettuce lingerie luggage makeup mayonnaise meat milk
-    mold molasses money moss mud mustard oatmeal oil outerwear paint paper pasta pastry pavement
-    pepper plastic popcorn pottery produce rice rope rust salmon salt sand sauerkraut seafood
+    mold molasses money moss mud mustard oatmeal oil outerwear paint paper pasta pavement
+    plastic popcorn pottery produce rice rust salmon salt sand sauerkraut seafood
     seaweed shampoo shrubbery silk silverware snow soap soil spaghetti spinach stationery steel
-    string sugar sushi swimwear tableware tape tapioca tea tinsel tofu toothpaste tumbleweed
+    string sugar sushi swimwear tableware tape tapioca tea tinsel tofu toothpaste 
     underwear velcro water wax wheat wine wood wool yarn yogurt
 """)
 """Nouns that take no article."""
 
 _SINGULAR_IN_S = _words(
-    "lens rhinoceros gas canvas atlas pancreas series species news bellows gallows molasses"
+    "lens rhinoceros gas canvas atlas pancreas series species news bellows gallows molasses thermos"
 )
 _PLURAL = _words("dice teeth people cattle fungi")
 _LIKE_A_CONSONANT = re.compile(

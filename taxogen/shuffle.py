@@ -25,7 +25,7 @@ def leaf_map(
         within: leaves change names inside their group (`groups`), so that all or most hypernyms stay true.
         across: over all leaves; with `disjoint`, never to a leaf that shares a hypernym.
         across-matched: the same maps as across. Because a wrong name also costs leaf accuracy, its runs are
-            scored only on leaves that the model names correctly (`taxogen.metrics.named_leaves`).
+            scored only on leaves that the model names correctly (`taxogen.scoring.named_leaves`).
 
     Raises:
         KeyError: unknown kind.

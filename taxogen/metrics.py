@@ -1,0 +1,202 @@
+"""Metrics of yes/no answers about hypernyms: counts, macro-F1, AUROC, rates, and their baseline.
+
+Every function takes rows × hypernyms; not-a-number scores stand for questions that were not asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from probing.stats import ClusterAUROC, ClusterStatistic
+
+SingleClass = Literal["nan", "study"]
+RATES = ("macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
+MEASURES = ("auroc", *RATES)
+"""Chance is .5 for auroc and balanced_accuracy; for the others see `Confusion.majority`."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of the four kinds of answers, in arrays of any one shape."""
+
+    hit: Float[np.ndarray, "..."]
+    miss: Float[np.ndarray, "..."]
+    false_alarm: Float[np.ndarray, "..."]
+    rejection: Float[np.ndarray, "..."]
+
+    @property
+    def n(self) -> Float[np.ndarray, "..."]:
+        """The number of questions."""
+        return self.hit + self.miss + self.false_alarm + self.rejection
+
+    @property
+    def accuracy(self) -> Float[np.ndarray, "..."]:
+        """The share of right answers, in [0, 1]."""
+        return _divide(self.hit + self.rejection, self.n)
+
+    @property
+    def tpr(self) -> Float[np.ndarray, "..."]:
+        """The share of Yes among questions whose answer is Yes."""
+        return _divide(self.hit, self.hit + self.miss)
+
+    @property
+    def tnr(self) -> Float[np.ndarray, "..."]:
+        """The share of No among questions whose answer is No."""
+        return _divide(self.rejection, self.rejection + self.false_alarm)
+
+    @property
+    def balanced_accuracy(self) -> Float[np.ndarray, "..."]:
+        """The mean of `tpr` and `tnr`; chance is .5, undefined where a class is missing."""
+        return (self.tpr + self.tnr) / 2
+
+    @property
+    def f1_yes(self) -> Float[np.ndarray, "..."]:
+        """The F1 of the answer Yes; undefined where it is neither true nor given."""
+        return _divide(2 * self.hit, 2 * self.hit + self.miss + self.false_alarm)
+
+    @property
+    def f1_no(self) -> Float[np.ndarray, "..."]:
+        """The F1 of the answer No; undefined where it is neither true nor given."""
+        return _divide(2 * self.rejection, 2 * self.rejection + self.miss + self.false_alarm)
+
+    def macro_f1(self, single_class: SingleClass = "nan") -> Float[np.ndarray, "..."]:
+        """The mean of the F1 of Yes and of No.
+
+        Where the truth has one class only, the score says nothing about telling two apart: "nan" (default)
+        leaves it undefined. "study" is scikit-learn's macro average: the mean over the labels that are true
+        or given, which is 1 where the only class is always answered.
+
+        Raises:
+            KeyError: unknown policy.
+        """
+        if single_class not in ("nan", "study"):
+            raise KeyError(f"single_class={single_class!r} was asked for; known: nan, study")
+        yes, no = self.f1_yes, self.f1_no
+        both = np.where(np.isnan(yes), no, np.where(np.isnan(no), yes, (yes + no) / 2))
+        if single_class == "study":
+            return both
+        two = (self.hit + self.miss > 0) & (self.rejection + self.false_alarm > 0)
+        return np.where(two, both, np.nan)
+
+    def majority(self) -> Confusion:
+        """The counts of a baseline that always gives the more frequent answer of each hypernym.
+
+        Its macro-F1 is majority / (2 · majority + minority), or 1 under "study" with one class only.
+        """
+        yes, no = self.hit + self.miss, self.rejection + self.false_alarm
+        says_yes = yes >= no
+        zero = np.zeros_like(yes)
+        return Confusion(
+            np.where(says_yes, yes, zero),
+            np.where(says_yes, zero, yes),
+            np.where(says_yes, no, zero),
+            np.where(says_yes, zero, no),
+        )
+
+    def rate(self, measure: str, single_class: SingleClass = "nan") -> Float[np.ndarray, "..."]:
+        """The measure of that name, one of `RATES`."""
+        if measure not in RATES:
+            raise KeyError(f"rate {measure!r} was asked for; known: {', '.join(RATES)}")
+        return self.macro_f1(single_class) if measure == "macro_f1" else getattr(self, measure)
+
+
+def confusion(
+    decisions: Bool[np.ndarray, "rows k"],
+    labels: Bool[np.ndarray, "rows k"],
+    asked: Bool[np.ndarray, "rows k"] | None = None,
+) -> Confusion:
+    """The counts per column; only rows that were asked count."""
+    decisions, labels = np.asarray(decisions, bool), np.asarray(labels, bool)
+    if decisions.shape != labels.shape:
+        raise ValueError(f"decisions are {decisions.shape} and labels {labels.shape}; they must match")
+    counted = np.ones_like(labels) if asked is None else np.asarray(asked, bool)
+    cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
+    return Confusion(*((cell & counted).sum(axis=0).astype(np.float64) for cell in cells))
+
+
+def by_hypernym(
+    decisions: Bool[np.ndarray, " rows"],
+    labels: Bool[np.ndarray, " rows"],
+    hypernyms: Shaped[np.ndarray, " rows"],
+) -> tuple[tuple[str, ...], Confusion]:
+    """The names, sorted, and the counts of questions in long form, each about one hypernym."""
+    names, codes = np.unique(np.asarray(hypernyms).astype(str), return_inverse=True)
+    decisions, labels = np.asarray(decisions, bool), np.asarray(labels, bool)
+    cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
+    counts = (np.bincount(codes, weights=cell, minlength=len(names)) for cell in cells)
+    return tuple(str(name) for name in names), Confusion(*counts)
+
+
+class ClusterConfusion:
+    """A rate of `k` hypernyms that can be recomputed under any weights of the clusters (leaves).
+
+    `clusters`, `value` and `at` are those of `probing.stats.ClusterStatistic`.
+    """
+
+    def __init__(
+        self,
+        decisions: Bool[np.ndarray, "rows k"],
+        labels: Bool[np.ndarray, "rows k"],
+        clusters: Shaped[np.ndarray, " rows"],
+        measure: str,
+        *,
+        asked: Bool[np.ndarray, "rows k"] | None = None,
+        single_class: SingleClass = "nan",
+    ):
+        self.measure = measure
+        self.single_class: SingleClass = single_class
+        self.clusters, codes = np.unique(np.asarray(clusters), return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(len(self.clusters)))
+        counted = np.ones_like(labels) if asked is None else asked
+        cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
+        self._counts = [
+            np.add.reduceat((cell & counted)[order].astype(np.float64), starts, axis=0) for cell in cells
+        ]
+
+    @property
+    def value(self) -> Float[np.ndarray, " k"]:
+        """The rate with every cluster counted once."""
+        return self.at(np.ones((1, len(self.clusters))))[0]
+
+    def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
+        """The rate with each cluster counted as often as `weights` says."""
+        counts = Confusion(*(np.asarray(weights, np.float64) @ cell for cell in self._counts))
+        if self.measure == "majority_macro_f1":
+            return counts.majority().macro_f1(self.single_class)
+        return counts.rate(self.measure, self.single_class)
+
+
+def statistic(
+    measure: str,
+    scores: Float[np.ndarray, "rows k"],
+    labels: Bool[np.ndarray, "rows k"],
+    clusters: Shaped[np.ndarray, " rows"],
+    *,
+    threshold: float | Float[np.ndarray, " k"] = 0.0,
+    single_class: SingleClass = "nan",
+) -> ClusterStatistic:
+    """A measure of every hypernym, ready for a bootstrap over clusters; scores above the threshold mean Yes.
+
+    Raises:
+        KeyError: unknown measure.
+    """
+    known = (*MEASURES, "majority_macro_f1")
+    if measure not in known:
+        raise KeyError(f"measure {measure!r} was asked for; known: {', '.join(known)}")
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels, bool)
+    if measure == "auroc":
+        return ClusterAUROC(scores, labels, clusters)
+    asked = ~np.isnan(scores)
+    return ClusterConfusion(
+        scores > threshold, labels, clusters, measure, asked=asked, single_class=single_class
+    )
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The quotient, not-a-number where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
