@@ -142,7 +142,7 @@ def noise_ceiling(
     if counts.min() < 2:
         raise ValueError(
             f"a split-half ceiling was asked for, but {int((counts < 2).sum())} leaves have one row, such as "
-            f"{names[np.argmin(counts)]!r}; leave them out"
+            f"{str(names[np.argmin(counts)])!r}; leave them out"
         )
     halves = [_halves(codes, seed + split) for split in range(splits)]
     values, draws = [], []

@@ -78,9 +78,11 @@ def off_diagonal_ranks(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     xp = array_library(matrix)
     n = matrix.shape[-1]
     flat = xp.reshape(matrix, (-1,))
+    # Dissimilarities that tie differ in the last bits; without this they would be ranked by rounding error.
+    grain = xp.max(xp.abs(flat)) * 1e-12
+    flat = xp.round(flat / grain)
     # The diagonal goes below every entry, so that it shifts all ranks by the same n.
-    below = xp.min(flat) - 1
-    flat = xp.reshape(hollow(matrix - below), (-1,))
+    flat = xp.reshape(hollow(xp.reshape(flat - xp.min(flat) + 1, (n, n))), (-1,))
     ordered = xp.sort(flat)
     first, last = xp.searchsorted(ordered, flat), xp.searchsorted(ordered, flat, side="right")
     ranks = xp.astype(first + last + 1, matrix.dtype) / 2 - n

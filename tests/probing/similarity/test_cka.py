@@ -109,7 +109,7 @@ def test_independent_gaussians_look_alike_to_biased_cka_only():
     biased, debiased = [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        x, y = rng.standard_normal((2, 100, 2048))
+        x, y = rng.standard_normal((2, 100, 2048), dtype=np.float32)
         k = np.stack([linear_gram(x), linear_gram(y)])
         debiased.append(cka_matrix(u_centre(k[:1]), u_centre(k[1:]))[0, 0])
         if seed < 20:
