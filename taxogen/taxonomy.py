@@ -7,14 +7,17 @@ import difflib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
+
+from taxogen import edges as checks
+from taxogen import files
 
 COLUMNS = ("leaf", "hypernym", "synset", "hypernym_synset")
 
@@ -36,7 +39,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         edges = [(str(node), str(above)) for node, above in self.edges]
-        refuse_bad_edges(edges, [f"edge {number}" for number in range(1, len(edges) + 1)], "this taxonomy")
+        checks.refuse_bad_edges(
+            edges, [f"edge {number}" for number in range(1, len(edges) + 1)], "this taxonomy"
+        )
         object.__setattr__(self, "edges", tuple(sorted(edges)))
         synsets = dict(self.node_synsets)
         strangers = sorted(set(synsets) - set(self.nodes))
@@ -130,7 +135,7 @@ class Taxonomy:
         Zero for equal nodes, infinite where nothing stands above both. Not a metric: the way must go up and
         then down, so it may be longer than a detour over a leaf that has two hypernyms.
 
-        Source: Rada et al. 1989, "Development and application of a metric on semantic nets", as in WordNet::Similarity.
+        Source: Rada et al. 1989, "Development and application of a metric on semantic nets".
         """
         self._known(first, self.nodes, "node")
         self._known(second, self.nodes, "node")
@@ -141,7 +146,7 @@ class Taxonomy:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Taxonomy:
-        """The taxonomy in a CSV table: one row per direct edge, columns leaf, hypernym[, synset, hypernym_synset].
+        """The taxonomy in a CSV table of direct edges: columns leaf, hypernym[, synset, hypernym_synset].
 
         The column is called leaf, but a row may also put one hypernym under another (``bird,animal``).
 
@@ -164,19 +169,22 @@ class Taxonomy:
                 )
             rows = [[(row.get(name) or "").strip() for name in COLUMNS] for row in reader]
         where = [f"row {number}" for number in range(2, len(rows) + 2)]
-        refuse_bad_edges([(row[0], row[1]) for row in rows], where, str(path))
-        return cls(tuple((row[0], row[1]) for row in rows), tuple(_synsets(rows, where, str(path)).items()))
+        checks.refuse_bad_edges([(row[0], row[1]) for row in rows], where, str(path))
+        return cls(
+            tuple((row[0], row[1]) for row in rows),
+            tuple(checks.one_synset_each(rows, where, str(path)).items()),
+        )
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes the table that :meth:`read` reads, whole or not at all."""
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
+        files.write_whole(Path(path), self._write)
+
+    def _write(self, part: Path) -> None:
         with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for node, above in self.edges:
                 writer.writerow([node, above, self.synsets.get(node, ""), self.synsets.get(above, "")])
-        part.replace(path)
 
     # -- the graph -----------------------------------------------------------------------------------------
 
@@ -221,64 +229,3 @@ class Taxonomy:
             raise KeyError(
                 f"No {kind} {name!r} among the {len(known)} of this taxonomy; the nearest: {', '.join(near)}."
             )
-
-
-def refuse_bad_edges(edges: Sequence[tuple[str, str]], where: Sequence[str], source: str) -> None:
-    """Refuses edges that make no taxonomy, naming every row at fault.
-
-    Raises:
-        ValueError: no edge at all, an empty name, a node that is its own hypernym, an edge given twice, a cycle.
-    """
-    if not edges:
-        raise ValueError(
-            f"There is no edge in {source}: a taxonomy needs at least one leaf under one hypernym."
-        )
-    empty = [place for (node, above), place in zip(edges, where) if not node or not above]
-    if empty:
-        raise ValueError(
-            f"A name is empty in {source}, {', '.join(empty)}: every row needs a leaf and a hypernym."
-        )
-    own = [f"{place} ({node})" for (node, above), place in zip(edges, where) if node == above]
-    if own:
-        raise ValueError(f"A node is its own hypernym in {source}, {', '.join(own)}: remove these rows.")
-    places: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for edge, place in zip(edges, where):
-        places[edge].append(place)
-    twice = [f"{node} → {above} ({', '.join(p)})" for (node, above), p in places.items() if len(p) > 1]
-    if twice:
-        raise ValueError(f"Duplicate rows in {source}: {'; '.join(twice)}. Keep one of each.")
-    parents: dict[str, list[str]] = defaultdict(list)
-    for node, above in edges:
-        parents[node].append(above)
-    try:
-        TopologicalSorter(parents).prepare()
-    except CycleError as error:
-        circle = error.args[1][::-1]
-        steps = [f"{a} → {b} ({places[a, b][0]})" for a, b in zip(circle, circle[1:])]
-        raise ValueError(f"A cycle in {source}: {', '.join(steps)}. Remove one of these rows.") from error
-
-
-def _synsets(rows: Sequence[Sequence[str]], where: Sequence[str], source: str) -> dict[str, str]:
-    """The one synset of each node named in table rows; refuses rows that give one node two, or two nodes one."""
-    of: dict[str, tuple[str, str]] = {}
-    by: dict[str, tuple[str, str]] = {}
-    for row, place in zip(rows, where):
-        for node, synset in ((row[0], row[2]), (row[1], row[3])):
-            if not synset:
-                continue
-            known, earlier = of.setdefault(node, (synset, place))
-            if known != synset:
-                raise ValueError(
-                    f"{node!r} is {known} in {earlier} but {synset} in {place} of {source}: keep one."
-                )
-            other, earlier = by.setdefault(synset, (node, place))
-            if other != node:
-                raise ValueError(
-                    f"{synset} is {other!r} in {earlier} but {node!r} in {place} of {source}: two names, one meaning."
-                )
-    return {node: synset for node, (synset, _) in of.items()}
-
-
-def from_mapping(hypernyms: Mapping[str, Iterable[str]]) -> Taxonomy:
-    """The taxonomy in which each key stands directly below the names it maps to."""
-    return Taxonomy(tuple((node, above) for node, names in hypernyms.items() for above in names))
