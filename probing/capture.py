@@ -9,8 +9,8 @@ same bytes. Under torch.distributed every rank writes its own shards of one plan
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from probing import hooks
+from probing.evaluating import evaluating
 from probing.gathering import AskedTokens
 from probing.layouts import layout_of
 from probing.plan import Plan
 from probing.provenance import library_versions, model_attributes
 from probing.sites import SPELLING_VERSION, Site, Sites
 from probing.store import DTYPES, FORMAT, ActivationStore
+from probing.verify import verify
 from probing.writer import Captured, Writer
 
 Pooling = Literal["mean", "last", "all"]
@@ -75,6 +77,10 @@ class Recorder(Protocol):
         """The sites that the patterns name."""
         ...
 
+    def verify(self) -> None:
+        """Refuse, once for a model, to record what would not be what its name says."""
+        ...
+
     def run(self, inputs: Inputs, sites: Sequence[Site], take: hooks.Take) -> dict[str, Tensor]:
         """The taken values at the sites of one forward pass."""
         ...
@@ -83,6 +89,10 @@ class Recorder(Protocol):
     def model(self) -> nn.Module:
         """The Hugging Face model that runs."""
         ...
+
+
+#: Models that `verify` found in order in this process.
+_VERIFIED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,13 @@ class HookRecorder:
     def select(self, patterns: Sites) -> tuple[Site, ...]:
         """The sites that the patterns name."""
         return layout_of(self.model).select(patterns)
+
+    def verify(self) -> None:
+        """Refuse, once for a model, to record what would not be what its name says."""
+        if self.model not in _VERIFIED:
+            layers = len(layout_of(self.model).blocks)
+            verify(self.model, layers=[0, layers // 2, layers - 1]).require()
+            _VERIFIED.add(self.model)
 
     def run(self, inputs: Inputs, sites: Sequence[Site], take: hooks.Take) -> dict[str, Tensor]:
         """The taken values at the sites of one forward pass, which ends after the last of them."""
@@ -117,7 +134,7 @@ def capture(
     Args:
         model: a Hugging Face decoder, a model around one, or a `Recorder`.
         batches: the rows in the order in which they are stored. Items that are stored already are skipped
-            without calling a batch's `inputs`.
+            without calling a batch's `inputs`. For a sequence (not a generator) free disk is checked first.
         path: a folder, new or of the same capture.
         sites: names, globs and ranges, see `probing.sites.select`.
         pooling: span → `mean` over its tokens, its `last` token, or `all` tokens one by one; `mean` for
@@ -130,7 +147,8 @@ def capture(
 
     Raises:
         MismatchError: the folder holds another capture; the difference is named.
-        ValueError: a span is empty or touches padding, or a value does not fit the dtype.
+        ValueError: the model fails `verify`, a span is empty or touches padding, or a value does not fit the
+            dtype.
         CorruptShardError: a shard that is there already cannot be read.
         OSError: the folder cannot be written or the disk is full. Finished shards are kept.
     """
@@ -138,6 +156,7 @@ def capture(
     asked = recorder.select(sites)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, found {dtype!r}")
+    rows = sum(len(batch.item_ids) for batch in batches) if isinstance(batches, Sequence) else 0
     stream = iter(batches)
     first = next(stream, None)
     if first is None:
@@ -153,9 +172,14 @@ def capture(
         "attributes": model_attributes(recorder.model, attributes or {}),
     }
     plan = Plan.make(Path(path), header)
-    with _evaluating(recorder.model), Writer(plan, header, library_versions()) as writer:
+    recorder.verify()
+    with evaluating(recorder.model), Writer(plan, header, library_versions()) as writer:
         for shard, batch in plan.walk(itertools.chain([first], stream)):
-            writer.put(shard, _activations(recorder, asked, batch, header["spans"], dtype))
+            captured = _activations(recorder, asked, batch, header["spans"], dtype)
+            if rows:
+                plan.require_space(captured.row_bytes * (rows - len(plan.stored)))
+                rows = 0
+            writer.put(shard, captured)
     plan.finish()
     return ActivationStore.open(path)
 
@@ -168,18 +192,6 @@ def _pooling(spans: Iterable[str], pooling: Mapping[str, Pooling]) -> dict[str, 
         if kind not in ("mean", "last", "all"):
             raise ValueError(f"the pooling of span {span!r} is mean, last or all, found {kind!r}")
     return chosen
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout; every module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _activations(

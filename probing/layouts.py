@@ -1,125 +1,67 @@
 """Layout: where a model keeps the hook points that a `Site` names.
 
-Known families are listed by their `model_type`. A family that is not listed is resolved by the names of
-its parts and then has to pass the residual identity in `probing.verify` before anything is captured.
+Known families are listed by their `model_type`. A family that is not listed is resolved by the names of its
+parts and by running it once, or refused; see `probing.structure`.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from torch import nn
 
 from probing.sites import BLOCK_POINTS, EMBED, FINAL, PATTERN, Site, Sites, select
-
-Arrangement = Literal["pre_norm", "sandwich", "post_norm", "parallel"]
+from probing.structure import NAMES, contributions, part
 
 
 @dataclass(frozen=True)
 class Family:
     """The names under which one model family keeps its parts.
 
-    `arrangement` says what reaches the residual stream: in `pre_norm` and `parallel` blocks the outputs of
-    attention and MLP themselves; in `sandwich` and `post_norm` blocks the outputs of the norms after them.
+    `attention_norm` and `mlp_norm` name the norm after a module when its output is what reaches the residual
+    stream; empty when the module itself adds (its output then is the contribution). `mid` is the child of a
+    block whose input is the stream between attention and MLP; empty when both read the same stream.
     """
 
-    embed: str
-    blocks: str
-    final_norm: str
-    attention: str
-    attention_projection: str
-    mlp: str
-    mlp_projection: str
-    arrangement: Arrangement
-    mid: str = ""
+    embed: str = "embed_tokens"
+    blocks: str = "layers"
+    final_norm: str = "norm"
+    attention: str = "self_attn"
+    attention_projection: str = "o_proj"
+    mlp: str = "mlp"
+    mlp_projection: str = "down_proj"
+    mid: str = "post_attention_layernorm"
     attention_norm: str = ""
     mlp_norm: str = ""
-    positions: str = ""
 
 
-_LLAMA = Family(
-    embed="embed_tokens",
-    blocks="layers",
-    final_norm="norm",
-    attention="self_attn",
-    attention_projection="o_proj",
-    mlp="mlp",
-    mlp_projection="down_proj",
-    arrangement="pre_norm",
-    mid="post_attention_layernorm",
-)
+_LLAMA = Family()
 _SANDWICH = Family(
-    embed="embed_tokens",
-    blocks="layers",
-    final_norm="norm",
-    attention="self_attn",
-    attention_projection="o_proj",
-    mlp="mlp",
-    mlp_projection="down_proj",
-    arrangement="sandwich",
     mid="pre_feedforward_layernorm",
     attention_norm="post_attention_layernorm",
     mlp_norm="post_feedforward_layernorm",
 )
-_POST_NORM = Family(
-    embed="embed_tokens",
-    blocks="layers",
-    final_norm="norm",
-    attention="self_attn",
-    attention_projection="o_proj",
-    mlp="mlp",
-    mlp_projection="down_proj",
-    arrangement="post_norm",
-    mid="mlp",
-    attention_norm="post_attention_layernorm",
-    mlp_norm="post_feedforward_layernorm",
-)
+_POST_NORM = replace(_SANDWICH, mid="mlp")
 _GPT2 = Family(
     embed="wte",
     blocks="h",
     final_norm="ln_f",
     attention="attn",
     attention_projection="c_proj",
-    mlp="mlp",
     mlp_projection="c_proj",
-    arrangement="pre_norm",
     mid="ln_2",
-    positions="wpe",
 )
 _NEOX = Family(
     embed="embed_in",
-    blocks="layers",
     final_norm="final_layer_norm",
     attention="attention",
     attention_projection="dense",
-    mlp="mlp",
     mlp_projection="dense_4h_to_h",
-    arrangement="pre_norm",
-    mid="post_attention_layernorm",
 )
-_NEOX_PARALLEL = Family(
-    embed="embed_in",
-    blocks="layers",
-    final_norm="final_layer_norm",
-    attention="attention",
-    attention_projection="dense",
-    mlp="mlp",
-    mlp_projection="dense_4h_to_h",
-    arrangement="parallel",
-)
-_PHI = Family(
-    embed="embed_tokens",
-    blocks="layers",
-    final_norm="final_layernorm",
-    attention="self_attn",
-    attention_projection="dense",
-    mlp="mlp",
-    mlp_projection="fc2",
-    arrangement="parallel",
-)
+_PHI = Family(final_norm="final_layernorm", attention_projection="dense", mlp_projection="fc2", mid="")
 
 FAMILIES: dict[str, Family] = {
     "gemma": _LLAMA,
@@ -163,13 +105,17 @@ class Layout:
     blocks: tuple[nn.Module, ...]
     family: Family
     model_type: str
-    known: bool
     heads: int
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """Every site that this model has, in forward order."""
-        points = [p for p in BLOCK_POINTS if p != "hook_resid_mid" or self.family.arrangement != "parallel"]
+        optional = {
+            "hook_resid_mid": self.family.mid,
+            "attn.hook_z": self.family.attention_projection,
+            "mlp.hook_post": self.family.mlp_projection,
+        }
+        points = [point for point in BLOCK_POINTS if optional.get(point, "present")]
         inside = [Site(point, layer) for layer in range(len(self.blocks)) for point in points]
         return (Site(EMBED), *inside, Site(FINAL))
 
@@ -222,90 +168,82 @@ class Layout:
         return Point(getattr(mlp, names.mlp_projection), "input")
 
 
-_LAYOUTS: weakref.WeakKeyDictionary[nn.Module, Layout] = weakref.WeakKeyDictionary()
+#: Model → where its stack is, and its family. No module is kept: that would keep the model alive.
+_FOUND: weakref.WeakKeyDictionary[nn.Module, tuple[str, Family]] = weakref.WeakKeyDictionary()
 
 
 def layout_of(model: nn.Module) -> Layout:
     """The layout of a model: of its decoder when it is multimodal or wrapped.
 
+    A family that is not in `FAMILIES` is run once to see what its blocks add to the residual stream; a
+    warning says what was found.
+
     Raises:
-        ValueError: no decoder was found, or its parts have names that no known family uses.
+        ValueError: no decoder was found, its parts have names that no known family uses, or the residual
+            identity holds for none of them.
     """
-    if model not in _LAYOUTS:
-        _LAYOUTS[model] = _resolve(model)
-    return _LAYOUTS[model]
-
-
-def _resolve(model: nn.Module) -> Layout:
-    stack = _stack(model)
+    if model not in _FOUND:
+        _FOUND[model] = _find(model)
+    path, family = _FOUND[model]
+    stack = model.get_submodule(path)
     config = getattr(stack, "config", None)
     model_type = getattr(config, "model_type", type(stack).__name__)
-    family = FAMILIES.get(model_type)
-    if model_type == "gpt_neox" and getattr(config, "use_parallel_residual", False):
-        family = _NEOX_PARALLEL
-    known = family is not None
-    if family is None:
-        family = _by_parts(stack, model_type)
     heads = getattr(config, "num_attention_heads", None)
     if not isinstance(heads, int):
+        raise ValueError(f"the config of {model_type!r} says no num_attention_heads (one integer): {heads!r}")
+    blocks = tuple(cast(nn.ModuleList, getattr(stack, family.blocks)))
+    return Layout(stack, blocks, family, model_type, heads)
+
+
+def _find(model: nn.Module) -> tuple[str, Family]:
+    """The path of the one module that holds an embedding, the blocks and the final norm; and its family."""
+    roles = ("embed", "blocks", "final_norm")
+    stacks = [(path, module) for path, module in model.named_modules() if all(part(module, r) for r in roles)]
+    if len(stacks) != 1:
+        found = ", ".join(f"{type(module).__name__} at {path!r}" for path, module in stacks) or "none"
         raise ValueError(
-            f"the config of {model_type!r} says no num_attention_heads (one integer), found {heads!r}"
+            f"{type(model).__name__}: looked for one decoder, a module with {_looked_for(*roles)}; found "
+            f"{found}; "
+            "give the family an entry in probing.layouts.FAMILIES"
         )
-    return Layout(stack, tuple(getattr(stack, family.blocks)), family, model_type, known, heads)
+    path, stack = stacks[0]
+    config = getattr(stack, "config", None)
+    model_type = getattr(config, "model_type", type(stack).__name__)
+    if model_type == "gpt_neox" and getattr(config, "use_parallel_residual", False):
+        return path, replace(_NEOX, mid="")
+    return path, FAMILIES.get(model_type) or _run_once(model, stack, model_type)
 
 
-def _stack(model: nn.Module) -> nn.Module:
-    """The innermost module that holds the token embedding, the blocks and the final norm."""
-    found = [module for module in model.modules() if _first_family(module) is not None]
-    if len(found) != 1:
-        names = sorted({(family.embed, family.blocks, family.final_norm) for family in _variants()})
+def _looked_for(*roles: str) -> str:
+    return "; ".join(f"{role.replace('_', ' ')} named {', '.join(NAMES[role])}" for role in roles)
+
+
+def _run_once(model: nn.Module, stack: nn.Module, model_type: str) -> Family:
+    """The family of a model that no list knows, by the names of its parts and by running it.
+
+    Raises:
+        ValueError: a part is missing, or what the block adds cannot be found.
+    """
+    names = {role: part(stack, role) for role in ("embed", "blocks", "final_norm")}
+    blocks = list(cast(nn.ModuleList, getattr(stack, str(names["blocks"]))))
+    names |= {role: part(blocks[0], role) for role in ("attention", "mlp")}
+    missing = [role for role, name in names.items() if name is None]
+    try:
+        if missing:
+            raise ValueError(f"looked in a block for {_looked_for(*missing)}")
+        found = contributions(model, blocks, str(names["attention"]), str(names["mlp"]))
+    except ValueError as error:
         raise ValueError(
-            f"{type(model).__name__}: looked for one decoder stack, a module with a token embedding, a list "
-            f"of blocks and a final norm named as in {names}, found "
-            f"{[type(module).__name__ for module in found]}; give the family an entry in probing.layouts.FAMILIES"
-        )
-    return found[0]
-
-
-def _variants() -> Sequence[Family]:
-    return [_LLAMA, _SANDWICH, _POST_NORM, _GPT2, _NEOX, _NEOX_PARALLEL, _PHI]
-
-
-def _first_family(stack: nn.Module) -> Family | None:
-    for family in _variants():
-        parts = (family.embed, family.blocks, family.final_norm)
-        if all(isinstance(getattr(stack, name, None), nn.Module) for name in parts):
-            return family
-    return None
-
-
-def _by_parts(stack: nn.Module, model_type: str) -> Family:
-    """The one known arrangement whose part names all exist in every block of an unlisted family."""
-    fitting = [family for family in _variants() if _fits(stack, family)]
-    sandwich_like = [family for family in fitting if family.attention_norm]
-    candidates = sandwich_like or fitting
-    if len(candidates) == 1:
-        return candidates[0]
-    blocks = getattr(stack, "layers", getattr(stack, "h", None))
-    parts = (
-        sorted(name for name, _ in blocks[0].named_children()) if isinstance(blocks, nn.ModuleList) else []
+            f"the model family {model_type!r} is not known and cannot be resolved: {error}; give it an "
+            "entry in "
+            "probing.layouts.FAMILIES"
+        ) from error
+    for role, inside in (("attention_projection", "attention"), ("mlp_projection", "mlp")):
+        names[role] = part(getattr(blocks[0], str(names[inside])), role)
+    family = Family(**{role: name or "" for role, name in names.items()}, **found)
+    warnings.warn(
+        f"the model family {model_type!r} is not in probing.layouts.FAMILIES; running it once "
+        f"showed {family}",
+        stacklevel=4,
     )
-    raise ValueError(
-        f"the model family {model_type!r} is not known and its parts fit {len(candidates)} known "
-        f"arrangements, not one; a block has {parts}; give the family an entry in probing.layouts.FAMILIES"
-    )
-
-
-def _fits(stack: nn.Module, family: Family) -> bool:
-    blocks = getattr(stack, family.blocks, None)
-    if not isinstance(blocks, nn.ModuleList) or not hasattr(stack, family.embed):
-        return False
-    inside = [family.attention, family.mlp, family.mid, family.attention_norm, family.mlp_norm]
-    for block in blocks:
-        if not all(hasattr(block, name) for name in inside if name):
-            return False
-        if not hasattr(getattr(block, family.attention), family.attention_projection):
-            return False
-        if not hasattr(getattr(block, family.mlp), family.mlp_projection):
-            return False
-    return hasattr(stack, family.final_norm)
+    return family

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,15 @@ from typing import Any, Protocol, TypeVar
 import torch.distributed as dist
 
 from probing.shards import write_json
-from probing.store import HEADER_FILE, INDEX_FILE, MismatchError, read_json, read_text, shard_files
+from probing.store import (
+    HEADER_FILE,
+    INDEX_FILE,
+    CorruptShardError,
+    MismatchError,
+    read_json,
+    read_text,
+    shard_files,
+)
 
 
 class _Batch(Protocol):
@@ -81,10 +90,25 @@ class Plan:
             if not missing:
                 continue
             if ordinal % self.ranks == self.rank:
+                (self.folder / INDEX_FILE).unlink(missing_ok=True)
                 yield shard, batch
             rows += missing
             if rows >= self.shard_rows:
                 shard, rows, ordinal = next(numbers), 0, ordinal + 1
+
+    def require_space(self, size: int) -> None:
+        """Refuse to go on when the disk has less than `size` bytes free.
+
+        Raises:
+            OSError: it has less.
+        """
+        free = shutil.disk_usage(self.folder).free
+        if size > free:
+            raise OSError(
+                f"the capture into {self.folder} needs {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are "
+                "free; free space, "
+                "store fewer sites or use dtype float16 or bfloat16"
+            )
 
     def finish(self) -> None:
         """Wait for every rank, then write the index that makes the store complete."""
@@ -126,14 +150,17 @@ def _prepared(folder: Path, header: Mapping[str, Any]) -> tuple[frozenset[str], 
             refuse_difference(folder, read_json(path), header)
         else:
             write_json(path, header)
-        (folder / INDEX_FILE).unlink(missing_ok=True)
         for part in sorted(folder.glob("*.part")):
             part.unlink()
         files = shard_files(folder)
         stored = frozenset(item for file in files for item in read_text(file, "item_id"))
         return stored, frozenset(int(file.stem.removeprefix("shard-")) for file in files)
-    except (OSError, ValueError) as error:
+    except (CorruptShardError, MismatchError) as error:
         return error
+    except OSError as error:
+        return OSError(
+            f"cannot write an activation store in {folder}: {error}; choose a folder that can be written"
+        )
 
 
 def refuse_difference(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import nn
 
 _LIBRARIES = ("taxoprobe", "torch", "transformers", "h5py", "numpy")
@@ -29,8 +31,13 @@ def weight_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor_bytes(value).data)
     return digest.hexdigest()
+
+
+def tensor_bytes(value: torch.Tensor) -> UInt8[np.ndarray, "bytes"]:
+    """The bytes of a tensor's values in order, on the host."""
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def model_attributes(model: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -13,6 +14,8 @@ import h5py
 import numpy as np
 
 from probing.store import checksum
+
+_log = logging.getLogger(__name__)
 
 #: Rows wait in memory until they fill a chunk; all chunks of a shard together stay under this many bytes.
 STAGED_BYTES = 32 * 2**20
@@ -159,9 +162,12 @@ class ShardWriter:
         sync(self.path.parent)
 
     def abandon(self) -> None:
-        """Remove the unfinished file."""
+        """Remove the file if it is not finished."""
         try:
             self._file.close()
+        except (OSError, RuntimeError) as error:
+            # On a full disk HDF5 cannot even close what it could not write; the file goes all the same.
+            _log.warning("closing the unfinished %s: %s", self.part, error)
         finally:
             self.part.unlink(missing_ok=True)
 

@@ -38,6 +38,11 @@ class Captured:
     values: Mapping[tuple[str, str], Tensor]
     ready: torch.cuda.Event | None
 
+    @property
+    def row_bytes(self) -> int:
+        """How many bytes an item takes, on average over the batch."""
+        return sum(value.nbytes for value in self.values.values()) // len(self.item_ids)
+
 
 class Writer:
     """A context in which `put` hands batches to a writing thread; leaving it waits until all is on the disk.
@@ -86,10 +91,16 @@ class Writer:
         try:
             if writer is not None and self._error is None and not self._abandon:
                 writer.finish()
-            elif writer is not None:
-                writer.abandon()
         except Exception as error:
-            self._error = self._error or error
+            self._error = error
+        if writer is not None:
+            writer.abandon()
+        if isinstance(self._error, OSError):
+            self._error = OSError(
+                f"writing activations into {self._plan.folder} failed ({self._error}); finished shards are "
+                "kept; "
+                "free space or mend the folder, then run the same capture again"
+            )
 
     def _write(self, writer: ShardWriter | None, number: int, captured: Captured) -> ShardWriter:
         path = self._plan.folder / shard_name(number)
@@ -105,6 +116,9 @@ class Writer:
 
     def _missing(self, captured: Captured) -> tuple[Any, Any, Any, Any]:
         """The rows of a batch that are not stored yet, as `ShardWriter.append` takes them."""
+        for (site, span), value in captured.values.items():
+            if not torch.isfinite(value).all():
+                _refuse_infinite(site, span, captured, self._header["dtype"])
         stored = {key: as_stored(value) for key, value in captured.values.items()}
         rows = [row for row, item in enumerate(captured.item_ids) if item not in self._plan.stored]
         if len(rows) == len(captured.item_ids):
@@ -119,6 +133,19 @@ class Writer:
             {span: [places[row] for row in rows] for span, places in captured.positions.items()},
             kept,
         )
+
+
+def _refuse_infinite(site: str, span: str, captured: Captured, dtype: str) -> None:
+    value = captured.values[site, span]
+    place = int(torch.nonzero(~torch.isfinite(value))[0][0])
+    counts = [len(row) for row in captured.positions[span]]
+    row = int(np.searchsorted(np.cumsum(counts), place, side="right")) if len(value) > len(counts) else place
+    remedy = (
+        "float16 ends at 65504: store as bfloat16 or float32" if dtype == "float16" else "the model itself"
+    )
+    raise ValueError(
+        f"{site} at span {span!r} of item {captured.item_ids[row]!r} is not finite as {dtype} ({remedy})"
+    )
 
 
 def _places(positions: list[np.ndarray], rows: list[int], pooling: str) -> np.ndarray:

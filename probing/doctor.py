@@ -1,0 +1,68 @@
+"""Command that says whether a model is captured faithfully, or whether a store is whole.
+
+    python -m probing.doctor --model NAME_OR_FOLDER [--gguf FILE]
+    python -m probing.doctor --store FOLDER [--rebuild MODULE:FUNCTION]
+
+Reads a Hugging Face model, or every byte of a store. Writes nothing, unless `--rebuild` names a function that
+gives (model, batches) as they were given to `capture`: then exactly the bad shards are captured again.
+The exit code is 0 when everything is in order and 1 when it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM
+
+from probing.health import damage, rebuild
+from probing.store import ActivationStore, shard_files
+from probing.verify import verify
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 in order, 1 not."""
+    parser = argparse.ArgumentParser(prog="python -m probing.doctor", description=__doc__)
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--model", help="hub name or folder of a causal language model")
+    asked.add_argument("--store", type=Path, help="folder of an activation store")
+    parser.add_argument("--gguf", help="with --model: the GGUF file in the folder")
+    parser.add_argument("--rebuild", help="with --store: module:function that gives (model, batches)")
+    options = parser.parse_args(argv)
+    if options.store is not None:
+        return _store(options.store, options.rebuild)
+    report = verify(load(options.model, options.gguf))
+    sys.stdout.write(f"{report}\n")
+    return 0 if report.holds else 1
+
+
+def load(name: str, gguf: str | None) -> Any:
+    """A causal language model by hub name or folder."""
+    return AutoModelForCausalLM.from_pretrained(name, **({"gguf_file": gguf} if gguf else {}))
+
+
+def _store(folder: Path, maker: str | None) -> int:
+    bad = damage(folder)
+    sys.stdout.write(f"{folder}: {len(shard_files(folder))} shards, {len(bad)} bad\n")
+    for name, reason in bad.items():
+        sys.stdout.write(f"RED  {name}  {reason}\n")
+    if not bad:
+        return 0
+    if maker is None:
+        made_by = ActivationStore.open(folder, unfinished=True).attributes.get("command")
+        how = f"made by: {made_by}" if made_by else "--rebuild module:function, giving (model, batches)"
+        sys.stdout.write(f"to make the bad shards again: {how}\n")
+        return 1
+    module, _, function = maker.partition(":")
+    sys.path.insert(0, "")
+    rebuilt = rebuild(folder, *getattr(import_module(module), function)())
+    sys.stdout.write(f"rebuilt {', '.join(rebuilt)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
