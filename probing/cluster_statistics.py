@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 _ENTRIES = 4_000_000
+_PRODUCTS = 500_000
 
 
 class ClusterAUROC:
@@ -45,13 +46,11 @@ class ClusterAUROC:
         order = np.argsort(codes, kind="stable")
         scores, labels, codes, strata = scores[order], labels[order], codes[order], strata[order]
         defined = ~np.isnan(scores)
-        kinds, kind_of = np.unique((labels.astype(np.int8) + 2 * defined).T, axis=0, return_inverse=True)
+        up, down = labels & defined, ~labels & defined
         self._groups = []
-        for kind, row in enumerate(kinds):
-            columns = np.flatnonzero(kind_of.ravel() == kind)
-            self._groups.append(
-                (columns, *_concordance(scores[:, columns], row == 3, row == 2, codes, strata))
-            )
+        for columns in _alike(np.concatenate([up, down])):
+            sides = up[:, columns[0]], down[:, columns[0]]
+            self._groups.append((columns, *_concordance(scores[:, columns], *sides, codes, strata)))
 
     @property
     def value(self) -> Float[np.ndarray, " k"]:
@@ -63,11 +62,13 @@ class ClusterAUROC:
         weights = _check_weights(weights, self.clusters)
         result = np.empty((len(weights), self.shape[1]))
         for columns, first, second, pairs, concordant in self._groups:
-            step = max(1, _ENTRIES // max(1, len(pairs)))
+            dtype = _exact_dtype(pairs, weights)
+            numbers = np.concatenate([concordant, pairs[None]]).astype(dtype)
+            step = max(1, _PRODUCTS // max(1, len(pairs)))
             for start in range(0, len(weights), step):
-                part = np.ascontiguousarray(weights[start : start + step].T)
-                product = part[first] * part[second]
-                result[start : start + step, columns] = _divide(concordant @ product, pairs @ product).T
+                part = np.ascontiguousarray(weights[start : start + step].T, dtype=dtype)
+                counted = (numbers @ (part[first] * part[second])).astype(np.float64)
+                result[start : start + step, columns] = _divide(counted[:-1], counted[-1]).T
         return result
 
 
@@ -92,8 +93,13 @@ class ClusterRates:
         _check_rows(decisions=decisions, labels=labels, clusters=clusters)
         self.measure = measure
         self.clusters, codes = np.unique(np.asarray(clusters), return_inverse=True)
-        cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
-        self._counts = [_sum_by_cluster(cell.astype(np.float64), codes, len(self.clusters)) for cell in cells]
+        alike = _alike(labels)
+        self._kind_of = np.empty(labels.shape[1], dtype=int)
+        for kind, columns in enumerate(alike):
+            self._kind_of[columns] = kind
+        kinds = labels[:, [columns[0] for columns in alike]]
+        cells = (decisions & labels, decisions & ~labels, kinds, ~kinds)
+        self._counts = [_sum_by_cluster(cell, codes, len(self.clusters)) for cell in cells]
 
     @property
     def value(self) -> Float[np.ndarray, " k"]:
@@ -103,13 +109,14 @@ class ClusterRates:
     def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
         """The rate with each cluster counted as `weights` says; undefined where a class is missing."""
         weights = _check_weights(weights, self.clusters)
-        hit, miss, false_alarm, rejection = (weights @ counts for counts in self._counts)
+        hit, false_alarm, *totals = (weights @ counts for counts in self._counts)
+        positive, negative = (total[:, self._kind_of] for total in totals)
         if self.measure == "f1":
-            return np.where(hit + miss > 0, _divide(2 * hit, 2 * hit + miss + false_alarm), np.nan)
-        recall = _divide(hit, hit + miss)
+            return np.where(positive > 0, _divide(2 * hit, positive + hit + false_alarm), np.nan)
+        recall = _divide(hit, positive)
         if self.measure == "recall":
             return recall
-        return (recall + _divide(rejection, rejection + false_alarm)) / 2
+        return (recall + 1 - _divide(false_alarm, negative)) / 2
 
 
 class ClusterMean:
@@ -146,27 +153,45 @@ def log_loss(
 
 
 def _concordance(scores, positive, negative, codes, strata):
-    """Cluster pairs of one label column: first, second, row pairs, concordant row pairs of each score."""
+    """Cluster pairs of one label column: first, second, row pairs, concordant row pairs of each score.
+
+    Rows come sorted by cluster.
+    """
     first, second, pairs, concordant = [], [], [], []
-    for stratum in np.unique(strata):
-        here = strata == stratum
-        ups, downs = np.flatnonzero(positive & here), np.flatnonzero(negative & here)
+    for stratum in range(strata.max() + 1):
+        ups, downs = (np.flatnonzero(side & (strata == stratum)) for side in (positive, negative))
         if not len(ups) or not len(downs):
             continue
-        up_codes, up_starts, up_counts = np.unique(codes[ups], return_index=True, return_counts=True)
-        down_codes, down_starts, down_counts = np.unique(codes[downs], return_index=True, return_counts=True)
-        first.append(np.repeat(up_codes, len(down_codes)))
-        second.append(np.tile(down_codes, len(up_codes)))
-        pairs.append(np.outer(up_counts, down_counts).ravel().astype(np.float64))
+        up_starts, down_starts = _starts(codes[ups]), _starts(codes[downs])
+        first.append(np.repeat(codes[ups[up_starts]], len(down_starts)))
+        second.append(np.tile(codes[downs[down_starts]], len(up_starts)))
+        sizes = np.diff(up_starts, append=len(ups)), np.diff(down_starts, append=len(downs))
+        pairs.append(np.outer(*sizes).ravel().astype(np.float64))
         concordant.append(_wins(scores[ups], scores[downs], up_starts, down_starts))
     if not first:
         return np.empty(0, int), np.empty(0, int), np.empty(0), np.empty((scores.shape[1], 0))
-    return (
-        np.concatenate(first),
-        np.concatenate(second),
-        np.concatenate(pairs),
-        np.concatenate(concordant, axis=1),
-    )
+    parts = (first, second, pairs)
+    return *(np.concatenate(part) for part in parts), np.concatenate(concordant, axis=1)
+
+
+def _alike(flags: Bool[np.ndarray, "n k"]) -> list[np.ndarray]:
+    """Columns grouped by equality, in the order of their first occurrence."""
+    groups: dict[bytes, list[int]] = {}
+    for column, packed in enumerate(np.packbits(flags, axis=0).T):
+        groups.setdefault(packed.tobytes(), []).append(column)
+    return [np.array(columns) for columns in groups.values()]
+
+
+def _starts(sorted_codes):
+    """Where each cluster's rows begin."""
+    return np.flatnonzero(np.diff(sorted_codes, prepend=-1))
+
+
+def _exact_dtype(pairs, weights):
+    """float32 where every sum of half-integers stays exact in it (with integer weights), else float64."""
+    whole = weights.size == 0 or (weights == np.rint(weights)).all()
+    largest = pairs.sum() * max(weights.max(initial=1), 1) ** 2
+    return np.float32 if whole and 2 * largest < 2**24 else np.float64
 
 
 def _wins(ups, downs, up_starts, down_starts):
@@ -191,9 +216,9 @@ def _divide(numerator, denominator):
 
 def _sum_by_cluster(values, codes, n_clusters):
     """Sum of the rows of each cluster, [clusters, k]."""
-    total = np.zeros((n_clusters, values.shape[1]))
-    np.add.at(total, codes, values)
-    return total
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(n_clusters))
+    return np.add.reduceat(values[order], starts, axis=0, dtype=np.float64)
 
 
 def _columns(values, dtype):

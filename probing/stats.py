@@ -82,12 +82,14 @@ def interval(
     """Lower and upper percentile limits along the first axis, undefined draws left out."""
     if not 0 < level < 1:
         raise ValueError(f"asked for an interval of level {level}; it must lie between 0 and 1, as .95")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        lower, upper = np.nanquantile(
-            np.asarray(draws, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2], axis=0
-        )
-    return lower, upper
+    draws = np.asarray(draws, dtype=np.float64)
+    limits = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    flat, found = draws.reshape(len(draws), -1), limits.reshape(2, -1)
+    for column in np.flatnonzero(np.isnan(found[0])):
+        defined = flat[~np.isnan(flat[:, column]), column]
+        if len(defined):
+            found[:, column] = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return found[0].reshape(draws.shape[1:]), found[1].reshape(draws.shape[1:])
 
 
 def estimate(value: float, draws: Float[np.ndarray, " draws"], n: int, level: float = 0.95) -> Estimate:

@@ -1,0 +1,181 @@
+"""Rows of activation stores made ready for probes: aligned, labelled, folded, with control labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from probing.probes.controls import control_task
+from probing.probes.evaluate import LabelledRows
+from probing.probes.linear import PENALTIES
+from probing.probes.splits import grouped_folds, ungrouped_folds
+from probing.stats import DRAWS
+from probing.store import ActivationStore, MismatchError
+from taxogen.taxonomy import Taxonomy
+
+TARGETS = ("hypernym", "leaf", "height")
+SPLITS = ("leaf", "ungrouped", "family")
+_SAME_PLACE = {"image": "noun"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How layers are probed; the defaults are those of the report."""
+
+    probe: str = "ridge"
+    target: str = "hypernym"
+    split: str = "leaf"
+    spans: tuple[str, ...] | None = None
+    sites: tuple[str, ...] | None = None
+    transforms: tuple[str, ...] = ("raw", "centred")
+    penalties: tuple[float, ...] = PENALTIES
+    folds: int = 5
+    controls: int = 3
+    draws: int = DRAWS
+    least_leaves: int = 3
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a store that take part, in the order of their item ids."""
+
+    store: ActivationStore
+    order: np.ndarray
+    leaves: np.ndarray
+
+    def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
+        """Features of these rows, float32."""
+        return np.asarray(self.store.read(site, span), dtype=np.float32)[self.order]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is asked of which rows: modality → source and labelled rows, and the names of the targets."""
+
+    sources: Mapping[str, Source]
+    rows: Mapping[str, LabelledRows]
+    targets: tuple[str, ...]
+    subsets: Mapping[str, tuple[int, ...]]
+    leaves: tuple[str, ...]
+
+
+def span_pairs(
+    images: Sequence[str], texts: Sequence[str], asked: Sequence[str] | None
+) -> list[tuple[str, str, str]]:
+    """(name, span of picture rows, span of text rows) of each probed place; without a twin the last is empty.
+
+    Raises:
+        KeyError: an asked span is not in the stores.
+    """
+    pairs = []
+    for span in images:
+        twin = span if span in texts else _SAME_PLACE.get(span, "")
+        twin = twin if twin in texts else ""
+        pairs.append(("slot" if twin and twin != span else span, span, twin))
+    if asked is None:
+        return pairs
+    known = [name for name, _, _ in pairs]
+    if missing := [span for span in asked if span not in known]:
+        raise KeyError(f"no span {missing[0]!r} in these stores; they have {', '.join(known)}")
+    return [pair for pair in pairs if pair[0] in asked]
+
+
+def design(
+    images: Mapping[int, ActivationStore], text: ActivationStore | None, taxonomy: Taxonomy, options: Options
+) -> Design:
+    """Rows of all modalities over the leaves they share; folds and control labels agree between modalities.
+
+    Raises:
+        KeyError: an unknown target or split.
+        MismatchError: the steps hold different items, or no leaf is shared.
+    """
+    for what, value, known in (("target", options.target, TARGETS), ("split", options.split, SPLITS)):
+        if value not in known:
+            raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
+    sources = _sources(stores)
+    leaves = tuple(sorted(set.intersection(*(set(source.leaves) for source in sources.values()))))
+    if not leaves:
+        raise MismatchError(
+            "picture and text rows share no leaf: the stores are of different worlds; capture again"
+        )
+    sources = {name: _only(source, leaves) for name, source in sources.items()}
+    names, of_leaf = _targets(taxonomy, leaves, options.target, options.least_leaves)
+    fold_of = _leaf_folds(taxonomy, leaves, of_leaf, options)
+    rows = {}
+    for name, source in sources.items():
+        place = np.searchsorted(leaves, source.leaves)
+        fold = fold_of[place]
+        if options.split == "ungrouped":
+            fold = ungrouped_folds(len(place), options.folds, options.seed)
+        drawn = control_task(of_leaf[place], source.leaves, fold, options.controls, options.seed)
+        rows[name] = LabelledRows(of_leaf[place], place, fold, drawn)
+    return Design(sources, rows, names, _subsets(names, options.held_out), leaves)
+
+
+def _sources(stores: Mapping[str, ActivationStore]) -> dict[str, Source]:
+    """Each store's rows sorted by item id; steps must hold the same items."""
+    sources, first = {}, None
+    for name, store in stores.items():
+        ids = np.asarray(store.item_ids, dtype=str)
+        order = np.argsort(ids, kind="stable")
+        if name != "text":
+            first = ids[order] if first is None else first
+            if not np.array_equal(first, ids[order]):
+                raise MismatchError(
+                    f"{name} holds other items than the first step; capture both from one manifest"
+                )
+        sources[name] = Source(store, order, store.columns["leaf"].to_numpy().astype(str)[order])
+    return sources
+
+
+def _only(source, leaves):
+    kept = np.isin(source.leaves, leaves)
+    return Source(source.store, source.order[kept], source.leaves[kept])
+
+
+def _targets(
+    taxonomy: Taxonomy, leaves: Sequence[str], target: str, least: int
+) -> tuple[tuple[str, ...], Bool[np.ndarray, "leaves targets"]]:
+    """Names of the targets and which leaves have them; drops hypernyms with (or without) too few leaves."""
+    if target == "leaf":
+        return tuple(leaves), np.eye(len(leaves), dtype=bool)
+    if target == "height":
+        above = np.array([len(taxonomy.hypernyms_of(leaf)) for leaf in leaves])
+        names = tuple(f"{k} or more hypernyms" for k in range(int(above.min()) + 1, int(above.max()) + 1))
+        labels = above[:, None] > np.arange(int(above.min()), int(above.max()))
+    else:
+        names, labels = taxonomy.hypernyms, taxonomy.labels(leaves)
+    counts = labels.sum(axis=0)
+    kept = np.flatnonzero((counts >= least) & (len(leaves) - counts >= least))
+    if not len(kept):
+        raise ValueError(
+            f"no {target} has at least {least} of these {len(leaves)} leaves under it and as many not; "
+            "capture more leaves or lower --least-leaves"
+        )
+    return tuple(names[k] for k in kept), labels[:, kept]
+
+
+def _leaf_folds(
+    taxonomy: Taxonomy, leaves: Sequence[str], labels: Bool[np.ndarray, "leaves targets"], options: Options
+) -> Int[np.ndarray, " leaves"]:
+    """The fold of each leaf; by family, leaves that share their most specific hypernym stay together."""
+    if options.split == "leaf":
+        return grouped_folds(np.array(leaves), labels, options.folds, options.seed)
+    size = {name: len(taxonomy.leaves_of(name)) for name in taxonomy.hypernyms}
+    families = [min(taxonomy.hypernyms_of(leaf), key=lambda name: (size[name], name)) for leaf in leaves]
+    return grouped_folds(np.array(families), labels, options.folds, options.seed)
+
+
+def _subsets(names, held_out):
+    """Columns of all targets, and of seen and held-out hypernyms where both exist."""
+    everything = tuple(range(len(names)))
+    out = tuple(k for k in everything if names[k] in set(held_out))
+    subsets = {"mean": everything}
+    if out and len(out) < len(names):
+        subsets |= {"mean of seen": tuple(k for k in everything if k not in out), "mean of held-out": out}
+    return subsets

@@ -1,0 +1,167 @@
+"""Ridge probes in closed form: the whole penalty path, and leave-one-group-out, from one decomposition."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from jaxtyping import Float, Int, Shaped
+
+from probing.probes.fitted import Array, FittedProbes, Standardizer, like, platt
+
+PENALTIES = tuple(float(p) for p in np.logspace(0, 6, 9))
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Centred features X = U S Vᵀ, kept as U, S² and what maps back to coefficients.
+
+    With fewer rows than features (`dual`) it comes from the Gram matrix X Xᵀ, else from XᵀX.
+    """
+
+    features: Float[Array, "n d"]
+    left: Float[Array, "n r"]
+    squares: Float[Array, " r"]
+    right: Float[Array, "d r"] | None
+
+    @classmethod
+    def of(cls, features: Float[Array, "n d"]) -> "Decomposition":
+        """The decomposition of float64 features whose columns have mean 0."""
+        xp = array_namespace(features)
+        n, d = features.shape
+        if n <= d:
+            squares, left = xp.linalg.eigh(features @ features.T)
+            return cls(features, left, xp.clip(squares, 0.0, None), None)
+        squares, right = xp.linalg.eigh(features.T @ features)
+        squares = xp.clip(squares, 0.0, None)
+        kept = squares > squares[-1] * max(n, d) * xp.finfo(xp.float64).eps
+        inverse = xp.where(
+            kept, 1 / xp.where(kept, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
+        )
+        return cls(features, (features @ right) * inverse, squares, right)
+
+    def coefficients(
+        self, projected: Float[Array, "r t"], penalty: Float[Array, " t"]
+    ) -> Float[Array, "d t"]:
+        """Ridge coefficients of each target at its own penalty; `projected` is Uᵀ y."""
+        if self.right is None:
+            return self.features.T @ (self.left @ (projected / (self.squares[:, None] + penalty[None, :])))
+        shrunk = self.squares[:, None] ** 0.5 / (self.squares[:, None] + penalty[None, :])
+        return self.right @ (projected * shrunk)
+
+
+def ridge_path(
+    features: Float[Array, "n d"], labels: Float[Array, "n t"], penalties: tuple[float, ...] = PENALTIES
+) -> tuple[Float[Array, "p d t"], Float[Array, "p t"]]:
+    """Coefficients and intercepts of every target at every penalty, the intercept unpenalised.
+
+    Minimises ‖y − Xw − b‖² + penalty ‖w‖², as scikit-learn's `Ridge(alpha=penalty)`; features are taken as
+    they are.
+
+    Source: Hoerl & Kennard 1970, Technometrics 12(1), eq. 2.1; Saunders, Gammerman & Vovk 1998, ICML (dual
+    form).
+    """
+    xp = array_namespace(features)
+    check_penalties(penalties)
+    features, labels = xp.astype(features, xp.float64), like(labels, features)
+    mean, base = xp.mean(features, axis=0, keepdims=True), xp.mean(labels, axis=0, keepdims=True)
+    parts = Decomposition.of(features - mean)
+    projected = parts.left.T @ (labels - base)
+    ones = xp.ones_like(base[0])
+    path = xp.stack([parts.coefficients(projected, ones * penalty) for penalty in penalties])
+    return path, base - (mean @ path)[:, 0, :]
+
+
+def leave_group_out(
+    parts: Decomposition,
+    labels: Float[Array, "n t"],
+    groups: Shaped[np.ndarray, " n"],
+    penalties: tuple[float, ...] = PENALTIES,
+) -> Float[Array, "p n t"]:
+    """Prediction for each row by the ridge fit without its whole group, at every penalty.
+
+    Exact (the intercept is refitted too): y_g − (I − H_gg)⁻¹ r_g with hat matrix H and residuals r.
+
+    Source: Cook & Weisberg 1982, Residuals and Influence in Regression, eq. 3.5.2 (deletion of several rows).
+    """
+    xp = array_namespace(parts.features)
+    rows, real, back = group_blocks(groups)
+    mask, device = like(real, labels)[:, :, None], getattr(labels, "device", None)
+    index, back = (xp.asarray(places, device=device) for places in (rows.ravel(), back))
+    shape = (*rows.shape, -1)
+    blocks = xp.reshape(xp.take(parts.left, index, axis=0), shape) * mask
+    centred = labels - xp.mean(labels, axis=0, keepdims=True)
+    projected = parts.left.T @ centred
+    eye = like(np.eye(rows.shape[1]), labels) - mask * xp.matrix_transpose(mask) / labels.shape[0]
+    found = []
+    for penalty in penalties:
+        kept = parts.squares / (parts.squares + penalty)
+        residual = centred - parts.left @ (kept[:, None] * projected)
+        residual = xp.reshape(xp.take(residual, index, axis=0), shape) * mask
+        error = xp.linalg.solve(eye - (blocks * kept) @ xp.matrix_transpose(blocks), residual)
+        found.append(labels - xp.take(xp.reshape(error, (-1, labels.shape[1])), back, axis=0))
+    return xp.stack(found)
+
+
+def fit_ridge(
+    features: Float[Array, "n d"],
+    labels: Float[Array, "n t"],
+    groups: Shaped[np.ndarray, " n"],
+    penalties: tuple[float, ...] = PENALTIES,
+    blocks: int = 1,
+) -> FittedProbes:
+    """Ridge probes of all targets, each at the penalty with the least leave-one-group-out squared error.
+
+    The label columns may come as several `blocks` of the same targets, real ones first and control tasks
+    after them: the control probe then has the penalty, and so the capacity, of the real one.
+    """
+    check_penalties(penalties)
+    xp = array_namespace(features)
+    standardizer = Standardizer.fit(features)
+    parts, labels = Decomposition.of(standardizer(features)), like(labels, features)
+    real = labels[:, : labels.shape[1] // blocks]
+    held_out = leave_group_out(parts, real, groups, penalties)
+    best = least_errors(xp.mean((held_out - real) ** 2, axis=1))
+    penalty = like(np.asarray(penalties)[best], features)
+    slope, offset = platt(xp.stack([held_out[int(p), :, t] for t, p in enumerate(best)], axis=1), real)
+    base = xp.mean(labels, axis=0)
+    penalty, slope, offset = (xp.concat([values] * blocks) for values in (penalty, slope, offset))
+    coefficients = parts.coefficients(parts.left.T @ (labels - base), penalty)
+    return FittedProbes(standardizer, coefficients, base, penalty, slope, offset)
+
+
+def least_errors(errors: Float[Array, "p t"]) -> Int[np.ndarray, " t"]:
+    """Index of the least error of each target; among equals (to 1e-9) the last, the strongest penalty."""
+    values = np.asarray(errors.cpu() if hasattr(errors, "cpu") else errors)
+    near = values <= values.min(axis=0) * (1 + 1e-9)
+    return len(values) - 1 - np.argmax(near[::-1], axis=0)
+
+
+def check_penalties(penalties: Any) -> None:
+    """Nothing, when the penalties are positive and increase.
+
+    Raises:
+        ValueError: they are not.
+    """
+    values = np.asarray(penalties, dtype=float)
+    if values.ndim != 1 or not len(values) or (values <= 0).any() or (np.diff(values) <= 0).any():
+        raise ValueError(f"penalties must be positive and increase, found {penalties}; try {PENALTIES[:3]}")
+
+
+def group_blocks(groups: Shaped[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row indices of each group [groups, largest size], which are real and not padding, each row's place.
+
+    Raises:
+        ValueError: there are fewer than two groups.
+    """
+    _, codes, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise ValueError("asked to leave one group out, found one group; give rows of two or more groups")
+    order = np.argsort(codes, kind="stable")
+    column = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.zeros((len(counts), counts.max()), dtype=np.int64)
+    real = np.zeros(rows.shape, dtype=bool)
+    rows[codes[order], column], real[codes[order], column] = order, True
+    place = np.empty(len(codes), dtype=np.int64)
+    place[order] = codes[order] * rows.shape[1] + column
+    return rows, real, place
