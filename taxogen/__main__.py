@@ -1,0 +1,109 @@
+"""python -m taxogen config | taxonomy | prepare | train | evaluate
+
+Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from taxogen import config, pipeline
+from taxogen.run import Run
+
+log = logging.getLogger("taxogen")
+RUNS = Path("artifacts/runs")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status of the command line: 0, or 2 after a refusal, whose one message says what to do."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for library in ("httpx", "transformers", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    options = _parser().parse_args(argv)
+    try:
+        options.do(options)
+    except (ValueError, KeyError, FileNotFoundError, OSError, FloatingPointError) as refusal:
+        text = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
+        log.error("taxogen %s: %s", options.command, text)
+        return 2
+    return 0
+
+
+def open_run(options: argparse.Namespace) -> Run:
+    """The run that the options name: an existing directory alone, or one made for the config."""
+    if options.run and not options.config and not options.settings and (options.run / "config.json").exists():
+        return Run.open(options.run)
+    wanted = config.read(options.config, options.settings)
+    return Run.create(options.run or RUNS / wanted.name, wanted)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    run = open_run(options)
+    with run.alone():
+        made, features = pipeline.prepare_run(run)
+    counts = {name: len(manifest) for name, manifest in made.manifests.items()}
+    log.info("%s: %d pictures of %d leaves, features %s", run.path, len(made.table), len(made.taxonomy.leaves), tuple(features.shape))
+    log.info("items: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def _train(options: argparse.Namespace) -> None:
+    if options.capture_at:
+        options.settings = [*options.settings, f"capture.at={options.capture_at}"]
+    for name in ("sites", "spans"):
+        if getattr(options, name):
+            options.settings = [*options.settings, f"capture.{name}={getattr(options, name)}"]
+    run = open_run(options)
+    with run.alone():
+        pipeline.train_run(run)
+    log.info("%s is trained; captured at steps %s", run.path, ", ".join(map(str, run.steps)))
+    log.info("next: python -m taxogen evaluate --run %s", run.path)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    run = open_run(options)
+    with run.alone():
+        scores = pipeline.evaluate_run(run)
+    log.info("%s: %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
+    log.info("next: python -m analyses.behaviour --run %s", run.path)
+
+
+def _config(options: argparse.Namespace) -> None:
+    sys.stdout.write(config.to_toml(config.read(options.config, options.settings)))
+
+
+def _taxonomy(options: argparse.Namespace) -> None:
+    from taxogen.wordnet import build_table
+
+    build_table(options.leaves, options.out)
+    log.info("wrote %s", options.out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m taxogen", description="Make, train and score runs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, do, about in (
+        ("prepare", _prepare, "check the input, write manifests, compute features"),
+        ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
+        ("evaluate", _evaluate, "score every hypernym for every test picture"),
+        ("config", _config, "print the config as TOML"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given")
+        command.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+        command.set_defaults(do=do)
+        if name != "config":
+            command.add_argument("--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME")
+        if name == "train":
+            command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
+            command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
+            command.add_argument("--spans", help="such as slot,cue,last")
+    taxonomy = commands.add_parser("taxonomy", help="build a taxonomy table from WordNet")
+    taxonomy.add_argument("--leaves", type=Path, required=True, metavar="FILE", help="CSV: leaf, synset")
+    taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE")
+    taxonomy.set_defaults(do=_taxonomy)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The stages of a run, each of which finds what the one before it wrote: prepare, train (and capture), evaluate."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from probing.capture import CaptureBatch, capture
+from probing.store import MismatchError
+from taxogen import evaluate as scoring
+from taxogen import lms, prepare, prompts
+from taxogen.features import Standardiser, features
+from taxogen.manifest import Manifest
+from taxogen.run import Run
+from taxogen.train import load_projector, resolve_steps, total_steps, train
+from taxogen.vlm import Projector, Row, Vlm, common_prefix
+
+CAPTURE_BATCH = 64
+
+
+@dataclass
+class Bench:
+    """A run with everything loaded that its stages work on.
+
+    Attributes:
+        run: where things are written.
+        world: pictures, names and manifests.
+        features: standardised encoder features of all pictures of the world's table, [pictures, tokens, width].
+        vlm: the frozen language model and the projector.
+    """
+
+    run: Run
+    world: prepare.World
+    features: Tensor
+    vlm: Vlm
+
+    @property
+    def picture_index(self) -> dict[str, int]:
+        """For each picture its row in `features`."""
+        return {picture: row for row, picture in enumerate(self.world.table["picture"])}
+
+    def rows(self, manifest: Manifest) -> list[Row]:
+        """The tokenised items of a manifest."""
+        index = self.picture_index
+        return [
+            self.vlm.row(item.item_id, prompts.of_item(item), index[item.picture] if item.picture else -1)
+            for item in manifest.items
+        ]
+
+
+def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
+    """Writes the manifests, and computes the features that are not cached yet; returns both."""
+    made = prepare.world(run)
+    prepare.write(run, made)
+    model = run.config.model
+    values = features(made.pictures, model.encoder, tokens=model.encoder_tokens, names=made.table["picture"])
+    standardiser = Standardiser.fit(values[(made.table["split"] == "train").to_numpy()])
+    return made, torch.from_numpy(standardiser(values))
+
+
+def open_bench(run: Run) -> Bench:
+    """The run with its pictures prepared, its language model loaded and a freshly drawn projector.
+
+    The projector's init follows the run's seed; nothing else draws from it.
+    """
+    made, values = prepare_run(run)
+    model = run.config.model
+    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
+    lm = lms.load(model.lm, init=model.init, seed=run.config.seed, dtype=dtype)
+    table = lm.model.get_input_embeddings().weight
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.seed)
+        size = (model.image_tokens, lm.width)
+        projector = Projector(model.projector, tuple(values.shape[1:]), size, model.hidden, table.float().std().item())
+    return Bench(run, made, values, Vlm(lm, projector))
+
+
+def train_run(run: Run, bench: Bench | None = None) -> None:
+    """Trains to the end, capturing at the steps that the config names; does nothing where all that is done.
+
+    Raises:
+        MismatchError: the frozen language model's weights changed while the projector was trained.
+    """
+    bench = bench or open_bench(run)
+    rows = bench.rows(bench.world.manifests["train"])
+    steps = total_steps(run.config.train, len(rows))
+    at = resolve_steps(run.config.capture.at, steps)
+    saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
+    if not run.complete:
+        before, started = bench.vlm.lm.weight_hash(), time.time()
+        hooks = {step: (lambda now: capture_step(bench, now)) if step in at else (lambda now: None) for step in saved}
+        train(run, bench.vlm, rows, bench.features, hooks)
+        after = bench.vlm.lm.weight_hash()
+        if before != after:
+            raise MismatchError(
+                f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained ({before[:12]} → {after[:12]}); "
+                "they must be frozen: remove the run and report this"
+            )
+        run.finish(_record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)})
+    for step in at:
+        capture_step(bench, step)
+    capture_text(bench)
+
+
+def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
+    """Scores the trained model, writes `scores.h5`, and returns the scores."""
+    if run.file("scores.h5").exists():
+        return scoring.Scores.read(run)
+    steps = run.record["steps"]
+    bench = bench or open_bench(run)
+    load_projector(bench.vlm.projector, run.snapshot(steps))
+    scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
+    scores.write(run)
+    return scores
+
+
+def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:
+    """Captures the picture rows with the projector as it was after `step` steps."""
+    run = bench.run
+    if run.captured(step):
+        return
+    kept = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
+    load_projector(bench.vlm.projector, run.snapshot(step))
+    try:
+        _capture(bench, run.manifest(manifest).where(modality="image"), step)
+    finally:
+        bench.vlm.projector.load_state_dict(kept)
+
+
+def capture_text(bench: Bench, manifest: str = "capture") -> None:
+    """Captures the text twins: the same prompts with the leaf's name where the picture stands."""
+    if not bench.run.captured(None):
+        _capture(bench, bench.run.manifest(manifest).where(modality="text"), None)
+
+
+def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
+    run, vlm, wanted = bench.run, bench.vlm, bench.run.config.capture
+    rows, table = [row.prompt for row in bench.rows(manifest)], manifest.frame.astype(str)
+    vlm.use_prefix(common_prefix(rows))
+    attributes = {
+        "run": run.name,
+        "run_hash": run.config.hash,
+        "manifest_hash": manifest.hash,
+        "prompt_format": ", ".join(sorted(set(table["prompt"]))),
+        "encoder": "" if step is None else run.config.model.encoder,
+        "step": -1 if step is None else step,
+        "lm": vlm.lm.name,
+        "lm_revision": vlm.lm.revision,
+        "lm_init": vlm.lm.init,
+    }
+    batches = [_batch(bench, rows[i : i + CAPTURE_BATCH], table[i : i + CAPTURE_BATCH]) for i in range(0, len(rows), CAPTURE_BATCH)]
+    path = run.store_path(step, "text" if step is None else "image")
+    capture(vlm.model, batches, path, sites=wanted.sites, dtype=wanted.dtype, attributes=attributes)
+
+
+def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:  # noqa: ANN001
+    """Rows for the capture; their inputs are made only when they are needed."""
+    slot = "image" if rows[0].picture >= 0 else "noun"
+    names = [slot if span == "slot" else span for span in bench.run.config.capture.spans]
+
+    def inputs() -> dict[str, object]:
+        with torch.inference_mode():
+            return {**bench.vlm.inputs(rows, bench.features), "use_cache": True}
+
+    spans = {name: [row.spans[name] for row in rows] for name in names}
+    columns = {name: table[name].tolist() for name in table.columns if name != "item_id"}
+    return CaptureBatch(inputs, [row.item_id for row in rows], spans, columns)
+
+
+def _record(bench: Bench, steps: int, rows: int, weight_hash: str) -> dict[str, object]:
+    libraries = ("torch", "transformers", "numpy", "h5py", "taxoprobe")
+    return {
+        "steps": steps,
+        "training_items": rows,
+        "config_hash": bench.run.config.hash,
+        "manifest_hash": {name: manifest.hash for name, manifest in bench.world.manifests.items()},
+        "lm": {"name": bench.vlm.lm.name, "revision": bench.vlm.lm.revision, "weight_hash": weight_hash},
+        "dtype": str(bench.vlm.dtype).removeprefix("torch."),
+        "provenance": [dict(step) for step in bench.world.manifests["train"].provenance],
+        "versions": {name: importlib.metadata.version(name) for name in libraries} | {"python": platform.python_version()},
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,124 @@
+"""Prepare: from a config to everything that training needs, checked before anything expensive starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+import pandas as pd
+
+from taxogen import files, pictures, questions, shuffle, splits
+from taxogen.ablation import ablate
+from taxogen.config import DataConfig
+from taxogen.manifest import Manifest
+from taxogen.run import Run
+from taxogen.seeding import stream
+from taxogen.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run shows and asks.
+
+    Attributes:
+        pictures: the collection.
+        table: picture, leaf (what this world calls it), shown_leaf, split, content_hash …; sorted by picture.
+        taxonomy: of the leaves that are shown.
+        manifests: `train`, `test` and `capture`.
+        leaf_map: for every leaf, what its pictures are called here.
+    """
+
+    pictures: pictures.Pictures
+    table: pd.DataFrame
+    taxonomy: Taxonomy
+    manifests: dict[str, Manifest]
+    leaf_map: dict[str, str]
+
+
+def world(run: Run) -> World:
+    """The pictures, names and manifests of a run's config; every choice is seeded, none depends on file order.
+
+    Raises:
+        KeyError: a leaf of the pictures is not in the taxonomy, or a hypernym is not known.
+        ValueError: pictures cannot be read, a leaf has too few, nothing is left to train on, or evidence leaks.
+    """
+    data, seed = run.config.data, run.config.seed
+    collection = pictures.load(data.pictures)
+    taxonomy = _taxonomy(data)
+    _check_leaves(collection.table, taxonomy, data)
+    table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
+    table = few_per_leaf(table, data.pictures_per_leaf, seed)
+    taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
+    table = splits.split_pictures(table, data.split, seed=seed)
+    names = shuffle.leaf_map(taxonomy, data.shuffle, seed)
+    table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)
+    everything = questions.training_items(table, taxonomy, seed=seed)
+    options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
+    test = table[table["split"] == "test"]
+    manifests = {
+        "train": ablate(everything, taxonomy, data.ablation, **options),
+        "test": _asked(few_per_leaf(test, run.config.evaluate.pictures_per_leaf, seed), taxonomy),
+        "capture": _asked(few_per_leaf(test, run.config.capture.pictures_per_leaf, seed), taxonomy),
+    }
+    return World(collection, table, taxonomy, manifests, names)
+
+
+def write(run: Run, made: World) -> None:
+    """Writes manifests, taxonomy and picture map into the run directory, each whole or not at all."""
+    for name, manifest in made.manifests.items():
+        manifest.write(run.path, name)
+    files.write_whole(run.file("taxonomy.csv"), made.taxonomy.write)
+    files.write_json(run.file("leaf_map.json"), made.leaf_map)
+
+
+def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most so many pictures of each leaf, a seeded draw; all of them for 0."""
+    if most <= 0:
+        return table
+    kept = []
+    for leaf, rows in table.sort_values("picture").groupby("leaf", sort=True):
+        order = stream(seed, "few pictures", str(leaf)).permutation(len(rows))[:most]
+        kept.append(rows.iloc[sorted(order)])
+    return pd.concat(kept).sort_values("picture", kind="stable").reset_index(drop=True)
+
+
+def _taxonomy(data: DataConfig) -> Taxonomy:
+    if data.taxonomy:
+        return Taxonomy.read(data.taxonomy)
+    if data.pictures not in pictures.BUNDLED:
+        raise ValueError(
+            f"pictures from {data.pictures!r} come without a taxonomy; give a table (leaf, hypernym) with "
+            "--set data.taxonomy=FILE, or make one with `python -m taxogen taxonomy --leaves FILE`"
+        )
+    with resources.as_file(resources.files("taxogen") / "data" / "taxonomy.csv") as path:
+        return Taxonomy.read(path)
+
+
+def _check_leaves(table: pd.DataFrame, taxonomy: Taxonomy, data: DataConfig) -> None:
+    strangers = sorted(set(table["leaf"]) - set(taxonomy.leaves))
+    if strangers:
+        raise KeyError(
+            f"{len(strangers)} leaves of {data.pictures!r} are not in the taxonomy: {strangers[:10]}; "
+            "add rows (leaf, hypernym) for them to the table, or remove their pictures"
+        )
+    unknown = sorted(set(data.held_out) - set(taxonomy.hypernyms))
+    if unknown:
+        raise KeyError(f"data.held_out names unknown hypernyms {unknown}; known: {', '.join(taxonomy.hypernyms)}")
+
+
+def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: int) -> pd.DataFrame:
+    """The pictures of `count` leaves, drawn so that every exact set of hypernyms keeps its share; all for 0."""
+    leaves = sorted(set(table["leaf"]))
+    if not 0 < count < len(leaves):
+        return table
+    shown = taxonomy.restrict(leaves)
+    ranked = []
+    for group, members in shuffle.exact_groups(shown).items():
+        order = stream(seed, "few leaves", *group).permutation(len(members))
+        ranked += [((place + 0.5) / len(members), members[at]) for place, at in enumerate(order)]
+    kept = {leaf for _, leaf in sorted(ranked)[:count]}
+    return table[table["leaf"].isin(kept)]
+
+
+def _asked(pictures_shown: pd.DataFrame, taxonomy: Taxonomy) -> Manifest:
+    return questions.evaluation_items(pictures_shown, taxonomy, tasks=("hypernym",))
