@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from taxogen import cache
 
@@ -30,6 +30,10 @@ def decode(data: bytes, name: str = "picture") -> Image.Image:
                 raise ValueError(f"{image.width} × {image.height} pixels, more than {MAX_PIXELS:,}")
             image.load()
             return _flatten(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:  # its text names a memory address
+        raise ValueError(
+            f"{name} cannot be read as a picture: no known format. Replace or remove it."
+        ) from error
     except (
         OSError,
         SyntaxError,
@@ -95,7 +99,7 @@ def _verify(root: Path, names: list[str]) -> list[str]:
             data = (root / name).read_bytes()
             decode(data, name)
         except (OSError, ValueError) as error:
-            return "", f"{name}: {error.__cause__ or error}"
+            return "", str(error)
         return content_hash(data), ""
 
     with ThreadPoolExecutor() as pool:

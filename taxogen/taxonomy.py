@@ -68,7 +68,7 @@ class Taxonomy:
         """The nodes with nothing below them, sorted."""
         return tuple(sorted(set(self.nodes) - set(self.hypernyms)))
 
-    @cached_property
+    @property
     def synsets(self) -> dict[str, str]:
         """The WordNet synset id of each node that has one (a copy: changing it changes nothing here)."""
         return dict(self.node_synsets)
@@ -183,8 +183,9 @@ class Taxonomy:
         with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
+            synsets = self.synsets
             for node, above in self.edges:
-                writer.writerow([node, above, self.synsets.get(node, ""), self.synsets.get(above, "")])
+                writer.writerow([node, above, synsets.get(node, ""), synsets.get(above, "")])
 
     # -- the graph -----------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def build(leaves: Sequence[Concept], hypernyms: Sequence[Concept] | None = None)
 
     With `hypernyms`, only these stand above the leaves: A is under B if one of B's synsets is above A's in
     WordNet or A.also names B, unless A.unlike names B. An edge that follows from others is left out, and so
-    is a hypernym without a leaf. Without `hypernyms`, every synset above a leaf becomes a hypernym, named by its
+    is a hypernym without a leaf. Without `hypernyms`, every synset above a leaf becomes one, named by its
     first word (and by its id where two would have the same name).
 
     Raises:

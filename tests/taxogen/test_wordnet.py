@@ -1,0 +1,193 @@
+import re
+import shutil
+from pathlib import Path
+
+import nltk.data
+import pytest
+
+from taxogen import wordnet
+from taxogen.concepts import Concept, read_concepts
+from taxogen.taxonomy import Taxonomy
+
+CUT_OUT = Path(__file__).parent / "data"
+BUNDLED = Path(wordnet.__file__).parent / "data"
+
+
+def leaf(name: str, synset: str | None = None, **rest) -> Concept:
+    return Concept(name, (synset or f"{name}.n.01",), **rest)
+
+
+HYPERNYMS = [leaf("animal"), leaf("bird"), leaf("mammal"), leaf("vehicle"), leaf("container"), leaf("weapon")]
+
+
+CUT_OUT_LEAVES = """
+crow duck eagle penguin bat dog poodle cat mouse carrot pea apple tomato banana pear hammer knife axe
+guitar rose car bicycle airplane sword dagger hat shoe sandal church house cup
+"""
+ORIGINAL_PATH = list(nltk.data.path)
+
+
+@pytest.fixture(autouse=True)
+def cut_out(monkeypatch):
+    monkeypatch.setattr(nltk.data, "path", [str(CUT_OUT)])
+
+
+class TestBuild:
+    def test_only_what_was_asked_for_and_only_direct_edges(self):
+        built = wordnet.build([leaf("crow"), leaf("dog")], HYPERNYMS)
+        assert built.edges == (("bird", "animal"), ("crow", "bird"), ("dog", "mammal"), ("mammal", "animal"))
+        assert built.synsets["bird"] == "bird.n.01"
+
+    def test_polysemy_by_synset(self):
+        built = wordnet.build([leaf("mouse"), leaf("computer mouse", "mouse.n.04")])
+        assert "animal" in built.hypernyms_of("mouse")
+        assert "animal" not in built.hypernyms_of("computer mouse")
+        assert "electronic device" in built.hypernyms_of("computer mouse")
+
+    def test_corrections(self):
+        car = leaf("car", unlike=("container",))
+        knife = leaf("knife", also=("weapon",))
+        built = wordnet.build([leaf("bicycle"), car, knife], HYPERNYMS)
+        assert built.hypernyms_of("bicycle") == ("container", "vehicle")
+        assert built.hypernyms_of("car") == ("vehicle",)
+        assert built.hypernyms_of("knife") == ("weapon",)
+
+    def test_a_hypernym_may_join_synsets(self):
+        joined = Concept("hardware", ("tool.n.01", "weapon.n.01"))
+        built = wordnet.build([leaf("hammer", "hammer.n.02"), leaf("sword")], [joined])
+        assert built.leaves_of("hardware") == ("hammer", "sword")
+        assert built.synsets["hardware"] == "tool.n.01"
+
+    def test_synonyms_of_an_id_are_one_synset(self):
+        assert wordnet.build([leaf("axe")], [leaf("tool")]).synsets["axe"] == "ax.n.01"
+
+    def test_instances_count(self):
+        assert wordnet.build([leaf("excalibur")], HYPERNYMS).hypernyms_of("excalibur") == ("weapon",)
+
+    def test_everything_above_equals_nltk(self):
+        names = ["crow", "duck", "bat", "cat", "pea", "guitar", "car", "airplane"]
+        built = wordnet.build([leaf(name) for name in names])
+        reader = wordnet.reader()
+        for one in names:
+            first = reader.synset(f"{one}.n.01")
+            above = {synset.name() for path in first.hypernym_paths() for synset in path} - {first.name()}
+            assert {built.synsets[name] for name in built.hypernyms_of(one)} == above
+            assert built.depth(one) == first.min_depth()
+            for other in names:
+                distance = first.shortest_path_distance(reader.synset(f"{other}.n.01"))
+                assert built.path_distance(one, other) == distance
+
+    def test_names_that_would_be_equal_carry_the_id(self):
+        built = wordnet.build([leaf("crow"), leaf("instrumentality", "guitar.n.01")])
+        assert "instrumentality (instrumentality.n.03)" in built.hypernyms
+
+
+class TestTable:
+    def test_written_table_is_the_taxonomy(self, tmp_path):
+        (tmp_path / "leaves.csv").write_text("leaf,synset\ncrow,crow.n.01\nmouse,mouse.n.01\n")
+        (tmp_path / "hypernyms.csv").write_text(
+            "hypernym,synset,also\nanimal,animal.n.01,\nbird,bird.n.01,\n"
+        )
+        out = tmp_path / "taxonomy.csv"
+        built = wordnet.build_table(tmp_path / "leaves.csv", out, tmp_path / "hypernyms.csv")
+        assert Taxonomy.read(out) == built
+        assert built.edges == (("bird", "animal"), ("crow", "bird"), ("mouse", "animal"))
+        assert "entity" in wordnet.build_table(tmp_path / "leaves.csv", out).hypernyms
+
+    def test_the_bundled_table_is_what_wordnet_gives(self):
+        """Over those of its leaves that the cut-out holds."""
+        leaves = [
+            c for c in read_concepts(BUNDLED / "leaves.csv", "leaf") if c.name in CUT_OUT_LEAVES.split()
+        ]
+        shipped = Taxonomy.read(BUNDLED / "taxonomy.csv").restrict(c.name for c in leaves)
+        concepts = read_concepts(BUNDLED / "hypernyms.csv", "hypernym")
+        wanted = [concept for concept in concepts if concept.name in shipped.hypernyms]
+        assert len(leaves) == len(CUT_OUT_LEAVES.split())
+        assert wordnet.build(leaves, wanted) == shipped
+
+    def test_the_whole_bundled_table(self, monkeypatch):
+        full = [path for path in ORIGINAL_PATH if (Path(path) / "corpora" / "wordnet" / "data.noun").exists()]
+        if not full:
+            pytest.skip("needs the whole WordNet in nltk's data path")
+        monkeypatch.setattr(nltk.data, "path", full)
+        leaves = read_concepts(BUNDLED / "leaves.csv", "leaf")
+        wanted = read_concepts(BUNDLED / "hypernyms.csv", "hypernym")
+        assert wordnet.build(leaves, wanted) == Taxonomy.read(BUNDLED / "taxonomy.csv")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("leaves", "hypernyms", "message"),
+        [
+            (
+                [leaf("crow", "crow.n.99"), leaf("x", "nonsense")],
+                HYPERNYMS,
+                "in WordNet 3.0: crow.n.99 of crow, nonsense of x",
+            ),
+            (
+                [leaf("crow"), leaf("crow", "duck.n.01")],
+                HYPERNYMS,
+                "more than once: the name 'crow' in crow and crow",
+            ),
+            (
+                [leaf("axe"), leaf("ax")],
+                HYPERNYMS,
+                "more than once: ax.n.01 in axe and ax. A name and a synset",
+            ),
+            ([Concept("crow", ("crow.n.01", "duck.n.01"))], HYPERNYMS, "without exactly one synset: crow: 2"),
+            (
+                [leaf("crow"), leaf("house")],
+                HYPERNYMS,
+                "No hypernym above house: house.n.01. Name one under 'also'",
+            ),
+            ([leaf("crow", also=("brid",))], HYPERNYMS, "crow names brid, not among the 6 hypernyms"),
+            ([leaf("dog"), leaf("poodle")], None, "Above other leaves in WordNet: dog: dog.n.01. Drop"),
+            (
+                [leaf("crow")],
+                [leaf("animal", also=("bird",)), leaf("bird")],
+                "A cycle in WordNet with the corrections",
+            ),
+        ],
+    )
+    def test_message(self, leaves, hypernyms, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            wordnet.build(leaves, hypernyms)
+
+    def test_rows_are_named(self, tmp_path):
+        (tmp_path / "leaves.csv").write_text("leaf,synset\ncrow,crow.n.01\nowl,crow.n.77\n")
+        with pytest.raises(ValueError, match=r"crow\.n\.77 of owl \(leaf row 3\)"):
+            wordnet.build_table(tmp_path / "leaves.csv", tmp_path / "out.csv")
+        assert not (tmp_path / "out.csv").exists()
+
+    def test_concept_files(self, tmp_path):
+        with pytest.raises(
+            FileNotFoundError, match=r"No list of leaf concepts at .*: give a CSV file with columns leaf"
+        ):
+            read_concepts(tmp_path / "none.csv", "leaf")
+        (tmp_path / "leaves.csv").write_text("leaf,id\ncrow,1\n")
+        with pytest.raises(ValueError, match=r"lacks the columns \['synset'\] \(found: leaf, id\)"):
+            read_concepts(tmp_path / "leaves.csv", "leaf")
+        (tmp_path / "leaves.csv").write_text("leaf,synset\ncrow,\n,owl.n.01\n")
+        with pytest.raises(ValueError, match=r"A name or a synset is empty in .*, row 2, row 3"):
+            read_concepts(tmp_path / "leaves.csv", "leaf")
+
+
+class TestWhereWordNetIs:
+    def test_none(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+        with pytest.raises(
+            FileNotFoundError, match=r"No WordNet in nltk's data path .*nltk\.download\('wordnet'\)"
+        ):
+            wordnet.reader()
+
+    def test_incomplete(self, monkeypatch, tmp_path):
+        shutil.copytree(CUT_OUT / "corpora", tmp_path / "corpora")
+        (tmp_path / "corpora" / "wordnet" / "lexnames").unlink()
+        monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+        with pytest.raises(FileNotFoundError, match=r"is incomplete .*lexnames.*nltk\.download\('wordnet'\)"):
+            wordnet.reader()
+
+    def test_zipped_as_nltk_downloads_it(self, monkeypatch, tmp_path):
+        shutil.make_archive(str(tmp_path / "corpora" / "wordnet"), "zip", CUT_OUT / "corpora", "wordnet")
+        monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+        assert "bird.n.01" in wordnet.closure("crow.n.01")
