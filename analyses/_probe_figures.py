@@ -83,13 +83,13 @@ def training(table: pd.DataFrame) -> Figure:
     panels = _panels(figure, len(spans))
     for axes, span in zip(panels, spans):
         grid = rows[rows["span"] == span].pivot_table(index="layer", columns="step", values="value")
-        image = axes.imshow(grid, origin="lower", aspect="auto", vmin=0.5, vmax=1, cmap="viridis")
+        axes.imshow(grid, origin="lower", aspect="auto", vmin=0.5, vmax=1, cmap="viridis")
         axes.set_xticks(range(len(grid.columns)), [str(step) for step in grid.columns])
         ticks = np.linspace(0, len(grid) - 1, min(len(grid), 7)).round().astype(int)
-        axes.set_yticks(ticks, [_tick(grid.index[at]) for at in ticks])
+        axes.set_yticks(ticks, [_tick(float(layer)) for layer in grid.index.to_numpy()[ticks]])
         axes.set(title=span, xlabel="training step")
     panels[0].set_ylabel("layer")
-    figure.colorbar(image, ax=panels, label="mean AUROC (chance .5)")
+    figure.colorbar(panels[0].images[0], ax=panels, label="mean AUROC (chance .5)")
     figure.suptitle(_caption(rows, "pictures"), fontsize=8)
     return figure
 
@@ -135,20 +135,18 @@ def transfer(table: pd.DataFrame) -> Figure | None:
     for axes, span in zip(panels, spans):
         here = rows[rows["span"] == span]
         across = here[here["modality"] == "text→image"]
-        site = across.loc[across["value"].idxmax(), "site"]
-        scores = here[here["site"] == site].set_index("modality")["value"]
+        best = across.iloc[int(across["value"].argmax())]
+        scores = here[here["site"] == best["site"]].set_index("modality")["value"]
         grid = np.array([[scores["text"], scores["text→image"]], [scores["image→text"], scores["image"]]])
-        image = axes.imshow(grid, vmin=0.5, vmax=1, cmap="viridis")
+        axes.imshow(grid, vmin=0.5, vmax=1, cmap="viridis")
         for (row, column), value in np.ndenumerate(grid):
             colour = "white" if value < 0.75 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
         axes.set_xticks([0, 1], ["text", "pictures"])
         axes.set_yticks([0, 1], ["text", "pictures"])
-        axes.set(
-            title=f"{span}, layer {_tick(across.loc[across['value'].idxmax(), 'layer'])}", xlabel="tested on"
-        )
+        axes.set(title=f"{span}, layer {_tick(best['layer'])}", xlabel="tested on")
     panels[0].set_ylabel("trained on")
-    figure.colorbar(image, ax=panels, label="mean AUROC (chance .5)")
+    figure.colorbar(panels[0].images[0], ax=panels, label="mean AUROC (chance .5)")
     figure.suptitle(_caption(rows, "diagonal: within a modality"), fontsize=8)
     return figure
 

@@ -27,7 +27,7 @@ def contrast_lines(table: pd.DataFrame) -> str:
     means = table[(table["target"] == "mean") & (table["step"] == table["step"].max())]
     found = [f"Mean AUROC, {table.iloc[0]['run']} (paired by leaf)"]
     for (span, modality, probe), rows in means.groupby(["span", "modality", "probe"], sort=True):
-        best = rows.loc[rows["value"].abs().idxmax()]
+        best = rows.iloc[int(rows["value"].abs().argmax())]
         found.append(f"  {span:5} {modality:11} {probe}: {_number(best)} at {_place(best)}")
     return "\n".join(found)
 
@@ -38,7 +38,7 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
     scores = rows[(rows["measure"] == "auroc") & rows["value"].notna()]
     if scores.empty:
         return ""
-    best = scores.loc[scores["value"].idxmax()]
+    best = scores.iloc[int(scores["value"].argmax())]
     same = rows[rows["probe"] == best["probe"]]
     floor = same[(same["measure"] == "control_auroc") & (same["site"] == best["site"])]
     start = same[same["measure"] == "onset"]

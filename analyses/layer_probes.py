@@ -95,7 +95,7 @@ def _write(run: Run, table: pd.DataFrame) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m analyses.layer_probes", description=__doc__.splitlines()[0]
+        prog="python -m analyses.layer_probes", description="Which layers tell the hypernym."
     )
     parser.add_argument("--run", action="append", required=True, help="a run directory; may be given again")
     parser.add_argument("--against", action="append", help="a run to contrast with, one for each --run")

@@ -51,7 +51,10 @@ class Estimate:
 class ClusterStatistic(Protocol):
     """Anything whose `k` values can be recomputed under cluster weights."""
 
-    clusters: np.ndarray
+    @property
+    def clusters(self) -> np.ndarray:
+        """Names of the clusters, sorted."""
+        ...
 
     @property
     def value(self) -> Float[np.ndarray, " k"]:
@@ -92,7 +95,9 @@ def interval(
     return found[0].reshape(draws.shape[1:]), found[1].reshape(draws.shape[1:])
 
 
-def estimate(value: float, draws: Float[np.ndarray, " draws"], n: int, level: float = 0.95) -> Estimate:
+def estimate(
+    value: float | np.ndarray, draws: Float[np.ndarray, " draws"], n: int, level: float = 0.95
+) -> Estimate:
     """The estimate whose interval is the percentile interval of its bootstrap draws."""
     lower, upper = interval(np.asarray(draws), level)
     return Estimate(float(value), float(lower), float(upper), int(n))
@@ -113,7 +118,7 @@ def mean_estimate(
 ) -> Estimate:
     """Estimate of the mean over the statistic's columns (targets), undefined ones left out."""
     value, draws = nan_mean(statistic.value[columns]), nan_mean(statistic.at(weights)[:, columns])
-    return estimate(float(value), draws, len(statistic.clusters), level)
+    return estimate(value, draws, len(statistic.clusters), level)
 
 
 def contrast(
@@ -130,7 +135,7 @@ def contrast(
     check_paired(first, second)
     value = nan_mean(first.value) - nan_mean(second.value)
     draws = nan_mean(first.at(weights)) - nan_mean(second.at(weights))
-    return estimate(float(value), draws, len(first.clusters), level)
+    return estimate(value, draws, len(first.clusters), level)
 
 
 def check_paired(first: ClusterStatistic, second: ClusterStatistic) -> None:

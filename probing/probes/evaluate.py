@@ -14,6 +14,7 @@ from probing.probes.transfer import group_means, orthogonal_map, standardize_for
 from probing.stats import ClusterAUROC, ClusterMean, ClusterRates, interval, log_loss, nan_mean
 
 Fit = Callable[..., FittedProbes]
+Pair = tuple[np.ndarray, np.ndarray]
 _BOOTSTRAPPED = 5
 
 
@@ -129,40 +130,47 @@ def estimates(
     (of the site), target, measure, value, lower, upper, n (clusters). At most five control tasks are
     bootstrapped.
     """
-    sites, (_, blocks, width) = len(held), held[0].scores.shape
+    sites, blocks = len(held), held[0].scores.shape[1]
     scores = np.stack([h.scores for h in held], axis=1)
-    n, names, each = weights.shape[1], np.repeat(np.arange(sites), width), np.arange(sites)
-    shape = (-1, sites, width)
-    real = _auroc(scores[:, :, 0], rows.labels, rows)
-    value, draws = real.value.reshape(sites, width), real.at(weights).reshape(shape)
-    floors = [_auroc(scores[:, :, 1 + r], rows.controls[r], rows) for r in range(blocks - 1)]
-    floor_values = [floor.value.reshape(sites, width) for floor in floors]
-    floor_draws = [floor.at(weights).reshape(shape) for floor in floors[:_BOOTSTRAPPED]]
-    table = [_frame(names, list(targets) * sites, "auroc", value.ravel(), draws.reshape(len(draws), -1), n)]
+    each, n = np.arange(sites), weights.shape[1]
+    real = _auroc(scores[:, :, 0], rows.labels, rows, weights)
+    floors = [
+        _auroc(scores[:, :, 1 + r], rows.controls[r], rows, weights[: 1 if r >= _BOOTSTRAPPED else None])
+        for r in range(blocks - 1)
+    ]
+    flat = real[0].ravel(), real[1].reshape(len(weights), -1)
+    table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n)]
     series = {}
     for subset, members in subsets.items():
         here = list(members)
-        auroc = nan_mean(value[:, here]), nan_mean(draws[:, :, here])
-        found = {"auroc": auroc, **_decisions(held, rows, here, weights)}
+        auroc = _mean(real, here)
+        found = {"auroc": auroc} | _decisions(held, rows, here, weights)
         if floors:
-            null = np.stack([nan_mean(floor[:, here]) for floor in floor_values])
-            control = (
-                null.mean(axis=0),
-                np.mean([nan_mean(floor[:, :, here]) for floor in floor_draws], axis=0),
-            )
-            found |= {"control_auroc": control, "selectivity": (auroc[0] - control[0], auroc[1] - control[1])}
-            series[subset] = Series(*auroc, *found["selectivity"], null)
-        table += [_frame(each, [subset] * sites, measure, *pair, n) for measure, pair in found.items()]
+            control = [_mean(floor, here) for floor in floors]
+            null = np.stack([value for value, _ in control])
+            floor = null.mean(axis=0), np.mean([draws for _, draws in control[:_BOOTSTRAPPED]], axis=0)
+            above = auroc[0] - floor[0], auroc[1] - floor[1]
+            found |= {"control_auroc": floor, "selectivity": above}
+            series[subset] = Series(auroc[0], auroc[1], above[0], above[1], null)
+        table += [_frame(each, [subset] * sites, measure, pair, n) for measure, pair in found.items()]
     return pd.concat(table, ignore_index=True), series
 
 
-def _auroc(scores: np.ndarray, labels: np.ndarray, rows: LabelledRows) -> ClusterAUROC:
-    """Within-fold AUROC of every site and target, sites first."""
-    n, sites, _ = scores.shape
-    return ClusterAUROC(scores.reshape(n, -1), np.tile(labels, (1, sites)), rows.groups, rows.folds)
+def _mean(pair: Pair, members: list[int]) -> Pair:
+    """Mean over some of the targets, which are the last axis."""
+    return nan_mean(pair[0][..., members]), nan_mean(pair[1][..., members])
 
 
-def _decisions(held, rows, members, weights):
+def _auroc(scores: np.ndarray, labels: np.ndarray, rows: LabelledRows, weights: np.ndarray) -> Pair:
+    """Value [sites, targets] and draws [draws, sites, targets] of AUROC within folds."""
+    n, sites, width = scores.shape
+    statistic = ClusterAUROC(scores.reshape(n, -1), np.tile(labels, (1, sites)), rows.groups, rows.folds)
+    return statistic.value.reshape(sites, width), statistic.at(weights).reshape(-1, sites, width)
+
+
+def _decisions(
+    held: Sequence[HeldOut], rows: LabelledRows, members: list[int], weights: np.ndarray
+) -> dict[str, Pair]:
     """Macro-F1 (decided at probability .5), balanced accuracy (at the training prevalence) and log-loss."""
     found = {}
     labels = np.tile(rows.labels[:, members], (1, len(held)))
@@ -180,8 +188,8 @@ def _decisions(held, rows, members, weights):
     return found
 
 
-def _frame(index, target, measure, value, draws, n):
-    lower, upper = interval(draws)
+def _frame(index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int) -> pd.DataFrame:
+    value, (lower, upper) = pair[0], interval(pair[1])
     return pd.DataFrame(
         {
             "index": index,
