@@ -186,23 +186,37 @@ def _under(measure, left, right, images):
     return np.array([[measure(x, xp.take(y, index, axis=0)) for y in right] for x in left])
 
 
+def studentised_p(
+    closer: Float[np.ndarray, "permutations *k"],
+) -> tuple[Float[np.ndarray, "*k"], Float[np.ndarray, "*k"]]:
+    """One-sided p of each value against its own permutations, and corrected for the maximum over all.
+
+    Entry 0 of `closer` is unpermuted; higher is closer. For the maximum each column is first brought to the
+    mean and spread of its permutations, so that columns of different spread have the same say.
+
+    Source: Westfall & Young 1993, Resampling-Based Multiple Testing, ch. 2.
+    """
+    mean, spread = closer.mean(axis=0), closer.std(axis=0)
+    score = (closer - mean) / np.where(spread > 0, spread, 1)
+    # Equal products differ by rounding between permutations; a tie must count against the effect.
+    observed, null = score[0].ravel() - _ROUNDING, score[1:].reshape(len(score) - 1, -1)
+    p, corrected = (permutation_p(observed, null, corrected=flag) for flag in (False, True))
+    return p.reshape(closer.shape[1:]), corrected.reshape(closer.shape[1:])
+
+
 def _summarise(values, n, sign, alpha=0.05):
     """Calibration from values under permutations, the first of them the identity."""
     closer = sign * values
-    mean, spread = closer.mean(axis=0), closer.std(axis=0)
     limit = np.quantile(closer, 1 - alpha, axis=0, method="inverted_cdf")
-    # Equal products differ by rounding between permutations; a tie must count against the effect.
-    score = (closer - mean) / np.where(spread > 0, spread, 1)
-    observed, null = score[0].ravel() - _ROUNDING, score[1:].reshape(len(score) - 1, -1)
-    best = 1.0 if sign > 0 else 0.0
-    room = np.maximum(best - limit, np.finfo(float).eps)
+    room = np.maximum((1.0 if sign > 0 else 0.0) - limit, np.finfo(float).eps)
+    p, p_corrected = studentised_p(closer)
     return Calibration(
         value=values[0],
-        null_mean=sign * mean,
+        null_mean=values.mean(axis=0),
         null_limit=sign * limit,
         effect=np.clip((closer[0] - limit) / room, 0, 1),
-        p=permutation_p(observed, null, corrected=False).reshape(values.shape[1:]),
-        p_corrected=permutation_p(observed, null, corrected=True).reshape(values.shape[1:]),
+        p=p,
+        p_corrected=p_corrected,
         n=n,
         permutations=len(values) - 1,
     )

@@ -1,0 +1,237 @@
+"""Cohesion of categories: how much closer leaf concepts of one category lie than leaves of different ones.
+
+Everything follows from sums of rows per leaf, so that memory is leaves × width however many pictures there
+are. Only pairs of different leaves count, each pair once: neither the number of pictures of a leaf nor two
+pictures of the same crow make birds cohesive.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from probing.similarity.calibrate import studentised_p
+from probing.similarity.mantel import cyclic_design, permuted_products
+
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class LeafSums:
+    """Sums over the rows of each leaf: of the rows, of their squared lengths, and how many there are."""
+
+    leaves: Shaped[np.ndarray, " leaves"]
+    total: Float[np.ndarray, "leaves d"]
+    squares: Float[np.ndarray, " leaves"]
+    counts: Float[np.ndarray, " leaves"]
+
+    @property
+    def means(self) -> Float[np.ndarray, "leaves d"]:
+        """Mean row of each leaf."""
+        return self.total / self.counts[:, None]
+
+    @property
+    def centre(self) -> Float[np.ndarray, " d"]:
+        """Mean of the leaf means: every leaf counts once, however many pictures it has."""
+        return self.means.mean(axis=0)
+
+
+def leaf_sums(
+    rows: Float[np.ndarray, "n d"] | Iterable[Float[np.ndarray, "chunk d"]],
+    leaves: Shaped[np.ndarray, " n"],
+    centre: Float[np.ndarray, " d"] | None = None,
+    unit: bool = False,
+) -> LeafSums:
+    """Sums per leaf of the rows, less `centre`, each at unit length if `unit`; leaves in sorted order.
+
+    `rows` may be an array or its consecutive parts, read one at a time.
+
+    Raises:
+        ValueError: as many leaves as rows were not given, or a row of length 0 should become a unit vector.
+    """
+    names, codes, counts = np.unique(np.asarray(leaves), return_inverse=True, return_counts=True)
+    total = np.zeros((len(names), 0))
+    squares, seen = np.zeros(len(names)), 0
+    for part in _parts(rows):
+        part = part.astype(np.float64) - (0 if centre is None else centre)
+        lengths = (part * part).sum(axis=1)
+        if unit:
+            if not (lengths > 0).all():
+                raise ValueError("a row of length 0 has no direction; leave it out or use distances")
+            part, lengths = part / np.sqrt(lengths)[:, None], np.ones(len(part))
+        here = codes[seen : seen + len(part)]
+        seen += len(part)
+        if seen > len(codes):
+            break
+        total = total if total.size else np.zeros((len(names), part.shape[1]))
+        total += (here == np.arange(len(names))[:, None]).astype(np.float64) @ part
+        squares += np.bincount(here, lengths, len(names))
+    if seen != len(codes) or not total.size:
+        raise ValueError(f"{len(codes)} leaves were given for another number of rows; give one leaf per row")
+    return LeafSums(names, total, squares, counts.astype(np.float64))
+
+
+def mean_products(left: LeafSums, right: LeafSums | None = None) -> Float[np.ndarray, "leaves leaves"]:
+    """Mean inner product of a row of one leaf with a row of another: cosines, if the sums are of unit rows.
+
+    Without `right` the two rows are different ones, so that the diagonal is the mean over pairs of different
+    pictures of one leaf, not-a-number where there is only one. With `right` (the other modality, say) rows
+    come from `left`, columns from `right`, over the same leaves.
+    """
+    if right is not None:
+        if not np.array_equal(left.leaves, right.leaves):
+            only = sorted({str(x) for x in left.leaves} ^ {str(x) for x in right.leaves})
+            raise ValueError(f"both sides must have the same leaves; only one has {only[:3]}")
+        return left.means @ right.means.T
+    products = left.means @ left.means.T
+    pairs = left.counts * (left.counts - 1)
+    own = (left.total * left.total).sum(axis=1) - left.squares
+    np.fill_diagonal(products, np.where(pairs > 0, own / np.where(pairs > 0, pairs, 1), np.nan))
+    return products
+
+
+def mean_squared_distances(
+    left: LeafSums, right: LeafSums | None = None
+) -> Float[np.ndarray, "leaves leaves"]:
+    """Mean squared Euclidean distance of a row of one leaf to a (different) row of another."""
+    other = left if right is None else right
+    sizes = (left.squares / left.counts)[:, None] + (other.squares / other.counts)[None]
+    return np.maximum(sizes - 2 * mean_products(left, right), 0)
+
+
+@dataclass(frozen=True)
+class Cohesion:
+    """Within- and between-category means of one pair matrix per layer; `difference` is within − between.
+
+    One column per category, in the order given; a category of fewer than two leaves, or with no leaf outside,
+    is not-a-number. `p` (per layer) is for the mean difference over categories, `p_corrected` for all layers
+    together, `p_category` for each category of each layer, all one-sided for closer within.
+    """
+
+    within: Float[np.ndarray, "layers categories"]
+    between: Float[np.ndarray, "layers categories"]
+    p: Float[np.ndarray, " layers"]
+    p_corrected: Float[np.ndarray, " layers"]
+    p_category: Float[np.ndarray, "layers categories"]
+    null: Float[np.ndarray, "permutations layers"]
+
+    @property
+    def difference(self) -> Float[np.ndarray, "layers categories"]:
+        """Within minus between."""
+        return self.within - self.between
+
+
+def cohesion(
+    pairs: Float[np.ndarray, "layers leaves leaves"],
+    members: Bool[np.ndarray, "leaves categories"],
+    draws: int = 1_000,
+    seed: int = 0,
+    higher_is_closer: bool = True,
+) -> Cohesion:
+    """Cohesion of categories in each layer, from the pair matrix of each (`mean_products`, or of distances).
+
+    Within: all pairs of two leaves of a category, each once. Between: pairs of a member with a leaf that
+    shares no category with it. The null gives the leaves' places in the categories to other leaves, which
+    keeps category sizes and overlaps; a leaf's pictures stay together.
+    """
+    within, between = pair_weights(members)
+    flat = _hollow_symmetric(pairs)
+    usable = np.isfinite(within).all(axis=(1, 2)) & np.isfinite(between).all(axis=(1, 2))
+    if not usable.any():
+        raise ValueError(
+            f"no category of {members.shape[1]} has two leaves and leaves outside it; there is no cohesion"
+        )
+    contrast = (within - between)[usable]
+    targets = np.concatenate([contrast, contrast.mean(axis=0)[None]])
+    products = permuted_products(flat, targets, cyclic_design(len(members), draws, seed))
+    products = products if higher_is_closer else -products
+    p, _ = studentised_p(products)
+    _, p_corrected = studentised_p(products[:, :, -1:])
+    p_category = np.full((len(pairs), members.shape[1]), np.nan)
+    p_category[:, usable] = p[:, :-1]
+    null = products[1:, :, -1] if higher_is_closer else -products[1:, :, -1]
+    means = [np.einsum("lab,cab->lc", flat, weights) for weights in (within, between)]
+    return Cohesion(*means, p=p[:, -1], p_corrected=p_corrected[:, 0], p_category=p_category, null=null)
+
+
+def bootstrap_cohesion(
+    pairs: Float[np.ndarray, "layers leaves leaves"],
+    members: Bool[np.ndarray, "leaves categories"],
+    weights: Float[np.ndarray, "draws leaves"],
+) -> tuple[Float[np.ndarray, "draws layers categories"], Float[np.ndarray, "draws layers categories"]]:
+    """Within and between means with each leaf counted as often as each draw says.
+
+    A leaf drawn twice makes no pair with itself. A draw that leaves a category no pair is not-a-number.
+    """
+    flat = _hollow_symmetric(pairs)
+    within, between = pair_weights(members)
+    results = np.full((2, len(weights), len(pairs), members.shape[1]), np.nan)
+    for category in range(members.shape[1]):
+        inside = np.flatnonzero(members[:, category])
+        for kind, scheme in enumerate((within, between)):
+            # Only rows of members: each pair once within (up to symmetry), once between.
+            mask = scheme[category][inside] > 0
+            count = ((weights[:, inside] @ mask) * weights).sum(axis=1)
+            safe = np.where(count > 0, count, 1)
+            for layer, matrix in enumerate(flat):
+                total = ((weights[:, inside] @ (matrix[inside] * mask)) * weights).sum(axis=1)
+                results[kind, :, layer, category] = np.where(count > 0, total / safe, np.nan)
+    return results[0], results[1]
+
+
+def silhouette(
+    distances: Float[np.ndarray, "leaves leaves"], members: Bool[np.ndarray, "leaves categories"]
+) -> Float[np.ndarray, " leaves"]:
+    """Silhouette of each leaf among categories, in [−1, 1]; chance is below 0 with many categories.
+
+    A leaf's own distance is the mean over its categories of the mean distance to their other leaves; the
+    other distance that to the nearest category it is not in. Not-a-number for a leaf alone in its categories.
+
+    Source: Rousseeuw 1987, J. Comput. Appl. Math. 20, extended to leaves of several categories.
+    """
+    distances = np.where(np.eye(len(distances), dtype=bool), 0.0, distances)
+    sizes = members.sum(axis=0)
+    others = sizes - members
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (distances @ members) / np.where(others > 0, others, np.nan)
+    own = np.where(members & (others > 0), mean, np.nan)
+    alone = np.isnan(own).all(axis=1)
+    outside = np.where(members | (sizes == 0), np.inf, mean).min(axis=1)
+    counted = np.maximum((~np.isnan(own)).sum(axis=1), 1)
+    inside = np.where(alone, np.nan, np.nansum(own, axis=1) / counted)
+    return (outside - inside) / np.maximum(outside, inside)
+
+
+def pair_weights(
+    members: Bool[np.ndarray, "leaves categories"],
+) -> tuple[Float[np.ndarray, "categories leaves leaves"], Float[np.ndarray, "categories leaves leaves"]]:
+    """Weights over pairs of leaves, each summing to 1: within each category, and between it and the rest.
+
+    Not-a-number throughout where a category has no such pair.
+    """
+    members = np.asarray(members, dtype=bool)
+    together = (members.astype(np.int64) @ members.T) > 0
+    columns = members.T
+    within = columns[:, :, None] & columns[:, None, :] & ~np.eye(len(members), dtype=bool)
+    between = (columns[:, :, None] ^ columns[:, None, :]) & ~together
+    return _normalised(within), _normalised(between)
+
+
+def _normalised(mask):
+    count = mask.sum(axis=(1, 2), keepdims=True)
+    return np.where(count > 0, mask / np.where(count > 0, count, 1), np.nan)
+
+
+def _hollow_symmetric(pairs):
+    """The pair matrices with mean of both directions and zero diagonal, [layers, leaves, leaves]."""
+    symmetric = (pairs + pairs.transpose(0, 2, 1)) / 2
+    return np.where(np.eye(pairs.shape[1], dtype=bool), 0.0, symmetric)
+
+
+def _parts(rows):
+    if not isinstance(rows, np.ndarray):
+        yield from rows
+        return
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]

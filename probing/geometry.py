@@ -1,0 +1,153 @@
+"""Taxonomic geometry: distances that follow the taxonomy, hierarchy as orthogonality, dimension."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from probing.similarity.calibrate import Calibration, calibrate_matrices
+from probing.similarity.gram import as_float, hollow, linear_gram, squared_distances, u_centre
+from probing.similarity.mantel import cyclic_design
+from probing.similarity.rsa import off_diagonal_ranks
+
+
+def partial_rsa(
+    rdms: Float[np.ndarray, "layers n n"],
+    target: Float[np.ndarray, "n n"],
+    controls: Sequence[Float[np.ndarray, "n n"]] = (),
+    draws: int = 1_000,
+    seed: int = 0,
+) -> Calibration:
+    """Partial rank correlation of each layer's distances with target distances, given the control distances.
+
+    Chance is 0. The null permutes which stimulus is which in the residual target, so that what the controls
+    share with the layers stays in place.
+
+    Source: Legendre 2000, J. Stat. Comput. Simul. 67 (partial Mantel test, residual permutation);
+    Kriegeskorte, Mur & Bandettini 2008, Front. Syst. Neurosci. 2:4.
+
+    Raises:
+        ValueError: the controls determine the target, so that nothing of it is left.
+    """
+    ranks = [off_diagonal_ranks(as_float(control)) for control in controls]
+    wanted = _residual(off_diagonal_ranks(as_float(target)), ranks)
+    if not np.sum(wanted * wanted) > 1e-9 * target.size:
+        raise ValueError("the control distances leave nothing of the target distances to be explained")
+    layers = np.stack([_residual(off_diagonal_ranks(as_float(rdm)), ranks) for rdm in rdms])
+    return calibrate_matrices(layers, wanted[None], cyclic_design(len(target), draws, seed))
+
+
+def hierarchy_cosines(
+    gram: Float[np.ndarray, "n n"],
+    children: Bool[np.ndarray, "pairs n"],
+    parents: Bool[np.ndarray, "pairs n"],
+    along: Bool[np.ndarray, "pairs n"] | None = None,
+) -> Float[np.ndarray, " pairs"]:
+    """Cosine of the step from parent to child with the parent's direction (or the one of `along`).
+
+    Rows are leaf concepts, `gram` their inner products (centred; `causal_gram` for the causal inner product);
+    a direction is the mean over leaves. Orthogonal hierarchy says 0 for every pair. Two traps: a parent mean
+    that contains the child is orthogonal to the step by construction, so the parent's leaves must not include
+    the child's; and over all leaves of a category the cosines average to about 0 whatever the geometry, so
+    look at their root mean square, beside that of the same steps `along` parents that are not theirs.
+    Products of a leaf with itself are left out, so that noise in the parent's mean does not tilt the cosine.
+
+    Source: Park et al. 2024, "The geometry of categorical and hierarchical concepts in large language
+    models", theorem 8, with leaf means in place of their discriminant directions and held-out parents.
+
+    Raises:
+        ValueError: a child shares a leaf with its parent's other leaves, or a child has no or a parent fewer
+            than two leaves.
+    """
+    if (children & parents).any():
+        raise ValueError("children and parents share leaves; give each parent's leaves without its child's")
+    along = parents if along is None else along
+    if not (children.any(axis=1) & (parents.sum(axis=1) > 1) & (along.sum(axis=1) > 1)).all():
+        raise ValueError(
+            "a child without leaves or a parent of one leaf has no direction; leave the pair out"
+        )
+    sides = (children, parents, along)
+    child, parent, reference = (side / side.sum(axis=1, keepdims=True) for side in sides)
+    own = np.diagonal(gram)
+    shared = parents & along
+    # Mean product of two different leaves, one of the parent, one of the reference.
+    repeated = (shared * own).sum(axis=1)
+    pairs = parents.sum(axis=1) * along.sum(axis=1) - shared.sum(axis=1)
+    base = (np.einsum("kn,nm,km->k", parents * 1.0, gram, along * 1.0) - repeated) / pairs
+    step = child - parent
+    lengths = [np.einsum("kn,nm,km->k", side, gram, side) for side in (step, reference)]
+    return (np.einsum("kn,nm,km->k", child, gram, reference) - base) / np.sqrt(lengths[0] * lengths[1])
+
+
+def causal_gram(
+    x: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "rows d"], shrinkage: float = 0.1
+) -> Float[np.ndarray, "n n"]:
+    """Inner products of centred rows under the inverse covariance of the reference rows.
+
+    The reference must not be the rows themselves: fewer rows than features become orthogonal under their own
+    covariance, whatever they mean. Give the unembedding, or the deviations of pictures from their leaf means.
+
+    Source: Park et al. 2024 (causal inner product: the covariance of the unembedding); shrinkage towards the
+    mean variance as in Ledoit & Wolf 2004, J. Multivar. Anal. 88.
+    """
+    reference = np.asarray(reference, dtype=np.float64) - np.mean(reference, axis=0)
+    covariance = reference.T @ reference / len(reference)
+    floor = shrinkage * np.trace(covariance) / len(covariance)
+    shrunk = (1 - shrinkage) * covariance + floor * np.eye(len(covariance))
+    centred = np.asarray(x, dtype=np.float64) - np.mean(x, axis=0)
+    return centred @ np.linalg.solve(shrunk, centred.T)
+
+
+def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
+    """Exponential of the entropy of the normalised singular values; between 1 and the rank.
+
+    Source: Roy & Vetterli 2007, EUSIPCO, definition 1, of the centred rows.
+    """
+    singular = np.linalg.svd(np.asarray(x, dtype=np.float64) - np.mean(x, axis=0), compute_uv=False)
+    share = singular / singular.sum()
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def participation_ratio(x: Float[np.ndarray, "n d"]) -> float:
+    """Number of dimensions over which variance spreads evenly: (tr Σ)² / tr Σ², without small-sample bias.
+
+    Source: Gao et al. 2017, bioRxiv 214262; tr Σ² by the unbiased U-statistic of Székely & Rizzo 2014.
+    """
+    n = len(x)
+    gram = linear_gram(as_float(x))
+    centred = u_centre(gram)
+    return float((np.trace(gram) / (n - 1)) ** 2 / (np.sum(centred * centred) / (n * (n - 3))))
+
+
+def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
+    """Intrinsic dimension from the ratio of each row's two nearest distances.
+
+    The slope through the origin of −log(1 − F) on the log ratio, without the largest `discard` of ratios.
+
+    Source: Facco et al. 2017, Sci. Rep. 7:12140, steps 1 to 5.
+
+    Raises:
+        ValueError: two rows are equal, or fewer than 10 rows.
+    """
+    if len(x) < 10:
+        raise ValueError(f"intrinsic dimension asked for over {len(x)} rows; give at least 10")
+    distances = np.sqrt(squared_distances(as_float(x)))
+    np.fill_diagonal(distances, np.inf)
+    first, second = np.partition(distances, 1, axis=1)[:, :2].T
+    if not (first > 0).all():
+        raise ValueError("some rows are equal; a nearest distance of 0 has no ratio. Leave copies out")
+    ratios = np.log(np.sort(second / first))
+    kept = int(len(x) * (1 - discard))
+    ratios, empirical = ratios[:kept], -np.log1p(-np.arange(1, kept + 1) / len(x))
+    return float((ratios @ empirical) / (ratios @ ratios))
+
+
+def _residual(matrix, controls):
+    """The off-diagonal entries less what a constant and the controls explain, as a hollow matrix."""
+    outside = ~np.eye(len(matrix), dtype=bool)
+    basis = np.column_stack([np.ones(outside.sum()), *(control[outside] for control in controls)])
+    found = np.zeros_like(matrix)
+    values = matrix[outside]
+    found[outside] = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
+    return hollow(found)

@@ -1,0 +1,158 @@
+"""Taxonomic geometry: planted distances, planted hierarchies and known dimensions are recovered."""
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from probing.geometry import (
+    causal_gram,
+    effective_rank,
+    hierarchy_cosines,
+    partial_rsa,
+    participation_ratio,
+    two_nn,
+)
+from probing.similarity.rsa import rdm
+
+TREE = np.kron(np.eye(4), np.ones((5, 5)))
+TAXONOMIC = 2 - TREE - np.eye(20)
+
+
+def test_partial_correlation_is_the_textbook_formula():
+    rng = np.random.default_rng(0)
+    x, y, z = (rdm(rng.standard_normal((20, 3))) for _ in range(3))
+    found = partial_rsa(x[None], y, [z], draws=50)
+    upper = np.triu_indices(20, 1)
+    a, b, c = (rankdata(side[upper]) for side in (x, y, z))
+    ab, ac, bc = (np.corrcoef(*pair)[0, 1] for pair in ((a, b), (a, c), (b, c)))
+    expected = (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+    assert found.value[0, 0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_taxonomy_seen_only_through_the_control_is_explained_away():
+    rng = np.random.default_rng(1)
+    encoder = np.repeat(rng.standard_normal((4, 6)), 5, axis=0) + 0.5 * rng.standard_normal((20, 6))
+    copied = encoder @ np.linalg.qr(rng.standard_normal((6, 6)))[0] + 0.01 * rng.standard_normal((20, 6))
+    own = np.c_[copied, np.repeat(2 * rng.standard_normal((4, 6)), 5, axis=0)]
+    layers = np.stack([rdm(copied), rdm(own)])
+    plain = partial_rsa(layers, TAXONOMIC)
+    given = partial_rsa(layers, TAXONOMIC, [rdm(encoder)])
+    assert (plain.p_corrected < 0.05).all()
+    assert given.p_corrected[0, 0] > 0.05
+    assert given.p_corrected[1, 0] < 0.05
+    assert given.value[1, 0] > 0.2
+
+
+def test_partial_rsa_rejects_as_often_as_it_says():
+    rejected = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        control = rng.standard_normal((20, 3))
+        x = np.c_[control, rng.standard_normal((20, 3))]
+        rejected.append(
+            partial_rsa(rdm(x)[None], TAXONOMIC, [rdm(control)], draws=99, seed=seed).p[0, 0] <= 0.05
+        )
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.03)
+
+
+def test_partial_rsa_refuses_a_control_that_is_the_target():
+    with pytest.raises(ValueError, match="leave nothing of the target"):
+        partial_rsa(TAXONOMIC[None], TAXONOMIC, [TAXONOMIC])
+
+
+def leave_one_out():
+    """Every leaf against the other leaves of its category."""
+    children = np.eye(20, dtype=bool)
+    return children, TREE.astype(bool) & ~children
+
+
+def other_parents():
+    """For every leaf, the category after its own."""
+    return np.roll(TREE.astype(bool), 5, axis=1)
+
+
+def root_mean_square(values):
+    return np.sqrt(np.mean(np.square(values)))
+
+
+def test_planted_hierarchy_steps_no_more_along_its_parent_than_along_others():
+    own, other, means = [], [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = np.repeat(rng.standard_normal((4, 100)), 5, axis=0) + 0.7 * rng.standard_normal((20, 100))
+        gram = x @ x.T
+        cosines = hierarchy_cosines(gram, *leave_one_out())
+        own.append(root_mean_square(cosines))
+        means.append(cosines.mean())
+        parents = leave_one_out()[1]
+        other.append(
+            root_mean_square(hierarchy_cosines(gram, np.eye(20, dtype=bool), parents, other_parents()))
+        )
+    assert np.mean(means) == pytest.approx(0, abs=0.02)
+    assert np.mean(own) == pytest.approx(np.mean(other), rel=0.1)
+    assert np.mean(own) < 0.15
+
+
+def test_leaves_of_unequal_share_step_along_their_parent():
+    """Leaves that carry their category to different degrees are no orthogonal hierarchy."""
+    rng = np.random.default_rng(0)
+    share = np.tile([0.2, 0.6, 1.0, 1.4, 1.8], 4)[:, None]
+    x = share * np.repeat(rng.standard_normal((4, 400)), 5, axis=0) + 0.2 * rng.standard_normal((20, 400))
+    children, parents = leave_one_out()
+    assert root_mean_square(hierarchy_cosines(x @ x.T, children, parents)) > 0.5
+    assert root_mean_square(hierarchy_cosines(x @ x.T, children, parents, other_parents())) < 0.2
+
+
+def test_hierarchy_cosine_is_that_of_the_vectors_but_for_products_of_a_leaf_with_itself():
+    x = np.random.default_rng(0).standard_normal((20, 7))
+    others = x[1:5]
+    parent, step = others.mean(0), x[0] - others.mean(0)
+    different = np.mean([others[a] @ others[b] for a in range(4) for b in range(4) if a != b])
+    expected = (x[0] @ parent - different) / (np.linalg.norm(parent) * np.linalg.norm(step))
+    assert hierarchy_cosines(x @ x.T, *leave_one_out())[0] == pytest.approx(expected)
+    reference = x[5:10].mean(0)
+    expected = step @ reference / (np.linalg.norm(reference) * np.linalg.norm(step))
+    children, parents = leave_one_out()
+    assert hierarchy_cosines(x @ x.T, children, parents, other_parents())[0] == pytest.approx(expected)
+
+
+def test_hierarchy_refuses_a_parent_that_contains_its_child():
+    children, _ = leave_one_out()
+    with pytest.raises(ValueError, match="share leaves"):
+        hierarchy_cosines(np.eye(20), children, TREE.astype(bool))
+    with pytest.raises(ValueError, match="has no direction"):
+        hierarchy_cosines(np.eye(20), children, np.zeros((20, 20), dtype=bool))
+
+
+def test_causal_gram_is_the_inner_product_after_whitening():
+    rng = np.random.default_rng(0)
+    x, reference = rng.standard_normal((9, 4)), rng.standard_normal((100, 4)) @ rng.standard_normal((4, 4))
+    inverse = np.linalg.inv(np.cov(reference.T, bias=True))
+    centred = x - x.mean(0)
+    np.testing.assert_allclose(
+        causal_gram(x, reference, shrinkage=0), centred @ inverse @ centred.T, atol=1e-9
+    )
+
+
+def test_two_nn_equals_scikit_dimension_and_finds_the_planted_dimension():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 4)) @ rng.standard_normal((4, 30))
+    assert two_nn(x) == pytest.approx(4, abs=0.5)
+    peer = pytest.importorskip("skdim")
+    assert two_nn(x) == pytest.approx(float(peer.id.TwoNN().fit(x).dimension_), rel=1e-6)
+
+
+def test_ranks_of_known_spectra():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((50, 6)) - 0.0)[0]
+    basis = np.linalg.qr(basis - basis.mean(0))[0]
+    assert effective_rank(basis[:, :5]) == pytest.approx(5)
+    ratios = [participation_ratio(np.random.default_rng(s).standard_normal((40, 30))) for s in range(60)]
+    assert np.mean(ratios) == pytest.approx(30, rel=0.05)
+
+
+def test_two_nn_refusals():
+    with pytest.raises(ValueError, match="over 5 rows"):
+        two_nn(np.eye(5))
+    with pytest.raises(ValueError, match="some rows are equal"):
+        two_nn(np.zeros((12, 3)))
