@@ -25,8 +25,9 @@ from probing.gathering import AskedTokens
 from probing.layouts import layout_of
 from probing.plan import Plan
 from probing.provenance import library_versions, model_attributes
+from probing.shard_files import DTYPES, FORMAT
 from probing.sites import SPELLING_VERSION, Site, Sites
-from probing.store import DTYPES, FORMAT, ActivationStore
+from probing.store import ActivationStore
 from probing.verify import verify
 from probing.writer import Captured, Writer
 

@@ -20,7 +20,8 @@ from typing import Any
 from transformers import AutoModelForCausalLM
 
 from probing.health import damage, rebuild
-from probing.store import ActivationStore, shard_files
+from probing.shard_files import shard_files
+from probing.store import ActivationStore
 from probing.verify import verify
 
 

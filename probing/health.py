@@ -11,16 +11,16 @@ import h5py
 import numpy as np
 
 from probing.capture import CaptureBatch, Recorder, capture
-from probing.store import (
+from probing.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
-    ActivationStore,
     CorruptShardError,
     read_array,
     read_json,
     reading,
     shard_files,
 )
+from probing.store import ActivationStore
 
 
 def damage(path: str | Path) -> dict[str, str]:

@@ -207,11 +207,6 @@ def _attach_mid_edit(layout: Layout, site: Site, visit: _Visit) -> list[Removabl
     return handles + _attach(layout, Site("hook_resid_post", layer), add)
 
 
-def gather(value: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-    """The values [pairs, ...] at the given (row, position) pairs of a value [batch, token, ...]."""
-    return value[rows, positions]
-
-
 @torch.inference_mode()
 def run(
     model: nn.Module, inputs: Mapping[str, Any], sites: Sites, take: Take | None = None

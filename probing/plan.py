@@ -13,16 +13,16 @@ from typing import Any, Protocol, TypeVar
 
 import torch.distributed as dist
 
-from probing.shards import write_json
-from probing.store import (
+from probing.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
     CorruptShardError,
-    MismatchError,
     read_json,
     read_text,
     shard_files,
 )
+from probing.shards import write_json
+from probing.store import MismatchError
 
 
 class _Batch(Protocol):

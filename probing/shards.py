@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,55 +14,66 @@ from typing import Any
 import h5py
 import numpy as np
 
-from probing.store import checksum
+from probing.shard_files import checksum
 
 _log = logging.getLogger(__name__)
 
 #: Rows wait in memory until they fill a chunk; all chunks of a shard together stay under this many bytes.
-STAGED_BYTES = 32 * 2**20
+STAGED_BYTES = 64 * 2**20
 CHUNK_BYTES = (2**14, 2**20)
 
 
 class _DataSet:
-    """One data set that is appended to in whole chunks."""
+    """One data set that is appended to in whole chunks, made when the first of them is full."""
 
     def __init__(
-        self, group: h5py.Group, name: str, first: np.ndarray, options: dict[str, Any], budget: int
+        self, group: h5py.Group, name: str, attrs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> None:
-        row_bytes = max(1, first[:1].nbytes)
-        self.chunk_rows = max(1, min(max(budget, CHUNK_BYTES[0]), CHUNK_BYTES[1]) // row_bytes)
-        self.data = group.create_dataset(
-            name,
-            shape=(0, *first.shape[1:]),
-            maxshape=(None,) * first.ndim,
-            chunks=(self.chunk_rows, *first.shape[1:]),
-            dtype=first.dtype,
-            **options,
-        )
-        self.staged: list[np.ndarray] = []
-        self.sum = 0
+        self._make = partial(group.create_dataset, name, **options)
+        self._attrs = attrs
+        self._data: h5py.Dataset | None = None
+        self._staged: list[np.ndarray] = []
+        self._sum = 0
+        self._chunk = 0
 
-    def append(self, values: np.ndarray) -> None:
-        self.staged.append(values)
-        self.sum = (self.sum + checksum(values)) % 2**64
-        if sum(map(len, self.staged)) >= self.chunk_rows:
-            self.flush(whole_chunks=True)
-
-    def flush(self, *, whole_chunks: bool = False) -> None:
-        values = _joined(self.staged)
-        count = len(values) // self.chunk_rows * self.chunk_rows if whole_chunks else len(values)
-        self.staged = [values[count:].copy()] if count < len(values) else []
-        if not count:
-            return
-        start = self.data.shape[0]
-        shape = [start + count, *np.maximum(self.data.shape[1:], values.shape[1:])]
-        self.data.resize(tuple(int(size) for size in shape))
-        self.data[(slice(start, None), *map(slice, values.shape[1:]))] = values[:count]
+    def append(self, values: np.ndarray, budget: int) -> None:
+        """Stage rows, and write them when they fill a chunk of about `budget` bytes."""
+        self._staged.append(values)
+        self._sum = (self._sum + checksum(values)) % 2**64
+        self._chunk = self._chunk or _chunk_rows(values, budget)
+        staged = sum(map(len, self._staged))
+        if staged >= self._chunk:
+            self._flush(staged // self._chunk * self._chunk)
 
     def finish(self) -> None:
-        if self.staged:
-            self.flush()
-        self.data.attrs["checksum"] = np.uint64(self.sum)
+        """Write the rows that are still staged, and the checksum."""
+        rows = sum(map(len, self._staged))
+        if rows or self._data is None:
+            self._chunk = self._chunk if self._data is not None else max(1, rows)
+            self._flush(rows)
+        assert self._data is not None
+        self._data.attrs["checksum"] = np.uint64(self._sum)
+
+    def _flush(self, rows: int) -> None:
+        values = _joined(self._staged)
+        tail = values.shape[1:]
+        if self._data is None:
+            self._data = self._make(
+                shape=(0, *tail),
+                maxshape=(None,) * values.ndim,
+                chunks=(self._chunk, *tail),
+                dtype=values.dtype,
+            )
+            self._data.attrs.update(self._attrs)
+        start = self._data.shape[0]
+        widest = np.maximum(self._data.shape[1:], tail).tolist()
+        self._data.resize((start + rows, *widest))
+        self._data[(slice(start, None), *map(slice, tail))] = values[:rows]
+        self._staged = [values[rows:].copy()] if rows < len(values) else []
+
+
+def _chunk_rows(values: np.ndarray, budget: int) -> int:
+    return max(1, min(max(budget, CHUNK_BYTES[0]), CHUNK_BYTES[1]) // max(1, values[:1].nbytes))
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -141,9 +153,8 @@ class ShardWriter:
         for (site, span), array in values.items():
             key = f"activations/{site}/{span}"
             if key not in self._sets:
-                self._sets[key] = _DataSet(self._file, key, array, self._options, self._budget)
-                self._sets[key].data.attrs["dtype"] = self._dtype
-            self._sets[key].append(array)
+                self._sets[key] = _DataSet(self._file, key, {"dtype": self._dtype}, self._options)
+            self._sets[key].append(array, self._budget)
 
     def finish(self) -> None:
         """Write what is still in memory, make the file durable and give it its name."""

@@ -7,62 +7,35 @@ the checksum written beside it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int
 
-FORMAT = "taxoprobe activations 1"
-HEADER_FILE = "store.json"
-INDEX_FILE = "index.json"
-DTYPES = ("float32", "float16", "bfloat16")
+from probing.shard_files import (
+    FORMAT,
+    HEADER_FILE,
+    INDEX_FILE,
+    CorruptShardError,
+    Extent,
+    damaged,
+    decode,
+    read_array,
+    read_columns,
+    read_json,
+    read_text,
+    shard_files,
+)
+
+__all__ = ["HEADER_FILE", "INDEX_FILE", "ActivationStore", "CorruptShardError", "MismatchError"]
 
 
 class MismatchError(ValueError):
     """Artifacts that do not belong together, with the difference named."""
-
-
-class CorruptShardError(OSError):
-    """A shard that cannot be read, or whose bytes are not those that were written."""
-
-
-def checksum(array: Shaped[np.ndarray, "..."]) -> int:
-    """The sum modulo 2^64 of an array's bytes read as little-endian 64-bit words, each row padded with zeros.
-
-    It adds up over slices of rows, is not moved by zero padding in whole words, and changes with every
-    single flipped bit.
-    """
-    rows = np.ascontiguousarray(array).reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-    if rows.size == 0:
-        return 0
-    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-    if raw.shape[1] % 8:
-        raw = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
-    return int(np.add.reduce(raw.reshape(-1).view("<u8"), dtype=np.uint64))
-
-
-def decode(stored: Shaped[np.ndarray, "..."], dtype: str) -> Float[np.ndarray, "..."]:
-    """The floating-point values of stored ones: bfloat16 bits become float32, the others stay as they are."""
-    if dtype != "bfloat16":
-        return stored
-    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def shard_files(folder: Path) -> list[Path]:
-    """The finished shards of a store, in the order of their numbers."""
-    return sorted(folder.glob("shard-*.h5"))
 
 
 class ActivationStore:
@@ -132,7 +105,7 @@ class ActivationStore:
         files = tuple(self.path / entry["file"] for entry in read_json(index)["shards"])
         for file in files:
             if not file.is_file():
-                raise CorruptShardError(_mend(file, "it is in the index but not in the folder"))
+                raise damaged(file, "it is in the index but not in the folder")
         return files
 
     @cached_property
@@ -169,8 +142,7 @@ class ActivationStore:
             CorruptShardError: a shard is damaged.
         """
         self._known(site, span)
-        parts = [decode(self._stored(file, site, span), self.dtype) for file in self.shards]
-        values = _stack(parts)
+        values = self._values(site, span)
         if rows is None:
             return values
         if self.pooling[span] != "all":
@@ -218,76 +190,30 @@ class ActivationStore:
         if span not in self.pooling:
             raise KeyError(f"{self.path} has no span {span!r}; it has {', '.join(self.spans)}")
 
-    def _stored(self, file: Path, site: str, span: str) -> np.ndarray:
-        name = f"activations/{site}/{span}"
-        known = (file.name, name) in self._verified
-        values = read_array(file, name, verify=not known)
-        self._verified.add((file.name, name))
-        return values
+    def _values(self, site: str, span: str) -> np.ndarray:
+        """All stored rows of one data set; attention patterns over fewer keys are filled up with zeros."""
+        if not self.shards:
+            raise ValueError(f"{self.path} has no finished shard yet, so there is nothing to read")
+        extents = [Extent.of(file, f"activations/{site}/{span}") for file in self.shards]
+        widest = np.max([extent.shape[1:] for extent in extents], axis=0).tolist()
+        whole = np.zeros((sum(extent.shape[0] for extent in extents), *widest), _read_as(self.dtype))
+        start = 0
+        for extent in extents:
+            part = whole[start : start + extent.shape[0]]
+            start += extent.shape[0]
+            self._fill(part, extent)
+        return whole
+
+    def _fill(self, part: np.ndarray, extent: Extent) -> None:
+        """Read one shard's rows into their place; its checksum is compared the first time."""
+        key = (extent.file.name, extent.name)
+        direct = part.shape == extent.shape and part.dtype == extent.dtype
+        values = part if direct else np.zeros(extent.shape, extent.dtype)
+        extent.read(values, verify=key not in self._verified)
+        self._verified.add(key)
+        if not direct:
+            part[(slice(None), *map(slice, extent.shape[1:]))] = decode(values, self.dtype)
 
 
-def _stack(parts: list[np.ndarray]) -> np.ndarray:
-    """The parts one after another; attention patterns over fewer keys are filled up with zeros."""
-    if not parts:
-        raise ValueError("the store has no finished shard yet, so there is nothing to read")
-    widest = np.max([part.shape[1:] for part in parts], axis=0)
-    shape = (sum(map(len, parts)), *widest)
-    if all(part.shape[1:] == shape[1:] for part in parts):
-        return np.concatenate(parts)
-    whole = np.zeros(shape, parts[0].dtype)
-    start = 0
-    for part in parts:
-        whole[(slice(start, start + len(part)), *map(slice, part.shape[1:]))] = part
-        start += len(part)
-    return whole
-
-
-def _mend(file: Path, what: str) -> str:
-    return (
-        f"shard {file.name} of {file.parent} is damaged: {what}; the other shards are kept; "
-        f"see `python -m probing.doctor --store {file.parent}`"
-    )
-
-
-@contextmanager
-def reading(file: Path) -> Iterator[h5py.File]:
-    """An open shard; whatever HDF5 says about a damaged one becomes one clear error."""
-    try:
-        with h5py.File(file, "r", locking=False) as shard:
-            yield shard
-    except CorruptShardError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise CorruptShardError(_mend(file, f"HDF5 says {error}")) from error
-
-
-def read_array(file: Path, name: str, *, verify: bool = True) -> np.ndarray:
-    """One data set of one shard, compared with its checksum.
-
-    Raises:
-        CorruptShardError: the shard cannot be read or the checksum differs.
-    """
-    with reading(file) as shard:
-        dataset = cast(h5py.Dataset, shard[name])
-        values = np.empty(dataset.shape, dataset.dtype)
-        if values.size:
-            dataset.read_direct(values)
-        if verify and checksum(values) != int(cast(int, dataset.attrs["checksum"])):
-            raise CorruptShardError(_mend(file, f"the checksum of {name} differs"))
-    return values
-
-
-def read_text(file: Path, name: str) -> np.ndarray:
-    """One data set of UTF-8 text of one shard, as an array of str."""
-    return np.array([value.decode("utf-8") for value in read_array(file, name).tolist()], dtype=object)
-
-
-def read_columns(file: Path) -> dict[str, np.ndarray]:
-    """The manifest's columns in one shard, in stored order."""
-    with reading(file) as shard:
-        names = json.loads(str(shard.attrs["columns"]))
-        text = {name: cast(h5py.Dataset, shard[f"columns/{name}"]).dtype.kind == "S" for name in names}
-    return {
-        name: read_text(file, f"columns/{name}") if text[name] else read_array(file, f"columns/{name}")
-        for name in names
-    }
+def _read_as(dtype: str) -> type[np.floating]:
+    return np.float16 if dtype == "float16" else np.float32

@@ -18,8 +18,8 @@ from probing.evaluating import evaluating
 from probing.hooks import edit, record
 from probing.layouts import Layout, layout_of
 from probing.provenance import tensor_bytes
+from probing.shard_files import checksum
 from probing.sites import EMBED, FINAL, PATTERN, Site
-from probing.store import checksum
 from probing.structure import relative_error, sample_tokens, tolerance
 
 #: Rows, positions and padding of the tokens that are run; how many sites get their noise in one pass.
