@@ -54,7 +54,7 @@ class LM:
     start_token_id: int | None
 
     def weight_hash(self) -> str:
-        """SHA-256 of the weights as they are now; training a projector in front of them must not change it."""
+        """SHA-256 of the weights as they are now; training a projector in front of them never changes it."""
         return weights.weight_hash(self.model)
 
     @property

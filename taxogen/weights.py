@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def packaged(module: str, pattern: str, requirement: str) -> Path:
@@ -65,15 +67,15 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(
-            f"The {kind} {name!r} was asked for; it is no folder here and the hub did not give it ({reason}). "
-            + advice
+            f"The {kind} {name!r} was asked for; it is no folder here and "
+            f"the hub did not give it ({reason}). {advice}"
         ) from error
     finally:
         if bars:
             logging.enable_progress_bar()
 
 
-def freeze(model: nn.Module) -> nn.Module:
+def freeze(model: Module) -> Module:
     """The same model in evaluation mode, none of its parameters asking for a gradient."""
     return model.eval().requires_grad_(False)
 

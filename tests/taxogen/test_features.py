@@ -1,0 +1,272 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from taxogen import features as module
+from taxogen import pictures
+from taxogen.encoders import Encoder
+from taxogen.features import Standardiser, features, pool
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def write_picture(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed in range(12):
+        write_picture(tmp_path / "pictures" / f"leaf{seed % 3}" / f"{seed:02d}.png", seed)
+    return tmp_path / "pictures"
+
+
+class Counting:
+    """An encoder of a 2 × 4 grid whose features are the picture's own cells, and a record of what it encoded."""
+
+    def __init__(self, **changes):
+        self.seen = []
+        fields = {
+            "name": "counting",
+            "revision": "1",
+            "preprocessing": "p",
+            "licence": "CC0-1.0",
+            "grid": (2, 4),
+            "width": 3,
+            "prepare": lambda picture: np.asarray(picture, dtype=np.float32).transpose(2, 0, 1),
+            "forward": self.forward,
+        }
+        self.encoder = Encoder(**{**fields, **changes})
+
+    def forward(self, pixels):
+        self.seen += [image.sum() for image in pixels]
+        cells = pixels.reshape(len(pixels), 3, 2, 4, 4, 2).mean((3, 5))
+        return cells.reshape(len(pixels), 3, 8).transpose(0, 2, 1)
+
+
+def expected(collection, names, counting, tokens):
+    return np.concatenate(
+        [pool(counting.encoder.encode([collection.open(name)]), (2, 4), tokens) for name in names]
+    )
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 8])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_features_come_in_the_order_asked_for(folder, tokens, batch):
+    collection, counting = pictures.load(folder), Counting(batch=batch)
+    names = list(np.random.default_rng(1).permutation(list(collection.table["picture"])))
+    names += names[:3]
+    values = features(collection, counting.encoder, names, tokens)
+    assert (values.dtype, values.shape) == (np.float32, (15, tokens, 3))
+    np.testing.assert_allclose(values, expected(collection, names, Counting(), tokens), rtol=1e-6)
+
+
+def test_without_names_it_is_the_whole_table(folder):
+    collection = pictures.load(folder)
+    names = list(collection.table["picture"])
+    np.testing.assert_array_equal(
+        features(collection, Counting().encoder), features(collection, Counting().encoder, names)
+    )
+
+
+def test_nothing_is_computed_twice_and_the_cache_gives_the_same_bits(folder):
+    collection, counting = pictures.load(folder), Counting()
+    names = list(collection.table["picture"])
+    features(collection, counting.encoder, names[:5])
+    first = features(collection, counting.encoder, names)
+    assert len(counting.seen) == 12
+    np.testing.assert_array_equal(first, features(collection, counting.encoder, names))
+    assert len(counting.seen) == 12
+
+
+def test_a_changed_picture_invalidates_only_itself(folder):
+    counting = Counting()
+    before = features(pictures.load(folder), counting.encoder)
+    write_picture(folder / "leaf1" / "04.png", seed=99)
+    collection = pictures.load(folder)
+    after = features(collection, counting.encoder)
+    changed = (collection.table["picture"].str.endswith("04.png")).to_numpy()
+    assert len(counting.seen) == 13
+    np.testing.assert_array_equal(before[~changed], after[~changed])
+    assert not np.allclose(before[changed], after[changed])
+
+
+@pytest.mark.parametrize("change", [{"name": "b"}, {"revision": "2"}, {"preprocessing": "q"}])
+def test_another_encoder_revision_or_preprocessing_is_computed_anew(folder, change):
+    collection = pictures.load(folder)
+    features(collection, Counting().encoder)
+    other = Counting(**change)
+    features(collection, other.encoder)
+    assert len(other.seen) == 12
+
+
+def test_a_failing_picture_stops_with_its_own_error_and_leaves_no_half_file(folder, cache_folder):
+    collection = pictures.load(folder)
+    name = collection.table["picture"][7]
+    (folder / name).write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=name.rsplit("/")[-1]):
+        features(collection, Counting().encoder)
+    assert not [path for path in cache_folder.rglob("*") if path.suffix in (".part", ".h5")]
+
+
+def test_an_interrupted_computation_goes_on_where_it_was(folder, cache_folder, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 5)
+    collection, counting = pictures.load(folder), Counting()
+
+    def dies(pixels):
+        if len(counting.seen) >= 8:
+            raise KeyboardInterrupt
+        return counting.forward(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        features(collection, Counting(forward=dies).encoder)
+    assert len(list(cache_folder.rglob("*.h5"))) == 1
+    again = Counting()
+    values = features(collection, again.encoder)
+    assert len(again.seen) == 7
+    names = list(collection.table["picture"])
+    np.testing.assert_array_equal(values, expected(collection, names, Counting(), 1))
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from taxogen import features as module, pictures
+sys.path.insert(0, sys.argv[2])
+from test_features import Counting
+module.SHARD = 3
+counting = Counting()
+def slow(pixels):
+    time.sleep(0.15)
+    return counting.forward(pixels)
+module.features(pictures.load(sys.argv[1]), Counting(forward=slow).encoder)
+"""
+
+
+def test_a_killed_process_leaves_a_cache_that_the_next_one_completes(folder, cache_folder):
+    here = os.path.dirname(__file__)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), here], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 60
+    while not list(cache_folder.rglob("*.h5")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    counting, collection = Counting(), pictures.load(folder)
+    values = features(collection, counting.encoder)
+    assert 0 < len(counting.seen) <= 9
+    np.testing.assert_array_equal(
+        values, expected(collection, list(collection.table["picture"]), Counting(), 1)
+    )
+
+
+def test_a_shard_reads_like_documentation(folder, cache_folder):
+    features(pictures.load(folder), Counting().encoder, tokens=4)
+    (path,) = cache_folder.rglob("*.h5")
+    with h5py.File(path) as file:
+        assert set(file) == {"content_hash", "features"}
+        assert np.asarray(file["features"]).shape == (12, 4, 3)
+        assert file["features"].attrs["axes"] == "picture, token (row by row), width"
+        assert {
+            key: file.attrs[key] for key in ("name", "revision", "preprocessing", "licence", "tokens")
+        } == {
+            "name": "counting",
+            "revision": "1",
+            "preprocessing": "p",
+            "licence": "CC0-1.0",
+            "tokens": 4,
+        }
+
+
+def test_the_callers_threads_stay_as_they_were(folder):
+    before = torch.get_num_threads()
+    features(pictures.load(folder), Counting().encoder)
+    assert torch.get_num_threads() == before
+
+
+def test_progress_is_shown_while_computing_and_not_otherwise(folder, capsys):
+    collection = pictures.load(folder)
+    features(collection, Counting().encoder)
+    shown = capsys.readouterr()
+    assert "counting features" in shown.err
+    assert "12/12" in shown.err
+    assert shown.out == ""
+    features(collection, Counting().encoder)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_picture_is_refused_before_the_encoder_is_loaded(folder):
+    with pytest.raises(KeyError, match=r"2 pictures are not in '.*', first 'a/b\.png'; see \.table"):
+        features(pictures.load(folder), "no such encoder", ["z/z.png", "a/b.png"])
+
+
+@pytest.mark.parametrize("tokens", [0, 2, 3, 9, 16])
+def test_a_number_of_tokens_that_the_grid_does_not_give_is_refused(folder, tokens):
+    message = rf"tokens={tokens} was asked for; a grid of 2 × 4 gives one of 1, 4, 8"
+    with pytest.raises(ValueError, match=message):
+        features(pictures.load(folder), Counting().encoder, tokens=tokens)
+
+
+def test_too_little_disk_is_refused_before_anything_is_encoded(folder, monkeypatch):
+    counting = Counting()
+    monkeypatch.setattr("shutil.disk_usage", lambda where: type("Usage", (), {"free": 100})())
+    with pytest.raises(OSError, match="features of 12 pictures needs .* Free some space"):
+        features(pictures.load(folder), counting.encoder)
+    assert counting.seen == []
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 7, 9])
+@pytest.mark.parametrize("grid", [(7, 7), (9, 9), (16, 16)])
+def test_pooling_equals_torchs_adaptive_average(grid, side):
+    if side > grid[0]:
+        pytest.skip("a finer grid than the encoder's is refused")
+    values = np.random.default_rng(0).normal(size=(2, grid[0] * grid[1], 5)).astype(np.float32)
+    maps = torch.from_numpy(values).transpose(1, 2).reshape(2, 5, *grid)
+    reference = torch.nn.functional.adaptive_avg_pool2d(maps, side).flatten(2).transpose(1, 2).numpy()
+    np.testing.assert_allclose(pool(values, grid, side * side), reference, rtol=1e-5, atol=1e-6)
+
+
+def test_all_cells_of_a_grid_are_left_as_they_are():
+    values = np.random.default_rng(0).normal(size=(2, 12, 5)).astype(np.float32)
+    np.testing.assert_array_equal(pool(values, (3, 4), 12), values)
+
+
+def test_standardised_training_features_have_mean_0_and_deviation_1():
+    training = np.random.default_rng(0).normal(3, 7, size=(50, 4, 6)).astype(np.float32)
+    values = Standardiser.fit(training)(training)
+    np.testing.assert_allclose(values.mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(values.std((0, 1)), 1, atol=1e-5)
+
+
+def test_test_pictures_do_not_touch_the_standardiser():
+    generator = np.random.default_rng(0)
+    training = generator.normal(3, 7, size=(50, 1, 6)).astype(np.float32)
+    standardiser = Standardiser.fit(training)
+    shifted = standardiser(training + 7 * standardiser.scale)
+    np.testing.assert_allclose(shifted.mean((0, 1)), 7, atol=1e-4)
+
+
+def test_a_constant_feature_becomes_zero_and_not_noise():
+    training = np.random.default_rng(0).normal(size=(50, 1, 2)).astype(np.float32)
+    training[..., 1] = 1 / 3
+    values = Standardiser.fit(training)(training)
+    np.testing.assert_allclose(values[..., 1], 0, atol=1e-6)
+
+
+def test_a_standardiser_needs_training_pictures():
+    with pytest.raises(ValueError, match="needs at least 2 training pictures; 1 given"):
+        Standardiser.fit(np.zeros((1, 1, 3), np.float32))
