@@ -2,11 +2,13 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import struct
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -253,6 +255,13 @@ class TestPictograms:
         given = set(map(tuple, credits[["source", "licence"]].to_numpy()))
         assert set(map(tuple, bundled.table[["source", "licence"]].to_numpy())) == given
         assert (credits["credit"].str.len() > 3).all()
+
+    def test_notice_repeats_the_credits(self):
+        notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+        for row in pictures.credits().itertuples():
+            assert re.search(
+                rf"^  {row.source} +{row.licence} +{re.escape(str(row.credit))}$", notice, re.MULTILINE
+            )
 
     def test_archive_is_small_and_stored(self):
         data = pictures._data("pictograms.zip")
