@@ -2,8 +2,8 @@
 
     python tests/taxogen/data/cut_wordnet.py SOURCE TARGET
 
-Reads: a folder with WordNet 3.0's data.noun and index.noun. Writes: the same format, with new offsets, and the
-other files nltk wants, empty but for the licence; lexnames is what its manual page, lexnames(5WN), lists.
+Reads: a folder with WordNet 3.0's data.noun and index.noun. Writes: the same format, with new offsets, and
+the other files nltk wants, empty but for the licence; lexnames is what its manual page, lexnames(5WN), lists.
 """
 
 import sys
