@@ -1,4 +1,4 @@
-"""How one HDF5 shard is read: what is wrong with it becomes one clear error, and no number is silently wrong."""
+"""How one HDF5 shard is read: what is wrong with it is one clear error, and no number is silently wrong."""
 
 from __future__ import annotations
 
