@@ -64,7 +64,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
     """The runs grouped by everything but the seed, in the order given; named by what tells them apart."""
     grouped: dict[str, list[Run]] = {}
     for run in runs:
-        grouped.setdefault(_name(run), []).append(run)
+        grouped.setdefault(condition_of(run), []).append(run)
     return [
         Condition(name, found, [Scores.read(run) for run in found], found[0].taxonomy.labels)
         for name, found in grouped.items()
@@ -141,7 +141,8 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _name(run: Run) -> str:
+def condition_of(run: Run) -> str:
+    """The name of a run's condition: what tells it from the pretrained model with no hypernym evidence."""
     data, model = run.config.data, run.config.model
     name = {"pretrained": "pretrained", "random": "random_init"}.get(model.init, model.init)
     if data.shuffle != "none":

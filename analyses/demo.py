@@ -1,0 +1,157 @@
+"""The whole path on real input: `make demo`, or `python -m analyses.demo [--preset demo|full]`.
+
+Reads: the bundled pictograms and the packages' weights. Writes: a run per condition and seed under artifacts/runs,
+and artifacts/demo/{report.html, summary.json}. Whatever is already there is kept: a second start is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from analyses import behaviour, layer_probes, report
+from taxogen import config, files, pipeline
+from taxogen.run import Run
+
+CONDITIONS = {
+    "pretrained": (),
+    "random_init": ("model.init=random",),
+    "within": ("data.shuffle=within",),
+    "across": ("data.shuffle=across",),
+}
+PRESETS = {
+    "demo": (
+        (0,),
+        ("data.pictures_per_leaf=8", "evaluate.pictures_per_leaf=1", "capture.pictures_per_leaf=1", "capture.at=0,50,last"),
+    ),
+    "full": ((0, 1, 2), ("train.steps=1000", "capture.at=0,25,50,100,200,400,last")),
+}
+SHARES = {"pictures": 1.0, "train": 2.2, "evaluate": 0.3, "probe": 0.5, "report": 0.3}  # rough, only for the time left
+
+
+@dataclass
+class Clock:
+    """What each stage took, kept on disk so that a second start still knows, and how long is left."""
+
+    path: Path
+    stages: list[tuple[str, float]]
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    weight_done: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announces a stage with the time left, and keeps its seconds."""
+        weights = dict(self.stages)
+        number = [stage for stage, _ in self.stages].index(name) + 1
+        print(f"[{number}/{len(self.stages)}] {name}{self._left()}", flush=True)
+        start = time.monotonic()
+        yield
+        taken = time.monotonic() - start
+        # A stage that finds its work done takes no time; what it took when it was done stays.
+        self.seconds[name] = round(max(taken, self.seconds.get(name, 0.0)), 1)
+        self.weight_done += weights[name]
+        files.write_json(self.path, self.seconds)
+
+    def _left(self) -> str:
+        if not self.weight_done:
+            return ""
+        spent = time.monotonic() - self.started
+        left = spent / self.weight_done * (sum(weight for _, weight in self.stages) - self.weight_done)
+        return f"   (about {left / 60:.0f} min left)" if left > 90 else f"   (about {left:.0f} s left)"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prepares, trains, evaluates, captures, probes and reports every condition."""
+    parser = argparse.ArgumentParser(prog="python -m analyses.demo", description=__doc__)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo")
+    parser.add_argument("--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(argv)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    out = options.out or Path("artifacts") / options.preset
+    runs = make_runs(options.preset, options.runs, tuple(options.settings))
+    clock = Clock(out / "seconds.json", _stages(runs))
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (name, run) in enumerate(runs.items()):
+        work(name, run, clock, first=number == 0)
+    with clock.stage("report"):
+        table = behaviour.compute(behaviour.conditions(list(runs.values())))
+        report.write(out, runs=list(runs.values()), scores=table, seconds=clock.seconds)
+    files.write_json(out / "summary.json", summary(table, clock.seconds))
+    print(f"\n{behaviour.summary(table)}\n\nreport: {out / 'report.html'}")
+
+
+def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict[str, Run]:
+    """The run directories of a preset, by condition and seed."""
+    seeds, common = PRESETS[preset]
+    runs = {}
+    for condition, own in CONDITIONS.items():
+        for seed in seeds:
+            name = f"{preset}-{condition}" + (f"-{seed}" if len(seeds) > 1 else "")
+            wanted = config.read(None, (f"name={name}", f"seed={seed}", *common, *own, *settings))
+            runs[name] = Run.create(folder / name, wanted)
+    return runs
+
+
+def work(name: str, run: Run, clock: Clock, first: bool) -> None:
+    """Every stage of one run that is not done yet."""
+    benches: list[pipeline.Bench] = []
+
+    def bench() -> pipeline.Bench:
+        if not benches:
+            benches.append(pipeline.open_bench(run))
+        return benches[0]
+
+    with run.alone():
+        if first:
+            with clock.stage("pictures and features"):
+                pipeline.prepare_run(run)
+        for stage, do in _run_stages(run, bench).items():
+            with clock.stage(f"{stage} {name}"):
+                do()
+
+
+def _run_stages(run: Run, bench: Callable[[], pipeline.Bench]) -> dict[str, Callable[[], object]]:
+    done = run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    return {
+        "train": lambda: pipeline.train_run(run, bench()),
+        "evaluate": lambda: None if run.file("scores.h5").exists() else pipeline.evaluate_run(run, bench()),
+        "probe": lambda: None if done.exists() else layer_probes.main(["--run", str(run.path)]),
+    }
+
+
+def _stages(runs: dict[str, Run]) -> list[tuple[str, float]]:
+    each = [(f"{stage} {name}", SHARES[stage]) for name in runs for stage in ("train", "evaluate", "probe")]
+    return [("pictures and features", SHARES["pictures"]), *each, ("report", SHARES["report"])]
+
+
+def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:
+    """What `summary.json` says: conditions, contrasts, seconds."""
+    means = table[(table["target"] == "mean") & (table["modality"] == "image")]
+    conditions: dict[str, dict] = {}
+    contrasts: dict[str, dict] = {}
+    for row in means.itertuples():
+        number = {"value": row.value, "lower": row.lower, "upper": row.upper, "n": row.n}
+        place = contrasts.setdefault(row.contrast, {}) if row.contrast else conditions.setdefault(row.condition, {})
+        place[row.measure] = number
+    # The contrast that the report leads with is that of the AUROC; the others stand beside it.
+    led = {name: {**found["auroc"], **found} for name, found in contrasts.items()}
+    return {"conditions": conditions, "contrasts": led, "seconds": {"total": round(sum(seconds.values()), 1), **seconds}}
+
+
+if __name__ == "__main__":
+    main()

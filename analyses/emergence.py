@@ -1,0 +1,153 @@
+"""Where the hypernym becomes readable, condition by condition: `python -m analyses.emergence --run R --run R2 …`.
+
+Reads: the layer-probe table of each run (`python -m analyses.layer_probes` makes it). Writes: emergence.{csv,parquet} and
+figures into --out.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyses import _figures, _tables
+from analyses.behaviour import condition_of
+from taxogen.run import Run
+
+QUESTIONS = {
+    "image": "picture probe → pictures",
+    "text→image": "text probe → pictures",
+    "text": "text probe → text",
+}
+SPANS = {"slot": "at the picture's slot", "cue": "at the cue “is a kind of”", "last": "at the last token"}
+
+
+def compute(runs: Sequence[Run]) -> pd.DataFrame:
+    """The layer-probe rows (means over hypernyms) of several runs, with their condition.
+
+    Raises:
+        FileNotFoundError: a run was not probed; the command that does it is named.
+    """
+    parts = []
+    for run in runs:
+        path = run.path / "analyses" / "layer_probes" / "layer_probes.parquet"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{run.path} has no layer-probe table; `python -m analyses.layer_probes --run {run.path}` makes it"
+            )
+        table = pd.read_parquet(path)
+        parts.append(table[table["target"] == "mean"].assign(condition=condition_of(run), run=run.name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Mean AUROC by layer: a row per question put to the layer, a column per place, a line per condition."""
+    rows = _last_step(table[table["layer"].notna() & ~table["probe"].str.contains(",")])
+    spans = [span for span in SPANS if (rows["span"] == span).any()]
+    with _figures.style():
+        figure = Figure(figsize=(2.55 * len(spans) + 0.4, 2.15 * len(QUESTIONS) + 0.7), layout="constrained")
+        grid = figure.subplots(len(QUESTIONS), len(spans), sharex=True, sharey=True, squeeze=False)
+        for axes_row, modality in zip(grid, QUESTIONS, strict=True):
+            for axes, span in zip(axes_row, spans, strict=True):
+                _panel(axes, rows[(rows["span"] == span) & (rows["modality"] == modality)])
+            axes_row[0].set_ylabel(f"{QUESTIONS[modality]}\nmean AUROC")
+        for axes, span in zip(grid[0], spans, strict=True):
+            axes.set_title(SPANS[span])
+        for axes in grid[-1]:
+            axes.set_xlabel("block")
+        handles = {label: handle for axes in grid.ravel() for handle, label in zip(*axes.get_legend_handles_labels())}
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
+        _figures.footnote(figure, _caption(rows))
+    return figure
+
+
+def draw_training(table: pd.DataFrame) -> Figure:
+    """Mean AUROC of picture probes by layer and training step at the cue, a panel per condition; text probes below."""
+    rows = table[(table["measure"] == "auroc") & (table["span"] == "cue") & table["layer"].notna() & (table["step"] >= 0)]
+    rows = rows[~rows["probe"].str.contains(",")]
+    names = list(dict.fromkeys(rows["condition"]))
+    with _figures.style():
+        figure = Figure(figsize=(1.75 * len(names) + 0.9, 5.0), layout="constrained")
+        grid = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
+        for axes_row, modality in zip(grid, ("image", "text→image"), strict=True):
+            for axes, name in zip(axes_row, names, strict=True):
+                here = rows[(rows["condition"] == name) & (rows["modality"] == modality)]
+                cells = here.pivot_table(index="layer", columns="step", values="value")
+                picture = axes.imshow(cells, origin="lower", aspect="auto", vmin=0.5, vmax=1, cmap="viridis")
+                axes.set_xticks(range(len(cells.columns)), [str(step) for step in cells.columns])
+                ticks = np.linspace(0, len(cells) - 1, min(len(cells), 7)).round().astype(int)
+                axes.set_yticks(ticks, ["in" if layer < 0 else f"{layer:.0f}" for layer in cells.index.to_numpy()[ticks]])
+                axes.set_title(name if modality == "image" else "")
+            axes_row[0].set_ylabel(f"{QUESTIONS[modality]}\nblock")
+        figure.supxlabel("training step", fontsize="medium")
+        figure.colorbar(picture, ax=grid, label="mean AUROC at the cue (chance .5)", shrink=0.6)
+        _figures.footnote(figure, f"n = {int(rows['n'].max())} leaf concepts, probes on held-out leaves")
+    return figure
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """For each condition, span and question: the best layer with its AUROC, its control, and the onset."""
+    rows = _last_step(table[~table["probe"].str.contains(",")])
+    found = []
+    for (condition, span, modality), here in rows.groupby(["condition", "span", "modality"], sort=False):
+        scores = here[(here["measure"] == "auroc") & here["layer"].notna()]
+        if modality not in QUESTIONS or scores.empty:
+            continue
+        best = scores.iloc[int(scores["value"].argmax())]
+        control = here[(here["measure"] == "control_auroc") & (here["site"] == best["site"])]["value"]
+        onset = here[here["measure"] == "onset"]
+        row = {"condition": condition, "span": span, "question": QUESTIONS[modality], "block": int(best["layer"])}
+        row |= {"auroc": best["value"], "lower": best["lower"], "upper": best["upper"], "n": int(best["n"])}
+        row |= {"control": float(control.iloc[0]) if len(control) else np.nan}
+        row |= {f"onset{part}": float(onset.iloc[0][name]) if len(onset) else np.nan for part, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))}
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Joins, prints, draws and saves."""
+    parser = argparse.ArgumentParser(prog="python -m analyses.emergence", description=__doc__)
+    parser.add_argument("--run", action="append", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR")
+    options = parser.parse_args(argv)
+    runs = [Run.open(path) for path in options.run]
+    table = compute(runs)
+    out = options.out or runs[0].folder("analyses", "emergence")
+    _tables.save(table, out, "emergence")
+    _figures.save(draw(table), out, "emergence")
+    if table.loc[table["step"] >= 0, "step"].nunique() > 1:
+        _figures.save(draw_training(table), out, "training")
+    print(summary(table).round(3).to_string(index=False))
+    print(f"table and figures: {out}")
+
+
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    for condition, here in rows.groupby("condition", sort=False):
+        curve = here[here["measure"] == "auroc"].sort_values("layer")
+        floor = here[here["measure"] == "control_auroc"].sort_values("layer")
+        colour = _figures.colour(str(condition))
+        axes.plot(curve["layer"], curve["value"], color=colour, label=condition)
+        axes.fill_between(curve["layer"], curve["lower"], curve["upper"], color=colour, alpha=0.18, linewidth=0)
+        axes.plot(floor["layer"], floor["value"], color=colour, linestyle=(0, (2, 2)), linewidth=0.8)
+    axes.axhline(0.5, **_figures.CHANCE)
+
+
+def _last_step(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each run's last step, and those that belong to no step."""
+    last = table.groupby("run")["step"].transform("max")
+    return table[(table["step"] == last) | (table["step"] < 0)]
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    return (
+        f"n = {int(rows['n'].max())} leaf concepts; ridge probes tested on leaf concepts they were not fitted on; "
+        "band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (random hypernyms for each leaf); "
+        "grey: chance. Block −1 is the input to the first block."
+    )
+
+
+if __name__ == "__main__":
+    main()
