@@ -85,9 +85,9 @@ def bins(grid: tuple[int, int], tokens: int) -> tuple[list[tuple[int, int]], lis
     side = math.isqrt(max(tokens, 0))
     counts = grid if tokens == grid[0] * grid[1] else (side, side)
     if tokens < 1 or counts[0] * counts[1] != tokens or side > min(grid):
-        squares = ", ".join(str(n * n) for n in range(1, min(grid) + 1))
+        known = sorted({n * n for n in range(1, min(grid) + 1)} | {grid[0] * grid[1]})
         raise ValueError(
-            f"tokens={tokens} was asked for; a grid of {grid[0]} × {grid[1]} gives one of {squares}"
+            f"tokens={tokens} was asked for; a grid of {grid[0]} × {grid[1]} gives one of {str(known)[1:-1]}"
         )
     rows, columns = (
         [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]

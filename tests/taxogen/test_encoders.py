@@ -181,10 +181,9 @@ def test_timm_is_named_when_it_is_missing(monkeypatch):
 
 def test_a_timm_model_is_asked_for_its_penultimate_block(monkeypatch):
     class Model(torch.nn.Module):
-        pretrained_cfg: dict = {"license": "mit"}
-
         def __init__(self):
             super().__init__()
+            self.pretrained_cfg = {"license": "mit"}
             self.blocks = torch.nn.ModuleList(torch.nn.Conv2d(3, 3, 1) for _ in range(3))
             self.patch = torch.nn.AvgPool2d(7)
 
@@ -297,7 +296,7 @@ def test_folding_batch_norms_changes_nothing_but_rounding(name, side, cells):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_the_normalisation_is_the_one_of_training(name):
-    """The first batch norm remembers the variance of its inputs: photos must have it, and under ImageNet's do not."""
+    """The first batch norm remembers the variance of its inputs: photos have it, under ImageNet's they do not."""
     from sklearn.datasets import load_sample_images
 
     model = efficientnet.original(name)

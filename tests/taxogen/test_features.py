@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 
 class Counting:
-    """An encoder of a 2 × 4 grid whose features are the picture's own cells, and a record of what it encoded."""
+    """An encoder of a 2 × 4 grid whose features are the picture's own cells; it notes what it encodes."""
 
     def __init__(self, **changes):
         self.seen = []
@@ -224,7 +224,7 @@ def test_a_number_of_tokens_that_the_grid_does_not_give_is_refused(folder, token
 def test_too_little_disk_is_refused_before_anything_is_encoded(folder, monkeypatch):
     counting = Counting()
     monkeypatch.setattr("shutil.disk_usage", lambda where: type("Usage", (), {"free": 100})())
-    with pytest.raises(OSError, match="features of 12 pictures needs .* Free some space"):
+    with pytest.raises(OSError, match=r"features of 12 pictures needs .* Free some space"):
         features(pictures.load(folder), counting.encoder)
     assert counting.seen == []
 
