@@ -1,0 +1,141 @@
+"""Rows of activation stores by leaf concept, under a treatment of massive activations; long-table columns."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
+
+from probing.massive import fit_treatment
+from probing.sites import EMBED, Site
+from probing.stats import Estimate
+from probing.store import ActivationStore, MismatchError
+
+COLUMNS = (
+    *(
+        "run",
+        "analysis",
+        "step",
+        "site",
+        "layer",
+        "span",
+        "modality",
+        "target",
+        "treatment",
+        "measure",
+        "split",
+    ),
+    *("value", "lower", "upper", "n", "seed"),
+)
+OUTSIDE = ("encoder", "taxonomy", "scores")  # what stands in the site column without being a site
+NO_STEP = -1  # of text rows, which no training step touches
+_SAME_PLACE = {"image": "noun"}
+
+
+@dataclass(frozen=True)
+class LeafRows:
+    """Rows of one store in the order of their item ids; `fitted_on` marks those that treatments are fitted on."""
+
+    store: ActivationStore
+    order: Int[np.ndarray, " n"]
+    leaves: Shaped[np.ndarray, " n"]
+    fitted_on: Bool[np.ndarray, " n"]
+
+    def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
+        """Activations as captured; double precision."""
+        x = np.asarray(self.store.read(site, span), dtype=np.float64)[self.order]
+        return x.reshape(len(x), -1)
+
+    def only(self, leaves: Sequence[str]) -> "LeafRows":
+        """The rows of these leaves."""
+        kept = np.isin(self.leaves, list(leaves))
+        return LeafRows(self.store, self.order[kept], self.leaves[kept], self.fitted_on[kept])
+
+
+def read_treated(
+    sides: Mapping[str, tuple[LeafRows, str]], site: str, treatment: str
+) -> dict[str, Float[np.ndarray, "n d"]]:
+    """Activations of each side (name → rows, span) at one site, under the treatment fitted to each.
+
+    A dimension that is massive in one side is left out of all, so that inner products across them exist. A
+    side whose rows are all equal, as those of a prompt's own tokens before the first block, is left out.
+    """
+    values = {name: rows.read(site, span) for name, (rows, span) in sides.items()}
+    values = {name: x for name, x in values.items() if (x != x[:1]).any()}
+    fitted = {name: fit_treatment(treatment, x[sides[name][0].fitted_on]) for name, x in values.items()}
+    if not fitted:
+        return {}
+    kept = reduce(np.intersect1d, (one.kept for one in fitted.values()))
+    return {name: replace(fitted[name], kept=kept)(x) for name, x in values.items()}
+
+
+def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = ()) -> dict[str, LeafRows]:
+    """The rows of each store, restricted to the leaves that all of them have.
+
+    Statistics of treatments come from rows of leaves that are not `held_out`, from all rows if none is left.
+
+    Raises:
+        MismatchError: the stores share no leaf.
+    """
+    found = {}
+    for name, store in stores.items():
+        order = np.argsort(np.asarray(store.item_ids, dtype=str), kind="stable")
+        leaves = store.columns["leaf"].to_numpy().astype(str)[order]
+        seen = ~np.isin(leaves, list(held_out))
+        found[name] = LeafRows(store, order, leaves, seen if seen.any() else np.ones(len(leaves), bool))
+    shared = sorted(set.intersection(*(set(rows.leaves) for rows in found.values())))
+    if not shared:
+        raise MismatchError(
+            f"the stores {', '.join(stores)} share no leaf: they are of different worlds; capture again"
+        )
+    return {name: rows.only(shared) for name, rows in found.items()}
+
+
+def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(name, span of picture rows, span of text rows) of each place; in the slot, `image` against `noun`."""
+    pairs = []
+    for span in images:
+        twin = span if span in texts else _SAME_PLACE.get(span, "")
+        twin = twin if twin in texts else ""
+        pairs.append(("slot" if twin and twin != span else span, span, twin))
+    return pairs
+
+
+def layer_of(site: str) -> float:
+    """The block index of a site; −1 before the first block, not-a-number after the last norm or outside a model."""
+    if site in OUTSIDE:
+        return float("nan")
+    parsed = Site.parse(site)
+    return (
+        float(parsed.layer) if parsed.layer is not None else (-1.0 if parsed.point == EMBED else float("nan"))
+    )
+
+
+def row(measure: str, found: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:
+    """One row of a long table; a bare number has no interval."""
+    found = found if isinstance(found, Estimate) else Estimate(float(found), float("nan"), float("nan"), n)
+    return {
+        **labels,
+        "measure": measure,
+        "value": found.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "n": found.n,
+    }
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], analysis: str, seed: int, extra: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The long table of these rows, its columns in order."""
+    made = pd.DataFrame(list(rows))
+    made = made.assign(run="", analysis=analysis, seed=seed)
+    made["layer"] = [layer_of(site) for site in made["site"]]
+    columns = [*COLUMNS[:5], *extra, *COLUMNS[5:]]
+    for name in columns:
+        if name not in made:
+            made[name] = ""
+    return made[columns]
