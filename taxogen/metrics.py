@@ -11,12 +11,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from probing.stats import ClusterAUROC, ClusterStatistic
+from probing.stats import ClusterStatistic
+from taxogen.auroc import SortedAUROC
 
 SingleClass = Literal["nan", "study"]
-RATES = ("macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
-MEASURES = ("auroc", *RATES)
+MEASURES = ("auroc", "macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
 """Chance is .5 for auroc and balanced_accuracy; for the others see `Confusion.majority`."""
+RATES = (*MEASURES[1:], "f1_yes", "f1_no", "majority_macro_f1")
+"""What follows from the counts of a `Confusion`."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Confusion:
         """The measure of that name, one of `RATES`."""
         if measure not in RATES:
             raise KeyError(f"rate {measure!r} was asked for; known: {', '.join(RATES)}")
+        if measure == "majority_macro_f1":
+            return self.majority().macro_f1(single_class)
         return self.macro_f1(single_class) if measure == "macro_f1" else getattr(self, measure)
 
 
@@ -166,8 +170,6 @@ class ClusterConfusion:
     def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
         """The rate with each cluster counted as often as `weights` says."""
         counts = Confusion(*(np.asarray(weights, np.float64) @ cell for cell in self._counts))
-        if self.measure == "majority_macro_f1":
-            return counts.majority().macro_f1(self.single_class)
         return counts.rate(self.measure, self.single_class)
 
 
@@ -185,12 +187,12 @@ def statistic(
     Raises:
         KeyError: unknown measure.
     """
-    known = (*MEASURES, "majority_macro_f1")
+    known = ("auroc", *RATES)
     if measure not in known:
         raise KeyError(f"measure {measure!r} was asked for; known: {', '.join(known)}")
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels, bool)
     if measure == "auroc":
-        return ClusterAUROC(scores, labels, clusters)
+        return SortedAUROC(scores, labels, clusters)
     asked = ~np.isnan(scores)
     return ClusterConfusion(
         scores > threshold, labels, clusters, measure, asked=asked, single_class=single_class

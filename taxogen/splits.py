@@ -10,6 +10,7 @@ from taxogen.seeding import stream
 SPLITS = ("train", "validation", "test")
 SHARES = (0.70, 0.05, 0.25)
 RULES = ("seeded", "study", "leaf", "source")
+ATTEMPTS = 100
 
 
 def split_pictures(
@@ -27,12 +28,14 @@ def split_pictures(
         seeded: inside each leaf, in a seeded order; the default.
         study: inside each leaf, in the order of sorted names, as the study; no seed.
         leaf: whole leaf concepts.
-        source: whole groups of pictures, by the column `group` (style_group or source).
+        source: whole groups of pictures, by the column `group` (style_group or source), one after the other
+            to the side that lacks most pictures; the first seeded order that leaves every leaf something to
+            train and to test on.
 
     Shares are cut with integer truncation, the study's way: of n pictures the first int(.70 n) train, up to
     int(.75 n) validate, the rest test (12 → 8/1/3). Files with the same bytes never stand on two sides: with
-    `duplicates="together"` (default) all take the split of the first, in order of names; with "refuse" they
-    are an error. The result depends on no order of the rows.
+    `duplicates="together"` (default) all take the split of the first, in order of names; with "refuse", and
+    always where leaves or sources are held out whole, they are an error. No order of the rows matters.
 
     Raises:
         KeyError: unknown rule, `duplicates` or column.
@@ -40,15 +43,17 @@ def split_pictures(
     """
     _check(table, rule, shares, group, duplicates)
     table = table.sort_values("picture", kind="stable").reset_index(drop=True)
-    if rule in ("seeded", "study"):
-        split = _inside_leaves(table, seed if rule == "seeded" else None, shares)
+    if rule == "source":
+        split = _whole_sources(table, group, seed, shares)
+    elif rule == "leaf":
+        split = _whole_leaves(table, seed, shares)
     else:
-        split = _whole_groups(table, "leaf" if rule == "leaf" else group, seed, shares)
-    split = _settle_duplicates(table, split, duplicates)
-    result = table.assign(split=split)
-    if rule != "leaf":
-        _check_every_leaf(result, rule)
-    return result
+        split = _inside_leaves(table, seed if rule == "seeded" else None, shares)
+    inside = rule in ("seeded", "study")
+    split = _settle_duplicates(table, split, duplicates if inside else "refuse")
+    if inside and (bare := _bare_leaves(table, split)):
+        raise ValueError(_bare_message(rule, bare))
+    return table.assign(split=split)
 
 
 def cut(n: int, shares: tuple[float, float, float] = SHARES) -> tuple[int, int, int]:
@@ -65,23 +70,42 @@ def _inside_leaves(table: pd.DataFrame, seed: int | None, shares: tuple[float, f
     return split
 
 
-def _whole_groups(
-    table: pd.DataFrame, column: str, seed: int, shares: tuple[float, float, float]
+def _whole_leaves(table: pd.DataFrame, seed: int, shares: tuple[float, float, float]) -> np.ndarray:
+    names = np.array(sorted(set(table["leaf"])), dtype=object)
+    names = names[stream(seed, "split", "leaf").permutation(len(names))]
+    side = dict(zip(names, np.repeat(SPLITS, cut(len(names), shares)), strict=True))
+    return np.array([side[name] for name in table["leaf"]], dtype=object)
+
+
+def _whole_sources(
+    table: pd.DataFrame, group: str, seed: int, shares: tuple[float, float, float]
 ) -> np.ndarray:
-    """Whole leaves by their number; whole sources to the side that lacks most pictures."""
-    names = np.array(sorted(set(table[column])), dtype=object)
-    names = names[stream(seed, "split", column).permutation(len(names))]
-    if column == "leaf":
-        side = dict(zip(names, np.repeat(SPLITS, cut(len(names), shares)), strict=True))
-    else:
-        sizes = table[column].value_counts()
-        wanted = np.array(shares) * len(table)
-        side = {}
-        for name in names:
+    names = np.array(sorted(set(table[group])), dtype=object)
+    sizes, bare = table[group].value_counts(), []
+    for attempt in range(ATTEMPTS):
+        wanted, side = np.array(shares) * len(table), {}
+        for name in names[stream(seed, "split", group, str(attempt)).permutation(len(names))]:
             place = int(np.argmax(wanted))
             side[name] = SPLITS[place]
             wanted[place] -= sizes[name]
-    return np.array([side[name] for name in table[column]], dtype=object)
+        split = np.array([side[name] for name in table[group]], dtype=object)
+        bare = _bare_leaves(table, split)
+        if not bare:
+            return split
+    raise ValueError(_bare_message("source", bare))
+
+
+def _bare_leaves(table: pd.DataFrame, split: np.ndarray) -> list[str]:
+    """The leaves that have no picture to train or none to test on."""
+    leaves = np.asarray(table["leaf"], dtype=object)
+    return sorted(set(leaves) - (set(leaves[split == "train"]) & set(leaves[split == "test"])))
+
+
+def _bare_message(rule: str, bare: list[str]) -> str:
+    return (
+        f"split rule {rule!r} leaves {len(bare)} leaf concepts without a picture to train or to test on: "
+        f"{bare[:10]}; drop them, add pictures, or use another seed or rule"
+    )
 
 
 def _settle_duplicates(table: pd.DataFrame, split: np.ndarray, duplicates: str) -> np.ndarray:
@@ -93,7 +117,7 @@ def _settle_duplicates(table: pd.DataFrame, split: np.ndarray, duplicates: str) 
         shown = table["picture"][torn].tolist()
         raise ValueError(
             f"{len(shown)} pictures have the same bytes as a picture on the other side of the split: "
-            f"{shown[:6]}; remove the copies or use duplicates='together'"
+            f"{shown[:6]}; remove the copies, or split inside leaves with duplicates='together'"
         )
     return sides.transform("first").to_numpy(dtype=object)
 
@@ -120,13 +144,3 @@ def _check(
             f"{len(few)} leaf concepts have fewer than 2 pictures, so none is left to test on: {few[:10]}; "
             "add pictures or drop these leaves"
         )
-
-
-def _check_every_leaf(result: pd.DataFrame, rule: str) -> None:
-    for side in ("train", "test"):
-        covered = set(np.asarray(result["leaf"])[np.asarray(result["split"] == side)])
-        if bare := sorted(set(result["leaf"]) - covered):
-            raise ValueError(
-                f"split rule {rule!r} leaves {len(bare)} leaf concepts without a picture to {side} on: "
-                f"{bare[:10]}; drop them, add pictures, or use another seed or rule"
-            )
