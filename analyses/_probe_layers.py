@@ -13,12 +13,18 @@ from analyses._probe_rows import Design, Options, design, span_pairs
 from probing.probes.evaluate import HeldOut, Series, estimates, held_out_scores
 from probing.probes.fitted import FittedProbes
 from probing.probes.linear import fit_ridge
+from probing.probes.logistic import fit_logistic
+from probing.probes.means import fit_mass_mean
 from probing.sites import EMBED, Site
 from probing.stats import Estimate, draw_weights, interval, onset, permutation_p
 from probing.store import ActivationStore, MismatchError
 from taxogen.taxonomy import Taxonomy
 
-PROBES: dict[str, Callable[..., FittedProbes]] = {"ridge": fit_ridge}
+PROBES: dict[str, Callable[..., FittedProbes]] = {
+    "ridge": fit_ridge,
+    "logistic": fit_logistic,
+    "mass_mean": fit_mass_mean,
+}
 COLUMNS = (
     *("run", "analysis", "step", "site", "layer", "span", "modality", "target", "probe", "measure", "split"),
     *("value", "lower", "upper", "n", "seed"),

@@ -34,7 +34,7 @@ class Decomposition:
             return cls(features, left, xp.clip(squares, 0.0, None), None)
         squares, right = xp.linalg.eigh(features.T @ features)
         squares = xp.clip(squares, 0.0, None)
-        kept = squares > squares[-1] * max(n, d) * xp.finfo(xp.float64).eps
+        kept = squares > squares[-1] * max(n, d) * xp.finfo(features.dtype).eps
         inverse = xp.where(
             kept, 1 / xp.where(kept, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
         )
