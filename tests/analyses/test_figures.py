@@ -1,0 +1,226 @@
+import itertools
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analyses import _figures
+
+CONDITIONS = ("pretrained", "random_init", "within", "across")
+MODALITIES = ("image", "text", "text→image", "image→text")
+
+# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+
+
+def curve_rows(n=12, seed=0):
+    values = np.random.default_rng(seed).uniform(0.5, 0.9, n)
+    return pd.DataFrame(
+        {"layer": np.arange(n) - 1.0, "value": values, "lower": values - 0.05, "upper": values + 0.1}
+    )
+
+
+def forest_rows():
+    return pd.DataFrame(
+        {
+            "condition": [*CONDITIONS, "pretrained · gpt2"],
+            "value": [0.83, 0.5, 0.87, 0.56, np.nan],
+            "lower": [0.79, 0.45, 0.83, 0.5, np.nan],
+            "upper": [0.86, 0.55, 0.91, 0.61, np.nan],
+        }
+    )
+
+
+def example() -> Figure:
+    with _figures.style():
+        figure = Figure(figsize=(7.2, 3), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        _figures.curve(left, curve_rows(), "layer", _figures.colour("pretrained"), "pretrained")
+        _figures.points(middle, forest_rows(), "condition")
+        _figures.heat(right, pd.DataFrame(np.eye(4)), (0, 1), "value")
+        _figures.footnote(figure, _figures.caption(361, "leaf concepts", "95 % bootstrap", "dashed"))
+    return figure
+
+
+def lab(colour, matrix):
+    """CIELAB of a colour seen through a matrix on linear RGB."""
+    rgb = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(matrix @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen
+    f = np.cbrt(xyz / np.array([0.9505, 1.0, 1.089]))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("names", [CONDITIONS, MODALITIES])
+@pytest.mark.parametrize("matrix", BLINDNESS.values(), ids=BLINDNESS)
+def test_fixed_colours_are_told_apart_by_colour_blind_eyes(names, matrix):
+    for first, second in itertools.combinations(names, 2):
+        distance = np.linalg.norm(lab(_figures.colour(first), matrix) - lab(_figures.colour(second), matrix))
+        assert distance > 10, (first, second)  # 2.3 is the just noticeable difference
+
+
+def test_names_without_a_fixed_colour_get_different_ones_that_no_condition_has():
+    names = ["pretrained", "a", "b", "c", "a"]
+    palette = _figures.colours(names)
+    assert list(palette) == ["pretrained", "a", "b", "c"]
+    assert palette["pretrained"] == _figures.colour("pretrained")
+    assert len(set(palette.values())) == 4
+    conditions = {_figures.colour(name) for name in CONDITIONS}
+    assert conditions.isdisjoint(palette[name] for name in "abc")
+    assert _figures.colour("a") not in conditions
+
+
+def test_a_curve_is_its_table_in_order_whatever_the_order_of_rows():
+    rows = curve_rows()
+    rows.loc[3, "layer"] = np.nan
+    axes = Figure().subplots()
+    _figures.curve(axes, rows.sample(frac=1, random_state=0), "layer", "k", "random_init")
+    kept = rows.dropna()
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), kept[["layer", "value"]])
+    assert axes.lines[0].get_label() == "random init"
+    path = axes.collections[0].get_paths()[0].vertices
+    assert path[:, 1].min() == kept["lower"].min()
+    assert path[:, 1].max() == kept["upper"].max()
+
+
+def test_a_dashed_curve_needs_no_interval_and_draws_none():
+    axes = Figure().subplots()
+    _figures.curve(axes, curve_rows()[["layer", "value"]], "layer", "k", dashed=True)
+    assert len(axes.lines) == 1
+    assert len(axes.collections) == 0
+
+
+def test_points_stand_in_the_tables_order_from_the_top_with_their_intervals_and_numbers():
+    axes = Figure().subplots()
+    _figures.points(axes, forest_rows(), "condition")
+    intervals = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    assert [tuple(line.get_xdata()) for line in intervals] == [
+        (0.79, 0.86),
+        (0.45, 0.55),
+        (0.83, 0.91),
+        (0.5, 0.61),
+    ]
+    assert [line.get_ydata()[0] for line in intervals] == [0, 1, 2, 3]
+    assert [line.get_color() for line in intervals] == [_figures.colour(name) for name in CONDITIONS]
+    assert axes.yaxis_inverted()
+    assert [text.get_text() for text in axes.texts] == ["0.83", "0.50", "0.87", "0.56", "–"]
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == ["pretrained", "random init", "within", "across", "pretrained\ngpt2"]
+
+
+def test_a_contrast_reads_as_a_difference():
+    axes = Figure().subplots()
+    rows = forest_rows()[:1].assign(condition="within_minus_across")
+    _figures.points(axes, rows, "condition")
+    assert axes.get_yticklabels()[0].get_text() == "within −\nacross"
+
+
+def test_a_heat_map_shows_the_cells_and_says_when_some_lie_beyond_the_scale():
+    grid = pd.DataFrame([[0.2, 0.6], [0.9, np.nan]], index=[-1, 0], columns=[0, 100])
+    figure = Figure()
+    axes = figure.subplots()
+    image = _figures.heat(axes, grid, (0.5, 1), "mean AUROC")
+    shown = image.get_array()
+    assert shown is not None
+    np.testing.assert_array_equal(np.ma.filled(shown, np.nan), grid)
+    assert image.get_clim() == (0.5, 1)
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["−1", "0"]
+    bar = image.colorbar
+    assert bar is not None
+    assert bar.extend == "min"
+    assert bar.ax.get_ylabel() == "mean AUROC"
+
+
+def test_a_heat_map_without_a_label_has_no_bar():
+    figure = Figure()
+    image = _figures.heat(figure.subplots(), pd.DataFrame(np.eye(2)), (0, 1))
+    assert len(figure.axes) == 1
+    assert image.colorbar is None
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (list(range(-1, 31)), ["0", "5", "10", "15", "20", "25", "30"]),
+        ([0, 25, 50, 100, 300], ["0", "25", "50", "100", "300"]),
+        ([1.0, 2.0, 3.0], ["1", "2", "3"]),
+        ([f"word {i}" for i in range(12)], [f"word {i}" for i in range(12)]),
+    ],
+)
+def test_ticks_are_few_and_round_for_numbers_and_all_for_words(names, shown):
+    grid = pd.DataFrame(np.zeros((len(names), 1)), index=names)
+    axes = Figure().subplots()
+    _figures.heat(axes, grid, (0, 1))
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == shown
+    assert [str(names[int(place)]).removesuffix(".0") for place in axes.get_yticks()] == shown
+
+
+def test_a_caption_says_n_interval_and_null():
+    text = _figures.caption(361, "leaf concepts", "95 % bootstrap over leaves", "dashed line, chance")
+    assert text == "n = 361 leaf concepts. Interval: 95 % bootstrap over leaves. Null: dashed line, chance."
+
+
+@pytest.mark.parametrize("layout", ["constrained", "none"])
+@pytest.mark.parametrize("words", [5, 120])
+def test_a_footnote_overlaps_no_panel_and_stays_inside(layout, words):
+    with _figures.style():
+        figure = Figure(figsize=(5, 3), layout=layout)
+        for axes in figure.subplots(1, 2):
+            axes.set_xlabel("block")
+        _figures.footnote(figure, "word " * words)
+        figure.draw_without_rendering()
+        note = figure.texts[0].get_window_extent()
+        assert all(not note.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+        assert note.x0 >= 0
+        assert note.y0 >= 0
+        assert note.x1 <= figure.bbox.width
+
+
+def test_saved_figures_are_legible_in_size_and_carry_no_date(tmp_path):
+    _figures.save(example(), tmp_path, "example")
+    with Image.open(tmp_path / "example.png") as picture:
+        assert picture.size == (1440, 600)
+    text = (tmp_path / "example.svg").read_text(encoding="utf-8")
+    assert "<title>example</title>" in text
+    assert "dc:date" not in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["example.png", "example.svg"]
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_figures import _figures, example
+_figures.save(example(), Path(sys.argv[2]), "example")
+"""
+
+
+def test_the_same_figure_has_the_same_bytes_under_another_hash_seed(tmp_path):
+    here = __file__.rsplit("/", 1)[0]
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        command = [sys.executable, "-c", AGAIN, here, str(folder)]
+        subprocess.run(command, check=True, env={"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"})
+    for name in ("example.png", "example.svg"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_the_style_is_left_behind():
+    before = matplotlib.rcParams["font.size"]
+    with _figures.style():
+        assert matplotlib.rcParams["font.size"] != before
+    assert matplotlib.rcParams["font.size"] == before
