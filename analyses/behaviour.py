@@ -84,7 +84,12 @@ def compute(found: Sequence[Condition], draws: int = 2000, seed: int = 0) -> pd.
             weights = {name: draw_weights(len(s[0].clusters), draws, seed) for name, s in by_name.items()}
             draw = {name: _draws(s, weights[name], seed) for name, s in by_name.items()}
             for one in found:
-                common = {"condition": one.name, "runs": len(one.runs), "modality": modality, "measure": measure}
+                common = {
+                    "condition": one.name,
+                    "runs": len(one.runs),
+                    "modality": modality,
+                    "measure": measure,
+                }
                 rows += _rows(one, by_name[one.name], draw[one.name], common, measure)
             rows += _contrasts(by_name, draw, modality, measure)
     table = pd.DataFrame(rows)
@@ -110,7 +115,12 @@ def draw(table: pd.DataFrame) -> Figure:
         axes[2].set_title("difference in hypernym AUROC")
         _figures.footnote(
             figure,
-            f"n = {int(shown['n'].max())} leaf concepts; 95 % bootstrap over leaf concepts and seeds; dashed: chance or no difference",
+            _figures.caption(
+                int(shown["n"].max()),
+                "leaf concepts",
+                "95 %, bootstrap over leaf concepts and seeds",
+                "chance or no difference, dashed",
+            ),
         )
     return figure
 
@@ -137,7 +147,9 @@ def summary(table: pd.DataFrame) -> str:
     lines = [f"{'':28}{'measure':18}{'value':>7}  95 % interval      n"]
     for row in means.itertuples():
         name = f"{row.contrast or row.condition} ({row.modality})"
-        lines.append(f"{name:28.28}{row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}")
+        lines.append(
+            f"{name:28.28}{row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+        )
     return "\n".join(lines)
 
 
@@ -170,7 +182,7 @@ def _statistic(scores: Scores, labels_of: Callable, measure: str, modality: str)
 
 
 def _prevalence_matched(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Yes for as many pictures as have the hypernym, those with the highest read-outs; no label is looked at otherwise."""
+    """Yes for as many pictures as have the hypernym, the highest read-outs first; labels give the count alone."""
     place = np.argsort(np.argsort(-values, axis=0, kind="stable"), axis=0)
     return place < labels.sum(0)
 
@@ -182,7 +194,9 @@ def _draws(statistics: Sequence[ClusterStatistic], weights: np.ndarray, seed: in
     return nan_mean(np.moveaxis(values[picks, np.arange(len(weights))[:, None]], 1, -1))
 
 
-def _rows(one: Condition, statistics: list, draws: np.ndarray, common: dict, measure: str) -> list[dict[str, object]]:
+def _rows(
+    one: Condition, statistics: list, draws: np.ndarray, common: dict, measure: str
+) -> list[dict[str, object]]:
     value, n = np.mean([statistic.value for statistic in statistics], axis=0), len(statistics[0].clusters)
     labels = one.labels(one.scores[0].image["leaf"].to_numpy())
     chance = {"auroc": 0.5, "leaf_naming": 1 / one.scores[0].leaf_choices, "top1": labels.mean()}
@@ -199,7 +213,9 @@ def _contrasts(by_name: dict, draws: dict, modality: str, measure: str) -> list[
     found = []
     for first, second in CONTRASTS:
         if first in by_name and second in by_name:
-            value = [nan_mean(np.mean([one.value for one in by_name[name]], axis=0)) for name in (first, second)]
+            value = [
+                nan_mean(np.mean([one.value for one in by_name[name]], axis=0)) for name in (first, second)
+            ]
             difference = nan_mean(draws[first]) - nan_mean(draws[second])
             n = len(by_name[first][0].clusters)
             row = {"condition": first, "runs": len(by_name[first]), "modality": modality, "measure": measure}

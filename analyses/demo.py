@@ -30,11 +30,23 @@ CONDITIONS = {
 PRESETS = {
     "demo": (
         (0,),
-        ("data.pictures_per_leaf=8", "evaluate.pictures_per_leaf=1", "capture.pictures_per_leaf=1", "capture.at=0,50,last"),
+        (
+            "data.pictures_per_leaf=6",
+            "train.steps=200",
+            "evaluate.pictures_per_leaf=1",
+            "capture.pictures_per_leaf=1",
+            "capture.at=0,50,last",
+        ),
     ),
     "full": ((0, 1, 2), ("train.steps=1000", "capture.at=0,25,50,100,200,400,last")),
 }
-SHARES = {"pictures": 1.0, "train": 2.2, "evaluate": 0.3, "probe": 0.5, "report": 0.3}  # rough, only for the time left
+SHARES = {
+    "pictures": 1.0,
+    "train": 2.2,
+    "evaluate": 0.3,
+    "probe": 0.5,
+    "report": 0.3,
+}  # rough, only for the time left
 
 
 @dataclass
@@ -146,11 +158,19 @@ def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]
     contrasts: dict[str, dict] = {}
     for row in means.itertuples():
         number = {"value": row.value, "lower": row.lower, "upper": row.upper, "n": row.n}
-        place = contrasts.setdefault(row.contrast, {}) if row.contrast else conditions.setdefault(row.condition, {})
+        place = (
+            contrasts.setdefault(row.contrast, {})
+            if row.contrast
+            else conditions.setdefault(row.condition, {})
+        )
         place[row.measure] = number
     # The contrast that the report leads with is that of the AUROC; the others stand beside it.
     led = {name: {**found["auroc"], **found} for name, found in contrasts.items()}
-    return {"conditions": conditions, "contrasts": led, "seconds": {"total": round(sum(seconds.values()), 1), **seconds}}
+    return {
+        "conditions": conditions,
+        "contrasts": led,
+        "seconds": {"total": round(sum(seconds.values()), 1), **seconds},
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where the hypernym becomes readable, condition by condition: `python -m analyses.emergence --run R --run R2 …`.
 
-Reads: the layer-probe table of each run (`python -m analyses.layer_probes` makes it). Writes: emergence.{csv,parquet} and
-figures into --out.
+Reads: the layer-probe table of each run (`python -m analyses.layer_probes` makes it).
+Writes: emergence.csv, .parquet and figures into --out.
 """
 
 import argparse
@@ -58,15 +58,24 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(SPANS[span])
         for axes in grid[-1]:
             axes.set_xlabel("block")
-        handles = {label: handle for axes in grid.ravel() for handle, label in zip(*axes.get_legend_handles_labels())}
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
+        handles = {
+            label: handle for axes in grid.ravel() for handle, label in zip(*axes.get_legend_handles_labels())
+        }
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False
+        )
         _figures.footnote(figure, _caption(rows))
     return figure
 
 
 def draw_training(table: pd.DataFrame) -> Figure:
     """Mean AUROC of picture probes by layer and training step at the cue, a panel per condition; text probes below."""
-    rows = table[(table["measure"] == "auroc") & (table["span"] == "cue") & table["layer"].notna() & (table["step"] >= 0)]
+    rows = table[
+        (table["measure"] == "auroc")
+        & (table["span"] == "cue")
+        & table["layer"].notna()
+        & (table["step"] >= 0)
+    ]
     rows = rows[~rows["probe"].str.contains(",")]
     names = list(dict.fromkeys(rows["condition"]))
     with _figures.style():
@@ -79,7 +88,9 @@ def draw_training(table: pd.DataFrame) -> Figure:
                 picture = axes.imshow(cells, origin="lower", aspect="auto", vmin=0.5, vmax=1, cmap="viridis")
                 axes.set_xticks(range(len(cells.columns)), [str(step) for step in cells.columns])
                 ticks = np.linspace(0, len(cells) - 1, min(len(cells), 7)).round().astype(int)
-                axes.set_yticks(ticks, ["in" if layer < 0 else f"{layer:.0f}" for layer in cells.index.to_numpy()[ticks]])
+                axes.set_yticks(
+                    ticks, ["in" if layer < 0 else f"{layer:.0f}" for layer in cells.index.to_numpy()[ticks]]
+                )
                 axes.set_title(name if modality == "image" else "")
             axes_row[0].set_ylabel(f"{QUESTIONS[modality]}\nblock")
         figure.supxlabel("training step", fontsize="medium")
@@ -99,10 +110,18 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         best = scores.iloc[int(scores["value"].argmax())]
         control = here[(here["measure"] == "control_auroc") & (here["site"] == best["site"])]["value"]
         onset = here[here["measure"] == "onset"]
-        row = {"condition": condition, "span": span, "question": QUESTIONS[modality], "block": int(best["layer"])}
+        row = {
+            "condition": condition,
+            "span": span,
+            "question": QUESTIONS[modality],
+            "block": int(best["layer"]),
+        }
         row |= {"auroc": best["value"], "lower": best["lower"], "upper": best["upper"], "n": int(best["n"])}
         row |= {"control": float(control.iloc[0]) if len(control) else np.nan}
-        row |= {f"onset{part}": float(onset.iloc[0][name]) if len(onset) else np.nan for part, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))}
+        row |= {
+            f"onset{part}": float(onset.iloc[0][name]) if len(onset) else np.nan
+            for part, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))
+        }
         found.append(row)
     return pd.DataFrame(found)
 
@@ -126,12 +145,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     for condition, here in rows.groupby("condition", sort=False):
-        curve = here[here["measure"] == "auroc"].sort_values("layer")
-        floor = here[here["measure"] == "control_auroc"].sort_values("layer")
         colour = _figures.colour(str(condition))
-        axes.plot(curve["layer"], curve["value"], color=colour, label=condition)
-        axes.fill_between(curve["layer"], curve["lower"], curve["upper"], color=colour, alpha=0.18, linewidth=0)
-        axes.plot(floor["layer"], floor["value"], color=colour, linestyle=(0, (2, 2)), linewidth=0.8)
+        _figures.curve(axes, here[here["measure"] == "auroc"], "layer", colour, str(condition))
+        _figures.curve(axes, here[here["measure"] == "control_auroc"], "layer", colour, dashed=True)
     axes.axhline(0.5, **_figures.CHANCE)
 
 

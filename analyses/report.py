@@ -74,7 +74,9 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("analyses", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value, places=2: "–" if pd.isna(value) else f"{value:.{places}f}"
-    environment.filters["layer"] = lambda value: "none" if pd.isna(value) else "never" if np.isinf(value) else f"{value:.0f}"
+    environment.filters["layer"] = lambda value: (
+        "none" if pd.isna(value) else "never" if np.isinf(value) else f"{value:.0f}"
+    )
     return environment.get_template("report.html")
 
 
@@ -94,11 +96,16 @@ def _described(run: Run) -> dict[str, Any]:
 
 def _by_hypernym(scores: pd.DataFrame) -> dict[str, Any]:
     """AUROC of each hypernym in each condition, as a table."""
-    rows = scores[(scores["measure"] == "auroc") & (scores["modality"] == "image") & (scores["target"] != "mean")]
+    rows = scores[
+        (scores["measure"] == "auroc") & (scores["modality"] == "image") & (scores["target"] != "mean")
+    ]
     names = list(dict.fromkeys(rows["condition"]))
     cells = {(row.target, row.condition): row for row in rows.itertuples()}
     order = sorted({target for target, _ in cells}, key=lambda target: -cells[target, names[0]].value)
-    return {"conditions": names, "rows": [(target, [cells[target, name] for name in names]) for target in order]}
+    return {
+        "conditions": names,
+        "rows": [(target, [cells[target, name] for name in names]) for target in order],
+    }
 
 
 def _samples(runs: Sequence[Run]) -> dict[str, Any]:

@@ -32,13 +32,17 @@ def machine() -> str:
 
 def known() -> list[str]:
     """The names of the benchmarks there are."""
-    return sorted(found.name for found in pkgutil.iter_modules(benchmarks.__path__) if not found.name.startswith("_"))
+    return sorted(
+        found.name for found in pkgutil.iter_modules(benchmarks.__path__) if not found.name.startswith("_")
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs benchmarks, prints their figures, and keeps the records."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(known())}; all by default")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(known())}; all by default"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller sizes: does it run, not how fast is it")
     options = parser.parse_args(argv)
     for name in options.names or known():
@@ -53,10 +57,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _show(record: dict[str, Any]) -> None:
-    print(f"\n{record['name']} — {record['machine']}, {record['date']}{' (quick)' if record['quick'] else ''}")
+    print(
+        f"\n{record['name']} — {record['machine']}, {record['date']}{' (quick)' if record['quick'] else ''}"
+    )
     for group in ("ratios", "seconds", "sizes"):
         for name, value in record.get(group, {}).items():
-            print(f"  {group:8} {name:45} {value:12.4g}" if isinstance(value, float) else f"  {group:8} {name:45} {value!s:>12}")
+            print(
+                f"  {group:8} {name:45} {value:12.4g}"
+                if isinstance(value, float)
+                else f"  {group:8} {name:45} {value!s:>12}"
+            )
 
 
 def _keep(record: dict[str, Any]) -> None:

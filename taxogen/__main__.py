@@ -43,7 +43,13 @@ def _prepare(options: argparse.Namespace) -> None:
     with run.alone():
         made, features = pipeline.prepare_run(run)
     counts = {name: len(manifest) for name, manifest in made.manifests.items()}
-    log.info("%s: %d pictures of %d leaves, features %s", run.path, len(made.table), len(made.taxonomy.leaves), tuple(features.shape))
+    log.info(
+        "%s: %d pictures of %d leaves, features %s",
+        run.path,
+        len(made.table),
+        len(made.taxonomy.leaves),
+        tuple(features.shape),
+    )
     log.info("items: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
@@ -75,7 +81,7 @@ def _config(options: argparse.Namespace) -> None:
 def _taxonomy(options: argparse.Namespace) -> None:
     from taxogen.wordnet import build_table
 
-    build_table(options.leaves, options.out)
+    build_table(options.leaves, options.out, options.hypernyms)
     log.info("wrote %s", options.out)
 
 
@@ -89,17 +95,24 @@ def _parser() -> argparse.ArgumentParser:
         ("config", _config, "print the config as TOML"),
     ):
         command = commands.add_parser(name, help=about, description=about)
-        command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given")
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given"
+        )
         command.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
         command.set_defaults(do=do)
         if name != "config":
-            command.add_argument("--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME")
+            command.add_argument(
+                "--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME"
+            )
         if name == "train":
             command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
             command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
             command.add_argument("--spans", help="such as slot,cue,last")
     taxonomy = commands.add_parser("taxonomy", help="build a taxonomy table from WordNet")
     taxonomy.add_argument("--leaves", type=Path, required=True, metavar="FILE", help="CSV: leaf, synset")
+    taxonomy.add_argument(
+        "--hypernyms", type=Path, metavar="FILE", help="CSV: hypernym, synset; default: all above the leaves"
+    )
     taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE")
     taxonomy.set_defaults(do=_taxonomy)
     return parser

@@ -95,8 +95,12 @@ class Config:
     @property
     def hash(self) -> str:
         """A digest of every setting that decides the trained weights (not the name, capture or evaluation)."""
-        plain = {key: value for key, value in self.to_dict().items() if key in ("seed", "data", "model", "train")}
-        plain["train"] = {k: v for k, v in plain["train"].items() if k not in ("snapshots", "checkpoint_seconds")}
+        plain = {
+            key: value for key, value in self.to_dict().items() if key in ("seed", "data", "model", "train")
+        }
+        plain["train"] = {
+            k: v for k, v in plain["train"].items() if k not in ("snapshots", "checkpoint_seconds")
+        }
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -112,7 +116,8 @@ def read(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
     if path is not None:
         if not Path(path).is_file():
             raise FileNotFoundError(
-                f"config {path} was asked for, but there is no such file; `python -m taxogen config` writes the defaults"
+                f"config {path} was asked for, but there is no such file; "
+                "`python -m taxogen config` prints the defaults"
             )
         settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     flat = dict(flatten(settings))
@@ -153,7 +158,9 @@ def to_toml(config: Config) -> str:
     for spec in dataclasses.fields(config)[2:]:
         group = getattr(config, spec.name)
         lines += ["", f"[{spec.name}]"]
-        lines += [f"{inner.name} = {_toml(getattr(group, inner.name))}" for inner in dataclasses.fields(group)]
+        lines += [
+            f"{inner.name} = {_toml(getattr(group, inner.name))}" for inner in dataclasses.fields(group)
+        ]
     return "\n".join(lines) + "\n"
 
 

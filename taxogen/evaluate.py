@@ -22,8 +22,8 @@ from taxogen.run import Run
 from taxogen.seeding import stream
 from taxogen.vlm import Row, Vlm
 
-BASELINE_PICTURES = 64
 (LEAF_PROMPT,), (HYPERNYM_PROMPT,) = PROMPTS["leaf"], PROMPTS["hypernym"]
+BASELINE_PICTURES = {HYPERNYM_PROMPT: 64, LEAF_PROMPT: 16}  # fewer for names: all of them are scored for each
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,22 @@ class Scores:
         """Writes `scores.h5` into the run, whole or not at all."""
         files.write_whole(run.file("scores.h5"), lambda part: self._fill(part))
 
-    def _fill(self, path) -> None:  # noqa: ANN001
+    def _fill(self, path) -> None:
         with h5py.File(path, "w", track_order=True) as out:
-            out.attrs["about"] = "read-outs in nats: log P(answer | subject) minus its mean over baseline subjects"
+            out.attrs["about"] = (
+                "read-outs in nats: log P(answer | subject) minus its mean over baseline subjects"
+            )
             out.create_dataset("hypernyms", data=list(self.hypernyms), dtype=h5py.string_dtype())
-            for name, table, scores in (("image", self.image, self.image_scores), ("text", self.text, self.text_scores)):
+            for name, table, scores in (
+                ("image", self.image, self.image_scores),
+                ("text", self.text, self.text_scores),
+            ):
                 group = out.create_group(name)
                 group.create_dataset("score", data=scores.astype(np.float32))
                 for column in table.columns:
-                    group.create_dataset(column, data=table[column].astype(str).tolist(), dtype=h5py.string_dtype())
+                    group.create_dataset(
+                        column, data=table[column].astype(str).tolist(), dtype=h5py.string_dtype()
+                    )
             out["image"].create_dataset("leaf_correct", data=self.leaf_correct)
             out["image/leaf_correct"].attrs["choices"] = self.leaf_choices
 
@@ -105,10 +112,16 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
     image = log_probs(vlm, kinds, features, asked, what="hypernyms of pictures")
     image -= log_probs(vlm, baseline[HYPERNYM_PROMPT], features, asked, what="hypernyms of baseline").mean(0)
     leaves = run.taxonomy.leaves
-    text = log_probs(vlm, [_text_row(vlm, leaf) for leaf in leaves], features, asked, what="hypernyms of names")
-    text -= log_probs(vlm, [_text_row(vlm, word) for word in prompts.NEUTRAL], features, asked, what="neutral").mean(0)
+    text = log_probs(
+        vlm, [_text_row(vlm, leaf) for leaf in leaves], features, asked, what="hypernyms of names"
+    )
+    text -= log_probs(
+        vlm, [_text_row(vlm, word) for word in prompts.NEUTRAL], features, asked, what="neutral"
+    ).mean(0)
     choices = min(run.config.evaluate.leaf_choices, len(leaves))
-    correct = _leaf_naming(vlm, frame, features, (baseline[LEAF_PROMPT], picture_index, leaves, choices, run.config.seed))
+    correct = _leaf_naming(
+        vlm, frame, features, (baseline[LEAF_PROMPT], picture_index, leaves, choices, run.config.seed)
+    )
     return Scores(
         frame[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True),
         pd.DataFrame({"leaf": leaves}),
@@ -140,14 +153,14 @@ def _baseline_rows(run: Run, vlm: Vlm, picture_index: dict[str, int]) -> dict[st
     """Rows of a seeded sample of training pictures, at most one per leaf, for each of the two questions."""
     frame = run.manifest("train").where(task="leaf", modality="image").frame.astype(str)
     order = stream(run.config.seed, "baseline pictures").permutation(len(frame))
-    sample = frame.iloc[order].drop_duplicates("leaf").head(BASELINE_PICTURES)
+    sample = frame.iloc[order].drop_duplicates("leaf")
     return {
-        prompt: [_row(vlm, prompt, item, picture_index) for item in sample.itertuples()]
-        for prompt in (HYPERNYM_PROMPT, LEAF_PROMPT)
+        prompt: [_row(vlm, prompt, item, picture_index) for item in sample.head(size).itertuples()]
+        for prompt, size in BASELINE_PICTURES.items()
     }
 
 
-def _row(vlm: Vlm, prompt: str, item, picture_index: dict[str, int]) -> Row:  # noqa: ANN001
+def _row(vlm: Vlm, prompt: str, item, picture_index: dict[str, int]) -> Row:
     return vlm.row(item.item_id, prompts.segments(prompt), picture_index[item.picture])
 
 

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -77,7 +78,9 @@ def open_bench(run: Run) -> Bench:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
         size = (model.image_tokens, lm.width)
-        projector = Projector(model.projector, tuple(values.shape[1:]), size, model.hidden, table.float().std().item())
+        projector = Projector(
+            model.projector, tuple(values.shape[1:]), size, model.hidden, table.float().std().item()
+        )
     return Bench(run, made, values, Vlm(lm, projector))
 
 
@@ -87,20 +90,20 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     Raises:
         MismatchError: the frozen language model's weights changed while the projector was trained.
     """
-    bench = bench or open_bench(run)
+    bench = open_bench(run) if bench is None else bench
     rows = bench.rows(bench.world.manifests["train"])
     steps = total_steps(run.config.train, len(rows))
     at = resolve_steps(run.config.capture.at, steps)
     saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
     if not run.complete:
         before, started = bench.vlm.lm.weight_hash(), time.time()
-        hooks = {step: (lambda now: capture_step(bench, now)) if step in at else (lambda now: None) for step in saved}
+        hooks = {step: partial(capture_step, bench) if step in at else _nothing for step in saved}
         train(run, bench.vlm, rows, bench.features, hooks)
         after = bench.vlm.lm.weight_hash()
         if before != after:
             raise MismatchError(
-                f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained ({before[:12]} → {after[:12]}); "
-                "they must be frozen: remove the run and report this"
+                f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained "
+                f"({before[:12]} → {after[:12]}); they must be frozen: remove the run and report this"
             )
         run.finish(_record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)})
     for step in at:
@@ -154,12 +157,15 @@ def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
         "lm_revision": vlm.lm.revision,
         "lm_init": vlm.lm.init,
     }
-    batches = [_batch(bench, rows[i : i + CAPTURE_BATCH], table[i : i + CAPTURE_BATCH]) for i in range(0, len(rows), CAPTURE_BATCH)]
+    batches = [
+        _batch(bench, rows[i : i + CAPTURE_BATCH], table[i : i + CAPTURE_BATCH])
+        for i in range(0, len(rows), CAPTURE_BATCH)
+    ]
     path = run.store_path(step, "text" if step is None else "image")
     capture(vlm.model, batches, path, sites=wanted.sites, dtype=wanted.dtype, attributes=attributes)
 
 
-def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:  # noqa: ANN001
+def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:
     """Rows for the capture; their inputs are made only when they are needed."""
     slot = "image" if rows[0].picture >= 0 else "noun"
     names = [slot if span == "slot" else span for span in bench.run.config.capture.spans]
@@ -173,6 +179,10 @@ def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:  # noqa: A
     return CaptureBatch(inputs, [row.item_id for row in rows], spans, columns)
 
 
+def _nothing(step: int) -> None:
+    """What a step asks for that is saved but not captured."""
+
+
 def _record(bench: Bench, steps: int, rows: int, weight_hash: str) -> dict[str, object]:
     libraries = ("torch", "transformers", "numpy", "h5py", "taxoprobe")
     return {
@@ -183,6 +193,7 @@ def _record(bench: Bench, steps: int, rows: int, weight_hash: str) -> dict[str, 
         "lm": {"name": bench.vlm.lm.name, "revision": bench.vlm.lm.revision, "weight_hash": weight_hash},
         "dtype": str(bench.vlm.dtype).removeprefix("torch."),
         "provenance": [dict(step) for step in bench.world.manifests["train"].provenance],
-        "versions": {name: importlib.metadata.version(name) for name in libraries} | {"python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in libraries}
+        | {"python": platform.python_version()},
         "threads": torch.get_num_threads(),
     }

@@ -103,7 +103,9 @@ def _check_leaves(table: pd.DataFrame, taxonomy: Taxonomy, data: DataConfig) -> 
         )
     unknown = sorted(set(data.held_out) - set(taxonomy.hypernyms))
     if unknown:
-        raise KeyError(f"data.held_out names unknown hypernyms {unknown}; known: {', '.join(taxonomy.hypernyms)}")
+        raise KeyError(
+            f"data.held_out names unknown hypernyms {unknown}; known: {', '.join(taxonomy.hypernyms)}"
+        )
 
 
 def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: int) -> pd.DataFrame:

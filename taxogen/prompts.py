@@ -2,7 +2,7 @@
 
 `segments(prompt, leaf=…, hypernym=…, modality=…)` gives the texts that the model code tokenises one by one,
 each with its own leading space. A picture row and a text row share every segment but the slot, except that
-"A" becomes "An" before a vowel in a text row: in a picture row the article would tell what is shown.
+"A" stays "A" before a vowel too: an article that fits would tell what is shown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from taxogen.nouns import article, is_plural, noun_phrase, spoken
+from taxogen.nouns import is_plural, noun_phrase, spoken
 
 Modality = Literal["image", "text"]
 
@@ -21,7 +21,7 @@ class Template:
 
     Attributes:
         task: "leaf" or "hypernym": what its answer names.
-        before: text before the slot; a bare "A" follows the sound of the leaf in text rows.
+        before: text before the slot.
         after: text between slot and answer; {asked} is the noun phrase of a yes/no question.
         with_article: whether the answer carries its article ("an animal").
         yes_no: whether it is answered Yes or No.
@@ -131,9 +131,8 @@ def segments(
         return _question(form, spoken(noun), spoken(leaf) if modality == "text" else None, answer)
     slot = f" {spoken(leaf)}" if modality == "text" else None
     named = spoken(answer or (hypernym if form.task == "hypernym" else leaf))
-    before = article(spoken(leaf)).capitalize() if slot and form.before == "A" else form.before
     said = noun_phrase(named) if form.with_article and named else named
-    return Segments(before, slot, form.after, f" {said}" if said else "")
+    return Segments(form.before, slot, form.after, f" {said}" if said else "")
 
 
 def neutral(prompt: str, *, hypernym: str = "", answer: str = "") -> tuple[Segments, ...]:

@@ -1,5 +1,6 @@
-"""Read-outs: how likely the model finds each candidate answer, per picture or text, with shared prefixes computed once."""
+"""Read-outs: how likely the model finds each candidate answer; what rows share is computed once."""
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -43,8 +44,13 @@ def log_probs(
             hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
             scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
             result[batch] = np.where(wanted[batch], scores, np.nan)
-            pairs = [(at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if wanted[row, c]]
-            pairs = [(at, c) for at, c in pairs if len(candidates[c]) > 1]
+            pairs = [
+                (at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if wanted[row, c]
+            ]
+            # Of one length together, so that little is padded.
+            pairs = sorted(
+                (p for p in pairs if len(candidates[p[1]]) > 1), key=lambda p: len(candidates[p[1]])
+            )
             for start in range(0, len(pairs), PAIRS):
                 chunk = pairs[start : start + PAIRS]
                 rest = _continuations(vlm, cache, [at for at, _ in chunk], [candidates[c] for _, c in chunk])
@@ -64,14 +70,25 @@ def _continuations(
         ids[i, : len(candidate)] = torch.tensor(candidate)
     real = torch.arange(width)[None] < torch.tensor([len(candidate) - 1 for candidate in candidates])[:, None]
     ids, real, index = ids.to(vlm.device), real.to(vlm.device), torch.tensor(at, device=vlm.device)
-    past = DynamicCache([(layer.keys[index], layer.values[index]) for layer in cache.layers])
+    past = select_rows(cache, index)
     positions = torch.arange(width, device=vlm.device)[None] + cache.get_seq_length()
     hidden = vlm.model.base_model(
-        input_ids=ids[:, :-1], position_ids=positions.expand(len(ids), -1), past_key_values=past, use_cache=True
+        input_ids=ids[:, :-1],
+        position_ids=positions.expand(len(ids), -1),
+        past_key_values=past,
+        use_cache=True,
     ).last_hidden_state
     scores = vlm.logits(hidden[real]).log_softmax(-1).gather(1, ids[:, 1:][real][:, None])[:, 0]
     owner = torch.arange(len(ids), device=vlm.device)[:, None].expand(-1, width)[real]
     return torch.zeros(len(ids), device=vlm.device).index_add_(0, owner, scores)
+
+
+def select_rows(cache: DynamicCache, index: Tensor) -> DynamicCache:
+    """A cache of its own with the given rows of another."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(index)
+    return chosen
 
 
 def _batches_of_one_length(rows: Sequence[Row], size: int = 64) -> Iterator[list[int]]:

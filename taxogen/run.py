@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from probing.store import INDEX_FILE, ActivationStore, MismatchError
 
+from probing.store import INDEX_FILE, ActivationStore, MismatchError
 from taxogen import cache, config, files
 from taxogen.config import Config
 from taxogen.manifest import Manifest
@@ -40,7 +40,7 @@ class Run:
             OSError: the disk is nearly full.
         """
         path = Path(path)
-        written = path / "config.json"
+        written, found = path / "config.json", None
         if written.exists():
             found = config.from_dict(json.loads(written.read_text(encoding="utf-8")))
             if found.hash != wanted.hash:
@@ -54,7 +54,7 @@ class Run:
             )
         path.mkdir(parents=True, exist_ok=True)
         cache.require_free(path, FREE_BYTES, what=f"the run {path}")
-        if not written.exists() or found != wanted:
+        if found != wanted:
             files.write_json(written, wanted.to_dict())
         return cls(path, wanted)
 
@@ -191,5 +191,9 @@ class Run:
 def _differences(wanted: Config, found: Config) -> str:
     """The deciding keys in which two configs differ, with both values."""
     first, second = dict(config.flatten(wanted.to_dict())), dict(config.flatten(found.to_dict()))
-    differing = [key for key in first if first[key] != second[key] and not key.startswith(("capture.", "evaluate."))]
-    return "; ".join(f"{key}: asked {first[key]!r}, found {second[key]!r}" for key in differing if key != "name")
+    differing = [
+        key for key in first if first[key] != second[key] and not key.startswith(("capture.", "evaluate."))
+    ]
+    return "; ".join(
+        f"{key}: asked {first[key]!r}, found {second[key]!r}" for key in differing if key != "name"
+    )

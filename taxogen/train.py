@@ -1,4 +1,4 @@
-"""One training loop: the projector learns, everything else is frozen; killed at any moment it goes on as if it had not been."""
+"""One training loop: only the projector learns; killed at any moment, it goes on as if it had not been."""
 
 import math
 import time
@@ -81,7 +81,9 @@ def train(run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: di
                 break
             vlm.use_prefix(prefix)  # a capture in between has used its own
             batch = [rows[i] for i in batch_indices(len(rows), config.batch, step, run.config.seed)]
-            losses.append(_step(vlm, optimiser, batch, features, config, learning_rate(config, step, steps), step))
+            losses.append(
+                _step(vlm, optimiser, batch, features, config, learning_rate(config, step, steps), step)
+            )
             bar.set_postfix_str(f"loss {losses[-1]:.3f} nats", refresh=False)
             bar.update()
             if time.monotonic() - saved > config.checkpoint_seconds:
@@ -93,7 +95,13 @@ def train(run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: di
 
 
 def _step(
-    vlm: Vlm, optimiser: torch.optim.Optimizer, batch: list[Row], features: Tensor, config: TrainConfig, lr: float, step: int
+    vlm: Vlm,
+    optimiser: torch.optim.Optimizer,
+    batch: list[Row],
+    features: Tensor,
+    config: TrainConfig,
+    lr: float,
+    step: int,
 ) -> float:
     """One optimiser step; returns the loss before it."""
     for group in optimiser.param_groups:
@@ -123,7 +131,9 @@ def load_projector(projector: Projector, path: Path) -> None:
     projector.load_state_dict(load_file(path))
 
 
-def _checkpoint(path: Path, projector: Projector, optimiser: torch.optim.Optimizer, losses: list[float]) -> None:
+def _checkpoint(
+    path: Path, projector: Projector, optimiser: torch.optim.Optimizer, losses: list[float]
+) -> None:
     state = {"projector": projector.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
     files.write_whole(path, lambda part: torch.save(state, part))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +22,9 @@ class Projector(nn.Module):
     table), so that a frozen model meets vectors of the size it knows from the first step on.
     """
 
-    def __init__(self, kind: str, features: tuple[int, int], tokens: tuple[int, int], hidden: int, scale: float):
+    def __init__(
+        self, kind: str, features: tuple[int, int], tokens: tuple[int, int], hidden: int, scale: float
+    ):
         """`features`: (encoder tokens, width) of a picture; `tokens`: (image tokens, width) of the result."""
         super().__init__()
         self.tokens, self.scale = tokens, scale
@@ -85,7 +88,7 @@ class Vlm:
         slot = (IMAGE,) * self.projector.tokens[0] if segments.slot is None else self.tokens(segments.slot)
         answer = self.tokens(segments.answer)
         if answer and not segments.end:
-            answer = (*answer, self.lm.tokenizer.eos_token_id)
+            answer = (*answer, cast(int, self.lm.tokenizer.eos_token_id))
         at = len(before) + len(slot)
         spans = {
             "image" if segments.slot is None else "noun": tuple(range(len(before), at)),
@@ -128,14 +131,20 @@ class Vlm:
             tokens = self.projector(features[pictures].to(self.device, torch.float32)).to(embedded.dtype)
             embedded = embedded.masked_scatter(is_image[..., None], tokens)
         positions = torch.arange(skip, skip + width, device=self.device)[None].expand(len(rows), -1)
-        return {"inputs_embeds": embedded, "position_ids": positions, "past_key_values": self.prefix_cache(len(rows))}
+        return {
+            "inputs_embeds": embedded,
+            "position_ids": positions,
+            "past_key_values": self.prefix_cache(len(rows)),
+        }
 
     def prefix_cache(self, rows: int) -> DynamicCache:
         """A fresh cache that holds the shared prefix for each of `rows` rows."""
         layers = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in self._prefix]
         return DynamicCache(layers) if layers else DynamicCache(config=self.model.config)
 
-    def hidden(self, rows: Sequence[Row], features: Tensor) -> tuple[Float[Tensor, "rows t width"], DynamicCache]:
+    def hidden(
+        self, rows: Sequence[Row], features: Tensor
+    ) -> tuple[Float[Tensor, "rows t width"], DynamicCache]:
         """The last hidden states (after the final norm) of the rows' own tokens, and the cache that holds them all."""
         out = self.model.base_model(**self.inputs(rows, features), use_cache=True)
         return out.last_hidden_state, out.past_key_values
@@ -163,8 +172,8 @@ class Vlm:
         worst = (expected - found).abs().max().item()
         if worst > 0.02 * expected.abs().max().item() + 1e-6:
             raise ValueError(
-                f"{self.lm.name}: the model's own logits differ by {worst:.3g} from its output embedding applied to its "
-                "last hidden state; this architecture scales its logits in a way not known here: add it to Vlm.logits"
+                f"{self.lm.name}: the model's own logits differ by {worst:.3g} from its output embedding applied "
+                "to its last hidden state; this architecture scales its logits in a way not known here: add it to Vlm.logits"
             )
 
 
@@ -174,7 +183,9 @@ def _without_last(row: Row) -> Row:
 
 def _answer_positions(rows: Sequence[Row], skip: int) -> tuple[Tensor, Tensor, Int[Tensor, " answers"]]:
     """For every answer token: its row, the position that predicts it (prefix not counted), and its id."""
-    found = [(at, j - 1 - skip, row.ids[j]) for at, row in enumerate(rows) for j in range(row.answer, len(row.ids))]
+    found = [
+        (at, j - 1 - skip, row.ids[j]) for at, row in enumerate(rows) for j in range(row.answer, len(row.ids))
+    ]
     at, positions, targets = torch.tensor(found).T
     return at, positions, targets
 

@@ -12,7 +12,22 @@ LEAVES = {
     "fruit": ("apple", "banana", "pear", "tomato"),
     "vegetable": ("carrot", "onion", "pea", "tomato"),
 }
-WORDS = ["<|endoftext|>", "<unk>", "<s>", "A", "An", "The", "is", "also", "called", "a", "kind", "of", "type", "thing"]
+WORDS = [
+    "<|endoftext|>",
+    "<unk>",
+    "<s>",
+    "A",
+    "An",
+    "The",
+    "is",
+    "also",
+    "called",
+    "a",
+    "kind",
+    "of",
+    "type",
+    "thing",
+]
 WORDS += ["object", "item", ".", *LEAVES, *sorted({leaf for leaves in LEAVES.values() for leaf in leaves})]
 
 

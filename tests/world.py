@@ -31,8 +31,10 @@ def write_pictures(folder: Path) -> Path:
 def write_encoder(folder: Path) -> Path:
     """A two-block vision transformer of width 16 with random weights."""
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    Dinov2Model(Dinov2Config(**size, image_size=14, patch_size=7)).save_pretrained(folder)
+    size = Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=14, patch_size=7
+    )
+    Dinov2Model(size).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 14, "width": 14}).save_pretrained(folder)
     return folder
 

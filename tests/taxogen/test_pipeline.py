@@ -169,13 +169,13 @@ def test_pictures_without_a_taxonomy_are_refused(tmp_path, settings):
 def test_a_leaf_that_the_taxonomy_lacks_is_named(tmp_path, settings):
     table = tmp_path / "taxonomy.csv"
     table.write_text("leaf,hypernym\ncrow,bird\nduck,bird\n")
-    with pytest.raises(KeyError, match="not in the taxonomy: .'apple'"):
+    with pytest.raises(KeyError, match=r"not in the taxonomy: .'apple'"):
         finished(tmp_path / "run", settings, f"data.taxonomy={table}")
     assert not (tmp_path / "run" / "train.csv").exists()
 
 
 def test_an_unknown_hypernym_is_refused(tmp_path, settings):
-    with pytest.raises(KeyError, match="unknown hypernyms .'fish'.; known: bird, fruit, vegetable"):
+    with pytest.raises(KeyError, match=r"unknown hypernyms .'fish'.; known: bird, fruit, vegetable"):
         finished(tmp_path / "run", settings, "data.ablation=systematic", "data.held_out=fish")
 
 

@@ -78,8 +78,12 @@ def test_read_outs_equal_plain_forward_passes(vlm, features):
     found = log_probs(vlm, rows, features, [vlm.tokens(answer) for answer in answers])
     for at, row in enumerate(rows):
         for column, answer in enumerate(answers):
-            whole = type(row)(row.item_id, row.prompt.ids + vlm.tokens(answer), row.answer, row.spans, row.picture)
-            assert found[at, column] == pytest.approx(whole_log_probs(vlm, whole, features).item(), rel=1e-4, abs=1e-5)
+            whole = type(row)(
+                row.item_id, row.prompt.ids + vlm.tokens(answer), row.answer, row.spans, row.picture
+            )
+            assert found[at, column] == pytest.approx(
+                whole_log_probs(vlm, whole, features).item(), rel=1e-4, abs=1e-5
+            )
 
 
 def test_pairs_that_are_not_asked_are_undefined(vlm, features):
