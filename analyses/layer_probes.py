@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import _probe_figures, _probe_summary, _tables
+from analyses import _figures, _probe_figures, _probe_summary, _tables
 from analyses._probe_layers import COLUMNS, PROBES, LayerProbes, contrasts, probe_layers
 from analyses._probe_rows import SPLITS, TARGETS, Options
 from probing.probes.transfer import TRANSFORMS
@@ -89,7 +89,7 @@ def _write(run: Run, table: pd.DataFrame) -> None:
     folder = run.folder("analyses", "layer_probes")
     _tables.save(table, folder, "layer_probes")
     for name, figure in draw(table).items():
-        _probe_figures.save(figure, folder, name)
+        _figures.save(figure, folder, name)
     print(_probe_summary.lines(table), f"Table and figures: {folder}", sep="\n")
 
 
