@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
@@ -9,9 +11,11 @@ from jaxtyping import Bool, Float
 from analyses._published_rows import DRAWS, MEAN, Row, row
 from analyses._released import Released
 from probing.stats import Estimate, draw_weights, estimate, interval, nan_mean
-from taxogen.metrics import RATES, statistic
+from taxogen.clustered import statistics
+from taxogen.metrics import RATES
 
 POOLED = "pooled"
+PARTS = ("selected", "all", "phrasing1", "phrasing2", "phrasing3", "phrasing4")
 
 
 def questions(data: Released) -> list[Row]:
@@ -25,7 +29,7 @@ def questions(data: Released) -> list[Row]:
     return rows
 
 
-def lm_answers(data: Released) -> list[Row]:
+def lm_answers(data: Released, parts: Sequence[str] = PARTS) -> list[Row]:
     """The text questions to the LMs alone: by phrasing, all phrasings, and the one selected for each."""
     table = data.table("lm_yes_no.csv.gz")
     table = table.assign(concept=table["hyponym"], answer=table["label"])
@@ -34,8 +38,8 @@ def lm_answers(data: Released) -> list[Row]:
     chosen |= {f"phrasing{number}": table["phrasing_id"] == number for number in (1, 2, 3, 4)}
     rows = []
     for lm in ("qwen3-0.6b", "qwen3-1.7b"):
-        for name, which in chosen.items():
-            part = table[which]
+        for name in parts:
+            part = table[chosen[name]]
             score = part[f"{lm}_p_yes"].to_numpy()
             given = (part[f"{lm}_rank_yes"] < part[f"{lm}_rank_no"]).to_numpy()
             asked = part[["hypernym", "concept", "answer"]]
@@ -59,14 +63,15 @@ def answers(
     about = np.where(asked["hypernym"].to_numpy()[:, None] == names, 1.0, np.nan)
     weights = draw_weights(len(np.unique(leaf)), DRAWS)
     rows = [row(section, key, POOLED, "n", len(truth)), row(section, key, POOLED, "n_pos", int(truth.sum()))]
-    for measure in RATES if score is None else ("auroc", *RATES):
-        values = (score if measure == "auroc" and score is not None else given - 0.5)[:, None]
-        for targets, columns in (([POOLED], values), (names, values * about)):
-            labels = np.broadcast_to(truth, columns.shape)
-            found = statistic(measure, columns, labels, leaf, single_class="study")
-            value, drawn = found.value, found.at(weights)
+    for targets, columns in (([POOLED], np.ones_like(truth, float)), (names, about)):
+        labels = np.broadcast_to(truth, columns.shape)
+        counted = (~np.isnan(columns)).sum(0)
+        found = statistics(RATES, (given - 0.5)[:, None] * columns, labels, leaf, single_class="study")
+        if score is not None:
+            found |= statistics(["auroc"], score[:, None] * columns, labels, leaf)
+        for measure, one in found.items():
+            value, drawn = one.value, one.at(weights)
             lower, upper = interval(drawn)
-            counted = (~np.isnan(columns)).sum(0)
             for k, target in enumerate(targets):
                 number = Estimate(float(value[k]), float(lower[k]), float(upper[k]), int(counted[k]))
                 rows.append(row(section, key, target, measure, number))

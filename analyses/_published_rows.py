@@ -138,7 +138,7 @@ def coherence(data: Released) -> list[Row]:
 
 
 def correlation(pair: Float[np.ndarray, "n 2"], measure: str) -> Estimate:
-    """Pearson's or Spearman's correlation, with a percentile interval over resampled rows."""
+    """Pearson's or Spearman's correlation, with a percentile interval over resampled rows (ranked once)."""
     if measure == "spearman":
         pair = distributions.rankdata(pair, axis=0)
     weights = draw_weights(len(pair), DRAWS)
@@ -185,4 +185,6 @@ def _pearson(
     share = weights / weights.sum(1, keepdims=True)
     centred = pair[None] - (share @ pair)[:, None]
     spread = np.sqrt(np.einsum("dn,dnk->dk", share, centred**2))
-    return np.einsum("dn,dn,dn->d", share, centred[..., 0], centred[..., 1]) / (spread[:, 0] * spread[:, 1])
+    together = np.einsum("dn,dn,dn->d", share, centred[..., 0], centred[..., 1])
+    scale = spread[:, 0] * spread[:, 1]
+    return np.where(scale > 0, together / np.where(scale > 0, scale, 1), np.nan)

@@ -11,9 +11,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from probing.stats import ClusterStatistic
-from taxogen.auroc import SortedAUROC
-
 SingleClass = Literal["nan", "study"]
 MEASURES = ("auroc", "macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
 """Chance is .5 for auroc and balanced_accuracy; for the others see `Confusion.majority`."""
@@ -133,70 +130,6 @@ def by_hypernym(
     cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
     counts = (np.bincount(codes, weights=cell, minlength=len(names)) for cell in cells)
     return tuple(str(name) for name in names), Confusion(*counts)
-
-
-class ClusterConfusion:
-    """A rate of `k` hypernyms that can be recomputed under any weights of the clusters (leaves).
-
-    `clusters`, `value` and `at` are those of `probing.stats.ClusterStatistic`.
-    """
-
-    def __init__(
-        self,
-        decisions: Bool[np.ndarray, "rows k"],
-        labels: Bool[np.ndarray, "rows k"],
-        clusters: Shaped[np.ndarray, " rows"],
-        measure: str,
-        *,
-        asked: Bool[np.ndarray, "rows k"] | None = None,
-        single_class: SingleClass = "nan",
-    ):
-        self.measure = measure
-        self.single_class: SingleClass = single_class
-        self.clusters, codes = np.unique(np.asarray(clusters), return_inverse=True)
-        order = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[order], np.arange(len(self.clusters)))
-        counted = np.ones_like(labels) if asked is None else asked
-        cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
-        self._counts = [
-            np.add.reduceat((cell & counted)[order].astype(np.float64), starts, axis=0) for cell in cells
-        ]
-
-    @property
-    def value(self) -> Float[np.ndarray, " k"]:
-        """The rate with every cluster counted once."""
-        return self.at(np.ones((1, len(self.clusters))))[0]
-
-    def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
-        """The rate with each cluster counted as often as `weights` says."""
-        counts = Confusion(*(np.asarray(weights, np.float64) @ cell for cell in self._counts))
-        return counts.rate(self.measure, self.single_class)
-
-
-def statistic(
-    measure: str,
-    scores: Float[np.ndarray, "rows k"],
-    labels: Bool[np.ndarray, "rows k"],
-    clusters: Shaped[np.ndarray, " rows"],
-    *,
-    threshold: float | Float[np.ndarray, " k"] = 0.0,
-    single_class: SingleClass = "nan",
-) -> ClusterStatistic:
-    """A measure of every hypernym, ready for a bootstrap over clusters; scores above the threshold mean Yes.
-
-    Raises:
-        KeyError: unknown measure.
-    """
-    known = ("auroc", *RATES)
-    if measure not in known:
-        raise KeyError(f"measure {measure!r} was asked for; known: {', '.join(known)}")
-    scores, labels = np.asarray(scores, np.float64), np.asarray(labels, bool)
-    if measure == "auroc":
-        return SortedAUROC(scores, labels, clusters)
-    asked = ~np.isnan(scores)
-    return ClusterConfusion(
-        scores > threshold, labels, clusters, measure, asked=asked, single_class=single_class
-    )
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
 from probing.stats import DRAWS, ClusterMean, Estimate, interval
-from taxogen.metrics import MEASURES, SingleClass, statistic
+from taxogen.clustered import statistics
+from taxogen.metrics import MEASURES, SingleClass
 from taxogen.taxonomy import Taxonomy
 from taxogen.uncertainty import leaf_weights, mean_over
 
@@ -89,8 +90,15 @@ def score_table(
     leaves = np.asarray(table["leaf"], dtype=str)
     weights = leaf_weights(len(np.unique(leaves)), draws, seed)
     counts, rows = _leaves_counted(scores, leaves), []
-    for measure in (*MEASURES, "majority_macro_f1"):
-        found = statistic(measure, scores, labels, leaves, threshold=threshold, single_class=single_class)
+    measures = statistics(
+        (*MEASURES, "majority_macro_f1"),
+        scores,
+        labels,
+        leaves,
+        threshold=threshold,
+        single_class=single_class,
+    )
+    for measure, found in measures.items():
         value, drawn = found.value, found.at(weights)
         lower, upper = interval(drawn)
         for k, name in enumerate(names):

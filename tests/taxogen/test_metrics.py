@@ -3,9 +3,13 @@ import pytest
 from sklearn import metrics as oracle
 
 from probing.stats import ClusterAUROC, draw_weights
-from taxogen.auroc import SortedAUROC
 from taxogen.calibration import thresholds
-from taxogen.metrics import MEASURES, RATES, ClusterConfusion, Confusion, by_hypernym, confusion, statistic
+from taxogen.clustered import ClusterConfusion, SortedAUROC, statistics
+from taxogen.metrics import MEASURES, RATES, Confusion, by_hypernym, confusion
+
+
+def statistic(measure, *arguments, **options):
+    return statistics([measure], *arguments, **options)[measure]
 
 
 def answers(seed=0, rows=300, k=5, leaves=30):
