@@ -156,14 +156,12 @@ def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]
     means = table[(table["target"] == "mean") & (table["modality"] == "image")]
     conditions: dict[str, dict] = {}
     contrasts: dict[str, dict] = {}
-    for row in means.itertuples():
-        number = {"value": row.value, "lower": row.lower, "upper": row.upper, "n": row.n}
-        place = (
-            contrasts.setdefault(row.contrast, {})
-            if row.contrast
-            else conditions.setdefault(row.condition, {})
-        )
-        place[row.measure] = number
+    for row in means.to_dict("records"):
+        number = {name: row[name] for name in ("value", "lower", "upper", "n")}
+        if row["contrast"]:
+            contrasts.setdefault(row["contrast"], {})[row["measure"]] = number
+        else:
+            conditions.setdefault(row["condition"], {})[row["measure"]] = number
     # The contrast that the report leads with is that of the AUROC; the others stand beside it.
     led = {name: {**found["auroc"], **found} for name, found in contrasts.items()}
     return {

@@ -85,16 +85,11 @@ def draw_training(table: pd.DataFrame) -> Figure:
             for axes, name in zip(axes_row, names, strict=True):
                 here = rows[(rows["condition"] == name) & (rows["modality"] == modality)]
                 cells = here.pivot_table(index="layer", columns="step", values="value")
-                picture = axes.imshow(cells, origin="lower", aspect="auto", vmin=0.5, vmax=1, cmap="viridis")
-                axes.set_xticks(range(len(cells.columns)), [str(step) for step in cells.columns])
-                ticks = np.linspace(0, len(cells) - 1, min(len(cells), 7)).round().astype(int)
-                axes.set_yticks(
-                    ticks, ["in" if layer < 0 else f"{layer:.0f}" for layer in cells.index.to_numpy()[ticks]]
-                )
+                _figures.heat(axes, cells, (0.5, 1.0))
                 axes.set_title(name if modality == "image" else "")
             axes_row[0].set_ylabel(f"{QUESTIONS[modality]}\nblock")
         figure.supxlabel("training step", fontsize="medium")
-        figure.colorbar(picture, ax=grid, label="mean AUROC at the cue (chance .5)", shrink=0.6)
+        figure.colorbar(grid[0, 0].images[0], ax=grid, label="mean AUROC at the cue (chance .5)", shrink=0.6)
         _figures.footnote(figure, f"n = {int(rows['n'].max())} leaf concepts, probes on held-out leaves")
     return figure
 
@@ -113,7 +108,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         row = {
             "condition": condition,
             "span": span,
-            "question": QUESTIONS[modality],
+            "question": QUESTIONS[str(modality)],
             "block": int(best["layer"]),
         }
         row |= {"auroc": best["value"], "lower": best["lower"], "upper": best["upper"], "n": int(best["n"])}

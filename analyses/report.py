@@ -100,8 +100,8 @@ def _by_hypernym(scores: pd.DataFrame) -> dict[str, Any]:
         (scores["measure"] == "auroc") & (scores["modality"] == "image") & (scores["target"] != "mean")
     ]
     names = list(dict.fromkeys(rows["condition"]))
-    cells = {(row.target, row.condition): row for row in rows.itertuples()}
-    order = sorted({target for target, _ in cells}, key=lambda target: -cells[target, names[0]].value)
+    cells = {(row["target"], row["condition"]): row for row in rows.to_dict("records")}
+    order = sorted({target for target, _ in cells}, key=lambda target: -cells[target, names[0]]["value"])
     return {
         "conditions": names,
         "rows": [(target, [cells[target, name] for name in names]) for target in order],
@@ -122,12 +122,12 @@ def _samples(runs: Sequence[Run]) -> dict[str, Any]:
     best = [dict(zip(found.image["picture"], candidates(found, 3), strict=True)) for found in scores]
     rows = [
         {
-            "picture": _picture(collection, row.picture),
-            "leaf": row.leaf,
-            "truth": taxonomy.hypernyms_of(row.leaf),
-            "answers": [of.get(row.picture, []) for of in best],
+            "picture": _picture(collection, picture),
+            "leaf": leaf,
+            "truth": taxonomy.hypernyms_of(leaf),
+            "answers": [of.get(picture, []) for of in best],
         }
-        for row in chosen.itertuples()
+        for picture, leaf in zip(chosen["picture"], chosen["leaf"], strict=True)
     ]
     return {"conditions": [behaviour.condition_of(run) for run in plain], "rows": rows}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import h5py
 import numpy as np
@@ -68,8 +69,8 @@ class Scores:
                     group.create_dataset(
                         column, data=table[column].astype(str).tolist(), dtype=h5py.string_dtype()
                     )
-            out["image"].create_dataset("leaf_correct", data=self.leaf_correct)
-            out["image/leaf_correct"].attrs["choices"] = self.leaf_choices
+            correct = out.create_dataset("image/leaf_correct", data=self.leaf_correct)
+            correct.attrs["choices"] = self.leaf_choices
 
     @classmethod
     def read(cls, run: Run) -> Scores:
@@ -84,22 +85,23 @@ class Scores:
                 f"the run {run.path} has no scores.h5; `python -m taxogen evaluate --run {run.path}` makes it"
             )
         with h5py.File(path) as stored:
-            tables = {
-                name: pd.DataFrame(
-                    {k: v.asstr()[:] for k, v in stored[name].items() if v.ndim == 1 and v.dtype.kind == "O"}
-                )
-                for name in ("image", "text")
-            }
-            correct = stored["image/leaf_correct"]
+            tables = {name: _text_columns(cast(h5py.Group, stored[name])) for name in ("image", "text")}
+            arrays = {name: cast(h5py.Dataset, stored[name])[:] for name in ("image/score", "text/score")}
+            correct = cast(h5py.Dataset, stored["image/leaf_correct"])
             return cls(
                 tables["image"],
                 tables["text"],
-                tuple(stored["hypernyms"].asstr()[:]),
-                stored["image/score"][:],
-                stored["text/score"][:],
+                tuple(cast(h5py.Dataset, stored["hypernyms"]).asstr()[:]),
+                arrays["image/score"],
+                arrays["text/score"],
                 correct[:],
-                int(correct.attrs["choices"]),
+                int(cast(int, correct.attrs["choices"])),
             )
+
+
+def _text_columns(group: h5py.Group) -> pd.DataFrame:
+    columns = {name: cast(h5py.Dataset, data) for name, data in group.items()}
+    return pd.DataFrame({k: v.asstr()[:] for k, v in columns.items() if h5py.check_string_dtype(v.dtype)})
 
 
 def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Scores:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probing.capture import CaptureBatch, capture
 from probing.store import MismatchError
@@ -60,7 +61,9 @@ def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
     made = prepare.world(run)
     prepare.write(run, made)
     model = run.config.model
-    values = features(made.pictures, model.encoder, tokens=model.encoder_tokens, names=made.table["picture"])
+    values = features(
+        made.pictures, model.encoder, tokens=model.encoder_tokens, names=made.table["picture"].tolist()
+    )
     standardiser = Standardiser.fit(values[(made.table["split"] == "train").to_numpy()])
     return made, torch.from_numpy(standardiser(values))
 
@@ -73,14 +76,12 @@ def open_bench(run: Run) -> Bench:
     made, values = prepare_run(run)
     model = run.config.model
     dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
-    lm = lms.load(model.lm, init=model.init, seed=run.config.seed, dtype=dtype)
-    table = lm.model.get_input_embeddings().weight
+    lm = lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
+    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
-        size = (model.image_tokens, lm.width)
-        projector = Projector(
-            model.projector, tuple(values.shape[1:]), size, model.hidden, table.float().std().item()
-        )
+        size = (values.shape[1], values.shape[2])
+        projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
     return Bench(run, made, values, Vlm(lm, projector))
 
 

@@ -173,7 +173,8 @@ class Vlm:
         if worst > 0.02 * expected.abs().max().item() + 1e-6:
             raise ValueError(
                 f"{self.lm.name}: the model's own logits differ by {worst:.3g} from its output embedding applied "
-                "to its last hidden state; this architecture scales its logits in a way not known here: add it to Vlm.logits"
+                "to its last hidden state; this architecture scales its logits in a way not known here: "
+                "add it to Vlm.logits"
             )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analyses import capture
 from probing.store import MismatchError
 from taxogen import pipeline, train
 from taxogen.evaluate import Scores
@@ -123,8 +124,14 @@ def test_a_later_capture_from_a_snapshot_has_the_same_bytes(tmp_path, settings, 
     path = tmp_path / "done"
     shutil.copytree(done.path, path)
     shutil.rmtree(path / "captures")
-    pipeline.train_run(Run.open(path))
+    capture.main(["--run", str(path), "--step", "0", "--step", "4", "--step", "last"])
     assert digests(Run.open(path)) == digests(done)
+
+
+def test_a_step_without_a_snapshot_is_refused(done, capsys):
+    with pytest.raises(SystemExit):
+        capture.main(["--run", str(done.path), "--step", "7"])
+    assert "no projector of step 7; there are [0, 4, 12]" in capsys.readouterr().err
 
 
 def test_the_seed_decides_the_projector_and_the_random_lm(tmp_path, settings, done):

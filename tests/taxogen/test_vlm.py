@@ -29,7 +29,7 @@ def whole_log_probs(vlm, row, features):
     if row.picture >= 0:
         embedded[ids == IMAGE] = vlm.projector(features[[row.picture]])[0]
     scores = vlm.model(inputs_embeds=embedded).logits[0].log_softmax(-1)
-    return sum(scores[j - 1, row.ids[j]] for j in range(row.answer, len(row.ids)))
+    return torch.stack([scores[j - 1, row.ids[j]] for j in range(row.answer, len(row.ids))]).sum()
 
 
 def test_each_image_token_has_the_size_of_the_embedding_table(vlm, features):
