@@ -105,9 +105,12 @@ def leaf_means(
     if leaves.shape != (x.shape[-2],):
         raise ValueError(f"{x.shape[-2]} rows but leaves of shape {leaves.shape}; give one leaf per row")
     names, codes, counts = np.unique(leaves, return_inverse=True, return_counts=True)
-    members = (codes == np.arange(len(names))[:, None]) / counts[:, None]
-    weights = xp.asarray(members, dtype=x.dtype, **_device(x))
-    return xp.matmul(weights, x), names
+    order = xp.asarray(np.argsort(codes, kind="stable"), **_device(x))
+    last = xp.asarray(np.cumsum(counts) - 1, **_device(x))
+    running = xp.take(xp.cumulative_sum(xp.take(as_float(x), order, axis=-2), axis=-2), last, axis=-2)
+    before = xp.concat([xp.zeros_like(running[..., :1, :]), running[..., :-1, :]], axis=-2)
+    sizes = xp.asarray(counts[:, None], dtype=running.dtype, **_device(x))
+    return (running - before) / sizes, names
 
 
 def _identity(like, xp):

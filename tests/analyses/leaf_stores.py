@@ -43,7 +43,7 @@ def columns_of(leaves, modality, seed):
             "leaf": leaves,
             "shown_leaf": leaves,
             "modality": modality,
-            "picture": [f"{leaf}/{k}" for k, leaf in enumerate(leaves)],
+            "picture": [f"{leaf}/{k}" if modality == "image" else "" for k, leaf in enumerate(leaves)],
             "split": "test",
         },
         index=pd.Index(ids, name="item_id"),

@@ -8,9 +8,10 @@ from analyses import cohesion as analysis
 from analyses._cohesion_rows import Options
 from analyses._leaf_rows import COLUMNS, layer_of, leaf_rows
 from probing.store import MismatchError
-from taxogen.__main__ import main as taxogen
+from taxogen import pipeline
+from taxogen.run import Run
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, MemoryStore, planted
-from tests.world import write_world
+from tests.world import toy_config, write_world
 
 QUICK = Options(permutations=199, draws=60)
 
@@ -127,6 +128,22 @@ def test_order_of_rows_does_not_matter():
     pd.testing.assert_frame_equal(*tables)
 
 
+def test_prompts_of_one_picture_are_one_row():
+    image, _ = planted(pictures=2)
+    twice = MemoryStore(
+        {key: np.concatenate([value - 1, value + 1]) for key, value in image.values.items()},
+        pd.concat([image.columns, image.columns.set_axis([f"x{k}" for k in range(64)])]),
+    )
+    once, both = (leaf_rows({"image": store})["image"] for store in (image, twice))
+    assert once.leaves.tolist() == both.leaves.tolist()
+    np.testing.assert_allclose(both.read(SITES[2], "image"), once.read(SITES[2], "image"), atol=1e-4)
+    chosen = once.only(LEAVES[:3])
+    np.testing.assert_allclose(
+        both.only(LEAVES[:3]).read(SITES[2], "image"), chosen.read(SITES[2], "image"), atol=1e-4
+    )
+    assert len(chosen.leaves) == 6
+
+
 def test_refuses_stores_of_other_worlds():
     image, text = planted()
     strange = MemoryStore(text.values, text.columns.assign(leaf=[f"x{k}" for k in range(len(LEAVES))]))
@@ -152,11 +169,11 @@ def test_figures_are_functions_of_the_table(found):
 
 def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
     monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
-    settings = write_world(tmp_path, toy_lm)
-    run = tmp_path / "run"
-    taxogen(["train", "--out", str(run), *(f"--set={s}" for s in settings)])
-    analysis.main(["--run", str(run), "--draws", "20"])
-    table = pd.read_parquet(run / "analyses" / "cohesion" / "cohesion.parquet")
+    run = Run.create(tmp_path / "run", toy_config(write_world(tmp_path, toy_lm)))
+    pipeline.train_run(run)
+    pipeline.evaluate_run(run)
+    analysis.main(["--run", str(run.path), "--draws", "20"])
+    table = pd.read_parquet(run.path / "analyses" / "cohesion" / "cohesion.parquet")
     assert set(table["modality"]) == {"image", "text", "image~text"}
-    assert (run / "analyses" / "cohesion" / "curves.png").is_file()
+    assert (run.path / "analyses" / "cohesion" / "curves.png").is_file()
     assert "strongest at" in capsys.readouterr().out
