@@ -101,7 +101,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """Scores of each condition with their intervals, a panel per measure, and the contrasts between conditions."""
     means = table[(table["target"] == "mean") & (table["modality"] == "image")]
     with _figures.style():
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
         shown = means[means["contrast"] == ""]
         for axis, measure in zip(axes, ("auroc", "leaf_naming"), strict=False):

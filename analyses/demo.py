@@ -32,7 +32,7 @@ PRESETS = {
         (0,),
         (
             "data.pictures_per_leaf=6",
-            "train.steps=200",
+            "train.steps=150",
             "evaluate.pictures_per_leaf=1",
             "capture.pictures_per_leaf=1",
             "capture.at=0,50,last",
@@ -40,13 +40,13 @@ PRESETS = {
     ),
     "full": ((0, 1, 2), ("train.steps=1000", "capture.at=0,25,50,100,200,400,last")),
 }
-SHARES = {
-    "pictures": 1.0,
-    "train": 2.2,
-    "evaluate": 0.3,
-    "probe": 0.5,
-    "report": 0.3,
-}  # rough, only for the time left
+PLACES = (
+    "--span",
+    "slot",
+    "--span",
+    "cue",
+)  # the last token tells what the cue tells, for a third of the time
+SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
 
 
 @dataclass
@@ -54,10 +54,8 @@ class Clock:
     """What each stage took, kept on disk so that a second start still knows, and how long is left."""
 
     path: Path
-    stages: list[tuple[str, float]]
+    stages: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-    weight_done: float = 0.0
 
     def __post_init__(self) -> None:
         if self.path.exists():
@@ -66,22 +64,22 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage with the time left, and keeps its seconds."""
-        weights = dict(self.stages)
-        number = [stage for stage, _ in self.stages].index(name) + 1
-        print(f"[{number}/{len(self.stages)}] {name}{self._left()}", flush=True)
+        number = list(self.stages).index(name) + 1
+        print(f"[{number}/{len(self.stages)}] {name}{self._left(number - 1)}", flush=True)
         start = time.monotonic()
         yield
-        taken = time.monotonic() - start
         # A stage that finds its work done takes no time; what it took when it was done stays.
-        self.seconds[name] = round(max(taken, self.seconds.get(name, 0.0)), 1)
-        self.weight_done += weights[name]
+        self.seconds[name] = round(max(time.monotonic() - start, self.seconds.get(name, 0.0)), 1)
         files.write_json(self.path, self.seconds)
 
-    def _left(self) -> str:
-        if not self.weight_done:
+    def _left(self, done: int) -> str:
+        """From what the stages so far took; nothing before the first has ended."""
+        known = [name for name in self.stages if name in self.seconds]
+        ahead = [name for name in list(self.stages)[done:] if name not in self.seconds]
+        if not known or not ahead:
             return ""
-        spent = time.monotonic() - self.started
-        left = spent / self.weight_done * (sum(weight for _, weight in self.stages) - self.weight_done)
+        rate = sum(self.seconds[name] for name in known) / sum(self.stages[name] for name in known)
+        left = rate * sum(self.stages[name] for name in ahead)
         return f"   (about {left / 60:.0f} min left)" if left > 90 else f"   (about {left:.0f} s left)"
 
 
@@ -142,13 +140,13 @@ def _run_stages(run: Run, bench: Callable[[], pipeline.Bench]) -> dict[str, Call
     return {
         "train": lambda: pipeline.train_run(run, bench()),
         "evaluate": lambda: None if run.file("scores.h5").exists() else pipeline.evaluate_run(run, bench()),
-        "probe": lambda: None if done.exists() else layer_probes.main(["--run", str(run.path)]),
+        "probe": lambda: None if done.exists() else layer_probes.main(["--run", str(run.path), *PLACES]),
     }
 
 
-def _stages(runs: dict[str, Run]) -> list[tuple[str, float]]:
-    each = [(f"{stage} {name}", SHARES[stage]) for name in runs for stage in ("train", "evaluate", "probe")]
-    return [("pictures and features", SHARES["pictures"]), *each, ("report", SHARES["report"])]
+def _stages(runs: dict[str, Run]) -> dict[str, float]:
+    each = {f"{stage} {name}": SHARES[stage] for name in runs for stage in ("train", "evaluate", "probe")}
+    return {"pictures and features": SHARES["pictures"], **each, "report": SHARES["report"]}
 
 
 def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:

@@ -88,9 +88,12 @@ def draw_training(table: pd.DataFrame) -> Figure:
                 _figures.heat(axes, cells, (0.5, 1.0))
                 axes.set_title(name if modality == "image" else "")
             axes_row[0].set_ylabel(f"{QUESTIONS[modality]}\nblock")
-        figure.supxlabel("training step", fontsize="medium")
+        for axes in grid[-1]:
+            axes.set_xlabel("training step")
         figure.colorbar(grid[0, 0].images[0], ax=grid, label="mean AUROC at the cue (chance .5)", shrink=0.6)
-        _figures.footnote(figure, f"n = {int(rows['n'].max())} leaf concepts, probes on held-out leaves")
+        n = int(rows["n"].max())
+        intervals = "95 %, in the table beside this figure"
+        _figures.footnote(figure, _figures.caption(n, "leaf concepts", intervals, "AUROC .5, no information"))
     return figure
 
 
@@ -155,7 +158,7 @@ def _last_step(table: pd.DataFrame) -> pd.DataFrame:
 def _caption(rows: pd.DataFrame) -> str:
     return (
         f"n = {int(rows['n'].max())} leaf concepts; ridge probes tested on leaf concepts they were not fitted on; "
-        "band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (random hypernyms for each leaf); "
+        "band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (each leaf has another leaf's hypernyms); "
         "grey: chance. Block −1 is the input to the first block."
     )
 

@@ -44,7 +44,7 @@ def write(out: Path, runs: Sequence[Run], scores: pd.DataFrame, seconds: dict[st
     page = _template().render(
         runs=[_described(run) for run in runs],
         seconds=seconds,
-        means=means[means["contrast"] == ""].to_dict("records"),
+        scores=_by_condition(means[means["contrast"] == ""]),
         contrasts=means[(means["contrast"] != "") & (means["modality"] == "image")].to_dict("records"),
         measures=behaviour.MEASURES,
         hypernyms=_by_hypernym(scores),
@@ -74,10 +74,31 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("analyses", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value, places=2: "–" if pd.isna(value) else f"{value:.{places}f}"
-    environment.filters["layer"] = lambda value: (
-        "none" if pd.isna(value) else "never" if np.isinf(value) else f"{value:.0f}"
-    )
+    environment.filters["layer"] = _block
+    environment.filters["spaced"] = lambda name: name.replace("_", " ")
     return environment.get_template("report.html")
+
+
+def _block(value: float) -> str:
+    """A block's index for the eye: −1 is the input to the first block; an onset may be none, or never in a draw."""
+    if pd.isna(value):
+        return "none"
+    return "never" if np.isinf(value) else "input" if value < 0 else f"{value:.0f}"
+
+
+def _by_condition(means: pd.DataFrame) -> dict[str, Any]:
+    """Means over hypernyms: a row per measure and modality, a cell per condition."""
+    names = list(dict.fromkeys(means["condition"]))
+    rows = [
+        {
+            "measure": measure,
+            "modality": modality,
+            "chance": here["chance"].iloc[0],
+            "cells": here.to_dict("records"),
+        }
+        for (modality, measure), here in means.groupby(["modality", "measure"], sort=False)
+    ]
+    return {"conditions": names, "rows": rows, "n": int(means["n"].max()), "runs": int(means["runs"].max())}
 
 
 def _described(run: Run) -> dict[str, Any]:
