@@ -7,10 +7,10 @@ from analyses.behaviour import Condition
 from taxogen import config
 from taxogen.evaluate import Scores
 from taxogen.run import Run
-from taxogen.taxonomy import from_mapping
+from taxogen.taxonomy import Taxonomy
 
 LEAVES = [f"leaf{number:02}" for number in range(60)]
-TAXONOMY = from_mapping({leaf: [f"kind{number % 3}"] for number, leaf in enumerate(LEAVES)})
+TAXONOMY = Taxonomy(tuple((leaf, f"kind{number % 3}") for number, leaf in enumerate(LEAVES)))
 
 
 def scores(strength: float, seed: int, pictures: int = 2) -> Scores:
