@@ -76,7 +76,8 @@ class Removal:
     def keeps(self, frame: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
         """Whether each row of a manifest's frame stays in training.
 
-        Rows of the leaf task stay, unless they name a held-out hypernym: THINGS has a leaf called "bird".
+        Rows of the leaf task stay, unless they name a held-out hypernym: THINGS has leaves called "bird" and
+        "candy bar".
 
         Raises:
             KeyError: a leaf or hypernym of the frame is not in the taxonomy.
@@ -117,8 +118,8 @@ def plan(
 
     Kinds and rules (the first is the default):
         none: nothing.
-        full, holdout: every question that names a hypernym, those about a leaf of the same name included.
-        full, study: every question about a hypernym; a leaf of the same name is still asked about.
+        full, holdout: every question that names a hypernym, as the name of a leaf (candy bar) does too.
+        full, study: every question about a hypernym; leaves whose name gives it away are still asked about.
         random, pair: of each hypernym a share `fraction` of its leaves lose this hypernym's evidence.
         random, leaf: the study's code: max(1, int(n · fraction)) leaves of each hypernym are drawn, and a
             leaf drawn once loses its questions about all hypernyms. The effective share is much larger.
@@ -179,6 +180,7 @@ def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options
         fraction=removal.fraction,
         seed=removal.seed,
         held_out=list(removal.hypernyms),
+        leaf_items_removed=int((~keep).sum() - removed.sum()),
         effective=float(removed.mean()) if len(asked) else 0.0,
         effective_per_hypernym={str(name): float(share.mean()) for name, share in by_hypernym},
     )

@@ -15,12 +15,14 @@ from taxogen.nouns import spoken
 def naming(frame: pd.DataFrame, hypernyms: Iterable[str]) -> Bool[np.ndarray, " rows"]:
     """Whether each row of a manifest names one of the hypernyms.
 
-    It may be the hypernym asked about, the answer, the noun of a yes/no question, or a text row's subject.
+    It may be the hypernym asked about, the answer, the noun of a yes/no question, or a text row's subject;
+    a leaf that contains the hypernym as a word (candy bar, board game) names it too.
     """
-    nouns = {spoken(name).lower() for name in hypernyms}
+    nouns = [f" {spoken(name).lower()} " for name in hypernyms]
     found = np.zeros(len(frame), dtype=bool)
     for column in ("hypernym", "answer", "asked", "leaf"):
-        named = [value for value in frame[column].unique() if value and spoken(value).lower() in nouns]
+        said = {value: f" {spoken(value).lower()} " for value in frame[column].unique()}
+        named = [value for value, words in said.items() if any(noun in words for noun in nouns)]
         rows = np.asarray(frame[column].isin(named))
         found |= rows & np.asarray(frame["modality"] == "text") if column == "leaf" else rows
     return found

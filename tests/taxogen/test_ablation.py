@@ -157,13 +157,14 @@ def test_what_is_scored_as_held_out_are_removed_pairs_against_all_false_ones():
     assert ablation.plan(WORLD, "full").scored.all()
 
 
-NAMED = Taxonomy((("bird (leaf)", "bird"), ("crow", "bird"), ("oak", "plant"), ("rose", "plant")))
+NAMED = Taxonomy((("bird (leaf)", "bird"), ("crow", "bird"), ("oak", "plant"), ("water_plant", "plant")))
 
 
 def test_a_leaf_named_like_a_held_out_hypernym_goes_with_it():
     train = a_train(NAMED)
     kept = ablation.ablate(train, NAMED, "full")
-    assert set(kept.frame["leaf"]) == {"crow", "oak", "rose"}
+    assert set(kept.frame["leaf"]) == {"crow", "oak"}
+    assert kept.provenance[-1]["leaf_items_removed"] == 6
     study = ablation.ablate(train, NAMED, "full", rule="study")
     assert "bird (leaf)" in set(study.frame["leaf"])
     assert study.provenance[-1]["held_out"] == []
@@ -191,6 +192,7 @@ def test_a_leaf_named_like_a_held_out_hypernym_goes_with_it():
         ),
         Item("leaf", "oak/1.png", "oak", "bird (leaf)", "", "bird (leaf)", "called", "image", "train"),
         Item("hypernym", "", "", "bird (leaf)", "plant", "plant", "kind", "text", "train"),
+        Item("leaf", "oak/1.png", "oak", "Bird_feeder2", "", "Bird_feeder2", "called", "image", "train"),
     ],
 )
 def test_a_planted_leak_is_found(leak):
