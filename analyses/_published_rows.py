@@ -39,8 +39,8 @@ def conditions(data: Released) -> list[Row]:
         mean = {
             "macro_f1_bootstrap": bootstrap_table(table.to_numpy(), draws=DRAWS),
             "majority_macro_f1": t_interval(majority.loc[test].to_numpy(np.float64)),
-            "sd_of_seed_means": float(table.mean(axis=1).std(ddof=1)),
-            "share_of_questions": float(share),
+            "sd_of_seed_means": _exact(table.mean(axis=1).std(ddof=1), len(table)),
+            "share_of_questions": _exact(share, int(counts["test_hyp"]["N"].sum())),
         }
         both = counts[test].index[(counts[test]["P"] > 0) & (counts[test]["neg"] > 0)]
         parts = {MEAN: table.columns, "two_classes": both, **{name: [name] for name in table.columns}}
@@ -171,6 +171,11 @@ def _counts(data: Released) -> dict[str, pd.DataFrame]:
     return {
         str(name): group.set_index("hypernym") for name, group in data.table("test_counts.csv").groupby("ds")
     }
+
+
+def _exact(value: float, n: int) -> Estimate:
+    """A number of `n` cases that has no sampling error of its own."""
+    return Estimate(float(value), float("nan"), float("nan"), n)
 
 
 def _macro_f1(section: str, key: str, target: str, values: pd.DataFrame, about: Row) -> Row:

@@ -28,6 +28,11 @@ class Numbers:
         """The value at that place."""
         return self._lines[section, key, target, measure]["value"]
 
+    def half_width(self, key: str, measure: str) -> float:
+        """Half the width of the interval of a condition's mean."""
+        line = self._lines["conditions", key, "mean", measure]
+        return (line["upper"] - line["lower"]) / 2
+
     def text(self, section: str, key: str, target: str, measure: str) -> str:
         """Value and limits to three digits; a dash where there is none."""
         line = self._lines.get((section, key, target, measure))
@@ -64,6 +69,11 @@ def _faults(numbers: Numbers, table: pd.DataFrame) -> Iterator[tuple[str, str, f
         yield fault, lm, original, across, "macro-F1 on leaves after the shuffle"
     found = value("coherence_vs_f1", "qwen3-1.7b_seed7", "avg_cosine", "pearson")
     yield "the printed correlation is not the data's", "coherence and macro-F1", 0.43, found, "Pearson's r"
+    fault = "the t-interval takes hypernym × seed for independent"
+    for lm in LMS:
+        key = f"{lm}_dinov2_full_original"
+        study, honest = (numbers.half_width(key, name) for name in ("macro_f1", "macro_f1_bootstrap"))
+        yield fault, f"{lm}, full", study, honest, "half-width with resampled hypernyms and seeds"
     named = float((table["section"] == "leaves_named_as_hypernyms").sum())
     yield "leaf questions name held-out hypernyms", "full", 0.0, named, "leaves called like one, such as bird"
 
