@@ -194,9 +194,8 @@ def _category(values: pd.Series | None, name: str, length: int) -> pd.Categorica
     order = sorted(range(len(texts)), key=texts.__getitem__)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return pd.Categorical.from_codes(
-        rank[codes] if length else codes, categories=[texts[place] for place in order]
-    )
+    kind = pd.CategoricalDtype([texts[place] for place in order])
+    return pd.Categorical.from_codes(rank[codes] if length else codes, dtype=kind)
 
 
 def _item_ids(table: pd.DataFrame) -> pd.Series:
