@@ -26,6 +26,7 @@ from probing.layouts import layout_of
 from probing.plan import Plan
 from probing.provenance import library_versions, model_attributes
 from probing.shard_files import DTYPES, FORMAT
+from probing.shards import compression_options
 from probing.sites import SPELLING_VERSION, Site, Sites
 from probing.store import ActivationStore
 from probing.verify import verify
@@ -142,7 +143,8 @@ def capture(
             spans not named. Means are taken in float32.
         dtype: how values are stored, `float32`, `float16` or `bfloat16`.
         attributes: where the batches come from (manifest_hash, prompt_format, encoder, ...). The identity
-            of the model and its weights is added.
+            of the model and its weights is added; a `weight_hash` given here saves computing it and has to be
+            that of `probing.provenance.weight_hash`.
         shard_rows: a shard ends with the batch that fills it up to this many items.
         compression: None or `blosc2` (lossless).
 
@@ -157,6 +159,7 @@ def capture(
     asked = recorder.select(sites)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, found {dtype!r}")
+    compression_options(compression)
     rows = sum(len(batch.item_ids) for batch in batches) if isinstance(batches, Sequence) else 0
     stream = iter(batches)
     first = next(stream, None)

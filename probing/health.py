@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import h5py
 import numpy as np
+from torch import nn
 
 from probing.capture import CaptureBatch, Recorder, capture
+from probing.plan import refuse_difference
+from probing.provenance import weight_hash
 from probing.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
     CorruptShardError,
+    column_names,
     read_array,
     read_json,
     reading,
@@ -52,7 +55,7 @@ def _check(file: Path, header: dict[str, Any]) -> None:
     """
     with reading(file) as shard:
         names = list(_data_sets(shard))
-        columns = json.loads(str(shard.attrs["columns"]))
+        columns = column_names(shard)
     expected = ["item_id", *(f"columns/{name}" for name in columns)]
     for span in header["spans"]:
         expected += [f"spans/{span}/count", f"spans/{span}/position"]
@@ -79,17 +82,24 @@ def _data_sets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def refuse_other_model(folder: Path, header: dict[str, Any], model: Any) -> None:
+    """Raise a MismatchError when a store was captured with other weights."""
+    own = {"weight_hash": weight_hash(model if isinstance(model, nn.Module) else model.model)}
+    refuse_difference(folder, header, {**header, "attributes": {**header["attributes"], **own}})
+
+
 def rebuild(path: str | Path, model: Any, batches: Iterable[CaptureBatch]) -> dict[str, str]:
     """Shard file → what was wrong, for the bad shards that were captured again from the store's own batches.
 
     The good shards are not touched. A bad one is kept as `name.bad` until its successor is finished.
 
     Raises:
-        MismatchError: the model is not the one that the store was captured with.
+        MismatchError: the model is not the one that the store was captured with; nothing is changed.
     """
     bad = damage(path)
     folder = Path(path)
     header = read_json(folder / HEADER_FILE)
+    refuse_other_model(folder, header, model)
     for name in bad:
         if (folder / name).is_file():
             (folder / name).replace(folder / f"{name}.bad")

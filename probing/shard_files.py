@@ -38,10 +38,9 @@ def checksum(array: Shaped[np.ndarray, "..."]) -> int:
     It adds up over slices of rows, is not moved by zero padding in whole words, and changes with every
     single flipped bit.
     """
-    rows = np.ascontiguousarray(array).reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-    if rows.size == 0:
+    if array.size == 0:
         return 0
-    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    raw = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
     if raw.shape[1] % 8:
         raw = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
     return int(np.add.reduce(raw.reshape(-1).view("<u8"), dtype=np.uint64))
@@ -156,10 +155,15 @@ def read_text(file: Path, name: str) -> np.ndarray:
     return np.array([value.decode("utf-8") for value in read_array(file, name).tolist()], dtype=object)
 
 
+def column_names(shard: h5py.File) -> list[str]:
+    """The names of the manifest's columns in an open shard, in stored order."""
+    return json.loads(cast(bytes, shard.attrs["columns"]).decode("utf-8"))
+
+
 def read_columns(file: Path) -> dict[str, np.ndarray]:
     """The manifest's columns in one shard, in stored order."""
     with reading(file) as shard:
-        names = json.loads(str(shard.attrs["columns"]))
+        names = column_names(shard)
         text = {name: cast(h5py.Dataset, shard[f"columns/{name}"]).dtype.kind == "S" for name in names}
     return {
         name: read_text(file, f"columns/{name}") if text[name] else read_array(file, f"columns/{name}")

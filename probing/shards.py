@@ -119,13 +119,11 @@ class ShardWriter:
         self._columns: dict[str, list[Any]] = {}
         self._positions: dict[str, list[np.ndarray]] = {span: [] for span in header["spans"]}
         self._file = h5py.File(self.part, "w", libver=("v110", "v110"), rdcc_nbytes=2**16)
-        for name in ("format", "dtype", "site_spelling"):
-            self._file.attrs[name] = header[name]
-        for name in ("sites", "spans"):
-            self._file.attrs[name] = json.dumps(header[name])
+        for name in ("format", "dtype", "site_spelling", "sites", "spans"):
+            self._file.attrs[name] = _attribute(header[name])
         for name, value in sorted(header["attributes"].items()):
-            self._file.attrs[name] = value if isinstance(value, str | int | float) else json.dumps(value)
-        self._file.attrs["versions"] = json.dumps(versions, sort_keys=True)
+            self._file.attrs[name] = _attribute(value)
+        self._file.attrs["versions"] = _attribute(dict(versions))
         self._dtype = header["dtype"]
 
     @property
@@ -153,7 +151,7 @@ class ShardWriter:
         for (site, span), array in values.items():
             key = f"activations/{site}/{span}"
             if key not in self._sets:
-                self._sets[key] = _DataSet(self._file, key, {"dtype": self._dtype}, self._options)
+                self._sets[key] = _DataSet(self._file, key, {"dtype": _attribute(self._dtype)}, self._options)
             self._sets[key].append(array, self._budget)
 
     def finish(self) -> None:
@@ -163,7 +161,7 @@ class ShardWriter:
         self._write("item_id", _column("item_id", self._item_ids))
         for name, column in self._columns.items():
             self._write(f"columns/{name}", _column(name, column))
-        self._file.attrs["columns"] = json.dumps(list(self._columns))
+        self._file.attrs["columns"] = _attribute(list(self._columns))
         for span, rows in self._positions.items():
             self._write(f"spans/{span}/count", np.array([len(row) for row in rows], dtype=np.int32))
             self._write(f"spans/{span}/position", np.concatenate(rows).astype(np.int32))
@@ -184,6 +182,19 @@ class ShardWriter:
 
     def _write(self, name: str, values: np.ndarray) -> None:
         self._file.create_dataset(name, data=values).attrs["checksum"] = np.uint64(checksum(values))
+
+
+def _attribute(value: Any) -> Any:
+    """A value as an HDF5 attribute: a number, or text of fixed length; anything else as JSON text.
+
+    Text of variable length would lie in a heap that HDF5 does not protect: one flipped bit there makes it
+    loop for ever.
+    """
+    if isinstance(value, int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    raw = text.encode("utf-8")
+    return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
 def _column(name: str, values: Sequence[Any]) -> np.ndarray:

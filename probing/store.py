@@ -145,11 +145,13 @@ class ActivationStore:
         values = self._values(site, span)
         if rows is None:
             return values
+        chosen = np.asarray(rows)
+        chosen = chosen if chosen.size else chosen.astype(np.int64)
         if self.pooling[span] != "all":
-            return values[np.asarray(rows)]
+            return values[chosen]
         counts = self._counts(span)
         tokens = np.split(np.arange(len(values)), np.cumsum(counts)[:-1])
-        places = np.arange(len(counts))[np.asarray(rows)].tolist()
+        places = np.arange(len(counts))[chosen].tolist()
         return values[np.concatenate([np.array([], dtype=np.int64), *(tokens[place] for place in places)])]
 
     def tokens(self, span: str) -> pd.DataFrame:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -59,6 +61,7 @@ class Writer:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="activation-writer", daemon=True)
         self._abandon = False
+        self._shard: ShardWriter | None = None
 
     def __enter__(self) -> Writer:
         self._thread.start()
@@ -80,39 +83,49 @@ class Writer:
             raise self._error
 
     def _work(self) -> None:
-        writer: ShardWriter | None = None
         while (work := self._queue.get()) is not None:
-            if self._error is not None or self._abandon:
-                continue
-            try:
-                writer = self._write(writer, *work)
-            except Exception as error:
-                self._error = error
+            if self._error is None and not self._abandon:
+                self._try(partial(self._write, *work))
+        if self._error is None and not self._abandon:
+            self._try(self._finish)
+        if self._shard is not None:
+            self._shard.abandon()
+
+    def _try(self, step: Callable[[], None]) -> None:
         try:
-            if writer is not None and self._error is None and not self._abandon:
-                writer.finish()
+            step()
         except Exception as error:
             self._error = error
-        if writer is not None:
-            writer.abandon()
-        if isinstance(self._error, OSError):
-            self._error = OSError(
-                f"writing activations into {self._plan.folder} failed ({self._error}); finished shards are "
-                "kept; "
-                "free space or mend the folder, then run the same capture again"
-            )
 
-    def _write(self, writer: ShardWriter | None, number: int, captured: Captured) -> ShardWriter:
-        path = self._plan.folder / shard_name(number)
-        if writer is not None and writer.path != path:
-            writer.finish()
-            writer = None
-        if writer is None:
-            writer = ShardWriter(path, self._header, self._versions)
+    def _write(self, number: int, captured: Captured) -> None:
         if captured.ready is not None:
             captured.ready.synchronize()
-        writer.append(*self._missing(captured))
-        return writer
+        rows = self._missing(captured)
+        path = self._plan.folder / shard_name(number)
+        if self._shard is not None and self._shard.path != path:
+            self._finish()
+        with self._writing():
+            if self._shard is None:
+                self._shard = ShardWriter(path, self._header, self._versions)
+            self._shard.append(*rows)
+
+    def _finish(self) -> None:
+        if self._shard is not None:
+            with self._writing():
+                self._shard.finish()
+            self._shard = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk or HDF5 says becomes one clear error."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"writing activations into {self._plan.folder} failed ({error}); finished shards are kept; "
+                "free "
+                "space or mend the folder, then run the same capture again"
+            ) from error
 
     def _missing(self, captured: Captured) -> tuple[Any, Any, Any, Any]:
         """The rows of a batch that are not stored yet, as `ShardWriter.append` takes them."""
