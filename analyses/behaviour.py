@@ -64,7 +64,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
     """The runs grouped by everything but the seed, in the order given; named by what tells them apart."""
     grouped: dict[str, list[Run]] = {}
     for run in runs:
-        grouped.setdefault(condition_of(run), []).append(run)
+        grouped.setdefault(condition_of(run, runs), []).append(run)
     return [
         Condition(name, found, [Scores.read(run) for run in found], found[0].taxonomy.labels)
         for name, found in grouped.items()
@@ -153,16 +153,21 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def condition_of(run: Run) -> str:
-    """The name of a run's condition: what tells it from the pretrained model with no hypernym evidence."""
+def condition_of(run: Run, among: Sequence[Run]) -> str:
+    """The name of a run's condition: its init or shuffle, and what else tells it from the runs it stands among."""
     data, model = run.config.data, run.config.model
     name = {"pretrained": "pretrained", "random": "random_init"}.get(model.init, model.init)
     if data.shuffle != "none":
         name = data.shuffle if name == "pretrained" else f"{name} {data.shuffle}"
-    extra = [] if (data.ablation, data.fraction) == ("full", 1.0) else [f"{data.ablation} {data.fraction:g}"]
-    extra += [model.lm] if model.lm != "smollm2-135m" else []
-    extra += [model.encoder] if model.encoder != "efficientnet-lite2" else []
-    return " · ".join([name, *extra])
+    own = _particulars(run)
+    varying = [key for key in own if len({_particulars(other)[key] for other in among}) > 1]
+    return " · ".join([name, *(own[key] for key in varying)])
+
+
+def _particulars(run: Run) -> dict[str, str]:
+    data, model = run.config.data, run.config.model
+    evidence = data.ablation if data.ablation in ("none", "full") else f"{data.ablation} {data.fraction:g}"
+    return {"evidence": f"ablation {evidence}", "lm": model.lm, "encoder": model.encoder}
 
 
 def _statistic(scores: Scores, labels_of: Callable, measure: str, modality: str) -> ClusterStatistic:
@@ -211,7 +216,8 @@ def _rows(
 
 def _contrasts(by_name: dict, draws: dict, modality: str, measure: str) -> list[dict[str, object]]:
     found = []
-    for first, second in CONTRASTS:
+    suffixes = dict.fromkeys("".join(name.partition(" · ")[1:]) for name in by_name)
+    for first, second in [(a + suffix, b + suffix) for suffix in suffixes for a, b in CONTRASTS]:
         if first in by_name and second in by_name:
             value = [
                 nan_mean(np.mean([one.value for one in by_name[name]], axis=0)) for name in (first, second)

@@ -39,7 +39,7 @@ def compute(runs: Sequence[Run]) -> pd.DataFrame:
                 f"{run.path} has no layer-probe table; `python -m analyses.layer_probes --run {run.path}` makes it"
             )
         table = pd.read_parquet(path)
-        parts.append(table[table["target"] == "mean"].assign(condition=condition_of(run), run=run.name))
+        parts.append(table[table["target"] == "mean"].assign(condition=condition_of(run, runs), run=run.name))
     return pd.concat(parts, ignore_index=True)
 
 

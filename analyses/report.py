@@ -42,7 +42,7 @@ def write(out: Path, runs: Sequence[Run], scores: pd.DataFrame, seconds: dict[st
         _tables.save(table, out, name)
     means = scores[scores["target"] == "mean"]
     page = _template().render(
-        runs=[_described(run) for run in runs],
+        runs=[_described(run, runs) for run in runs],
         seconds=seconds,
         scores=_by_condition(means[means["contrast"] == ""]),
         contrasts=means[(means["contrast"] != "") & (means["modality"] == "image")].to_dict("records"),
@@ -101,11 +101,11 @@ def _by_condition(means: pd.DataFrame) -> dict[str, Any]:
     return {"conditions": names, "rows": rows, "n": int(means["n"].max()), "runs": int(means["runs"].max())}
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _described(run: Run, among: Sequence[Run]) -> dict[str, Any]:
     record, data, model = run.record, run.config.data, run.config.model
     return {
         "name": run.name,
-        "condition": behaviour.condition_of(run),
+        "condition": behaviour.condition_of(run, among),
         "record": record,
         "data": data,
         "model": model,
@@ -132,7 +132,7 @@ def _by_hypernym(scores: pd.DataFrame) -> dict[str, Any]:
 def _samples(runs: Sequence[Run]) -> dict[str, Any]:
     """Some test pictures, drawn by seed, with the three hypernyms that unshuffled models find likeliest."""
     plain = [run for run in runs if run.config.data.shuffle == "none"]
-    plain = list({behaviour.condition_of(run): run for run in reversed(plain)}.values())[::-1]
+    plain = list({behaviour.condition_of(run, runs): run for run in reversed(plain)}.values())[::-1]
     if not plain:
         return {"conditions": [], "rows": []}
     scores = [Scores.read(run) for run in plain]
@@ -150,7 +150,7 @@ def _samples(runs: Sequence[Run]) -> dict[str, Any]:
         }
         for picture, leaf in zip(chosen["picture"], chosen["leaf"], strict=True)
     ]
-    return {"conditions": [behaviour.condition_of(run) for run in plain], "rows": rows}
+    return {"conditions": [behaviour.condition_of(run, runs) for run in plain], "rows": rows}
 
 
 def _picture(collection: pictures.Pictures, name: str) -> str:

@@ -84,12 +84,21 @@ def test_a_prevalence_matched_yes_is_given_as_often_as_the_hypernym_is_there():
     assert (yes.sum(0) == labels.sum(0)).all()
 
 
+def runs(*settings):
+    return [Run(None, config.read(None, one)) for one in settings]  # pyright: ignore[reportArgumentType]
+
+
 def test_runs_that_differ_in_the_seed_alone_are_one_condition():
-    names = {
-        behaviour.condition_of(Run(None, config.read(None, settings)))  # pyright: ignore[reportArgumentType]
-        for settings in (["seed=1"], ["seed=2"], ["model.init=random"], ["data.shuffle=across"])
-    }
-    assert names == {"pretrained", "random_init", "across"}
+    found = runs(["seed=1"], ["seed=2"], ["model.init=random"], ["data.shuffle=across"])
+    names = [behaviour.condition_of(run, found) for run in found]
+    assert names == ["pretrained", "pretrained", "random_init", "across"]
+
+
+def test_what_tells_runs_apart_is_in_their_names():
+    found = runs(["model.encoder=a"], ["model.encoder=b"], ["model.encoder=b", "model.init=random"])
+    names = [behaviour.condition_of(run, found) for run in found]
+    assert names == ["pretrained · a", "pretrained · b", "random_init · b"]
+    assert [behaviour.condition_of(run, found[1:]) for run in found[1:]] == ["pretrained", "random_init"]
 
 
 def test_the_figure_shows_every_condition(table):
