@@ -157,7 +157,7 @@ def read_text(file: Path, name: str) -> np.ndarray:
 
 def column_names(shard: h5py.File) -> list[str]:
     """The names of the manifest's columns in an open shard, in stored order."""
-    return json.loads(cast(bytes, shard.attrs["columns"]).decode("utf-8"))
+    return json.loads(cast(bytes, shard.attrs["columns"]))
 
 
 def read_columns(file: Path) -> dict[str, np.ndarray]:
