@@ -1,0 +1,85 @@
+"""Capture through TransformerLens: `capture(TransformerLensRecorder.of(model), batches, ...)`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probing.backends import require, require_agreement
+from probing.capture import Inputs
+from probing.hooks import Take
+from probing.layouts import layout_of
+from probing.sites import EMBED, FINAL, Site, Sites
+
+
+@dataclass(frozen=True)
+class TransformerLensRecorder:
+    """Forward passes through a TransformerBridge.
+
+    Attributes:
+        bridge: what runs; its modules are its own.
+        model: the Hugging Face model that it was made from, for its identity and its layout.
+    """
+
+    bridge: Any
+    model: nn.Module
+
+    @classmethod
+    def of(cls, model: nn.Module) -> TransformerLensRecorder:
+        """The recorder of a copy of a model; a bridge replaces the modules of what it is given.
+
+        Raises:
+            ModuleNotFoundError: TransformerLens is missing or too old.
+        """
+        require("transformer-lens", (4, 3))
+        builder = import_module("transformer_lens.model_bridge.sources._bridge_builder")
+        inner = copy.deepcopy(model)
+        bridge = builder.build_bridge_from_module(inner, type(inner).__name__, hf_config=inner.config)
+        bridge.eval()
+        return cls(bridge, model)
+
+    def select(self, patterns: Sites) -> tuple[Site, ...]:
+        """The sites that the patterns name."""
+        return layout_of(self.model).select(patterns)
+
+    def verify(self) -> None:
+        """Refuse a bridge that records something else than our hooks."""
+        require_agreement(self)
+
+    @torch.inference_mode()
+    def run(self, inputs: Inputs, sites: Sequence[Site], take: Take) -> dict[str, Tensor]:
+        """The taken values at the sites of one forward pass."""
+        given = dict(inputs)
+        first = given.pop("inputs_embeds", None)
+        tokens = given.pop("input_ids", None)
+        seen: dict[str, Tensor] = {}
+        if first is not None and Site(EMBED) in sites:
+            # The bridge hooks the lookup of tokens, which embeddings skip.
+            seen[EMBED] = take(Site(EMBED), first)
+        hooks = [(_name(site), _keep(seen, site, take)) for site in sites if str(site) not in seen]
+        last = max(sites, key=lambda site: site.order).layer
+        if last is not None and given.get("past_key_values") is None:
+            # A cache would be emptied by stopping early, so that rows after a prefix run to the end.
+            given["stop_at_layer"] = last + 1
+        self.bridge.run_with_hooks(
+            tokens if first is None else first, fwd_hooks=hooks, return_type=None, **given
+        )
+        return {str(site): seen[str(site)] for site in sites}
+
+
+def _name(site: Site) -> str:
+    """TransformerLens puts `hook_normalized` before the norm's weight in some families; its output is after it."""
+    return "ln_final.hook_out" if site.point == FINAL else str(site)
+
+
+def _keep(seen: dict[str, Tensor], site: Site, take: Take) -> Callable[..., None]:
+    def hook(value: Tensor, **_: Any) -> None:
+        seen[str(site)] = take(site, value)
+
+    return hook
