@@ -7,12 +7,14 @@ and artifacts/demo/{report.html, summary.json}. Whatever is already there is kep
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -119,29 +121,31 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
 
 def work(name: str, run: Run, clock: Clock, first: bool) -> None:
     """Every stage of one run that is not done yet."""
-    benches: list[pipeline.Bench] = []
-
-    def bench() -> pipeline.Bench:
-        if not benches:
-            benches.append(pipeline.open_bench(run))
-        return benches[0]
-
+    bench = functools.cache(partial(pipeline.open_bench, run))
     with run.alone():
         if first:
             with clock.stage("pictures and features"):
-                pipeline.prepare_run(run)
+                _unless(run.complete, lambda: pipeline.prepare_run(run))
         for stage, do in _run_stages(run, bench).items():
             with clock.stage(f"{stage} {name}"):
                 do()
 
 
 def _run_stages(run: Run, bench: Callable[[], pipeline.Bench]) -> dict[str, Callable[[], object]]:
-    done = run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    scored, probed = run.file("scores.h5"), run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    trained = pipeline.trained_and_captured(run)
     return {
-        "train": lambda: pipeline.train_run(run, bench()),
-        "evaluate": lambda: None if run.file("scores.h5").exists() else pipeline.evaluate_run(run, bench()),
-        "probe": lambda: None if done.exists() else layer_probes.main(["--run", str(run.path), *PLACES]),
+        "train": lambda: _unless(trained, lambda: pipeline.train_run(run, bench())),
+        "evaluate": lambda: _unless(scored.exists(), lambda: pipeline.evaluate_run(run, bench())),
+        "probe": lambda: _unless(
+            probed.exists(), lambda: layer_probes.main(["--run", str(run.path), *PLACES])
+        ),
     }
+
+
+def _unless(done: bool, do: Callable[[], object]) -> None:
+    if not done:
+        do()
 
 
 def _stages(runs: dict[str, Run]) -> dict[str, float]:

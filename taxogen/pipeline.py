@@ -91,6 +91,8 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     Raises:
         MismatchError: the frozen language model's weights changed while the projector was trained.
     """
+    if trained_and_captured(run):
+        return
     bench = open_bench(run) if bench is None else bench
     rows = bench.rows(bench.world.manifests["train"])
     steps = total_steps(run.config.train, len(rows))
@@ -110,6 +112,14 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     for step in at:
         capture_step(bench, step)
     capture_text(bench)
+
+
+def trained_and_captured(run: Run) -> bool:
+    """Whether training and every capture that the config names have come to their end."""
+    if not run.complete:
+        return False
+    at = resolve_steps(run.config.capture.at, run.record["steps"])
+    return all(run.captured(step) for step in (*at, None))
 
 
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:

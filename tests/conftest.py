@@ -42,7 +42,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
 def toy_lm(tmp_path_factory) -> Path:
     """The folder of a Llama with 2 blocks of width 32 and random weights."""
     folder = tmp_path_factory.mktemp("toy_lm")
-    torch.manual_seed(0)
+    torch.manual_seed(7)  # not that of a random init
     config = LlamaConfig(
         vocab_size=len(WORDS),
         hidden_size=32,
