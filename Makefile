@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m analyses.demo --preset $(PRESET)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
