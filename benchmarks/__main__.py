@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME …] [--quick]
+"""Benchmarks from the command line: `python -m benchmarks [NAME …] [--quick]`.
 
 Reads: nothing. Writes: artifacts/benchmarks/latest.json, one record per benchmark, the newest of each kept.
 """

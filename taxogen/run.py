@@ -43,7 +43,8 @@ class Run:
         written, found = path / "config.json", None
         if written.exists():
             found = config.from_dict(json.loads(written.read_text(encoding="utf-8")))
-            if found.hash != wanted.hash:
+            # Before its manifests are there, a start was refused and nothing hangs on the config yet.
+            if found.hash != wanted.hash and (path / "train.csv").exists():
                 raise MismatchError(
                     f"{path} holds a run of another config ({_differences(wanted, found)}); "
                     "give this one another name with --out, or remove the directory"

@@ -179,6 +179,9 @@ def test_a_leaf_that_the_taxonomy_lacks_is_named(tmp_path, settings):
     with pytest.raises(KeyError, match=r"not in the taxonomy: .'apple'"):
         finished(tmp_path / "run", settings, f"data.taxonomy={table}")
     assert not (tmp_path / "run" / "train.csv").exists()
+    assert finished(
+        tmp_path / "run", settings
+    ).complete  # the refused start is not in the way of the mended one
 
 
 def test_an_unknown_hypernym_is_refused(tmp_path, settings):
