@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probing.probes.controls import control_task
-from probing.probes.evaluate import LabelledRows
+from probing.probes.held_out import LabelledRows
 from probing.probes.linear import PENALTIES
 from probing.probes.splits import grouped_folds, ungrouped_folds
 from probing.stats import DRAWS
@@ -16,12 +16,23 @@ from taxogen.taxonomy import Taxonomy
 
 TARGETS = ("hypernym", "leaf", "height")
 SPLITS = ("leaf", "ungrouped", "family")
+ENCODER = "encoder"
 _SAME_PLACE = {"image": "noun"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """How layers are probed; the defaults are those of the report."""
+    """How layers are probed; the defaults are those of the report.
+
+    Attributes:
+        sites: which, heads of `attn.hook_z` as `blocks.3.attn.hook_z#5`; by default the residual stream.
+        transforms: what is tried between modalities (`probing.probes.transfer`); none for no transfer.
+        controls: how many control tasks; 19 or more also give p values.
+        least_leaves: a hypernym needs so many leaves, and so many that are not under it.
+        held_out: hypernyms without evidence in training, reported apart.
+        code: whether the description length is found as well (slow).
+        device: "cpu", or a torch device.
+    """
 
     probe: str = "ridge"
     target: str = "hypernym"
@@ -35,21 +46,34 @@ class Options:
     draws: int = DRAWS
     least_leaves: int = 3
     held_out: tuple[str, ...] = ()
+    code: bool = False
+    device: str = "cpu"
     seed: int = 0
     workers: int = 2
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a store that take part, in the order of their item ids."""
+    """The rows of a store that take part, in the order of their item ids, and what the encoder says of them."""
 
     store: ActivationStore
-    order: np.ndarray
+    order: Int[np.ndarray, " n"]
     leaves: np.ndarray
+    encoder: Float[np.ndarray, "n d"] | None = None
 
     def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
-        """Features of these rows, float32."""
-        return np.asarray(self.store.read(site, span), dtype=np.float32)[self.order]
+        """Features of these rows, float32; of one head where the site names one."""
+        if site == ENCODER and self.encoder is not None:
+            return self.encoder
+        name, _, head = site.partition("#")
+        values = np.asarray(self.store.read(name, span), dtype=np.float32)[self.order]
+        return values[:, int(head)] if head else values
+
+    def only(self, leaves: Sequence[str]) -> "Source":
+        """The rows of these leaves."""
+        kept = np.isin(self.leaves, leaves)
+        encoder = None if self.encoder is None else self.encoder[kept]
+        return Source(self.store, self.order[kept], self.leaves[kept], encoder)
 
 
 @dataclass(frozen=True)
@@ -85,39 +109,50 @@ def span_pairs(
 
 
 def design(
-    images: Mapping[int, ActivationStore], text: ActivationStore | None, taxonomy: Taxonomy, options: Options
+    images: Mapping[int, ActivationStore],
+    text: ActivationStore | None,
+    taxonomy: Taxonomy,
+    options: Options,
+    encoder: Mapping[str, np.ndarray] | None = None,
 ) -> Design:
     """Rows of all modalities over the leaves they share; folds and control labels agree between modalities.
 
     Raises:
         KeyError: an unknown target or split.
         MismatchError: the steps hold different items, or no leaf is shared.
+        ValueError: leaf identity was asked for with leaves held out.
     """
     for what, value, known in (("target", options.target, TARGETS), ("split", options.split, SPLITS)):
         if value not in known:
             raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    if options.target == "leaf" and options.split != "ungrouped":
+        raise ValueError(
+            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped"
+        )
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    sources = _sources(stores)
+    sources = _sources(stores, encoder)
     leaves = tuple(sorted(set.intersection(*(set(source.leaves) for source in sources.values()))))
     if not leaves:
         raise MismatchError(
             "picture and text rows share no leaf: the stores are of different worlds; capture again"
         )
-    sources = {name: _only(source, leaves) for name, source in sources.items()}
+    sources = {name: source.only(leaves) for name, source in sources.items()}
     names, of_leaf = _targets(taxonomy, leaves, options.target, options.least_leaves)
     fold_of = _leaf_folds(taxonomy, leaves, of_leaf, options)
     rows = {}
     for name, source in sources.items():
         place = np.searchsorted(leaves, source.leaves)
+        drawn = control_task(of_leaf, np.array(leaves), fold_of, options.controls, options.seed)[:, place]
         fold = fold_of[place]
         if options.split == "ungrouped":
             fold = ungrouped_folds(len(place), options.folds, options.seed)
-        drawn = control_task(of_leaf[place], source.leaves, fold, options.controls, options.seed)
         rows[name] = LabelledRows(of_leaf[place], place, fold, drawn)
     return Design(sources, rows, names, _subsets(names, options.held_out), leaves)
 
 
-def _sources(stores: Mapping[str, ActivationStore]) -> dict[str, Source]:
+def _sources(
+    stores: Mapping[str, ActivationStore], encoder: Mapping[str, np.ndarray] | None
+) -> dict[str, Source]:
     """Each store's rows sorted by item id; steps must hold the same items."""
     sources, first = {}, None
     for name, store in stores.items():
@@ -129,13 +164,11 @@ def _sources(stores: Mapping[str, ActivationStore]) -> dict[str, Source]:
                 raise MismatchError(
                     f"{name} holds other items than the first step; capture both from one manifest"
                 )
-        sources[name] = Source(store, order, store.columns["leaf"].to_numpy().astype(str)[order])
+        columns, seen = store.columns.iloc[order], None
+        if encoder is not None and name != "text":
+            seen = np.stack([np.ravel(encoder[picture]) for picture in columns["picture"]]).astype(np.float32)
+        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), seen)
     return sources
-
-
-def _only(source, leaves):
-    kept = np.isin(source.leaves, leaves)
-    return Source(source.store, source.order[kept], source.leaves[kept])
 
 
 def _targets(
@@ -163,7 +196,12 @@ def _targets(
 def _leaf_folds(
     taxonomy: Taxonomy, leaves: Sequence[str], labels: Bool[np.ndarray, "leaves targets"], options: Options
 ) -> Int[np.ndarray, " leaves"]:
-    """The fold of each leaf; by family, leaves that share their most specific hypernym stay together."""
+    """The fold of each leaf; by family, leaves that share their most specific hypernym stay together.
+
+    All in one where rows are split without regard to leaves.
+    """
+    if options.split == "ungrouped":
+        return np.zeros(len(leaves), dtype=int)
     if options.split == "leaf":
         return grouped_folds(np.array(leaves), labels, options.folds, options.seed)
     size = {name: len(taxonomy.leaves_of(name)) for name in taxonomy.hypernyms}

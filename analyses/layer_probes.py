@@ -1,22 +1,30 @@
 """Which layers tell the hypernym: probes on held-out leaf concepts, for picture rows, text rows and across.
 
-    python -m analyses.layer_probes --run RUN [--run RUN2 …] [--step …] [--span …] [--probe …]
+    python -m analyses.layer_probes --run RUN [--run RUN2 …] [--against RUN …] [--step …] [--span …] [--probe …]
 
-Reads: the activation stores and the taxonomy of each run.
-Writes: analyses/layer_probes/ in each run: layer_probes.parquet, .csv, and the figures as png and svg.
+Reads: the activation stores, the taxonomy and the encoder features of each run.
+Writes: analyses/layer_probes/ in each run: layer_probes.parquet and .csv, directions.h5, figures (png and svg); with
+--against also contrasts.parquet and .csv.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses import _figures, _probe_figures, _probe_summary, _tables
-from analyses._probe_layers import COLUMNS, PROBES, LayerProbes, contrasts, probe_layers
+from analyses._probe_layers import PROBES, LayerProbes, contrasts, probe_layers
 from analyses._probe_rows import SPLITS, TARGETS, Options
+from analyses._probe_table import COLUMNS
 from probing.probes.transfer import TRANSFORMS
 from probing.store import ActivationStore
+from taxogen import files, pictures
+from taxogen.features import features
 from taxogen.run import Run
 from taxogen.taxonomy import Taxonomy
 
@@ -28,14 +36,16 @@ def compute(
     text: ActivationStore | None,
     taxonomy: Taxonomy,
     options: Options = DEFAULT,
+    encoder: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Long table of probe estimates; `images` maps a step of training to the picture rows captured there.
 
-    Modality "image" and "text" are probes within a modality; "text→image" and "image→text" are probes of one
-    on held-out leaves of the other. Chance AUROC is .5; `control_auroc` is the floor, the AUROC of the tested
-    modality's own probes the ceiling. Step −1 means that no training step touches the rows.
+    Modality "image" and "text" are probes within a modality; "text→image" and "image→text" are probes of one on
+    held-out leaves of the other. Chance AUROC is .5; `control_auroc` is the floor, the AUROC of the tested
+    modality's own probes the ceiling. Step −1 means that no training step touches the rows; layer −1 is what enters
+    the language model, layer −2 what the encoder says of a picture (`encoder`: picture → features).
     """
-    return probe_layers(images, text, taxonomy, options).table
+    return probe_layers(images, text, taxonomy, options, encoder).table
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
@@ -47,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Probes the runs, prints a summary of each, and writes tables and figures into their folders."""
     args = _parse(argv)
     probed = [_probe(Run.open(path), args) for path in args.run]
-    for run, found in zip(args.run, probed):
-        _write(Run.open(run), found.table)
+    for path, found in zip(args.run, probed):
+        _write(Run.open(path), found)
     if args.against:
         partners = [_probe(Run.open(path), args) for path in args.against]
         name = f"{Run.open(args.run[0]).name} minus {Run.open(args.against[0]).name}"
@@ -63,20 +73,63 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _probe(run: Run, args: argparse.Namespace) -> LayerProbes:
     """The probes of one run at the asked steps (default: all that were captured)."""
-    steps = args.step or run.steps
-    images = {step: run.store(step) for step in steps}
+    images = {step: run.store(step) for step in args.step or run.steps}
+    if not images:
+        raise FileNotFoundError(
+            f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
+        )
     text = run.store(None, "text") if run.captured(None) else None
+    sites = tuple(args.site) if args.site else None
+    if args.all_sites:
+        sites = every_site(next(iter(images.values())))
+    names = ("probe", "target", "split", "folds", "controls", "draws", "seed", "device", "code")
     options = Options(
-        **{
-            name: getattr(args, name)
-            for name in ("probe", "target", "split", "folds", "controls", "draws", "seed")
-        },
+        **{name: getattr(args, name) for name in names},
+        sites=sites,
         spans=tuple(args.span) if args.span else None,
         transforms=tuple(args.transfer),
         held_out=held_out_hypernyms(run),
     )
-    found = probe_layers(images, text, run.taxonomy, options)
-    return LayerProbes(found.table.assign(run=run.name), found.curves, found.leaves)
+    found = probe_layers(images, text, run.taxonomy, options, encoder_features(run))
+    return replace(found, table=found.table.assign(run=run.name))
+
+
+def every_site(store: ActivationStore) -> tuple[str, ...]:
+    """All sites of a store, `attn.hook_z` head by head; attention patterns hold no features and are left out."""
+    found: list[str] = []
+    for site in store.sites:
+        if site.endswith("attn.hook_z"):
+            heads = store.read(site, store.spans[0], [0]).shape[1]
+            found += [f"{site}#{head}" for head in range(heads)]
+        elif not site.endswith("hook_pattern"):
+            found.append(site)
+    return tuple(found)
+
+
+def encoder_features(run: Run) -> dict[str, np.ndarray]:
+    """What the run's encoder says of each captured picture, from the cache."""
+    names = sorted({item.picture for item in run.manifest("capture").items if item.picture})
+    model = run.config.model
+    values = features(pictures.load(run.config.data.pictures), model.encoder, names, model.encoder_tokens)
+    return dict(zip(names, values))
+
+
+def save_directions(found: LayerProbes, path: Path, run: str) -> None:
+    """Writes modality/step/span/site → directions [targets, d], unit length in raw activations; for patching, steering.
+
+    Text rows stand under the step "none".
+    """
+
+    def write(part: Path) -> None:
+        with h5py.File(part, "w") as file:
+            file.attrs.update(
+                run=run, targets=list(found.targets), what="mean over folds of the probes' unit directions"
+            )
+            for (step, span, modality, site), values in found.directions.items():
+                name = f"{modality}/{'none' if step < 0 else step}/{span}/{site}"
+                file.create_dataset(name, data=values.T.astype(np.float32))
+
+    files.write_whole(path, write)
 
 
 def held_out_hypernyms(run: Run) -> tuple[str, ...]:
@@ -85,12 +138,13 @@ def held_out_hypernyms(run: Run) -> tuple[str, ...]:
     return tuple(notes[-1]["held_out"]) if notes else ()
 
 
-def _write(run: Run, table: pd.DataFrame) -> None:
+def _write(run: Run, found: LayerProbes) -> None:
     folder = run.folder("analyses", "layer_probes")
-    _tables.save(table, folder, "layer_probes")
-    for name, figure in draw(table).items():
+    _tables.save(found.table, folder, "layer_probes")
+    save_directions(found, folder / "directions.h5", run.name)
+    for name, figure in draw(found.table).items():
         _figures.save(figure, folder, name)
-    print(_probe_summary.lines(table), f"Table and figures: {folder}", sep="\n")
+    print(_probe_summary.lines(found.table), f"Table, directions and figures: {folder}", sep="\n")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -101,6 +155,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--against", action="append", help="a run to contrast with, one for each --run")
     parser.add_argument("--step", action="append", type=int, help="a captured step (default: all)")
     parser.add_argument("--span", action="append", help="slot, cue or last (default: all)")
+    sites = parser.add_mutually_exclusive_group()
+    sites.add_argument("--site", action="append", help="a captured site (default: the residual stream)")
+    sites.add_argument("--all-sites", action="store_true", help="every captured site, heads one by one")
     parser.add_argument("--target", choices=TARGETS, default=DEFAULT.target)
     parser.add_argument("--probe", choices=sorted(PROBES), default=DEFAULT.probe)
     parser.add_argument("--split", choices=SPLITS, default=DEFAULT.split, help="ungrouped leaks by design")
@@ -112,6 +169,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--draws", type=int, default=DEFAULT.draws, help="of the bootstrap over leaf concepts"
     )
+    parser.add_argument("--code", action="store_true", help="also the minimum description length (slow)")
+    parser.add_argument("--device", default=DEFAULT.device, help="cpu, or a torch device such as cuda")
     parser.add_argument("--seed", type=int, default=DEFAULT.seed)
     return parser.parse_args(argv)
 

@@ -210,8 +210,9 @@ def _wins(ups, downs, up_starts, down_starts):
 
 def _divide(numerator, denominator):
     """The quotient, not-a-number where the denominator is 0."""
-    safe = np.where(denominator > 0, denominator, 1)
-    return np.where(denominator > 0, numerator / safe, np.nan)
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    empty = np.full(shape, np.nan)
+    return np.divide(numerator, denominator, out=empty, where=np.broadcast_to(denominator > 0, shape))
 
 
 def _sum_by_cluster(values, codes, n_clusters):

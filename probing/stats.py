@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from probing.cluster_statistics import ClusterAUROC, ClusterMean, ClusterRates, log_loss
 
 __all__ = [
+    "DRAWS",
+    "OUT_OF_FOLD",
     "ClusterAUROC",
     "ClusterMean",
     "ClusterRates",
@@ -33,6 +35,14 @@ __all__ = [
 ]
 
 DRAWS = 1_000
+OUT_OF_FOLD = 2**0.5
+"""How much wider a band of out-of-fold AUROC must be than its bootstrap with the probes held fixed.
+
+Where nothing is to be found, the AUROC is a sum over pairs of leaves of their labels and of their similarity.
+The probe that leaf a trains scores leaf b and the other way round, so every pair counts twice with the same
+value; a bootstrap that holds the probes fixed takes the two for independent and sees half of the variance
+(Bengio & Grandvalet 2004, JMLR 5, on why the folds cannot show it).
+"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,8 @@ def nan_mean(values: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]
     """Mean over the last axis, undefined values left out; not-a-number where all of them are."""
     values = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(values)
+    if values.shape[-1] and defined.all():
+        return values.mean(-1)
     return _divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
@@ -166,21 +178,26 @@ def permutation_p(
         raise ValueError(
             f"{len(observed)} observed values but null draws of {null.shape[1]}; they must match"
         )
-    reference = np.repeat(np.nanmax(null, axis=1)[:, None], len(observed), 1) if corrected else null
+    null = np.where(np.isnan(null), -np.inf, null)
+    reference = np.repeat(null.max(axis=1)[:, None], len(observed), 1) if corrected else null
     p = (1 + (reference >= observed).sum(axis=0)) / (1 + len(null))
     return np.where(np.isnan(observed), np.nan, p)
 
 
 def lower_band(
-    value: Float[np.ndarray, " layers"], draws: Float[np.ndarray, "draws layers"], level: float = 0.95
+    value: Float[np.ndarray, " layers"],
+    draws: Float[np.ndarray, "draws layers"],
+    level: float = 0.95,
+    inflation: float = 1.0,
 ) -> Float[np.ndarray, " layers"]:
     """Lower limit that holds for all layers at once with probability `level` (one-sided studentised maximum).
 
+    `inflation` widens the band where the draws leave out a source of variance (see `OUT_OF_FOLD`).
+
     Source: Romano & Wolf 2005, JASA 100(469), algorithm 4.1, with the bootstrap standard error.
     """
-    return np.asarray(value, dtype=np.float64) - _band_width(
-        np.asarray(value, float), np.asarray(draws, float), level
-    )
+    value, draws = np.asarray(value, float), np.asarray(draws, float)
+    return value - inflation * _band_width(value, draws, level)
 
 
 def onset(
@@ -189,6 +206,7 @@ def onset(
     n: int,
     floor: float = 0.0,
     level: float = 0.95,
+    inflation: float = 1.0,
 ) -> Estimate:
     """First layer (an index into `value`) from which on the corrected lower limit stays above `floor`.
 
@@ -196,7 +214,7 @@ def onset(
     limit is infinite when that share of bootstrap draws has no onset.
     """
     value, draws = np.asarray(value, float), np.asarray(draws, float)
-    width = _band_width(value, draws, level)
+    width = inflation * _band_width(value, draws, level)
     found = _first_to_stay(value[None] - width > floor)[0]
     firsts = _first_to_stay(draws - width > floor)
     lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
@@ -225,5 +243,6 @@ def _first_to_stay(holds: Bool[np.ndarray, "draws layers"]) -> Float[np.ndarray,
 
 def _divide(numerator, denominator):
     """The quotient, not-a-number where the denominator is 0."""
-    safe = np.where(denominator > 0, denominator, 1)
-    return np.where(denominator > 0, numerator / safe, np.nan)
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    empty = np.full(shape, np.nan)
+    return np.divide(numerator, denominator, out=empty, where=np.broadcast_to(denominator > 0, shape))

@@ -29,7 +29,7 @@ def control_task(
     if (of_group[codes] != labels).any():
         row = int(np.flatnonzero((of_group[codes] != labels).any(axis=1))[0])
         raise ValueError(
-            f"rows of group {names[codes[row]]!r} have different labels; a control task needs one per group"
+            f"rows of group {str(names[codes[row]])!r} have different labels; a control task needs one per group"
         )
     spread = (folds[first][codes] != folds).any()
     fold_of = np.zeros(len(names), dtype=int) if spread else np.asarray(folds)[first]

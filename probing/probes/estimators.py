@@ -78,7 +78,8 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
 class RidgeProbe(Probe):
     """Least squares on labels ±1 with an L2 penalty, as scikit-learn's `RidgeClassifier(alpha=penalty)`.
 
-    Probabilities are logistic with the value and slope that the linear probability (1 + score)/2 has at score 0.
+    Probabilities are logistic with the value and slope that the linear probability (1 + score)/2 has at score
+    0.
     """
 
     _link = 2.0
@@ -116,8 +117,8 @@ class LogisticProbe(Probe):
 class LDAProbe(Probe):
     """Linear discriminant analysis with a shrunk within-class covariance, (1 − shrinkage) Σ + shrinkage tr(Σ)/d I.
 
-    The same as scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)`. For two classes its
-    direction is that of ridge at one penalty, so sweeps over penalties use ridge.
+    The same as scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)`. For two
+    classes its direction is that of ridge at one penalty, so sweeps over penalties use ridge.
     """
 
     def __init__(self, shrinkage: float = 0.1, standardize: bool = True):

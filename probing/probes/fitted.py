@@ -63,10 +63,18 @@ class FittedProbes:
 
     def directions(self) -> Float[Array, "d targets"]:
         """Unit vectors in raw feature space along which each score grows; zero where a probe is constant."""
-        xp = array_namespace(self.coefficients)
-        raw = self.coefficients / self.standardizer.scale.T
-        norm = xp.sum(raw**2, axis=0, keepdims=True) ** 0.5
-        return raw / xp.where(norm > 0, norm, xp.ones_like(norm))
+        return unit_columns(self.raw_coefficients())
+
+    def raw_coefficients(self) -> Float[Array, "d targets"]:
+        """Coefficients in the features' own units."""
+        return self.coefficients / self.standardizer.scale.T
+
+
+def unit_columns(values: Float[Array, "d t"]) -> Float[Array, "d t"]:
+    """Columns scaled to length 1; zero columns stay zero."""
+    xp = array_namespace(values)
+    norm = xp.sum(values**2, axis=0, keepdims=True) ** 0.5
+    return values / xp.where(norm > 0, norm, xp.ones_like(norm))
 
 
 def sigmoid(values: Array) -> Array:

@@ -98,7 +98,8 @@ def leave_group_out(
         kept = parts.squares / (parts.squares + penalty)
         residual = centred - parts.left @ (kept[:, None] * projected)
         residual = xp.reshape(xp.take(residual, index, axis=0), shape) * mask
-        error = xp.linalg.solve(eye - (blocks * kept) @ xp.matrix_transpose(blocks), residual)
+        within = eye - (blocks * kept) @ xp.matrix_transpose(blocks)
+        error = residual / within if rows.shape[1] == 1 else xp.linalg.solve(within, residual)
         found.append(labels - xp.take(xp.reshape(error, (-1, labels.shape[1])), back, axis=0))
     return xp.stack(found)
 

@@ -26,8 +26,8 @@ def logistic_path(
 ) -> tuple[Float[Array, "p d t"], Float[Array, "p t"]]:
     """Coefficients and intercepts of every target at every penalty, the intercept unpenalised.
 
-    Minimises Σ log-loss + penalty/2 ‖w‖², as scikit-learn's `LogisticRegression(C=1/penalty)`; features are taken
-    as they are. With `multinomial` the label columns are the classes of one choice and sum to 1.
+    Minimises Σ log-loss + penalty/2 ‖w‖², as scikit-learn's `LogisticRegression(C=1/penalty)`; features are
+    taken as they are. With `multinomial` the label columns are the classes of one choice and sum to 1.
     """
     xp = array_namespace(features)
     check_penalties(penalties)
@@ -117,7 +117,8 @@ def _rotate(
 ) -> tuple[Rotated, Float[Array, "1 d"], Float[Array, "d r"]]:
     """Centred features in their principal axes, their mean, and what maps weights back; the last two float64.
 
-    float32 is exact enough for the usual tolerance and twice as fast; the map never divides by a rounding error.
+    float32 is exact enough for the usual tolerance and twice as fast; the map never divides by a rounding
+    error.
     """
     xp = array_namespace(features)
     features = xp.astype(features, xp.float64)

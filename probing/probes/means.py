@@ -18,7 +18,8 @@ def mass_mean(
 
     Zero for a target with one class.
 
-    Source: Marks & Tegmark 2023, arXiv:2310.06824, section 5.1 (without the inverse covariance: that probe is LDA).
+    Source: Marks & Tegmark 2023, arXiv:2310.06824, section 5.1 (without the inverse covariance: that probe is
+    LDA).
     """
     xp = array_namespace(features)
     positives = xp.sum(labels, axis=0)

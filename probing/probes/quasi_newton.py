@@ -31,8 +31,8 @@ class Rotated:
 class Search:
     """Where L-BFGS stands on a batch of problems: per line a label row, data-row weights and a penalty.
 
-    A problem is `classes` consecutive lines: one for a yes/no label, one per class for a choice among classes. It
-    minimises Σ rows · log-loss + penalty/2 ‖w‖² with unpenalised intercepts (the last weights).
+    A problem is `classes` consecutive lines: one for a yes/no label, one per class for a choice among
+    classes. It minimises Σ rows · log-loss + penalty/2 ‖w‖² with unpenalised intercepts (the last weights).
     """
 
     data: Rotated
@@ -141,7 +141,8 @@ class Search:
     def _along(self, direction: Array) -> tuple[Array, Array, Array]:
         """Step length at which the slope along the direction is small, and logits and residuals there.
 
-        The loss is convex, so its slope grows along the direction and every length tried brackets the minimum.
+        The loss is convex, so its slope grows along the direction and every length tried brackets the
+        minimum.
         """
         xp = array_namespace(direction)
         along = direction @ self.data.features.T
@@ -189,8 +190,8 @@ def solve(
 
     Problems that are within `tolerance` leave the batch, so the work shrinks with them.
 
-    Source: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 7.5; the initial inverse Hessian is
-    that of a quadratic with constant row weights p(1 − p), exactly diagonal in the rotated basis.
+    Source: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 7.5; the initial inverse Hessian
+    is that of a quadratic with constant row weights p(1 − p), exactly diagonal in the rotated basis.
     """
     xp = array_namespace(search.weights)
     weights, left = xp.zeros_like(search.weights), xp.zeros_like(search.weights[:, 0])
