@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,12 +20,15 @@ from probing.shard_files import checksum
 _log = logging.getLogger(__name__)
 
 #: Rows wait in memory until they fill a chunk; all chunks of a shard together stay under this many bytes.
-STAGED_BYTES = 64 * 2**20
+STAGED_BYTES = 32 * 2**20
 CHUNK_BYTES = (2**14, 2**20)
 
 
 class _DataSet:
-    """One data set that is appended to in whole chunks, made when the first of them is full."""
+    """One data set that is appended to in whole chunks, made when the first of them is full.
+
+    Rows are copied into one buffer of a chunk, so that no batch is kept alive by the rows that wait.
+    """
 
     def __init__(
         self, group: h5py.Group, name: str, attrs: Mapping[str, Any], options: Mapping[str, Any]
@@ -32,58 +36,59 @@ class _DataSet:
         self._make = partial(group.create_dataset, name, **options)
         self._attrs = attrs
         self._data: h5py.Dataset | None = None
-        self._staged: list[np.ndarray] = []
+        self._buffer = np.empty((0, 0))
+        self._filled = 0
         self._sum = 0
-        self._chunk = 0
 
     def append(self, values: np.ndarray, budget: int) -> None:
-        """Stage rows, and write them when they fill a chunk of about `budget` bytes."""
-        self._staged.append(values)
+        """Stage rows, and write them whenever they fill a chunk of about `budget` bytes."""
         self._sum = (self._sum + checksum(values)) % 2**64
-        self._chunk = self._chunk or _chunk_rows(values, budget)
-        staged = sum(map(len, self._staged))
-        if staged >= self._chunk:
-            self._flush(staged // self._chunk * self._chunk)
+        self._fit(values, budget)
+        start = 0
+        while start < len(values):
+            count = min(len(values) - start, len(self._buffer) - self._filled)
+            part = values[start : start + count]
+            self._buffer[(slice(self._filled, self._filled + count), *map(slice, part.shape[1:]))] = part
+            self._filled += count
+            start += count
+            if self._filled == len(self._buffer):
+                self._flush()
 
     def finish(self) -> None:
-        """Write the rows that are still staged, and the checksum."""
-        rows = sum(map(len, self._staged))
-        if rows or self._data is None:
-            self._chunk = self._chunk if self._data is not None else max(1, rows)
-            self._flush(rows)
+        """Write the rows that still wait, and the checksum."""
+        if self._filled or self._data is None:
+            self._flush()
         assert self._data is not None
         self._data.attrs["checksum"] = np.uint64(self._sum)
 
-    def _flush(self, rows: int) -> None:
-        values = _joined(self._staged)
-        tail = values.shape[1:]
+    def _fit(self, values: np.ndarray, budget: int) -> None:
+        """Make the buffer; or a wider one, filled up with zeros, when attention patterns reach over more keys."""
+        if not self._buffer.size:
+            self._buffer = np.zeros((_chunk_rows(values, budget), *values.shape[1:]), values.dtype)
+        wider = [max(sizes) - sizes[0] for sizes in zip(self._buffer.shape[1:], values.shape[1:])]
+        if any(wider):
+            self._buffer = np.pad(self._buffer, [(0, 0), *((0, more) for more in wider)])
+
+    def _flush(self) -> None:
+        rows, tail = self._buffer[: self._filled], self._buffer.shape[1:]
         if self._data is None:
             self._data = self._make(
                 shape=(0, *tail),
-                maxshape=(None,) * values.ndim,
-                chunks=(self._chunk, *tail),
-                dtype=values.dtype,
+                maxshape=(None,) * rows.ndim,
+                chunks=(max(1, len(rows)), *tail),
+                dtype=rows.dtype,
             )
             self._data.attrs.update(self._attrs)
-        start = self._data.shape[0]
-        widest = np.maximum(self._data.shape[1:], tail).tolist()
-        self._data.resize((start + rows, *widest))
-        self._data[(slice(start, None), *map(slice, tail))] = values[:rows]
-        self._staged = [values[rows:].copy()] if rows < len(values) else []
+        start = len(self._data)
+        self._data.resize((start + len(rows), *tail))
+        self._data[start:] = rows
+        self._buffer[:] = 0
+        self._filled = 0
 
 
 def _chunk_rows(values: np.ndarray, budget: int) -> int:
-    return max(1, min(max(budget, CHUNK_BYTES[0]), CHUNK_BYTES[1]) // max(1, values[:1].nbytes))
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The parts one after another, narrower ones filled up with zeros."""
-    if len({part.shape[1:] for part in parts}) == 1:
-        return np.concatenate(parts)
-    widest = np.max([part.shape[1:] for part in parts], axis=0)
-    return np.concatenate(
-        [np.pad(part, [(0, 0), *((0, int(w - n)) for w, n in zip(widest, part.shape[1:]))]) for part in parts]
-    )
+    row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
+    return max(1, min(max(budget, CHUNK_BYTES[0]), CHUNK_BYTES[1]) // max(1, row_bytes))
 
 
 def compression_options(compression: str | None) -> dict[str, Any]:
