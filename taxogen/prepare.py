@@ -109,16 +109,20 @@ def _check_leaves(table: pd.DataFrame, taxonomy: Taxonomy, data: DataConfig) -> 
 
 
 def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: int) -> pd.DataFrame:
-    """The pictures of `count` leaves, drawn so that every exact set of hypernyms keeps its share; all for 0."""
+    """The pictures of `count` leaves, drawn so that every exact set of hypernyms keeps its share; all for 0.
+
+    The first two of a set come together: alone, a leaf would have no partner to be shuffled with.
+    """
     leaves = sorted(set(table["leaf"]))
     if not 0 < count < len(leaves):
         return table
-    shown = taxonomy.restrict(leaves)
     ranked = []
-    for group, members in shuffle.exact_groups(shown).items():
+    for group, members in shuffle.exact_groups(taxonomy.restrict(leaves)).items():
         order = stream(seed, "few leaves", *group).permutation(len(members))
-        ranked += [((place + 0.5) / len(members), members[at]) for place, at in enumerate(order)]
-    kept = {leaf for _, leaf in sorted(ranked)[:count]}
+        for place, at in enumerate(order):
+            share = (0.5 if place < 2 else place + 0.5) / len(members)
+            ranked.append((share, group, place, members[at]))
+    kept = {leaf for *_, leaf in sorted(ranked)[:count]}
     return table[table["leaf"].isin(kept)]
 
 
