@@ -131,7 +131,7 @@ def design(
         )
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
     sources = _sources(stores, encoder)
-    leaves = tuple(sorted(set.intersection(*(set(source.leaves) for source in sources.values()))))
+    leaves = tuple(sorted(set.intersection(*(set(source.leaves.tolist()) for source in sources.values()))))
     if not leaves:
         raise MismatchError(
             "picture and text rows share no leaf: the stores are of different worlds; capture again"

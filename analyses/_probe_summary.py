@@ -57,7 +57,7 @@ def _number(row: pd.Series) -> str:
 def _place(row: pd.Series) -> str:
     if np.isnan(row["layer"]):
         return "the last norm"
-    return "the input" if row["layer"] < 0 else f"layer {int(row['layer'])}"
+    return {-2: "the encoder", -1: "the input"}.get(int(row["layer"]), f"layer {int(row['layer'])}")
 
 
 def _onset(row: pd.Series) -> str:

@@ -1,0 +1,276 @@
+"""Layer probes find the planted layer in stores made by hand, refuse what cannot be answered, and run whole."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import _probe_summary, layer_probes
+from analyses._probe_layers import contrasts, probe_layers
+from analyses._probe_rows import Options, design, span_pairs
+from analyses._probe_table import COLUMNS, layer_of
+from probing.store import MismatchError
+from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, WIDTH, MemoryStore, planted
+
+QUICK = Options(draws=100, folds=4, penalties=(10.0, 1000.0), workers=1)
+
+
+@pytest.fixture(scope="module")
+def stores():
+    return planted()
+
+
+@pytest.fixture(scope="module")
+def probed(stores):
+    image, text = stores
+    early, _ = planted(strength=0.0)
+    encoder = {name: np.random.default_rng(0).normal(size=(1, 7)) for name in image.columns["picture"]}
+    options = replace(QUICK, held_out=("bird",), transforms=("raw", "centred", "procrustes"))
+    return probe_layers({0: early, 9: image}, text, TAXONOMY, options, encoder)
+
+
+def pick(table, **wanted):
+    for name, value in wanted.items():
+        table = table[table[name] == value]
+    return table
+
+
+def test_the_planted_layer_is_the_onset_of_pictures_and_text_is_there_from_the_first(probed):
+    onsets = pick(probed.table, measure="onset", target="mean", span="last", probe="ridge").set_index(
+        ["step", "modality"]
+    )
+    assert onsets.loc[(9, "image"), "value"] == ONSET
+    assert np.isnan(onsets.loc[(0, "image"), "value"])
+    assert onsets.loc[(-1, "text"), "value"] == -1
+    assert onsets.loc[(9, "text→image"), "value"] == ONSET
+
+
+@pytest.mark.parametrize("modality", ["image", "text→image"])
+def test_probes_are_above_their_control_where_planted_and_not_elsewhere(probed, modality):
+    rows = pick(probed.table, target="mean", span="last", step=9, probe="ridge", modality=modality)
+    above = pick(rows, measure="selectivity").set_index("site")
+    assert above.loc[SITES[-1], "lower"] > 0
+    assert above.loc[SITES[1], "lower"] < 0
+    score, floor = (
+        pick(rows, measure=name).set_index("site")["value"] for name in ("auroc", "control_auroc")
+    )
+    np.testing.assert_allclose(above["value"], score - floor, atol=1e-12)
+    assert abs(floor.mean() - 0.5) < 0.1
+
+
+def test_every_row_is_whole(probed):
+    table = probed.table
+    assert tuple(table.columns) == COLUMNS
+    kinds = {"image", "text", "text→image", "image→text"}
+    assert set(table["modality"]) == kinds
+    assert set(table["split"]) == {"leaf"}
+    numbers = table[table["measure"] == "auroc"]
+    assert (numbers["n"] == len(LEAVES)).all()
+    assert ((numbers["lower"] <= numbers["upper"]) & numbers["value"].between(0, 1)).all()
+    keys = ["step", "site", "span", "modality", "target", "probe", "measure"]
+    assert not table.duplicated(keys).any()
+
+
+def test_image_and_noun_spans_are_one_place(probed):
+    assert span_pairs(("image", "cue"), ("noun", "cue"), None) == [
+        ("slot", "image", "noun"),
+        ("cue", "cue", "cue"),
+    ]
+    assert span_pairs(("image",), (), None) == [("image", "image", "")]
+    assert set(probed.table["span"]) == {"slot", "last"}
+    with pytest.raises(KeyError, match="no span 'verb' in these stores; they have slot, last"):
+        span_pairs(("image", "last"), ("noun", "last"), ["verb"])
+
+
+def test_the_encoder_is_layer_minus_two_of_the_slot(probed):
+    rows = probed.table[probed.table["layer"] == -2]
+    assert set(rows["site"]) == {"encoder"}
+    assert set(rows["span"]) == {"slot"}
+    assert set(rows["modality"]) == {"image"}
+    assert [layer_of(site) for site in ("encoder", "hook_embed", "blocks.3.attn.hook_z#5")] == [-2, -1, 3]
+    assert np.isnan(layer_of("ln_final.hook_normalized"))
+
+
+def test_seen_and_held_out_hypernyms_are_told_apart(probed):
+    rows = pick(probed.table, span="last", step=9, site=SITES[-1], probe="ridge", modality="image")
+    value = rows.set_index(["target", "measure"])["value"]
+    difference = value["mean of seen", "auroc"] - value["mean of held-out", "auroc"]
+    assert value["seen minus held-out", "auroc_difference"] == pytest.approx(difference)
+    assert value["mean of held-out", "auroc"] == pytest.approx(value["bird", "auroc"])
+
+
+def test_the_order_of_rows_in_a_store_changes_nothing(stores):
+    image, text = stores
+    order = np.random.default_rng(3).permutation(len(image.columns))
+    turned = MemoryStore(
+        {key: value[order] for key, value in image.values.items()}, image.columns.iloc[order]
+    )
+    options = replace(QUICK, spans=("last",), sites=SITES[-1:])
+    first, second = (layer_probes.compute({9: store}, text, TAXONOMY, options) for store in (image, turned))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_one_and_two_workers_give_the_same_numbers(stores):
+    image, text = stores
+    options = replace(QUICK, spans=("last",))
+    one, two = (layer_probes.compute({9: image}, text, TAXONOMY, replace(options, workers=w)) for w in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_enough_control_tasks_give_a_corrected_p(stores):
+    image, text = stores
+    table = layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, controls=19, spans=("last",)))
+    p = pick(table, measure="p_corrected", modality="image").set_index("site")["value"]
+    assert p[SITES[-1]] == pytest.approx(1 / 20)
+    assert p[SITES[0]] > 0.05
+
+
+def test_the_ungrouped_split_is_marked_and_remembers_leaves():
+    image, text = planted(strength=0.0)
+    found = {}
+    for split in ("leaf", "ungrouped"):
+        table = layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, split=split, spans=("last",)))
+        assert set(table["split"]) == {split}
+        found[split] = pick(table, site=SITES[-1], modality="image", target="mean").set_index("measure")
+    for measure in ("auroc", "control_auroc"):
+        assert found["ungrouped"].loc[measure, "lower"] > found["leaf"].loc[measure, "upper"]
+
+
+def test_families_are_held_out_together(stores):
+    image, _ = stores
+    plan = design({9: image}, None, TAXONOMY, replace(QUICK, split="family"))
+    rows = plan.rows["image@9"]
+    for column in range(len(plan.targets)):
+        assert len(set(rows.folds[rows.labels[:, column]])) == 1
+
+
+def test_leaf_and_height_targets(stores):
+    image, text = stores
+    leaf = replace(QUICK, target="leaf", split="ungrouped", spans=("last",), sites=SITES[-1:], transforms=())
+    table = layer_probes.compute({9: image}, None, TAXONOMY, leaf)
+    assert pick(table, measure="auroc", target="mean")["value"].iloc[0] > 0.9
+    assert set(LEAVES) < set(table["target"])
+    with pytest.raises(ValueError, match="no probe can name a leaf that it has never seen"):
+        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, target="leaf"))
+    with pytest.raises(ValueError, match="no height has at least 3 of these 32 leaves"):
+        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, target="height"))
+
+
+def test_code_length_is_shorter_where_the_hypernym_is_planted(stores):
+    image, text = stores
+    options = replace(QUICK, code=True, spans=("last",), sites=(SITES[1], SITES[-1]), transforms=())
+    table = pick(layer_probes.compute({9: image}, text, TAXONOMY, options), modality="image")
+    value = table.set_index(["site", "measure"])["value"]
+    assert value[SITES[-1], "compression"] > value[SITES[1], "compression"]
+    assert value[SITES[-1], "compression"] > value[SITES[-1], "control_compression"]
+
+
+def test_heads_are_probed_one_by_one():
+    image, _ = planted()
+    site = "blocks.0.attn.hook_z"
+    rows = image.values[SITES[-1], "last"].reshape(len(image.columns), 4, WIDTH // 4)
+    heads = MemoryStore({(site, "last"): rows}, image.columns, sites=(site,))
+    reading = SimpleNamespace(
+        sites=(site, "blocks.0.attn.hook_pattern"),
+        spans=("last",),
+        read=lambda site, span, which: rows[which],
+    )
+    asked = layer_probes.every_site(reading)
+    assert asked == tuple(f"{site}#{head}" for head in range(4))
+    table = layer_probes.compute({9: heads}, None, TAXONOMY, replace(QUICK, sites=asked))
+    assert set(table["site"]) - {""} == set(asked)
+    assert set(table["layer"].dropna()) == {0.0}
+
+
+def test_contrasts_are_paired_and_vanish_between_equals(stores, probed):
+    image, text = stores
+    options = replace(QUICK, spans=("last",))
+    weak, _ = planted(strength=0.0)
+    strong, none = (probe_layers({9: store}, text, TAXONOMY, options) for store in (image, weak))
+    same = contrasts([strong], [strong])
+    assert (same[["value", "lower", "upper"]].to_numpy() == 0).all()
+    table = pick(contrasts([strong, strong], [none, none]), modality="image", target="mean").set_index("site")
+    assert table.loc[SITES[-1], "lower"] > 0.2
+    # Up to the planted layer the two stores hold the same numbers.
+    assert (table.loc[list(SITES[: ONSET + 1]), ["value", "lower", "upper"]].to_numpy() == 0).all()
+    with pytest.raises(ValueError, match="asked to contrast 2 runs with 1"):
+        contrasts([strong, strong], [none])
+
+
+def test_runs_of_different_leaves_are_not_contrasted(stores):
+    image, text = stores
+    few = image.columns["leaf"].isin(LEAVES[:-1]).to_numpy()
+    fewer = MemoryStore({key: value[few] for key, value in image.values.items()}, image.columns[few])
+    options = replace(QUICK, spans=("last",), sites=SITES[-1:])
+    first, second = (probe_layers({9: store}, text, TAXONOMY, options) for store in (image, fewer))
+    with pytest.raises(MismatchError, match="runs with different leaves cannot be paired"):
+        contrasts([first], [second])
+
+
+def test_stores_that_do_not_belong_together_are_refused(stores):
+    image, text = stores
+    other = MemoryStore(image.values, image.columns.set_index(image.columns.index + "x"))
+    with pytest.raises(MismatchError, match="image@9 holds other items than the first step"):
+        layer_probes.compute({0: image, 9: other}, text, TAXONOMY, QUICK)
+    strangers = MemoryStore(text.values, text.columns.assign(leaf="phlogiston"))
+    with pytest.raises(MismatchError, match="picture and text rows share no leaf"):
+        layer_probes.compute({9: image}, strangers, TAXONOMY, QUICK)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"probe": "oracle"}, "unknown probe 'oracle'; known: ridge, logistic, mass_mean"),
+        ({"target": "colour"}, "unknown target 'colour'; known: hypernym, leaf, height"),
+        ({"split": "random"}, "unknown split 'random'; known: leaf, ungrouped, family"),
+        (
+            {"sites": ("blocks.9.hook_resid_post",)},
+            "the stores have no site 'blocks.9.hook_resid_post'; they share",
+        ),
+    ],
+)
+def test_unknown_choices_are_refused_with_the_known_ones(stores, change, message):
+    image, text = stores
+    with pytest.raises(KeyError, match=message):
+        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, **change))
+
+
+def test_figures_come_from_the_table_alone(probed, tmp_path):
+    probed.table.assign(run="toy").to_parquet(tmp_path / "table.parquet")
+    figures = layer_probes.draw(pd.read_parquet(tmp_path / "table.parquet"))
+    assert set(figures) == {"curves", "hypernyms", "transfer", "training", "held_out"}
+    lines = [line for axes in figures["curves"].axes for line in axes.get_lines()]
+    rows = pick(
+        probed.table, measure="auroc", target="mean", span="last", step=9, modality="image", probe="ridge"
+    )
+    expected = rows.dropna(subset="layer").sort_values("layer")["value"].to_numpy()
+    assert any(np.array_equal(line.get_ydata(), expected) for line in lines)
+
+
+def test_the_summary_names_layer_control_onset_and_transfer(probed):
+    text = _probe_summary.lines(probed.table.assign(run="toy"))
+    assert len(text.splitlines()) <= 10
+    assert "Layer probes of toy: 4 targets, 32 leaf concepts, split by leaf, step 9" in text
+    line = next(line for line in text.splitlines() if "last  image" in line)
+    assert f"onset layer {ONSET}" in line
+    assert "control" in line
+    assert "text→image" in text
+
+
+def test_directions_are_kept_by_place_and_point_from_without_to_with(probed, stores, tmp_path):
+    layer_probes.save_directions(probed, tmp_path / "directions.h5", "toy")
+    image, _ = stores
+    with h5py.File(tmp_path / "directions.h5") as file:
+        assert list(file.attrs["targets"]) == list(probed.targets)
+        found = file[f"image/9/last/{SITES[-1]}"][:]
+        assert f"text/none/last/{SITES[-1]}" in file
+    assert found.shape == (len(probed.targets), WIDTH)
+    np.testing.assert_allclose((found**2).sum(axis=1), 1, rtol=1e-5)
+    along = image.values[SITES[-1], "last"] @ found.T
+    has = TAXONOMY.labels(image.columns["leaf"].tolist())
+    for column, name in enumerate(probed.targets):
+        with_it = has[:, TAXONOMY.hypernyms.index(name)]
+        assert along[with_it, column].mean() > along[~with_it, column].mean()
