@@ -1,48 +1,50 @@
 """Figures of a cohesion table: curves by modality, treatments, hypernym × layer, training, relation to scores."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"image": "#0072B2", "text": "#009E73", "image~text": "#D55E00"}
-NAMES = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
-SHADES = {"standardised": "#0072B2", "raw": "#999999", "without outliers": "#E69F00"}
+from analyses import _figures
+from probing.massive import TREATMENTS
+
+MODALITIES = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
+_NOT_HYPERNYMS = ("mean", "leaf", "mean of seen", "mean of held-out")
+_INTERVAL = "95 % bootstrap over leaves"
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
     made = {}
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        inside = table[table["layer"].notna() & (table["split"] == "")]
-        made["curves"] = curves(inside)
-        made["hypernyms"] = hypernyms(inside)
+    with _figures.style():
+        inside = table[table["layer"].notna()]
+        standard = inside[inside["treatment"] == TREATMENTS[0]]
+        made["curves"] = curves(standard)
+        made["hypernyms"] = hypernyms(standard)
         if inside["treatment"].nunique() > 1:
             made["treatments"] = treatments(inside)
         if inside.loc[inside["step"] >= 0, "step"].nunique() > 1:
-            made["training"] = training(inside)
+            made["training"] = training(standard)
         if (table["measure"] == "auroc").any():
             made["scores"] = scores(table)
     return made
 
 
 def curves(table: pd.DataFrame) -> Figure:
-    """Mean cohesion by layer and place, 95 % intervals, and the limit that shuffled leaves stay below."""
-    rows = _last(table[(table["target"] == "mean") & (table["treatment"] == "standardised")])
-    spans = list(dict.fromkeys(rows["span"]))
+    """Mean cohesion by layer and place, and the limit that shuffled leaves stay below."""
+    rows = _last(table[table["target"] == "mean"])
+    spans, palette = _order(rows["span"]), _figures.colours(list(MODALITIES.values()))
     figure, panels = _panels(len(spans))
     for axes, span in zip(panels, spans):
-        for modality, colour in COLOURS.items():
+        for modality, label in MODALITIES.items():
             here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
-            band(axes, here[here["measure"] == "cohesion"], colour, NAMES[modality])
-            limit = here[here["measure"] == "cohesion_null_limit"].sort_values("layer")
-            axes.plot(limit["layer"], limit["value"], ":", color=colour, linewidth=1)
-        axes.set_title(span)
-        axes.set_xlabel("layer")
+            _figures.curve(axes, here[here["measure"] == "cohesion"], "layer", palette[label], label)
+            limit = here[here["measure"] == "cohesion_null_limit"]
+            _figures.curve(axes, limit, "layer", palette[label], dashed=True)
+        _frame(axes, span)
     panels[0].set_ylabel("cohesion: cosine within − between hypernyms")
-    panels[0].plot([], [], ":", color="0.4", label="95 % of shuffled leaves")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _figures.footnote(figure, _caption(rows, "dotted, leaves shuffled among hypernyms (95 %)"))
     return figure
 
 
@@ -50,54 +52,60 @@ def treatments(table: pd.DataFrame) -> Figure:
     """Mean cohesion of pictures by layer, with and without massive dimensions."""
     kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "cohesion")
     rows = _last(table[kept])
-    spans = list(dict.fromkeys(rows["span"]))
+    spans, palette = _order(rows["span"]), _figures.colours(list(TREATMENTS))
     figure, panels = _panels(len(spans))
     for axes, span in zip(panels, spans):
-        for treatment, colour in SHADES.items():
-            band(axes, rows[(rows["span"] == span) & (rows["treatment"] == treatment)], colour, treatment)
-        axes.set_title(span)
-        axes.set_xlabel("layer")
+        for name in TREATMENTS:
+            here = rows[(rows["span"] == span) & (rows["treatment"] == name)]
+            _figures.curve(axes, here, "layer", palette[name], name)
+        _frame(axes, span)
     panels[0].set_ylabel("cohesion of pictures")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _figures.footnote(figure, _caption(rows, "0, no cohesion"))
     return figure
 
 
 def hypernyms(table: pd.DataFrame) -> Figure:
     """Cohesion of each hypernym in pictures by layer; a dot where shuffled leaves reach it in under 5 %."""
-    rows = _last(table[(table["treatment"] == "standardised") & (table["modality"] == "image")])
-    rows = rows[~rows["target"].isin(["mean", "leaf", "mean of seen", "mean of held-out"])]
-    span = "slot" if (rows["span"] == "slot").any() else rows["span"].iloc[0]
+    rows = _last(table[(table["modality"] == "image") & ~table["target"].isin(_NOT_HYPERNYMS)])
+    span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
-    grid = rows[rows["measure"] == "cohesion"].pivot(index="target", columns="layer", values="value")
-    grid = grid.loc[grid.mean(axis=1).sort_values(ascending=False).index]
-    p = rows[rows["measure"] == "p"].pivot(index="target", columns="layer", values="value").loc[grid.index]
-    figure = Figure(figsize=(7.5, 0.22 * len(grid) + 1.6), layout="constrained")
+    grid, p = (
+        rows[rows["measure"] == name].pivot(index="target", columns="layer", values="value")
+        for name in ("cohesion", "p")
+    )
+    order = grid.mean(axis=1).sort_values().index
+    figure = Figure(figsize=(6, 0.17 * len(grid) + 1.3), layout="constrained")
     axes = figure.subplots()
-    heat(axes, grid, figure, f"cohesion, pictures, {span}")
-    found = np.argwhere(p.to_numpy() < 0.05)
-    axes.plot(found[:, 1], found[:, 0], "k.", markersize=2)
-    axes.set_xlabel("layer (dot: p < .05, uncorrected)")
+    largest = float(np.nanmax(np.abs(grid.to_numpy())))
+    label = f"cohesion, pictures, {span}"
+    _figures.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
+    _dots(axes, p.loc[order])
+    axes.set_xlabel("layer")
+    null = "dot: p < .05 against leaves shuffled among hypernyms, uncorrected"
+    _figures.footnote(figure, _figures.caption(len(grid), "hypernyms", "none on the map", null))
     return figure
 
 
 def training(table: pd.DataFrame) -> Figure:
-    """Mean cohesion of pictures by layer and training step; a dot where p, corrected over layers, is under 5 %."""
-    rows = table[
-        (table["treatment"] == "standardised") & (table["target"] == "mean") & (table["modality"] == "image")
-    ]
-    spans = list(dict.fromkeys(rows["span"]))
+    """Mean cohesion of pictures by layer and training step; a dot where p, corrected, is under 5 %."""
+    rows = table[(table["target"] == "mean") & (table["modality"] == "image") & (table["step"] >= 0)]
+    spans = _order(rows["span"])
     figure, panels = _panels(len(spans))
+    largest = float(rows.loc[rows["measure"] == "cohesion", "value"].abs().max())
     for axes, span in zip(panels, spans):
         here = rows[rows["span"] == span]
-        grid = here[here["measure"] == "cohesion"].pivot(index="step", columns="layer", values="value")
-        p = here[here["measure"] == "cohesion_p_corrected"].pivot(
-            index="step", columns="layer", values="value"
+        grid, p = (
+            here[here["measure"] == name].pivot(index="step", columns="layer", values="value")
+            for name in ("cohesion", "cohesion_p_corrected")
         )
-        heat(axes, grid, figure, f"cohesion, {span}")
-        found = np.argwhere(p.loc[grid.index].to_numpy() < 0.05)
-        axes.plot(found[:, 1], found[:, 0], "k.", markersize=3)
+        label = "cohesion" if axes is panels[-1] else None
+        _figures.heat(axes, grid, (-largest, largest), label, diverging=True)
+        _dots(axes, p)
+        axes.set_title(span)
         axes.set_xlabel("layer")
     panels[0].set_ylabel("training step")
+    _figures.footnote(figure, _caption(rows, "dot: p < .05, corrected over layers"))
     return figure
 
 
@@ -106,7 +114,7 @@ def scores(table: pd.DataFrame) -> Figure:
     rows = table[table["measure"] == "auroc"]
     found = dict(zip(rows["target"], rows["value"]))
     rows = _last(table[(table["measure"] == "cohesion") & (table["modality"] == "image")])
-    inside = rows[(rows["treatment"] == "standardised") & rows["layer"].notna()]
+    inside = rows[(rows["treatment"] == TREATMENTS[0]) & rows["layer"].notna()]
     best = max(inside[inside["target"] == "mean"].to_dict("records"), key=lambda row: row["value"])
     there = inside[(inside["site"] == best["site"]) & (inside["span"] == best["span"])]
     encoder = table[(table["site"] == "encoder") & (table["measure"] == "cohesion")]
@@ -115,35 +123,33 @@ def scores(table: pd.DataFrame) -> Figure:
     figure, panels = _panels(len(sites))
     for axes, (name, here) in zip(panels, sites):
         kept = here[here["target"].isin(list(found))]
-        axes.axhline(0.5, color="0.7", linewidth=0.8)
         for label, x in zip(kept["target"], kept["value"]):
-            axes.plot(x, found[label], "o", color=COLOURS["image"], markersize=4)
+            axes.plot(x, found[label], "o", color=_figures.colour("image"), markersize=3.5)
             axes.annotate(label, (x, found[label]), fontsize=6, xytext=(2, 2), textcoords="offset points")
+        axes.axhline(0.5, **_figures.CHANCE)
         axes.set_xlabel(f"cohesion at {name}")
     panels[0].set_ylabel("AUROC of the hypernym on test pictures")
     return figure
 
 
-def band(axes: Axes, rows: pd.DataFrame, colour: str, label: str | None) -> None:
-    """A curve over layers with its interval."""
-    rows = rows.sort_values("layer")
-    if len(rows):
-        axes.fill_between(rows["layer"], rows["lower"], rows["upper"], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(rows["layer"], rows["value"], color=colour, label=label)
+def _dots(axes: Axes, p: pd.DataFrame) -> None:
+    """A dot on each cell of a heat map whose p is under 5 %."""
+    found = np.argwhere(p.to_numpy() < 0.05)
+    axes.plot(found[:, 1], found[:, 0], "k.", markersize=2)
 
 
-def heat(axes: Axes, grid: pd.DataFrame, figure: Figure, label: str) -> None:
-    """A heat map of a table around 0, its index and columns as tick labels."""
-    largest = float(np.nanmax(np.abs(grid.to_numpy()))) or 1.0
-    image = axes.imshow(grid.to_numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
-    figure.colorbar(image, ax=axes, label=label)
-    step = max(1, len(grid.columns) // 8)
-    axes.set_xticks(range(0, len(grid.columns), step), [_short(name) for name in grid.columns[::step]])
-    axes.set_yticks(range(len(grid.index)), [_short(name) for name in grid.index], fontsize=7)
+def _frame(axes: Axes, title: str) -> None:
+    axes.axhline(0, **_figures.CHANCE)
+    axes.set_title(title)
+    axes.set_xlabel("layer")
 
 
-def _short(name) -> str:
-    return f"{name:g}" if isinstance(name, (int, float, np.number)) else str(name)
+def _caption(rows: pd.DataFrame, null: str) -> str:
+    return _figures.caption(int(rows["n"].max()), "leaf concepts", _INTERVAL, null)
+
+
+def _order(names: pd.Series) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _last(rows: pd.DataFrame) -> pd.DataFrame:
@@ -152,5 +158,5 @@ def _last(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(3.3 * count + 0.6, 3.6), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+    figure = Figure(figsize=(2.9 * count + 0.6, 3.4), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
 from probing.massive import fit_treatment
+from probing.similarity.gram import leaf_means
 from probing.sites import EMBED, Site
 from probing.stats import Estimate
 from probing.store import ActivationStore, MismatchError
@@ -30,29 +31,67 @@ COLUMNS = (
     ),
     *("value", "lower", "upper", "n", "seed"),
 )
-OUTSIDE = ("encoder", "taxonomy", "scores")  # what stands in the site column without being a site
+OUTSIDE = ("encoder", "taxonomy", "scores", "all")  # what stands in the site column without being a site
 NO_STEP = -1  # of text rows, which no training step touches
 _SAME_PLACE = {"image": "noun"}
 
 
 @dataclass(frozen=True)
 class LeafRows:
-    """Rows of one store in the order of their item ids; `fitted_on` marks those that treatments are fitted on."""
+    """Rows of one store, one per picture (or, in text, per leaf); `fitted_on` marks those treatments are fitted on.
+
+    A picture that was asked about with several prompts is one row, their mean: it is one look at its leaf.
+    """
 
     store: ActivationStore
-    order: Int[np.ndarray, " n"]
+    order: Int[np.ndarray, " items"]
+    unit: Int[np.ndarray, " items"]
     leaves: Shaped[np.ndarray, " n"]
     fitted_on: Bool[np.ndarray, " n"]
 
     def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
         """Activations as captured; double precision."""
         x = np.asarray(self.store.read(site, span), dtype=np.float64)[self.order]
-        return x.reshape(len(x), -1)
+        x = x.reshape(len(x), -1)
+        return x if len(self.leaves) == len(x) else leaf_means(x, self.unit)[0]
 
     def only(self, leaves: Sequence[str]) -> "LeafRows":
         """The rows of these leaves."""
         kept = np.isin(self.leaves, list(leaves))
-        return LeafRows(self.store, self.order[kept], self.leaves[kept], self.fitted_on[kept])
+        items = kept[self.unit]
+        unit = np.unique(self.unit[items], return_inverse=True)[1]
+        return LeafRows(self.store, self.order[items], unit, self.leaves[kept], self.fitted_on[kept])
+
+
+def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = ()) -> dict[str, LeafRows]:
+    """The rows of each store, restricted to the leaves that all of them have, sorted by leaf and picture.
+
+    Statistics of treatments come from rows of leaves that are not `held_out`, from all rows if none is left.
+
+    Raises:
+        MismatchError: the stores share no leaf.
+    """
+    found = {}
+    for name, store in stores.items():
+        keys = [
+            (str(leaf), str(picture))
+            for leaf, picture in zip(store.columns["leaf"], store.columns["picture"])
+        ]
+        names = sorted(set(keys))
+        places = {key: place for place, key in enumerate(names)}
+        unit = np.array([places[key] for key in keys])
+        ids = np.asarray(store.item_ids, dtype=str)
+        order = np.lexsort((ids, unit))
+        leaves = np.array([leaf for leaf, _ in names])
+        seen = ~np.isin(leaves, list(held_out))
+        fitted_on = seen if seen.any() else np.ones(len(leaves), dtype=bool)
+        found[name] = LeafRows(store, order, unit[order], leaves, fitted_on)
+    shared = sorted(set.intersection(*(set(rows.leaves) for rows in found.values())))
+    if not shared:
+        raise MismatchError(
+            f"the stores {', '.join(stores)} share no leaf: they are of different worlds; capture again"
+        )
+    return {name: rows.only(shared) for name, rows in found.items()}
 
 
 def read_treated(
@@ -70,28 +109,6 @@ def read_treated(
         return {}
     kept = reduce(np.intersect1d, (one.kept for one in fitted.values()))
     return {name: replace(fitted[name], kept=kept)(x) for name, x in values.items()}
-
-
-def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = ()) -> dict[str, LeafRows]:
-    """The rows of each store, restricted to the leaves that all of them have.
-
-    Statistics of treatments come from rows of leaves that are not `held_out`, from all rows if none is left.
-
-    Raises:
-        MismatchError: the stores share no leaf.
-    """
-    found = {}
-    for name, store in stores.items():
-        order = np.argsort(np.asarray(store.item_ids, dtype=str), kind="stable")
-        leaves = store.columns["leaf"].to_numpy().astype(str)[order]
-        seen = ~np.isin(leaves, list(held_out))
-        found[name] = LeafRows(store, order, leaves, seen if seen.any() else np.ones(len(leaves), bool))
-    shared = sorted(set.intersection(*(set(rows.leaves) for rows in found.values())))
-    if not shared:
-        raise MismatchError(
-            f"the stores {', '.join(stores)} share no leaf: they are of different worlds; capture again"
-        )
-    return {name: rows.only(shared) for name, rows in found.items()}
 
 
 def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, str]]:

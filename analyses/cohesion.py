@@ -15,8 +15,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from analyses import _cohesion_figures, _leaf_rows, _tables
-from analyses import _probe_figures as _figures
+from analyses import _cohesion_figures, _figures, _leaf_rows, _tables
 from analyses._cohesion_rows import ENCODER, Options, compute
 from analyses._leaf_rows import NO_STEP
 from analyses.layer_probes import held_out_hypernyms
@@ -53,17 +52,17 @@ def relate(found: pd.DataFrame, scores: Mapping[str, float], seed: int = 0) -> p
 
 def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     """Spearman's correlation with its bootstrap interval over pairs; undefined draws left out."""
-    rng = np.random.Generator(np.random.PCG64(seed))
-    draws = []
-    for _ in range(DRAWS):
-        pick = rng.integers(0, len(x), len(x))
-        varied = np.ptp(x[pick]) > 0 and np.ptp(y[pick]) > 0
-        draws.append(_spearman(x[pick], y[pick]) if varied else np.nan)
-    return estimate(_spearman(x, y), np.array(draws), len(x))
+    picks = np.random.Generator(np.random.PCG64(seed)).integers(0, len(x), (DRAWS, len(x)))
+    return estimate(float(_spearman(x[None], y[None])[0]), _spearman(x[picks], y[picks]), len(x))
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+def _spearman(
+    x: Float[np.ndarray, "draws n"], y: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, " draws"]:
+    """Rank correlation of each row; not-a-number where a row has one value only."""
+    x, y = (rankdata(side, axis=1) - (side.shape[1] + 1) / 2 for side in (x, y))
+    size = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    return np.where(size > 0, (x * y).sum(axis=1) / np.where(size > 0, size, 1), np.nan)
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:

@@ -103,7 +103,9 @@ def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
 
     Source: Roy & Vetterli 2007, EUSIPCO, definition 1, of the centred rows.
     """
-    singular = np.linalg.svd(np.asarray(x, dtype=np.float64) - np.mean(x, axis=0), compute_uv=False)
+    centred = np.asarray(x, dtype=np.float64) - np.mean(x, axis=0)
+    small = centred @ centred.T if len(x) < centred.shape[1] else centred.T @ centred
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(small), 0))
     share = singular / singular.sum()
     share = share[share > 0]
     return float(np.exp(-(share * np.log(share)).sum()))

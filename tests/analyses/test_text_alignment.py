@@ -45,6 +45,7 @@ def test_pictures_are_like_words_from_the_planted_layer_on(found):
     onset = pick(found, measure="onset")
     assert onset["value"].tolist() == [ONSET]
     assert (onset["lower"] <= ONSET).all()
+    assert pick(found, measure="half_rise")["value"].tolist() == [ONSET]
     values = diagonal(pick(found, measure="cka_debiased"))
     assert ((values["lower"] < values["value"]) & (values["value"] < values["upper"])).all()
     assert (values["n"] == len(LEAVES)).all()
@@ -90,7 +91,7 @@ def test_raw_rows_hide_the_likeness_and_the_summary_says_so(found):
     assert values["without outliers"] > 0.6
     text = analysis.summary(found, probes={"slot": 4.0})
     assert "DISAGREE" in text
-    assert f"like the word from layer {ONSET}" in text
+    assert f"above chance from layer {ONSET}" in text
     assert "before the hypernym probe's onset at layer 4" in text
 
 
