@@ -1,0 +1,123 @@
+"""Probe sweeps against the loop over scikit-learn that they replace: 30 sites × 25 targets × 5 folds × 9 penalties.
+
+One fold of one site is timed on both sides, in turn, five times; a sweep is 150 of them. The loop
+standardises once a fold and then fits target by target and penalty by penalty; of its 225 fits a fold one per
+penalty is timed, each round for another target. Both get the same float32 rows. Both may use all cores: the
+loop through threaded linear algebra, the sweep through one fold a core.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+from threadpoolctl import threadpool_limits
+
+from probing.probes.fitted import Standardizer
+from probing.probes.linear import PENALTIES, ridge_path
+from probing.probes.logistic import logistic_path
+
+SITES, FOLDS = 30, 5
+SHAPES = {"3000x576": (3000, 576, 25), "5000x2048": (5000, 2048, 25)}
+QUICK = {"300x64": (300, 64, 5)}
+ROUNDS = 5
+
+PEERS: dict[str, tuple[Callable, Callable]] = {
+    "logistic": (logistic_path, lambda penalty: LogisticRegression(C=1 / penalty, max_iter=1_000)),
+    "ridge": (ridge_path, lambda penalty: Ridge(alpha=penalty)),
+}
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """Ratios of the loop's time to the sweep's, medians of interleaved rounds; seconds of whole sweeps."""
+    shapes = QUICK if quick else SHAPES
+    record: dict[str, Any] = {"ratios": {}, "seconds": {}, "sizes": {}}
+    for shape, (rows, width, targets) in shapes.items():
+        features, labels = _world(rows, width, targets)
+        for probe in PEERS:
+            found = _compare(probe, features, labels)
+            name = f"{probe}_{shape}"
+            record["ratios"][f"{name}_speedup_over_sklearn"] = found["ratio"]
+            record["seconds"][f"{name}_sweep"] = found["ours"] * SITES * FOLDS
+            record["seconds"][f"{name}_loop_extrapolated"] = found["peer"] * SITES * FOLDS
+            record["sizes"][f"{name}_accuracy_difference"] = found["accuracy_difference"]
+    for probe in PEERS:
+        each = [record["ratios"][f"{probe}_{shape}_speedup_over_sklearn"] for shape in shapes]
+        record["ratios"][f"{probe}_speedup_over_sklearn"] = min(each)
+    fits = {"sites": SITES, "folds": FOLDS, "penalties": len(PENALTIES), "rounds": ROUNDS}
+    record["sizes"] |= fits | {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return record
+
+
+def _compare(probe: str, features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Seconds a fold of both sides, their ratio, and the difference of their accuracy on held-out rows."""
+    ours, peer, differences = [], [], []
+    fold = np.arange(len(features)) % FOLDS
+    _sweep(probe, features, labels, fold)
+    for turn in range(ROUNDS):
+        seconds, paths = _sweep(probe, features, labels, fold)
+        ours.append(seconds)
+        seconds, difference = _loop(probe, features, labels, fold, turn, paths[0])
+        peer.append(seconds)
+        differences.append(difference)
+    ratio = median(p / o for p, o in zip(peer, ours, strict=True))
+    difference = float(np.mean(differences))
+    return {"ours": median(ours), "peer": median(peer), "ratio": ratio, "accuracy_difference": difference}
+
+
+def _sweep(
+    probe: str, features: np.ndarray, labels: np.ndarray, fold: np.ndarray
+) -> tuple[float, list[tuple[np.ndarray, np.ndarray]]]:
+    """Seconds a fold, as many folds at a time as there are cores, and each fold's path."""
+
+    def one(held: int) -> tuple[np.ndarray, np.ndarray]:
+        known = features[fold != held]
+        return PEERS[probe][0](Standardizer.fit(known)(known).astype(np.float32), labels[fold != held])
+
+    cores = os.cpu_count() or 1
+    started = time.perf_counter()
+    with threadpool_limits(1), ThreadPoolExecutor(cores) as pool:
+        paths = list(pool.map(one, [held % FOLDS for held in range(cores)]))
+    return (time.perf_counter() - started) / cores, paths
+
+
+def _loop(
+    probe: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    fold: np.ndarray,
+    turn: int,
+    path: tuple[np.ndarray, np.ndarray],
+) -> tuple[float, float]:
+    """Seconds a fold of the loop, from one fit a penalty, and how much the accuracy of the two differs."""
+    scaled = Standardizer.fit(features[fold != 0])
+    known, held = (scaled(features[part]).astype(np.float32) for part in (fold != 0, fold == 0))
+    seconds, differences = 0.0, []
+    for k, penalty in enumerate(PENALTIES):
+        target = (turn * len(PENALTIES) + k) % labels.shape[1]
+        wanted = labels[:, target]
+        started = time.perf_counter()
+        model = PEERS[probe][1](penalty).fit(known, wanted[fold != 0])
+        seconds += time.perf_counter() - started
+        score = model.decision_function(held) if probe == "logistic" else model.predict(held) - 0.5
+        mine = held @ path[0][k][:, target] + path[1][k][target] - (0.5 if probe == "ridge" else 0)
+        truth = wanted[fold == 0] > 0.5
+        differences.append(abs(((score > 0) == truth).mean() - ((mine > 0) == truth).mean()))
+    return seconds / len(PENALTIES) * labels.shape[1] * len(PENALTIES), float(np.mean(differences))
+
+
+def _world(rows: int, width: int, targets: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features whose spectrum falls as that of a residual stream does, and labels that some of them tell."""
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(rows, 40))
+    features = hidden @ rng.normal(size=(40, width)) * np.linspace(1, 0.1, width) / 4 + rng.normal(
+        size=(rows, width)
+    )
+    scores = features @ rng.normal(size=(width, targets)) / np.sqrt(width) * 2
+    labels = scores + rng.logistic(size=scores.shape) > 2.5
+    return features.astype(np.float32), labels.astype(np.float64)
