@@ -144,11 +144,11 @@ def main(argv: list[str] | None = None) -> None:
 def summary(table: pd.DataFrame) -> str:
     """The table's means as lines a person can read."""
     means = table[(table["target"] == "mean")]
-    lines = [f"{'':28}{'measure':18}{'value':>7}  95 % interval      n"]
+    lines = [f"{'':40}{'measure':18}{'value':>7}  95 % interval      n"]
     for row in means.itertuples():
         name = f"{row.contrast or row.condition} ({row.modality})"
         lines.append(
-            f"{name:28.28}{row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+            f"{name:40}{row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
         )
     return "\n".join(lines)
 
