@@ -122,7 +122,7 @@ def _onset_lines(rows: pd.DataFrame, probes: dict[str, float]) -> list[str]:
             continue
         text = f"  {at['span']}: above chance from layer {at['value']:.0f} [{at['lower']:.0f}, {at['upper']:.0f}] on"
         half = halves[at["span"]]
-        text += f", half as like the word as it gets from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
+        text += f", half its best from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
         if at["span"] in probes:
             probe = probes[at["span"]]
             order = "before" if at["value"] < probe else "after" if at["value"] > probe else "at"

@@ -20,7 +20,7 @@ def partial_rsa(
 ) -> Calibration:
     """Partial rank correlation of each layer's distances with target distances, given the control distances.
 
-    Chance is 0. The null permutes which stimulus is which in the residual target, so that what the controls
+    Chance is 0, and 0 is the value where the controls determine a layer's distances. The null permutes which stimulus is which in the residual target, so that what the controls
     share with the layers stays in place.
 
     Source: Legendre 2000, J. Stat. Comput. Simul. 67 (partial Mantel test, residual permutation);
@@ -31,7 +31,7 @@ def partial_rsa(
     """
     ranks = [off_diagonal_ranks(as_float(control)) for control in controls]
     wanted = _residual(off_diagonal_ranks(as_float(target)), ranks)
-    if not np.sum(wanted * wanted) > 1e-9 * target.size:
+    if not wanted.any():
         raise ValueError("the control distances leave nothing of the target distances to be explained")
     layers = np.stack([_residual(off_diagonal_ranks(as_float(rdm)), ranks) for rdm in rdms])
     return calibrate_matrices(layers, wanted[None], cyclic_design(len(target), draws, seed))
@@ -151,5 +151,7 @@ def _residual(matrix, controls):
     basis = np.column_stack([np.ones(outside.sum()), *(control[outside] for control in controls)])
     found = np.zeros_like(matrix)
     values = matrix[outside]
-    found[outside] = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
+    left = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
+    # What the controls determine leaves rounding error, whose correlations would be arbitrary.
+    found[outside] = left if left @ left > 1e-12 * (values @ values) else 0.0
     return hollow(found)

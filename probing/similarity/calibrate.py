@@ -78,9 +78,13 @@ def calibrate_matrices(
     design: CyclicDesign,
     alpha: float = 0.05,
 ) -> Calibration:
-    """The same from the matrices themselves; N may be m rows for each of the design's things, in blocks."""
+    """The same from the matrices themselves; N may be m rows for each of the design's things, in blocks.
+
+    A matrix of zeros is unlike everything: 0.
+    """
     xp = array_library(left, right)
     sizes = [xp.sqrt(xp.sum(side * side, axis=(1, 2))) for side in (left, right)]
+    sizes = [xp.where(size > 0, size, xp.ones_like(size)) for size in sizes]
     products = permuted_products(left, right, design)
     values = to_numpy(products / (sizes[0][:, None] * sizes[1][None, :]))
     return _summarise(values, design.n, 1.0, alpha)
