@@ -20,8 +20,8 @@ def partial_rsa(
 ) -> Calibration:
     """Partial rank correlation of each layer's distances with target distances, given the control distances.
 
-    Chance is 0, and 0 is the value where the controls determine a layer's distances. The null permutes which stimulus is which in the residual target, so that what the controls
-    share with the layers stays in place.
+    Chance is 0, and 0 is the value where the controls determine a layer's distances. The null permutes which
+    stimulus is which in the residual target, so that what the controls share with the layers stays in place.
 
     Source: Legendre 2000, J. Stat. Comput. Simul. 67 (partial Mantel test, residual permutation);
     Kriegeskorte, Mur & Bandettini 2008, Front. Syst. Neurosci. 2:4.
