@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 
+DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
+DECIDING = ("data.", "model.", "train.")
+INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What is shown: pictures, how they are split, and what of the hypernym evidence is left."""
@@ -94,14 +99,17 @@ class Config:
 
     @property
     def hash(self) -> str:
-        """A digest of every setting that decides the trained weights (not the name, capture or evaluation)."""
-        plain = {
-            key: value for key, value in self.to_dict().items() if key in ("seed", "data", "model", "train")
+        """A digest of every setting that decides the trained weights (not the name, capture or evaluation).
+
+        Settings at their default are left out, so that a setting that comes later leaves older runs valid.
+        """
+        default = dict(flatten(Config().to_dict()))
+        deciding = {
+            key: value
+            for key, value in flatten(self.to_dict())
+            if key == "seed" or (key.startswith(DECIDING) and key not in INCIDENTAL and value != default[key])
         }
-        plain["train"] = {
-            k: v for k, v in plain["train"].items() if k not in ("snapshots", "checkpoint_seconds")
-        }
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([DEFAULTS, deciding], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
