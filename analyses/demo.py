@@ -40,7 +40,7 @@ PRESETS = {
             "capture.at=0,50,last",
         ),
     ),
-    "full": ((0, 1, 2), ("train.steps=1000", "capture.at=0,25,50,100,200,400,last")),
+    "full": ((0, 1, 2), ("capture.at=0,50,100,last",)),
 }
 PLACES = (
     "--span",
@@ -111,8 +111,8 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
     """The run directories of a preset, by condition and seed."""
     seeds, common = PRESETS[preset]
     runs = {}
-    for condition, own in CONDITIONS.items():
-        for seed in seeds:
+    for seed in seeds:
+        for condition, own in CONDITIONS.items():
             name = f"{preset}-{condition}" + (f"-{seed}" if len(seeds) > 1 else "")
             wanted = config.read(None, (f"name={name}", f"seed={seed}", *common, *own, *settings))
             runs[name] = Run.create(folder / name, wanted)
