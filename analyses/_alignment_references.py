@@ -53,7 +53,8 @@ class References:
             for site in rows.store.sites:
                 x = _leaf_rows.read_treated({"text": self.twin}, site, self.treatment).get("text")
                 if x is not None:
-                    found.setdefault(TWIN, {})[site] = self.matrix(leaf_means(x[kept], rows.leaves[kept])[0])
+                    means = leaf_means(x.whole()[kept], rows.leaves[kept])[0]
+                    found.setdefault(TWIN, {})[site] = self.matrix(means)
         for name, known in self.nouns.items():
             order = [known.leaves.index(leaf) for leaf in leaves.tolist()]
             for site, x in known.layers.items():

@@ -224,7 +224,7 @@ def _place(here: tuple[LeafRows, str], known: References, labels, leaves, option
         x = _leaf_rows.read_treated({"image": here}, site, labels["treatment"]).get("image")
         if x is None:
             continue
-        x, shown = x[kept], rows.leaves[kept]
+        x, shown = x.whole()[kept], rows.leaves[kept]
         pictures[site] = known.matrix(leaf_means(x, shown)[0])
         if labels["treatment"] == TREATMENTS[0] and repeated:
             value, draws = noise_ceiling([x], shown, known.matrix, weights, options.splits, options.seed)

@@ -18,12 +18,13 @@ from probing.cohesion import (
     mean_squared_distances,
     silhouette,
 )
-from probing.massive import TREATMENTS, massive_dimensions
+from probing.massive import TREATMENTS, massive_dimensions, massive_rows
 from probing.stats import DRAWS, draw_weights, estimate, nan_mean
 from probing.store import ActivationStore
 from taxogen.taxonomy import Taxonomy
 
 ENCODER = "encoder"
+UNCENTRED = ("raw", "without outliers")  # the others are centred, or nearly, by what they do
 #: (modality, measure) → site → matrix over pairs of leaves.
 PairMatrices = dict[tuple[str, str], dict[str, np.ndarray]]
 
@@ -63,7 +64,8 @@ def compute(
 
     Modality "image~text" pairs pictures of one leaf with words of another; both are centred on their own
     mean. `cohesion` is the mean cosine within a hypernym less that between hypernyms; `_uncentred` leaves the
-    mean in; `distance_ratio` is the root mean squared Euclidean distance within over between (1 for none).
+    mean in; `distance_within` and `_between` are root mean squared Euclidean distances, `distance_ratio` the one
+    over the other (1 for none).
     Target "mean" averages over hypernyms, "leaf" is one leaf's pictures against other leaves of its hypernyms.
     `p` and `p_corrected` (over layers) come from leaves shuffled among hypernyms. Site "encoder" holds the
     features that enter the projector: (rows, leaf of each row).
@@ -133,15 +135,15 @@ def _pair_matrices(
         units = {}
         for name, x in _leaf_rows.read_treated(sides, site, labels["treatment"]).items():
             leaves = sides[name][0].leaves
-            plain = leaf_sums(x, leaves)
-            units[name] = leaf_sums(x, leaves, plain.centre, unit=True)
+            plain = leaf_sums(x.parts(), leaves)
+            units[name] = leaf_sums(x.parts(), leaves, plain.centre, unit=True)
             found[name, "cohesion"] = mean_products(units[name])
             found[name, "distance"] = mean_squared_distances(plain)
-            if labels["treatment"] != "standardised":
-                found[name, "cohesion_uncentred"] = mean_products(leaf_sums(x, leaves, unit=True))
+            if labels["treatment"] in UNCENTRED:
+                found[name, "cohesion_uncentred"] = mean_products(leaf_sums(x.parts(), leaves, unit=True))
             if labels["treatment"] == "raw":
                 here = {**labels, "site": site, "modality": name, "step": _step(name, labels["step"])}
-                massive += _massive_rows(x, here)
+                massive += _massive_found(x.values, here)
         if len(units) == 2:
             found["image~text", "cohesion"] = mean_products(units["image"], units["text"])
         for key, matrix in found.items():
@@ -203,8 +205,13 @@ def _mean_rows(found: Cohesion, within, between, index, measure, categories, lab
         drawn = within[:, index, chosen], between[:, index, chosen]
         if measure == "distance":
             value = float(np.sqrt(inside.mean() / outside.mean()))
-            draws = np.sqrt(nan_mean(drawn[0]) / nan_mean(drawn[1]))
-            made.append(_leaf_rows.row("distance_ratio", estimate(value, draws, n), **here))
+            means = [nan_mean(sample) for sample in drawn]
+            made.append(
+                _leaf_rows.row("distance_ratio", estimate(value, np.sqrt(means[0] / means[1]), n), **here)
+            )
+            for name, values, sample in (("within", inside, means[0]), ("between", outside, means[1])):
+                size = estimate(np.sqrt(values.mean()), np.sqrt(sample), n)
+                made.append(_leaf_rows.row(f"distance_{name}", size, **here))
         else:
             draws = nan_mean(drawn[0] - drawn[1])
             made.append(_leaf_rows.row(measure, estimate((inside - outside).mean(), draws, n), **here))
@@ -244,13 +251,18 @@ def _leaf_row(measure, values, weights, labels) -> dict:
     return _leaf_rows.row(measure, estimate(values[kept].mean(), draws, int(kept.sum())), **labels)
 
 
-def _massive_rows(x, labels) -> list[dict]:
-    """The massive dimensions of one site: ratio to the median dimension, share of variance."""
+def _massive_found(x, labels) -> list[dict]:
+    """The massive dimensions of one site: ratio to the median dimension, share of variance; and its massive rows."""
     made = []
     for found in massive_dimensions(x):
         here = {**labels, "target": f"dimension {found.dimension}"}
         made.append(_leaf_rows.row("massive_ratio", found.ratio_to_median, len(x), **here))
         made.append(_leaf_rows.row("massive_variance_share", found.variance_share, len(x), **here))
+    times = massive_rows(x)
+    here = {**labels, "target": "rows"}
+    made.append(_leaf_rows.row("massive_rows", len(times), len(x), **here))
+    if len(times):
+        made.append(_leaf_rows.row("massive_row_ratio", float(times[0]), len(x), **here))
     return made
 
 

@@ -1,6 +1,6 @@
 """Rows of activation stores by leaf concept, under a treatment of massive activations; long-table columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from probing.massive import fit_treatment
+from probing.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
 from probing.sites import EMBED, Site
 from probing.stats import Estimate
@@ -33,6 +33,7 @@ COLUMNS = (
 )
 OUTSIDE = ("encoder", "taxonomy", "scores", "all")  # what stands in the site column without being a site
 NO_STEP = -1  # of text rows, which no training step touches
+_CHUNK = 2048
 _SAME_PLACE = {"image": "noun"}
 
 
@@ -50,8 +51,8 @@ class LeafRows:
     fitted_on: Bool[np.ndarray, " n"]
 
     def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
-        """Activations as captured; double precision."""
-        x = np.asarray(self.store.read(site, span), dtype=np.float64)[self.order]
+        """Activations as captured, at the precision of the store; means over prompts in double precision."""
+        x = self.store.read(site, span)[self.order]
         x = x.reshape(len(x), -1)
         return x if len(self.leaves) == len(x) else leaf_means(x, self.unit)[0]
 
@@ -96,7 +97,7 @@ def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = (
 
 def read_treated(
     sides: Mapping[str, tuple[LeafRows, str]], site: str, treatment: str
-) -> dict[str, Float[np.ndarray, "n d"]]:
+) -> dict[str, "TreatedRows"]:
     """Activations of each side (name → rows, span) at one site, under the treatment fitted to each.
 
     A dimension that is massive in one side is left out of all, so that inner products across them exist. A
@@ -108,7 +109,24 @@ def read_treated(
     if not fitted:
         return {}
     kept = reduce(np.intersect1d, (one.kept for one in fitted.values()))
-    return {name: replace(fitted[name], kept=kept)(x) for name, x in values.items()}
+    return {name: TreatedRows(values[name], replace(fitted[name], kept=kept)) for name in values}
+
+
+@dataclass(frozen=True)
+class TreatedRows:
+    """Rows at one site with the treatment that they are to be seen under."""
+
+    values: Float[np.ndarray, "n d"]
+    treatment: Treatment
+
+    def parts(self) -> Iterator[Float[np.ndarray, "chunk k"]]:
+        """A few rows at a time, under the treatment; the whole never exists in double precision."""
+        for start in range(0, len(self.values), _CHUNK):
+            yield self.treatment(self.values[start : start + _CHUNK])
+
+    def whole(self) -> Float[np.ndarray, "n k"]:
+        """All rows under the treatment."""
+        return self.treatment(self.values)
 
 
 def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -156,3 +174,27 @@ def table(
         if name not in made:
             made[name] = ""
     return made[columns]
+
+
+def disagreements(
+    rows: pd.DataFrame, treatments: Sequence[str], share: float = 0.25, default: str = TREATMENTS[0]
+) -> list[str]:
+    """Lines on where each treatment gives another value than the default one: one measure of one modality.
+
+    Another means: apart by more than `share` of the largest value under the default treatment.
+    """
+    wide = rows.pivot(index=["step", "span", "site"], columns="treatment", values="value").reset_index()
+    lines = []
+    for name in (name for name in treatments if {name, default} <= set(wide)):
+        gap = (wide[default] - wide[name]).abs()
+        bar = share * wide[default].max()
+        if not (gap > bar).any():
+            lines.append(f"  {name} and {default} rows agree to {bar:.2f} everywhere")
+            continue
+        most = wide.to_dict("records")[int(np.nanargmax(gap.to_numpy()))]
+        lines.append(
+            f"  {name} and {default} rows DISAGREE by over {bar:.2f} at {(gap > bar).sum()} of {len(gap)} places, most "
+            f"at step {most['step']}, {most['span']}, {most['site']}: {most[name]:.2f} {name}, "
+            f"{most[default]:.2f} {default}"
+        )
+    return lines

@@ -91,17 +91,32 @@ def summary(found: pd.DataFrame) -> str:
 
 
 def _massive_lines(found: pd.DataFrame) -> list[str]:
-    massive = found[(found["measure"] == "massive_ratio") & (found["modality"] == "image")]
-    if not len(massive):
-        return ["  no massive dimension in picture rows"]
-    top = max(massive.to_dict("records"), key=lambda row: row["value"])
-    owned = found[(found["measure"] == "massive_variance_share") & (found["modality"] == "image")][
-        "value"
-    ].max()
-    return [
-        f"  massive dimensions in picture rows: {massive['target'].nunique()}, the largest {top['target']} at "
-        f"{top['site']} ({top['value']:.0f} times the median dimension), up to {owned:.0%} of the variance"
-    ]
+    pictures = found[found["modality"] == "image"]
+    massive = pictures[pictures["measure"] == "massive_ratio"].to_dict("records")
+    lines = ["  no massive dimension in picture rows"]
+    if massive:
+        top = max(massive, key=lambda row: row["value"])
+        owned = pictures.loc[pictures["measure"] == "massive_variance_share", "value"].max()
+        lines = [
+            f"  massive dimensions in picture rows: {len({row['target'] for row in massive})}, the largest "
+            f"{top['target']} at {top['site']} ({top['value']:.0f} times the median dimension), up to {owned:.0%} "
+            "of the variance"
+        ]
+    counts = pictures[pictures["measure"] == "massive_rows"].to_dict("records")
+    most = max(counts, key=lambda row: row["value"], default=None)
+    if most and most["value"]:
+        longest = pictures.loc[pictures["measure"] == "massive_row_ratio", "value"].max()
+        lines.append(
+            f"  massive picture rows: up to {most['value']:.0f} of {most['n']} ({most['site']}, {most['span']}), "
+            f"the longest {longest:.0f} times the median row"
+        )
+    return [*lines, *_treatment_lines(pictures)]
+
+
+def _treatment_lines(pictures: pd.DataFrame) -> list[str]:
+    """Where another treatment says something else about pictures than the default one."""
+    kept = (pictures["measure"] == "cohesion") & (pictures["target"] == "mean") & pictures["layer"].notna()
+    return _leaf_rows.disagreements(pictures[kept], ("raw", "unit rows"))
 
 
 def _relation_lines(found: pd.DataFrame) -> list[str]:

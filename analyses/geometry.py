@@ -108,8 +108,9 @@ def _read(rows, span, options: Options):
     means, spread = {}, {}
     counts = np.unique(rows.leaves, return_counts=True)[1]
     for site in options.sites or rows.store.sites:
-        x = _leaf_rows.read_treated({"side": (rows, span)}, site, options.treatment).get("side")
-        if x is not None:
+        treated = _leaf_rows.read_treated({"side": (rows, span)}, site, options.treatment).get("side")
+        if treated is not None:
+            x = treated.whole()
             means[site] = leaf_means(x, rows.leaves)[0]
             if counts.min() > 1:
                 spread[site] = x - means[site][np.unique(rows.leaves, return_inverse=True)[1]]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import _alignment_figures, _figures, _tables
+from analyses import _alignment_figures, _figures, _leaf_rows, _tables
 from analyses._alignment_references import TWIN, Nouns, bare_nouns
 from analyses._alignment_rows import Options, compute, matrix_measure
 from analyses.layer_probes import held_out_hypernyms
@@ -131,20 +131,10 @@ def _onset_lines(rows: pd.DataFrame, probes: dict[str, float]) -> list[str]:
     return lines
 
 
-def _treatment_lines(rows: pd.DataFrame, measure: str, apart: float = 0.1) -> list[str]:
-    """Where raw and standardised rows disagree: massive dimensions then own the raw value."""
+def _treatment_lines(rows: pd.DataFrame, measure: str) -> list[str]:
+    """Where other treatments disagree with the default: massive dimensions or massive rows then own one of the two."""
     here = _alignment_figures.on_diagonal(rows[(rows["measure"] == measure) & (rows["reference"] == TWIN)])
-    if not {"raw", "standardised"} <= set(here["treatment"]):
-        return []
-    wide = here.pivot(index=["span", "site"], columns="treatment", values="value").reset_index()
-    gap = (wide["standardised"] - wide["raw"]).abs()
-    if not (gap > apart).any():
-        return [f"  raw and standardised rows agree to {apart} everywhere"]
-    most = wide.to_dict("records")[int(gap.to_numpy().argmax())]
-    return [
-        f"  raw and standardised rows DISAGREE at {(gap > apart).sum()} of {len(gap)} places, most at "
-        f"{most['span']}, {most['site']}: {most['raw']:.2f} raw, {most['standardised']:.2f} standardised"
-    ]
+    return _leaf_rows.disagreements(here, ("raw", "unit rows"))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

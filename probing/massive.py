@@ -1,10 +1,12 @@
 """Massive activations: the few dimensions that dwarf all others, and measuring with and without them.
 
 A handful of residual dimensions can be hundreds of times larger than the rest and own every unstandardised
-similarity. Each analysis therefore runs under a treatment, fitted on training leaves only: `standardised`
-(default), `raw`, or `without outliers`.
+similarity; a handful of rows can be ten times longer than the rest even then. Each analysis therefore runs under
+a treatment, fitted on training leaves only: `standardised` (default), `raw`, `without outliers`, or `unit rows`
+(standardised, then each row to length 1).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +15,12 @@ from array_api_compat import array_namespace
 from jaxtyping import Float, Int
 
 Array = Any
-TREATMENTS = ("standardised", "raw", "without outliers")
+TREATMENTS = ("standardised", "raw", "without outliers", "unit rows")
 #: A dimension is massive when its root mean square is this many times that of the median dimension.
 MASSIVE = 20.0
+#: A row is massive when it is this many times as long as the median row.
+MASSIVE_ROW = 5.0
+_CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,29 @@ class MassiveDimension:
 
 @dataclass(frozen=True)
 class Treatment:
-    """A fixed map of features, fitted once and applied to any rows: (x − offset) / scale, then `kept`."""
+    """A fixed map of rows, fitted once: (x − offset) / scale, of the `kept` features, at length 1 if `unit`."""
 
     name: str
     offset: Float[Array, " d"]
     scale: Float[Array, " d"]
     kept: Int[np.ndarray, " k"]
+    unit: bool = False
 
     def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """The rows under the treatment."""
+        """The rows under the treatment, in double precision; a row of length 0 stays one."""
         if x.shape[-1] != self.scale.shape[0]:
             raise ValueError(
                 f"treatment {self.name!r} was fitted on {self.scale.shape[0]} features, found "
                 f"{x.shape[-1]}; fit one per site and modality"
             )
-        treated = (x - self.offset) / self.scale
-        if len(self.kept) == x.shape[-1]:
-            return treated
         xp = array_namespace(x)
-        return xp.take(treated, xp.asarray(self.kept, device=x.device), axis=1)
+        treated = (x - self.offset) / self.scale
+        if len(self.kept) < x.shape[-1]:
+            treated = xp.take(treated, xp.asarray(self.kept, device=x.device), axis=1)
+        if self.unit:
+            lengths = xp.linalg.vector_norm(treated, axis=1, keepdims=True)
+            treated = treated / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+        return treated
 
 
 def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[MassiveDimension, ...]:
@@ -57,7 +66,8 @@ def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[
     Source: Sun et al. 2024, COLM, "Massive activations in large language models", section 2, with root mean
     squares over rows in place of single activations, since rows here are means over spans.
     """
-    size, variance = (_numpy(moment) for moment in _moments(x))
+    mean, variance = (_numpy(moment) for moment in _moments(x))
+    size = np.sqrt(mean * mean + variance)
     middle = np.median(size)
     found = [d for d in np.argsort(-size, kind="stable") if size[d] > ratio * middle]
     return tuple(
@@ -66,10 +76,23 @@ def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[
     )
 
 
+def massive_rows(x: Float[Array, "n d"], ratio: float = MASSIVE_ROW) -> Float[np.ndarray, " found"]:
+    """How many times as long as the median row each massive row is, longest first; empty where there is none.
+
+    Lengths are those of standardised rows; those of raw ones are mostly the sizes of massive dimensions.
+    """
+    standardised = fit_treatment("standardised", x)
+    xp = array_namespace(x)
+    lengths = [_numpy(xp.linalg.vector_norm(standardised(part), axis=1)) for part in _parts(x, xp)]
+    times = np.sort(np.concatenate(lengths) / np.median(np.concatenate(lengths)))[::-1]
+    return times[times > ratio]
+
+
 def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
     """The treatment of that name with its statistics from these rows (those of training leaves).
 
-    A feature that never varies keeps scale 1.
+    A feature that never varies keeps scale 1. Rows are taken a few at a time: of single or half precision, they
+    never exist in double precision as a whole.
 
     Raises:
         KeyError: another name.
@@ -77,21 +100,31 @@ def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
     if name not in TREATMENTS:
         raise KeyError(f"unknown treatment {name!r}; known: {', '.join(TREATMENTS)}")
     xp = array_namespace(x)
-    x = xp.astype(x, xp.float64, copy=False)
     kept = np.arange(x.shape[1])
-    zeros, ones = xp.zeros_like(x[0, :]), xp.ones_like(x[0, :])
-    if name == "standardised":
-        spread = xp.std(x, axis=0)
-        return Treatment(name, xp.mean(x, axis=0), xp.where(spread > 0, spread, ones), kept)
+    zeros = xp.zeros_like(xp.astype(x[0, :], xp.float64))
+    if name in ("standardised", "unit rows"):
+        mean, variance = _moments(x)
+        # A constant feature's mean is off by rounding, and so varies a little about it.
+        varies = variance > 1e-24 * mean * mean
+        spread = xp.sqrt(xp.where(varies, variance, xp.ones_like(variance)))
+        return Treatment(name, mean, spread, kept, unit=name == "unit rows")
     if name == "without outliers":
         kept = np.setdiff1d(kept, [outlier.dimension for outlier in massive_dimensions(x)])
-    return Treatment(name, zeros, ones, kept)
+    return Treatment(name, zeros, xp.ones_like(zeros), kept)
 
 
 def _moments(x):
+    """Mean and variance of each feature."""
     xp = array_namespace(x)
-    x = xp.astype(x, xp.float64, copy=False)
-    return xp.sqrt(xp.mean(x * x, axis=0)), xp.var(x, axis=0)
+    mean = sum(xp.sum(part, axis=0) for part in _parts(x, xp)) / x.shape[0]
+    squares = sum(xp.sum((part - mean) ** 2, axis=0) for part in _parts(x, xp))
+    return mean, squares / x.shape[0]
+
+
+def _parts(x, xp) -> Iterator[Array]:
+    """A few rows at a time, in double precision."""
+    for start in range(0, x.shape[0], _CHUNK):
+        yield xp.astype(x[start : start + _CHUNK, :], xp.float64, copy=False)
 
 
 def _numpy(x):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from probing.massive import TREATMENTS, fit_treatment, massive_dimensions
+from probing.massive import TREATMENTS, fit_treatment, massive_dimensions, massive_rows
 from probing.similarity import MEASURES
 
 
@@ -63,6 +63,43 @@ def test_raw_similarity_is_owned_by_an_outlier_and_standardised_is_not():
     population = 10 / 1.09**2 / np.sqrt(11 * 10)
     assert values["standardised"] == pytest.approx(population, abs=0.05)
     assert values["without outliers"] == pytest.approx(10 / 1.09**2 / 10, abs=0.05)
+
+
+def test_constant_feature_that_rounds_keeps_its_scale():
+    x = np.c_[np.full(3001, 0.1), np.arange(3001.0)]
+    assert np.abs(fit_treatment("standardised", x)(x)[:, 0]).max() < 1e-12
+
+
+def test_parts_of_many_rows_give_the_statistics_of_the_whole():
+    x = rows_with_outliers(n=5000).astype(np.float32)
+    wide = x.astype(np.float64)
+    treatment = fit_treatment("standardised", x)
+    np.testing.assert_allclose(treatment.offset, wide.mean(0), atol=1e-9)
+    np.testing.assert_allclose(treatment.scale, wide.std(0), rtol=1e-9)
+    assert treatment(x).dtype == np.float64
+
+
+def test_massive_rows_are_found_and_unit_rows_take_their_share():
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((200, 8))
+    x, y = (shared + 0.5 * rng.standard_normal((200, 8)) for _ in range(2))
+    x[:3] *= 30
+    times = massive_rows(x)
+    assert len(times) == 3
+    assert (times > 15).all()
+    assert len(massive_rows(y)) == 0
+    measure = MEASURES["cka_debiased"]
+    values = {
+        name: measure(fit_treatment(name, x)(x), fit_treatment(name, y)(y))
+        for name in ("standardised", "unit rows")
+    }
+    # Without massive rows it would be this; unit rows win back more than half of what standardised ones lose.
+    population = 1 / 1.25**2
+    assert values["standardised"] < population / 2
+    assert values["unit rows"] > (values["standardised"] + population) / 2
+    unit = fit_treatment("unit rows", x)
+    np.testing.assert_allclose(np.linalg.norm(unit(x), axis=1), 1)
+    assert (unit(np.broadcast_to(unit.offset, (2, 8))) == 0).all()
 
 
 def test_refusals():
