@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -13,7 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from probing.capture import CaptureBatch, capture
+from probing.capture import CaptureBatch, Pooling, capture
+from probing.health import rebuild
 from probing.store import MismatchError
 from taxogen import evaluate as scoring
 from taxogen import lms, prepare, prompts
@@ -136,15 +139,9 @@ def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
 
 def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:
     """Captures the picture rows with the projector as it was after `step` steps."""
-    run = bench.run
-    if run.captured(step):
-        return
-    kept = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
-    load_projector(bench.vlm.projector, run.snapshot(step))
-    try:
-        _capture(bench, run.manifest(manifest).where(modality="image"), step)
-    finally:
-        bench.vlm.projector.load_state_dict(kept)
+    if not bench.run.captured(step):
+        with _projector_of(bench, step):
+            _capture(bench, bench.run.manifest(manifest).where(modality="image"), step)
 
 
 def capture_text(bench: Bench, manifest: str = "capture") -> None:
@@ -153,33 +150,78 @@ def capture_text(bench: Bench, manifest: str = "capture") -> None:
         _capture(bench, bench.run.manifest(manifest).where(modality="text"), None)
 
 
+def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
+    """Shard → what was wrong, for the bad shards of a capture (None: of the text twins), which are made again."""
+    modality = "text" if step is None else "image"
+    manifest = bench.run.manifest("capture").where(modality=modality)
+    with _projector_of(bench, step):
+        path = bench.run.store_path(step, modality)
+        return rebuild(path, bench.vlm.model, _batches(bench, manifest))
+
+
+@contextmanager
+def _projector_of(bench: Bench, step: int | None) -> Iterator[None]:
+    """A block in which the projector is that after `step` steps; afterwards it is the one it was before."""
+    kept = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
+    if step is not None:
+        load_projector(bench.vlm.projector, bench.run.snapshot(step))
+    try:
+        yield
+    finally:
+        bench.vlm.projector.load_state_dict(kept)
+
+
 def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
     run, vlm, wanted = bench.run, bench.vlm, bench.run.config.capture
-    rows, table = [row.prompt for row in bench.rows(manifest)], manifest.frame.astype(str)
-    vlm.use_prefix(common_prefix(rows))
+    at = f"--name {run.captures.removeprefix('captures-')} " if run.captures != "captures" else ""
+    at += "" if step is None else f"--step {step} "
     attributes = {
         "run": run.name,
         "run_hash": run.config.hash,
         "manifest_hash": manifest.hash,
-        "prompt_format": ", ".join(sorted(set(table["prompt"]))),
+        "prompt_format": ", ".join(sorted({str(item.prompt) for item in manifest.items})),
         "encoder": "" if step is None else run.config.model.encoder,
+        "projector": "" if step is None else hashlib.sha256(run.snapshot(step).read_bytes()).hexdigest(),
         "step": -1 if step is None else step,
         "lm": vlm.lm.name,
         "lm_revision": vlm.lm.revision,
         "lm_init": vlm.lm.init,
+        "command": f"python -m analyses.capture {at}--run FOLDER OF {run.name}",
     }
-    batches = [
+    path = run.store_path(step, "text" if step is None else "image")
+    capture(
+        vlm.model,
+        _batches(bench, manifest),
+        path,
+        sites=wanted.sites,
+        pooling=span_pooling(run, "text" if step is None else "image"),
+        dtype=wanted.dtype,
+        attributes=attributes,
+    )
+
+
+def span_pooling(run: Run, modality: str) -> dict[str, Pooling]:
+    """Span → how it is pooled; `slot` is the picture's tokens, or the leaf's name that stands in their place."""
+    slot, found = {"image": "image", "text": "noun"}[modality], {}
+    for span in run.config.capture.spans:
+        name, _, pooling = span.partition(":")
+        found[slot if name == "slot" else name] = cast(Pooling, pooling or "mean")
+    return found
+
+
+def _batches(bench: Bench, manifest: Manifest) -> list[CaptureBatch]:
+    """The rows of a manifest for the capture; what they all start with is computed once, here."""
+    rows, table = [row.prompt for row in bench.rows(manifest)], manifest.frame.astype(str)
+    bench.vlm.use_prefix(common_prefix(rows))
+    return [
         _batch(bench, rows[i : i + CAPTURE_BATCH], table[i : i + CAPTURE_BATCH])
         for i in range(0, len(rows), CAPTURE_BATCH)
     ]
-    path = run.store_path(step, "text" if step is None else "image")
-    capture(vlm.model, batches, path, sites=wanted.sites, dtype=wanted.dtype, attributes=attributes)
 
 
 def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:
     """Rows for the capture; their inputs are made only when they are needed."""
-    slot = "image" if rows[0].picture >= 0 else "noun"
-    names = [slot if span == "slot" else span for span in bench.run.config.capture.spans]
+    names = span_pooling(bench.run, "image" if rows[0].picture >= 0 else "text")
 
     def inputs() -> dict[str, object]:
         with torch.inference_mode():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,14 @@ class Run:
     """One trained model on disk: config, manifests, taxonomy, snapshots, activations, scores, analyses.
 
     `run.json` is written last; until then the run is not complete and says so.
+
+    Attributes:
+        captures: the folder in the run where `store`, `steps` and `captured` look; see `with_captures`.
     """
 
     path: Path
     config: Config
+    captures: str = "captures"
 
     @classmethod
     def create(cls, path: str | Path, wanted: Config) -> Run:
@@ -53,6 +57,8 @@ class Run:
             raise MismatchError(
                 f"{path} is not empty and holds no run (there is no config.json); choose another --out"
             )
+        if found is not None:
+            _refuse_other_captures(path, wanted, found)
         path.mkdir(parents=True, exist_ok=True)
         cache.require_free(path, FREE_BYTES, what=f"the run {path}")
         if found != wanted:
@@ -144,7 +150,11 @@ class Run:
             raise ValueError(
                 f"step={step!r}, modality={modality!r}: picture rows belong to a step, text rows to none"
             )
-        return self.path / "captures" / ("text" if step is None else f"step-{step:06d}")
+        return self.path / self.captures / ("text" if step is None else f"step-{step:06d}")
+
+    def with_captures(self, name: str) -> Run:
+        """The same run, seen with the captures that were made later under a name (empty: those of training)."""
+        return replace(self, captures=f"captures-{name}" if name else "captures")
 
     def store(self, step: int | None, modality: str = "image") -> ActivationStore:
         """The activations captured at a step of training; for `text`, those of the text twins.
@@ -167,7 +177,8 @@ class Run:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps whose picture rows were captured to the end."""
-        found = sorted(int(path.name.removeprefix("step-")) for path in self.path.glob("captures/step-*"))
+        folders = self.path.glob(f"{self.captures}/step-*")
+        found = sorted(int(path.name.removeprefix("step-")) for path in folders)
         return tuple(step for step in found if self.captured(step))
 
     def table(self, name: str) -> pd.DataFrame:
@@ -187,6 +198,20 @@ class Run:
                 f"`python -m taxogen train --run {self.path}` and `… evaluate --run {self.path}` make it"
             )
         return self.path / name
+
+
+def _refuse_other_captures(path: Path, wanted: Config, found: Config) -> None:
+    """Raise a MismatchError where captures are there that hold something else than is asked for now."""
+    differing = [
+        f"capture.{key}: asked {getattr(wanted.capture, key)!r}, found {getattr(found.capture, key)!r}"
+        for key in ("sites", "spans", "dtype", "pictures_per_leaf")
+        if getattr(wanted.capture, key) != getattr(found.capture, key)
+    ]
+    if differing and any(path.glob("captures/*/store.json")):
+        raise MismatchError(
+            f"{path} holds captures of another kind ({'; '.join(differing)}); to capture more beside them run "
+            f"`python -m analyses.capture --run {path} --name NAME`, or remove {path / 'captures'}"
+        )
 
 
 def _differences(wanted: Config, found: Config) -> str:
