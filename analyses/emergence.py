@@ -43,9 +43,24 @@ def compute(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """One row where a condition has one per seed: mean value between mean limits, `seeds` says of how many.
+
+    The mean limits are those of one seed: wide for a mean over seeds. Onsets are medians between the lowest
+    and the highest limit.
+    """
+    same = ["condition", "step", "site", "layer", "span", "modality", "target", "measure", "split", "probe"]
+    grouped = table.groupby(same, sort=False, dropna=False)
+    numbers = grouped[["value", "lower", "upper"]].mean().assign(n=grouped["n"].max(), seeds=grouped.size())
+    onset = numbers.index.get_level_values("measure") == "onset"
+    for column, of in (("value", "median"), ("lower", "min"), ("upper", "max")):
+        numbers.loc[onset, column] = grouped[column].agg(of)[onset]
+    return numbers.reset_index()
+
+
 def draw(table: pd.DataFrame) -> Figure:
     """Mean AUROC by layer: a row per question put to the layer, a column per place, a line per condition."""
-    rows = _last_step(table[table["layer"].notna() & ~table["probe"].str.contains(",")])
+    rows = over_seeds(_last_step(table[table["layer"].notna() & ~table["probe"].str.contains(",")]))
     spans = [span for span in SPANS if (rows["span"] == span).any()]
     with _figures.style():
         figure = Figure(figsize=(2.55 * len(spans) + 0.4, 2.15 * len(QUESTIONS) + 0.7), layout="constrained")
@@ -76,7 +91,7 @@ def draw_training(table: pd.DataFrame) -> Figure:
         & table["layer"].notna()
         & (table["step"] >= 0)
     ]
-    rows = rows[~rows["probe"].str.contains(",")]
+    rows = over_seeds(rows[~rows["probe"].str.contains(",")])
     names = list(dict.fromkeys(rows["condition"]))
     with _figures.style():
         figure = Figure(figsize=(1.75 * len(names) + 0.9, 5.0), layout="constrained")
@@ -99,7 +114,7 @@ def draw_training(table: pd.DataFrame) -> Figure:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """For each condition, span and question: the best layer with its AUROC, its control, and the onset."""
-    rows = _last_step(table[~table["probe"].str.contains(",")])
+    rows = over_seeds(_last_step(table[~table["probe"].str.contains(",")]))
     found = []
     for (condition, span, modality), here in rows.groupby(["condition", "span", "modality"], sort=False):
         scores = here[(here["measure"] == "auroc") & here["layer"].notna()]
@@ -156,9 +171,11 @@ def _last_step(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(rows: pd.DataFrame) -> str:
+    seeds = int(rows["seeds"].max())
+    mean = f"mean of {seeds} seeds; " if seeds > 1 else ""
     return (
-        f"n = {int(rows['n'].max())} leaf concepts; ridge probes tested on leaf concepts they were not fitted on; "
-        "band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (each leaf has another leaf's hypernyms); "
+        f"n = {int(rows['n'].max())} leaf concepts; {mean}ridge probes tested on leaf concepts they were not "
+        "fitted on; band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (each leaf has another leaf's hypernyms); "
         "grey: chance. Block −1 is the input to the first block."
     )
 
