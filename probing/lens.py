@@ -1,0 +1,167 @@
+"""Lenses: what a layer would say if the model stopped there. Logit lens, tuned lens, nearest words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from array_api_compat import array_namespace
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from probing.layouts import layout_of
+from probing.probes.fitted import Standardizer
+from probing.probes.linear import check_penalties, ridge_path
+from probing.probes.splits import grouped_folds
+from probing.structure import sample_tokens
+
+Array = Any
+PENALTIES = tuple(float(p) for p in np.logspace(-1, 5, 7))
+_INNER_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class LogitLens:
+    """The model's own final norm and output embedding, to be applied to the residual stream of any layer.
+
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens" (lesswrong.com).
+    """
+
+    norm: nn.Module
+    head: nn.Module
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module) -> LogitLens:
+        """The lens of a Hugging Face causal language model, checked on the model itself.
+
+        Raises:
+            ValueError: the model has no output embedding, or its logits are not what the lens gives at its last layer.
+        """
+        layout = layout_of(model)
+        head = getattr(model, "get_output_embeddings", lambda: None)()
+        if head is None:
+            raise ValueError(
+                f"{type(model).__name__} has no output embedding to look through; load it as a causal language model"
+            )
+        norm = getattr(layout.stack, layout.family.final_norm)
+        lens = cls(norm, head, getattr(getattr(model, "config", None), "final_logit_softcapping", None))
+        lens._check(model, layout.blocks[-1])
+        return lens
+
+    def __call__(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n vocabulary"]:
+        """Logits in float32, computed in the model's own number type."""
+        parameter = next(self.head.parameters())
+        logits = self.head(self.norm(hidden.to(parameter.device, parameter.dtype))).float()
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
+
+    def _check(self, model: nn.Module, last: nn.Module) -> None:
+        seen: list[Tensor] = []
+        handle = last.register_forward_hook(
+            lambda *call: seen.append(call[-1] if isinstance(call[-1], Tensor) else call[-1][0])
+        )
+        try:
+            with torch.no_grad():
+                expected = model(input_ids=sample_tokens(model)).logits.float()
+                found = self(seen[0])
+        finally:
+            handle.remove()
+        worst = float((expected - found).abs().max())
+        if worst > 0.02 * float(expected.abs().max()) + 1e-6:
+            raise ValueError(
+                f"the logits of {type(model).__name__} differ by {worst:.3g} from its final norm and output embedding "
+                "at its last layer; this architecture scales them in a way not known here: add it to probing.lens"
+            )
+
+
+@dataclass(frozen=True)
+class Translator:
+    """An affine map from the residual stream of one layer to the one that enters the final norm."""
+
+    standardizer: Standardizer
+    matrix: Float[Array, "d d"]
+    offset: Float[Array, " d"]
+    penalty: float
+
+    def __call__(self, hidden: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """What the last layer would be, as far as it follows linearly; a logit lens looks at the result."""
+        return self.standardizer(hidden) @ self.matrix + self.offset
+
+
+def fit_translator(
+    hidden: Float[Array, "n d"],
+    final: Float[Array, "n d"],
+    groups: Shaped[np.ndarray, " n"],
+    penalties: tuple[float, ...] = PENALTIES,
+) -> Translator:
+    """The translator of a layer: a ridge from its rows to those of the last layer, the penalty by held-out groups.
+
+    The penalty is the one of the least squared error, each dimension in units of its spread, on a fifth of the groups;
+    the map is then fitted on all rows.
+
+    Source: Belrose et al. 2023, arXiv:2303.08112, "Eliciting latent predictions from transformers with the tuned lens",
+    section 3. They minimise the KL divergence from the model's final distribution by gradient descent on text; here the
+    squared error in the last layer's residual stream is minimised in closed form, on the rows at hand. It needs far
+    fewer rows, and asks for more than the distribution: dimensions that the output embedding ignores count as well.
+
+    Raises:
+        ValueError: rows do not match, or there are fewer than two groups.
+    """
+    check_penalties(penalties)
+    if hidden.shape != final.shape or len(groups) != hidden.shape[0]:
+        raise ValueError(
+            f"rows of the layer {tuple(hidden.shape)}, of the last layer {tuple(final.shape)}, groups {len(groups)}: "
+            "give the same rows of one model"
+        )
+    xp = array_namespace(hidden)
+    names = np.unique(groups)
+    if len(names) < 2:
+        raise ValueError("a penalty is chosen on held-out groups, found one group; give rows of two or more")
+    fold = grouped_folds(
+        np.asarray(groups), np.zeros((len(groups), 1), dtype=bool), min(_INNER_FOLDS, len(names))
+    )
+    inner, outer = (xp.asarray(np.flatnonzero(part)) for part in (fold != 0, fold == 0))
+    source, goal = Standardizer.fit(hidden), Standardizer.fit(final)
+    x, y = source(hidden), goal(final)
+    path, offsets = ridge_path(xp.take(x, inner, axis=0), xp.take(y, inner, axis=0), penalties)
+    errors = [
+        float(xp.mean((xp.take(x, outer, axis=0) @ matrix + offset - xp.take(y, outer, axis=0)) ** 2))
+        for matrix, offset in zip(path, offsets)
+    ]
+    penalty = penalties[int(np.argmin(errors))]
+    path, offsets = ridge_path(x, y, (penalty,))
+    scale = goal.scale[0]
+    return Translator(source, path[0] * scale, offsets[0] * scale + goal.mean[0], penalty)
+
+
+def word_evidence(
+    logits: Float[Tensor, "n vocabulary"], words: Int[Tensor, "n k"]
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Natural log-probability and rank (1 is the best; of equals, the best of theirs) of some tokens of each row."""
+    chosen = logits.gather(1, words)
+    ranks = [1 + (logits > chosen[:, [column]]).sum(-1) for column in range(words.shape[1])]
+    return chosen - logits.logsumexp(-1, keepdim=True), torch.stack(ranks, 1)
+
+
+def nearest_words(
+    vectors: Float[Array, "n d"], table: Float[Array, "vocabulary d"], k: int
+) -> tuple[Int[Array, "n k"], Float[Array, "n k"]]:
+    """The rows of an embedding table that point most nearly where each vector does, and their cosines, best first.
+
+    A row or vector of zeros points nowhere: its cosine is 0.
+    """
+    xp = array_namespace(vectors, table)
+    if not 0 < k <= table.shape[0]:
+        raise ValueError(f"asked for the {k} nearest of {table.shape[0]} words")
+    cosines = unit_rows(vectors) @ unit_rows(table).T
+    order = xp.argsort(cosines, axis=1, descending=True, stable=True)[:, :k]
+    return order, xp.take_along_axis(cosines, order, axis=1)
+
+
+def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Rows scaled to length 1; rows of zeros stay."""
+    xp = array_namespace(rows)
+    length = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
+    return rows / xp.where(length > 0, length, xp.ones_like(length))
