@@ -110,7 +110,7 @@ def curve(
     """A line of `value` over column `x` with a band from `lower` to `upper`; a dashed line has no band."""
     rows = rows[rows[x].notna()].sort_values(x)
     fine: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 0.8} if dashed else {}
-    axes.plot(rows[x], rows["value"], color=colour, label=label and _readable(label, " "), **fine)
+    axes.plot(rows[x], rows["value"], color=colour, label=label and readable(label, " "), **fine)
     if not dashed:
         band = {"alpha": 0.18, "linewidth": 0, "color": colour}
         axes.fill_between(rows[x], rows["lower"].astype(float), rows["upper"].astype(float), **band)
@@ -135,7 +135,7 @@ def points(axes: Axes, rows: pd.DataFrame, label: str) -> None:
             axes.plot([lower, upper], [place, place], color=tint, linewidth=1.6, solid_capstyle="butt")
             axes.plot(value, place, MARKERS.get(name, "o"), color=tint, mec="white", mew=0.5, markersize=5.5)
         axes.text(1.02, place, f"{value:.2f}" if np.isfinite(value) else "–", color=tint, **beside)
-    axes.set_yticks(range(len(names)), [_readable(name) for name in names])
+    axes.set_yticks(range(len(names)), [readable(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -200,7 +200,7 @@ def footnote(figure: Figure, text: str) -> None:
     )
 
 
-def _readable(name: str, pause: str = "\n") -> str:
+def readable(name: str, pause: str = "\n") -> str:
     """A name for the eye: `pretrained_minus_random_init` reads pretrained − random init."""
     return name.replace("_minus_", f" −{pause}").replace(" · ", pause).replace("_", " ")
 

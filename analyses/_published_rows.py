@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy import stats as distributions
 
+from analyses._correlations import correlation
 from analyses._released import CONDITION, HEIGHTS, Released, condition_key, counts_file
-from probing.stats import Estimate, draw_weights, estimate
+from probing.stats import Estimate
 from taxogen.metrics import Confusion
 from taxogen.uncertainty import bootstrap_table, t_interval
 
@@ -132,18 +131,9 @@ def coherence(data: Released) -> list[Row]:
             if np.isnan(pair).any():
                 continue
             for measure in ("pearson", "spearman"):
-                found = correlation(pair, measure)
+                found = correlation(pair, measure, DRAWS)
                 rows.append(row("coherence_vs_f1", "_".join(parts), cause, measure, found, **about))
     return rows
-
-
-def correlation(pair: Float[np.ndarray, "n 2"], measure: str) -> Estimate:
-    """Pearson's or Spearman's correlation, with a percentile interval over resampled rows (ranked once)."""
-    if measure == "spearman":
-        pair = distributions.rankdata(pair, axis=0)
-    weights = draw_weights(len(pair), DRAWS)
-    drawn = _pearson(pair, weights)
-    return estimate(float(_pearson(pair, np.ones((1, len(pair))))[0]), drawn, len(pair))
 
 
 def heights(data: Released) -> list[Row]:
@@ -182,14 +172,3 @@ def _macro_f1(section: str, key: str, target: str, values: pd.DataFrame, about: 
     numbers = values.to_numpy(np.float64).ravel()
     sd = float(numbers[~np.isnan(numbers)].std(ddof=1))
     return row(section, key, target, "macro_f1", t_interval(numbers), sd=sd, **about)
-
-
-def _pearson(
-    pair: Float[np.ndarray, "n 2"], weights: Float[np.ndarray, "draws n"]
-) -> Float[np.ndarray, " draws"]:
-    share = weights / weights.sum(1, keepdims=True)
-    centred = pair[None] - (share @ pair)[:, None]
-    spread = np.sqrt(np.einsum("dn,dnk->dk", share, centred**2))
-    together = np.einsum("dn,dn,dn->d", share, centred[..., 0], centred[..., 1])
-    scale = spread[:, 0] * spread[:, 1]
-    return np.where(scale > 0, together / np.where(scale > 0, scale, 1), np.nan)

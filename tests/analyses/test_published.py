@@ -7,6 +7,7 @@ import pytest
 
 from analyses import _published_rows as rows
 from analyses import published
+from analyses._correlations import correlation
 from analyses._published_text import faults
 from analyses._released import LMS, Released, condition_key, counts_file, parse_run
 
@@ -172,7 +173,7 @@ def test_conditions_are_plain_means(release):
 def test_correlations_are_scipys():
     pair = np.random.default_rng(0).normal(size=(40, 2)) @ np.array([[1, 0.5], [0, 1]])
     for measure in ("pearson", "spearman"):
-        found = rows.correlation(pair, measure)
+        found = correlation(pair, measure)
         assert found.value == pytest.approx(pd.DataFrame(pair).corr(measure).iloc[0, 1])
         assert found.lower < found.value < found.upper
 
