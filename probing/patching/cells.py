@@ -1,0 +1,101 @@
+"""Cells: what one patch replaces. A span at a site, one head of it, a window of layers, or all layers up to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probing.layouts import layout_of
+from probing.sites import EMBED, FINAL, PATTERN, Site, Sites, describe
+
+HEADS = "attn.hook_z"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Sites of one point at which a span's state is replaced in the same pass, in the order of layers.
+
+    Raises:
+        ValueError: there is no site, sites of several points, or a head of a site that has none.
+    """
+
+    sites: tuple[Site, ...]
+    span: str
+    head: int | None = None
+
+    def __post_init__(self) -> None:
+        points = sorted({site.point for site in self.sites})
+        if len(points) != 1 or points[0] in (EMBED, FINAL, PATTERN):
+            raise ValueError(
+                f"a cell is at sites of one point inside the blocks, found {points or 'none'}; what enters "
+                "the stack is blocks.0.hook_resid_pre"
+            )
+        if self.head is not None and points[0] != HEADS:
+            raise ValueError(f"head {self.head} of {points[0]} was asked for; only {HEADS} has heads")
+        object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda site: site.order)))
+
+    @property
+    def point(self) -> str:
+        """The point of all its sites."""
+        return self.sites[0].point
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of its sites."""
+        return tuple(site.layer for site in self.sites if site.layer is not None)
+
+    @property
+    def site(self) -> str:
+        """The sites in words, as `probing.sites.select` reads them: `blocks.3-5.hook_attn_out`."""
+        return describe(self.sites)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A cell with the states that are put there: site → one for each row of the batch that is patched."""
+
+    cell: Cell
+    states: Mapping[str, Float[Tensor, "rows n *rest"]]
+
+
+def grid(
+    model: nn.Module,
+    sites: Sites,
+    spans: Sequence[str],
+    *,
+    heads: bool = False,
+    window: int = 1,
+    cumulative: bool = False,
+) -> list[Cell]:
+    """Every cell of sites × spans, in forward order.
+
+    Args:
+        model: what is to be patched.
+        sites: names, globs and ranges, see `probing.sites.select`.
+        spans: names of spans.
+        heads: each head of `attn.hook_z` is a cell of its own.
+        window: so many layers that follow each other are patched at once.
+        cumulative: a cell patches its layer and every asked layer below it.
+
+    Raises:
+        KeyError: a pattern names no site of this model.
+        ValueError: windows are wider than the sites asked for, or heads were asked of a site that has none.
+    """
+    layout = layout_of(model)
+    chosen = layout.select(sites)
+    points = list(dict.fromkeys(site.point for site in chosen))
+    if heads and HEADS not in points:
+        raise ValueError(f"single heads were asked for, which are at {HEADS}; the sites are {points}")
+    cells: list[Cell] = []
+    for point in points:
+        here = [site for site in chosen if site.point == point]
+        if not 1 <= window <= len(here):
+            raise ValueError(f"a window of {window} layers was asked for, {point} was asked at {len(here)}")
+        last = range(window - 1, len(here))
+        groups = [tuple(here[0 if cumulative else at - window + 1 : at + 1]) for at in last]
+        split = range(layout.heads) if heads and point == HEADS else (None,)
+        cells += [Cell(group, span, head) for span in spans for group in groups for head in split]
+    return cells

@@ -1,0 +1,69 @@
+"""Placebos: states that a patch must beat before its cell counts, and by how much it does in all cells at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from probing.stats import DRAWS, ClusterMean, draw_weights, interval, lower_band
+
+
+def same_norm(
+    state: Float[Tensor, "rows n *rest"], generator: torch.Generator
+) -> Float[Tensor, "rows n *rest"]:
+    """A random state: each row and token (and head) has the length of the given one and a random direction."""
+    noise = torch.randn(state.shape, generator=generator, dtype=torch.float32).to(state.device)
+    length = state.float().norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    return (noise * length).to(state.dtype)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """By how much effects exceed those of a placebo, cell by cell.
+
+    Attributes:
+        value: mean difference over pairs.
+        lower: of the 95 % interval of each cell alone.
+        upper: likewise.
+        band: lower limit that holds for all cells at once.
+        n: clusters.
+    """
+
+    value: Float[np.ndarray, " cells"]
+    lower: Float[np.ndarray, " cells"]
+    upper: Float[np.ndarray, " cells"]
+    band: Float[np.ndarray, " cells"]
+    n: int
+
+    @property
+    def beats(self) -> Bool[np.ndarray, " cells"]:
+        """Where the effect is above the placebo's, all cells considered at once."""
+        return self.band > 0
+
+
+def excess(
+    effect: Float[np.ndarray, "cells pairs"],
+    placebo: Float[np.ndarray, "cells pairs"] | float,
+    clusters: Shaped[np.ndarray, " pairs"],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Excess:
+    """The paired excess of effects over a placebo's, bootstrapped over clusters of pairs.
+
+    Args:
+        effect: of patches, in every cell and pair.
+        placebo: of the placebo in the same; a number (0 for a run that nothing changes) stands for all.
+        clusters: what is drawn: pairs of one leaf belong together.
+        draws: bootstrap draws.
+        seed: of the draws.
+
+    Source: Romano & Wolf 2005, JASA 100(469) (the band, see `probing.stats.lower_band`).
+    """
+    statistic = ClusterMean((np.asarray(effect, float) - placebo).T, clusters)
+    drawn = statistic.at(draw_weights(len(statistic.clusters), draws, seed))
+    lower, upper = interval(drawn)
+    return Excess(statistic.value, lower, upper, lower_band(statistic.value, drawn), len(statistic.clusters))

@@ -1,0 +1,240 @@
+"""Restart: patched runs that start at the patched layer and recompute only the tokens from the patched span on.
+
+Blocks are called one by one, with the arguments that the model itself gave them for the same tokens, so that
+masks, rotations and kinds of layers are the model's own. Rows of many patches run together: each joins at its layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache
+
+from probing.hooks import Edit, edit
+from probing.layouts import layout_of
+from probing.patching.alignment import EACH, Alignment, write
+from probing.patching.cells import Cell, Patch
+from probing.patching.runs import Kept, Read
+from probing.sites import FINAL, Site
+from probing.structure import relative_error, tolerance
+
+TOKENS = (
+    1024  # that go through a block at once: enough for fast products, few enough for the processor's caches
+)
+
+#: Points outside a block: their state is replaced between two blocks.
+_BETWEEN = {"hook_resid_pre": 0, "hook_resid_post": 1}
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments with which the model called a block; the state and the cache are put in anew."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __call__(self, block: nn.Module, hidden: Tensor, cache: Cache) -> Tensor:
+        args = [cache if isinstance(value, Cache) else value for value in self.args]
+        kwargs = {k: cache if isinstance(value, Cache) else value for k, value in self.kwargs.items()}
+        if "hidden_states" in kwargs:
+            kwargs["hidden_states"] = hidden
+        else:
+            args[0] = hidden
+        out = block(*args, **kwargs)
+        return out if isinstance(out, Tensor) else out[0]
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A patch whose rows are running: which rows of the stacked state are its own."""
+
+    patch: Patch
+    rows: slice
+
+
+class Restart:
+    """Patched runs over one kept forward pass.
+
+    Raises:
+        ValueError: the model's blocks, called one by one, do not give what the model gives.
+    """
+
+    def __init__(self, model: nn.Module, kept: Kept, alignments: dict[str, Alignment] | None = None):
+        """`alignments`: span → how states are put into it, token by token unless given."""
+        self.model, self.kept, self.layout = model, kept, layout_of(model)
+        self.alignments = alignments or {}
+        self._calls: dict[int, list[_Call]] = {}
+
+    def run(
+        self,
+        patches: Sequence[Patch],
+        read: Read,
+        *,
+        tokens: int = TOKENS,
+        done: Callable[[int], object] | None = None,
+    ) -> Float[Tensor, "patches rows candidates"]:
+        """What every patched run answers at its last token.
+
+        Args:
+            patches: each with states for all rows of the kept pass.
+            read: from last hidden states to answers.
+            tokens: how many at most go through a block at once.
+            done: called with the number of patches finished, after each batch of them.
+        """
+        order = sorted(
+            range(len(patches)), key=lambda i: (self._start(patches[i].cell), self._enter(patches[i]))
+        )
+        results: list[Tensor | None] = [None] * len(patches)
+        for start, group in groupby(order, key=lambda i: self._start(patches[i].cell)):
+            chosen = list(group)
+            most = max(1, tokens // (len(self.kept) * (self._length - start)))
+            for first in range(0, len(chosen), most):
+                batch = chosen[first : first + most]
+                answers = read(self._sweep([patches[i] for i in batch], start))
+                for i, answer in zip(batch, answers.split(len(self.kept)), strict=True):
+                    results[i] = answer
+                if done is not None:
+                    done(len(batch))
+        return torch.stack([found for found in results if found is not None])
+
+    @property
+    def _length(self) -> int:
+        return self.kept.hidden.shape[1]
+
+    def _places(self, cell: Cell) -> tuple[int, ...]:
+        """Positions, after the prefix, that the cell replaces."""
+        return self.alignments.get(cell.span, EACH).target(self.kept.rows.positions(cell.span))
+
+    def _start(self, cell: Cell) -> int:
+        return min(self._places(cell))
+
+    def _enter(self, patch: Patch) -> int:
+        """The first block that has to run again."""
+        first = patch.cell.sites[0]
+        assert first.layer is not None
+        return first.layer + _BETWEEN.get(first.point, 0)
+
+    @torch.no_grad()
+    def _sweep(self, patches: Sequence[Patch], start: int) -> Float[Tensor, "rows width"]:
+        """Last hidden states of the last token of patches that are sorted by where they enter."""
+        calls = self._calls_from(start)
+        layers, waiting = len(self.layout.blocks), list(patches)
+        live: list[_Live] = []
+        hidden = self.kept.states[0][:0, start:]
+        for layer in range(self._enter(patches[0]), layers + 1):
+            entering = self.kept.states[layer][:, start:]
+            parts = [hidden]
+            while waiting and self._enter(waiting[0]) == layer:
+                first = len(live) * len(entering)
+                live.append(_Live(waiting.pop(0), slice(first, first + len(entering))))
+                parts.append(entering)
+            hidden = torch.cat(parts) if len(parts) > 1 else hidden
+            hidden = self._replaced(hidden, live, layer, start)
+            if layer < layers:
+                with edit(self.model, self._edits(live, layer, start)):
+                    hidden = calls[layer](
+                        self.layout.blocks[layer], hidden, self._past(layer, start, len(live))
+                    )
+        return self.layout.point(Site(FINAL)).module(hidden[:, -1])
+
+    def _replaced(self, hidden: Tensor, live: Sequence[_Live], layer: int, start: int) -> Tensor:
+        """The state between two blocks, with what patches put there."""
+        before, after = Site("hook_resid_pre", layer), Site("hook_resid_post", layer - 1) if layer else None
+        for site in (after, before):
+            for one in live:
+                if site in one.patch.cell.sites:
+                    hidden[one.rows] = self._put(hidden[one.rows], one.patch, str(site), start)
+        return hidden
+
+    def _edits(self, live: Sequence[_Live], layer: int, start: int) -> dict[str | Site, Edit]:
+        """What patches replace inside a block."""
+        sites = {
+            site: [one for one in live if site in one.patch.cell.sites]
+            for one in live
+            for site in one.patch.cell.sites
+            if site.layer == layer and site.point not in _BETWEEN
+        }
+
+        def change(site: Site, ones: Sequence[_Live]) -> Edit:
+            def put(value: Tensor) -> Tensor:
+                new = value.clone(memory_format=torch.contiguous_format)
+                for one in ones:
+                    new[one.rows] = self._put(value[one.rows], one.patch, str(site), start)
+                return new
+
+            return put
+
+        return {site: change(site, ones) for site, ones in sites.items()}
+
+    def _put(self, value: Tensor, patch: Patch, site: str, start: int) -> Tensor:
+        places = [place - start for place in self._places(patch.cell)]
+        return write(value, places, patch.states[site], patch.cell.head)
+
+    def _past(self, layer: int, start: int, copies: int, rows: int | None = None) -> DynamicCache:
+        """A cache in which one layer holds the tokens before the start, for so many copies of the rows."""
+        keys, values = (kept[:rows, :, : self.kept.rows.skip + start] for kept in self.kept.past[layer])
+        if copies != 1:
+            keys, values = keys.repeat(copies, 1, 1, 1), values.repeat(copies, 1, 1, 1)
+        return DynamicCache([(keys[:0], values[:0])] * layer + [(keys, values)])
+
+    def _calls_from(self, start: int) -> list[_Call]:
+        """How the model calls its blocks for the tokens from `start` on, behind the cached ones before them.
+
+        Raises:
+            ValueError: calling them so does not give the state that the model gave.
+        """
+        if start not in self._calls:
+            calls: list[_Call] = []
+            skip = self.kept.rows.skip
+            past = [(k[:1, :, : skip + start], v[:1, :, : skip + start]) for k, v in self.kept.past]
+            given = self.kept.states[0][:1, start:]
+            with _observed(self.layout.blocks, calls):
+                stack: Any = self.layout.stack
+                stack(
+                    inputs_embeds=given,
+                    position_ids=torch.arange(skip + start, skip + self._length, device=given.device)[None],
+                    past_key_values=DynamicCache(past),
+                    use_cache=True,
+                )
+            self._calls[start] = calls
+            self._check(start)
+        return self._calls[start]
+
+    def _check(self, start: int) -> None:
+        """Refuses a model whose blocks, called by us, do not lead to the kept state."""
+        calls, hidden = self._calls[start], self.kept.states[0][:1, start:]
+        if len(calls) == len(self.layout.blocks):
+            for layer, block in enumerate(self.layout.blocks):
+                hidden = calls[layer](block, hidden, self._past(layer, start, 1, rows=1))
+            error = relative_error(hidden, self.kept.states[-1][:1, start:])
+        else:
+            error = float("inf")
+        if not error <= tolerance(hidden.dtype):
+            del self._calls[start]
+            raise ValueError(
+                f"{self.layout.model_type}: a restart at token {start} gives a state that differs by {error:.1e} "
+                f"(relative) from the model's own, more than {tolerance(hidden.dtype):.0e}; its blocks cannot be run "
+                "one by one: patch with patched_by_hooks"
+            )
+
+
+@contextmanager
+def _observed(blocks: Sequence[nn.Module], calls: list[_Call]) -> Iterator[None]:
+    """A block in which the arguments of every call of the blocks are noted; nothing is changed."""
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(_Call(args, dict(kwargs)))
+
+    handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

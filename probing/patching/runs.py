@@ -1,0 +1,145 @@
+"""Runs: rows of one length that a model is run on, and what is kept of a forward pass over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probing.hooks import Edit, edit, record
+from probing.layouts import layout_of
+from probing.patching.alignment import EACH, Alignment, write
+from probing.patching.cells import Patch
+from probing.sites import Site
+
+Read = Callable[[Tensor], Tensor]
+"""From last hidden states [rows, width] to what is measured [rows, candidates]."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one length, whose spans stand at the same positions, without padding.
+
+    Attributes:
+        inputs: makes what the model is called with, fresh each time: a pass fills the cache it is given.
+        spans: name → positions in the whole sequence.
+        skip: how many first tokens come in as cached keys and values; their states are not touched.
+    """
+
+    inputs: Callable[[], Mapping[str, Any]]
+    spans: Mapping[str, tuple[int, ...]]
+    skip: int = 0
+
+    def positions(self, span: str) -> tuple[int, ...]:
+        """Where a span is in the tokens that are not skipped.
+
+        Raises:
+            KeyError: no such span.
+            ValueError: it lies in the skipped prefix.
+        """
+        if span not in self.spans:
+            raise KeyError(f"the rows have no span {span!r}; they have {', '.join(self.spans)}")
+        places = self.spans[span]
+        if not places or min(places) < self.skip:
+            raise ValueError(
+                f"span {span!r} is at {list(places)}, and the first {self.skip} tokens are a cached prefix that "
+                "all rows share: nothing can be patched there"
+            )
+        return tuple(place - self.skip for place in places)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One forward pass, kept so that patched runs can start in its middle.
+
+    Attributes:
+        rows: what was run.
+        states: what entered each block, and what left the last one: [rows, tokens after the prefix, width].
+        past: keys and values of each layer, of all tokens.
+        hidden: after the last norm, [rows, tokens after the prefix, width].
+    """
+
+    rows: Rows
+    states: tuple[Float[Tensor, "rows token width"], ...]
+    past: tuple[tuple[Tensor, Tensor], ...]
+    hidden: Float[Tensor, "rows token width"]
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+
+def forward(model: nn.Module, rows: Rows) -> Any:
+    """The output of the model without its output matrix over the rows, cache and all.
+
+    Raises:
+        ValueError: a mask leaves tokens out.
+    """
+    inputs = dict(rows.inputs())
+    mask = inputs.get("attention_mask")
+    if mask is not None and not bool(mask.all()):
+        raise ValueError("a row is padded: patched rows have one length; put rows of other lengths apart")
+    stack: Any = model
+    return stack.base_model(**{**inputs, "use_cache": True})
+
+
+@torch.no_grad()
+def keep(model: nn.Module, rows: Rows) -> Kept:
+    """One forward pass over the rows, with all that a restart needs.
+
+    Raises:
+        ValueError: a row is padded, or a layer does not keep the keys of all tokens (sliding windows).
+    """
+    layers = len(layout_of(model).blocks)
+    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
+    names.append(f"blocks.{layers - 1}.hook_resid_post")
+    with record(model, names) as seen:
+        out = forward(model, rows)
+    past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
+    length = rows.skip + out.last_hidden_state.shape[1]
+    short = [at for at, (keys, _) in enumerate(past) if keys.shape[-2] != length]
+    if len(past) != layers or short:
+        raise ValueError(
+            f"a restart needs the keys of all {length} tokens in all {layers} layers; layers {short or len(past)} "
+            "keep fewer (a sliding window?): patch with patched_by_hooks"
+        )
+    return Kept(rows, tuple(seen[name] for name in names), past, out.last_hidden_state)
+
+
+@torch.no_grad()
+def span_states(
+    model: nn.Module, rows: Rows, sites: Sequence[Site], alignments: Mapping[str, Alignment]
+) -> dict[tuple[str, str], Float[Tensor, "rows n *rest"]]:
+    """(site, span) → the state of the span in each row, as its alignment reads it, after one forward pass."""
+    found: dict[tuple[str, str], Tensor] = {}
+
+    def take(site: Site, value: Tensor) -> Tensor:
+        for span, alignment in alignments.items():
+            found[str(site), span] = alignment.read(value, rows.positions(span)).clone()
+        return value[:0]
+
+    with record(model, sites, take=take):
+        forward(model, rows)
+    return found
+
+
+def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site, Edit]:
+    """What `probing.hooks.edit` takes to run the rows with a patch."""
+    places = alignment.target(rows.positions(patch.cell.span))
+
+    def put(site: Site) -> Edit:
+        return lambda value: write(value, places, patch.states[str(site)], patch.cell.head)
+
+    return {site: put(site) for site in patch.cell.sites}
+
+
+@torch.no_grad()
+def patched_by_hooks(
+    model: nn.Module, rows: Rows, patch: Patch, read: Read, alignment: Alignment = EACH
+) -> Float[Tensor, "rows candidates"]:
+    """What a patched run answers, by running the whole model with hooks: the plain way, for any model."""
+    with edit(model, edits_of(rows, patch, alignment)):
+        return read(forward(model, rows).last_hidden_state[:, -1])
