@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses import _figures
-from analyses._alignment_references import TAXONOMIC, TWIN
+from analyses._alignment_references import TWIN
+from analyses._leaf_rows import OUTSIDE, layer_of
 from probing.massive import TREATMENTS
 
 SPLITS = {"": "all leaves", "seen": "leaves of seen hypernyms", "held-out": "leaves of held-out hypernyms"}
@@ -51,8 +52,9 @@ def diagonals(table: pd.DataFrame, measure: str) -> Figure:
 
 def maps(table: pd.DataFrame, measure: str) -> Figure:
     """Similarity of every picture layer with every layer of each reference; a dot where p, corrected, is under 5 %."""
-    rows = _last(table[(table["treatment"] == TREATMENTS[0]) & (table["reference"] != TAXONOMIC)])
+    rows = _last(table[table["treatment"] == TREATMENTS[0]])
     rows = rows.assign(other=rows["other_site"].map(_layer_names(rows)))
+    rows = rows[rows["other"].notna()]  # references without layers have no map
     spans, references = _order(rows["span"]), _order(rows["reference"])
     figure = Figure(figsize=(2.9 * len(spans) + 0.8, 2.5 * len(references) + 0.6), layout="constrained")
     grid = figure.subplots(len(references), len(spans), squeeze=False)
@@ -131,7 +133,7 @@ def runs(table: pd.DataFrame, measure: str) -> Figure:
 
 def on_diagonal(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of a site with itself, or with the only one of a reference without layers."""
-    return table[(table["site"] == table["other_site"]) | (table["other_site"] == "taxonomy")]
+    return table[(table["site"] == table["other_site"]) | table["other_site"].isin(OUTSIDE)]
 
 
 def _map(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -140,7 +142,7 @@ def _map(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def _layer_names(rows: pd.DataFrame) -> dict[str, float]:
-    return dict(zip(rows["site"], rows["layer"]))
+    return {site: layer_of(site) for site in rows["other_site"].unique() if site}
 
 
 def _first_reference(table: pd.DataFrame) -> str:

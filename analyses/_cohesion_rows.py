@@ -1,4 +1,4 @@
-"""Tables of cohesion: pair matrices of leaves at every site, their cohesion, intervals and nulls."""
+"""Tables of cohesion: every site, span, modality and treatment, with intervals and nulls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,15 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from analyses import _leaf_rows
-from analyses._leaf_rows import NO_STEP, LeafRows
-from probing.cohesion import (
-    Cohesion,
-    bootstrap_cohesion,
-    cohesion,
-    leaf_sums,
-    mean_products,
-    mean_squared_distances,
-    silhouette,
-)
-from probing.massive import TREATMENTS, massive_dimensions, massive_rows
+from analyses._cohesion_pairs import Measured, Null, measured
+from analyses._leaf_rows import NO_STEP
+from probing.cohesion import Cohesion, leaf_sums, mean_products
+from probing.massive import TREATMENTS
 from probing.stats import DRAWS, draw_weights, estimate, nan_mean
 from probing.store import ActivationStore
 from taxogen.taxonomy import Taxonomy
 
 ENCODER = "encoder"
-UNCENTRED = ("raw", "without outliers")  # the others are centred, or nearly, by what they do
-#: (modality, measure) → site → matrix over pairs of leaves.
-PairMatrices = dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,8 @@ def compute(
     rows = _leaf_rows.leaf_rows(stores, held)
     leaves = tuple(np.unique(next(iter(rows.values())).leaves).tolist())
     categories = categories_of(taxonomy, leaves, options)
+    weights = draw_weights(len(leaves), options.draws, options.seed)
+    null = Null(categories.members, options.permutations, options.seed, weights)
     first = next(iter(images.values()))
     sites = [site for site in options.sites or first.sites if text is None or site in text.sites]
     made: list[dict] = []
@@ -88,14 +80,15 @@ def compute(
                 sides = {"image": (rows[f"image@{step}"], span)} | (
                     {"text": (rows["text"], twin)} if twin else {}
                 )
-                pairs, massive = _pair_matrices(sides, sites, labels | {"step": step})
-                if step != min(images):
-                    # Text rows are the same at every step; once is enough.
-                    pairs = {key: value for key, value in pairs.items() if key[0] != "text"}
-                made += [found for found in massive if found["modality"] == "image" or step == min(images)]
-                made += _all_summaries(pairs, categories, options, labels | {"step": step})
+                # Text rows are the same at every step; once is enough.
+                new = {"image", "image~text"} | ({"text"} if step == min(images) else set())
+                kinds, massive = measured(sides, sites, labels | {"step": step}, null, new)
+                made += massive
+                for (modality, _), kind in kinds.items():
+                    at = {**labels, "modality": modality, "step": NO_STEP if modality == "text" else step}
+                    made += _summaries(kind, categories, null, at)
     if encoder is not None:
-        made += _encoder_rows(encoder, categories, options)
+        made += _encoder_rows(encoder, categories, null)
     return _leaf_rows.table(made, "cohesion", options.seed)
 
 
@@ -124,74 +117,27 @@ def categories_of(taxonomy: Taxonomy, leaves: Sequence[str], options: Options) -
     return Categories(names, tuple(leaves), members[:, kept], subsets)
 
 
-def _pair_matrices(
-    sides: Mapping[str, tuple[LeafRows, str]], sites: Sequence[str], labels: Mapping
-) -> tuple[PairMatrices, list[dict]]:
-    """Pair matrices of all modalities and measures, each site read once; and rows on massive dimensions."""
-    pairs: PairMatrices = {}
-    massive = []
-    for site in sites:
-        found: dict[tuple[str, str], np.ndarray] = {}
-        units = {}
-        for name, x in _leaf_rows.read_treated(sides, site, labels["treatment"]).items():
-            leaves = sides[name][0].leaves
-            plain = leaf_sums(x.parts(), leaves)
-            units[name] = leaf_sums(x.parts(), leaves, plain.centre, unit=True)
-            found[name, "cohesion"] = mean_products(units[name])
-            found[name, "distance"] = mean_squared_distances(plain)
-            if labels["treatment"] in UNCENTRED:
-                found[name, "cohesion_uncentred"] = mean_products(leaf_sums(x.parts(), leaves, unit=True))
-            if labels["treatment"] == "raw":
-                here = {**labels, "site": site, "modality": name, "step": _step(name, labels["step"])}
-                massive += _massive_found(x.values, here)
-        if len(units) == 2:
-            found["image~text", "cohesion"] = mean_products(units["image"], units["text"])
-        for key, matrix in found.items():
-            pairs.setdefault(key, {})[site] = matrix
-    return pairs, massive
-
-
-def _all_summaries(pairs: PairMatrices, categories, options, labels) -> list[dict]:
-    """Table rows of every kind of pair matrix."""
-    weights = draw_weights(len(categories.leaves), options.draws, options.seed)
+def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:
+    """Table rows of one kind of pair matrix over all its sites."""
+    found, (within, between) = kind.conclude(), kind.drawn()
     made = []
-    for (modality, measure), matrices in pairs.items():
-        here = {**labels, "modality": modality, "step": _step(modality, labels["step"])}
-        stacked = np.stack(list(matrices.values()))
-        made += _summaries(stacked, measure, list(matrices), categories, weights, options, here)
-    return made
-
-
-def _step(modality: str, step: int) -> int:
-    return NO_STEP if modality == "text" else step
-
-
-def _summaries(pairs, measure, sites, categories, weights, options, labels) -> list[dict]:
-    """Table rows of one kind of pair matrix over all sites."""
-    distance = measure == "distance"
-    found = cohesion(
-        pairs, categories.members, options.permutations, options.seed, higher_is_closer=not distance
-    )
-    within, between = bootstrap_cohesion(pairs, categories.members, weights)
-    made = []
-    for index, site in enumerate(sites):
+    for index, site in enumerate(kind.sites):
         here = {**labels, "site": site}
-        made += _mean_rows(found, within, between, index, measure, categories, here)
-        if distance:
-            rooted = np.sqrt(np.where(np.eye(len(pairs[index]), dtype=bool), 0, pairs[index]))
-            values = silhouette(rooted, categories.members)
-            made.append(_leaf_row("silhouette", values, weights, {**here, "target": "mean"}))
-        elif measure == "cohesion":
+        made += _mean_rows(found, within, between, index, kind.measure, categories, here)
+        if kind.measure == "distance":
+            made.append(
+                _leaf_row("silhouette", kind.by_leaf[index], null.weights, {**here, "target": "mean"})
+            )
+        elif kind.measure == "cohesion":
             for k, name in enumerate(categories.names):
-                value = estimate(
-                    found.difference[index, k],
-                    (within - between)[:, index, k],
-                    int(categories.members[:, k].sum()),
-                )
+                draws, size = (within - between)[:, index, k], int(categories.members[:, k].sum())
+                value = estimate(found.difference[index, k], draws, size)
                 made.append(_leaf_rows.row("cohesion", value, **here, target=name))
                 made.append(_leaf_rows.row("p", found.p_category[index, k], value.n, **here, target=name))
             if labels["modality"] != "text":
-                made += _leaf_cohesion(pairs[index], categories, weights, {**here, "target": "leaf"})
+                made.append(
+                    _leaf_row("cohesion", kind.by_leaf[index], null.weights, {**here, "target": "leaf"})
+                )
     return made
 
 
@@ -230,16 +176,6 @@ def _mean_rows(found: Cohesion, within, between, index, measure, categories, lab
     return made
 
 
-def _leaf_cohesion(pairs, categories, weights, labels) -> list[dict]:
-    """Cosine of two pictures of one leaf (or picture and word) less that with other leaves of its hypernyms."""
-    members = categories.members.astype(float)
-    shared = ((members @ members.T) > 0) & ~np.eye(len(pairs), dtype=bool)
-    near = np.where(
-        shared.any(axis=1), (pairs * shared).sum(axis=1) / np.maximum(shared.sum(axis=1), 1), np.nan
-    )
-    return [_leaf_row("cohesion", np.diagonal(pairs) - near, weights, labels)]
-
-
 def _leaf_row(measure, values, weights, labels) -> dict:
     """Mean over leaves, undefined ones left out, with its bootstrap over leaves."""
     kept = np.isfinite(values)
@@ -251,27 +187,13 @@ def _leaf_row(measure, values, weights, labels) -> dict:
     return _leaf_rows.row(measure, estimate(values[kept].mean(), draws, int(kept.sum())), **labels)
 
 
-def _massive_found(x, labels) -> list[dict]:
-    """The massive dimensions of one site: ratio to the median dimension, share of variance; and its massive rows."""
-    made = []
-    for found in massive_dimensions(x):
-        here = {**labels, "target": f"dimension {found.dimension}"}
-        made.append(_leaf_rows.row("massive_ratio", found.ratio_to_median, len(x), **here))
-        made.append(_leaf_rows.row("massive_variance_share", found.variance_share, len(x), **here))
-    times = massive_rows(x)
-    here = {**labels, "target": "rows"}
-    made.append(_leaf_rows.row("massive_rows", len(times), len(x), **here))
-    if len(times):
-        made.append(_leaf_rows.row("massive_row_ratio", float(times[0]), len(x), **here))
-    return made
-
-
-def _encoder_rows(encoder, categories, options) -> list[dict]:
+def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:
     """Cohesion of the features that enter the projector: the visual coherence of each hypernym."""
     x, leaves = encoder
     kept = np.isin(leaves, categories.leaves)
     x, leaves = np.asarray(x, dtype=np.float64)[kept], np.asarray(leaves)[kept]
     sums = leaf_sums(x, leaves, leaf_sums(x, leaves).centre, unit=True)
-    weights = draw_weights(len(categories.leaves), options.draws, options.seed)
     labels = {"span": "image", "treatment": "raw", "modality": "image", "step": NO_STEP}
-    return _summaries(mean_products(sums)[None], "cohesion", [ENCODER], categories, weights, options, labels)
+    kind = Measured("cohesion")
+    kind.add({ENCODER: mean_products(sums)}, null)
+    return _summaries(kind, categories, null, labels)

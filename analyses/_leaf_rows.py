@@ -31,7 +31,8 @@ COLUMNS = (
     ),
     *("value", "lower", "upper", "n", "seed"),
 )
-OUTSIDE = ("encoder", "taxonomy", "scores", "all")  # what stands in the site column without being a site
+# What stands in the site column without being a site.
+OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
 NO_STEP = -1  # of text rows, which no training step touches
 _CHUNK = 2048
 _SAME_PLACE = {"image": "noun"}

@@ -1,6 +1,6 @@
 """At which layer picture tokens become like the words for what they show: leaf geometry against that of text.
 
-    python -m analyses.text_alignment --run RUN [--run RUN2 …] [--step …] [--measure …] [--other LM]
+    python -m analyses.text_alignment --run RUN [--run RUN2 …] [--step …] [--measure …] [--other LM] [--encoder NAME]
 
 Reads: the activation stores and taxonomy of each run; its layer-probe table, if there is one; its language model.
 Writes: analyses/text_alignment/ in each run: text_alignment.parquet, .csv, and the figures as png and svg.
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from analyses import _alignment_figures, _figures, _leaf_rows, _tables
 from analyses._alignment_references import TWIN, Nouns, bare_nouns
 from analyses._alignment_rows import Options, compute, matrix_measure
+from analyses._text_encoders import PACKAGED, encoded_nouns
 from analyses.layer_probes import held_out_hypernyms
 from probing.massive import TREATMENTS
 from probing.similarity import MEASURES
@@ -60,17 +61,22 @@ def _measured(run: Run, args: argparse.Namespace) -> pd.DataFrame:
         measure=args.measure, treatments=tuple(args.treatment), draws=args.draws, seed=args.seed,
         spans=tuple(args.span) if args.span else None, held_out=held_out_hypernyms(run),
     )  # fmt: skip
-    return compute(images, text, run.taxonomy, options, _nouns(run, images[max(images)].sites, args.other))
+    nouns = _nouns(run, images[max(images)].sites, args.other, args.encoder)
+    return compute(images, text, run.taxonomy, options, nouns)
 
 
-def _nouns(run: Run, sites: Sequence[str], others: Sequence[str]) -> dict[str, Nouns]:
-    """Bare nouns in the run's own language model, and in any other that was asked for."""
+def _nouns(
+    run: Run, sites: Sequence[str], others: Sequence[str], encoders: Sequence[str]
+) -> dict[str, Nouns]:
+    """Bare nouns in the run's own language model, in any other, and in text encoders that were asked for."""
     model, leaves = run.config.model, run.taxonomy.leaves
     own = lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed)
     found = {BARE: bare_nouns(own, leaves, sites)}
     for name in others:
         known = bare_nouns(lms.load(name), leaves, ["blocks.*.hook_resid_post"])
         found[f"{BARE}, {Path(name).name}"] = known
+    for name in encoders:
+        found[Path(name).name] = encoded_nouns(name, leaves)
     return found
 
 
@@ -149,6 +155,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--treatment", nargs="+", choices=TREATMENTS, default=list(TREATMENTS))
     parser.add_argument(
         "--other", action="append", default=[], help="another language model: hub name or path"
+    )
+    parser.add_argument(
+        "--encoder", action="append", default=[], help=f"a text encoder: {PACKAGED}, hub name or path"
     )
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap over leaf concepts")
     parser.add_argument("--seed", type=int, default=0)

@@ -5,16 +5,17 @@ are. Only pairs of different leaves count, each pair once: neither the number of
 pictures of the same crow make birds cohesive.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from probing.similarity.calibrate import studentised_p
 from probing.similarity.mantel import cyclic_design, permuted_products
 
 _CHUNK = 2048
+_PAIR_ENTRIES = 8_000_000  # of weights over pairs that exist at a time
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,19 @@ class Cohesion:
         return self.within - self.between
 
 
+@dataclass(frozen=True)
+class CohesionDraws:
+    """Cohesion of some layers, with within − between under each permutation (the first: none) of the leaves.
+
+    What is to be corrected together may be measured apart, a few layers at a time; see `conclude`.
+    """
+
+    within: Float[np.ndarray, "layers categories"]
+    between: Float[np.ndarray, "layers categories"]
+    permuted: Float[np.ndarray, "permutations layers categories"]
+    higher_is_closer: bool
+
+
 def cohesion(
     pairs: Float[np.ndarray, "layers leaves leaves"],
     members: Bool[np.ndarray, "leaves categories"],
@@ -135,24 +149,54 @@ def cohesion(
     shares no category with it. The null gives the leaves' places in the categories to other leaves, which
     keeps category sizes and overlaps; a leaf's pictures stay together.
     """
-    within, between = pair_weights(members)
+    return conclude([cohesion_draws(pairs, members, draws, seed, higher_is_closer)])
+
+
+def cohesion_draws(
+    pairs: Float[np.ndarray, "layers leaves leaves"],
+    members: Bool[np.ndarray, "leaves categories"],
+    draws: int = 1_000,
+    seed: int = 0,
+    higher_is_closer: bool = True,
+) -> CohesionDraws:
+    """Cohesion of some layers and its null, under permutations that are the same in every call of one seed."""
     flat = _hollow_symmetric(pairs)
-    usable = np.isfinite(within).all(axis=(1, 2)) & np.isfinite(between).all(axis=(1, 2))
+    design = cyclic_design(len(members), draws, seed)
+    means = np.full((2, len(pairs), members.shape[1]), np.nan)
+    permuted = np.full((len(design), len(pairs), members.shape[1]), np.nan)
+    step = max(1, _PAIR_ENTRIES // len(members) ** 2)
+    for start in range(0, members.shape[1], step):
+        columns = np.arange(start, min(start + step, members.shape[1]))
+        within, between = pair_weights(members, columns)
+        usable = np.isfinite(within).all(axis=(1, 2)) & np.isfinite(between).all(axis=(1, 2))
+        for kind, weights in enumerate((within, between)):
+            means[kind][:, columns] = np.tensordot(flat, weights, axes=((1, 2), (1, 2)))
+        if usable.any():
+            permuted[:, :, columns[usable]] = permuted_products(flat, (within - between)[usable], design)
+    return CohesionDraws(means[0], means[1], permuted, higher_is_closer)
+
+
+def conclude(parts: Sequence[CohesionDraws]) -> Cohesion:
+    """Cohesion of all layers that were measured in parts, corrected for all of them together.
+
+    Raises:
+        ValueError: no category has two leaves and one outside.
+    """
+    within, between, permuted = (
+        np.concatenate([getattr(part, name) for part in parts], axis=axis)
+        for name, axis in (("within", 0), ("between", 0), ("permuted", 1))
+    )
+    usable = np.isfinite(permuted[0, 0])
     if not usable.any():
         raise ValueError(
-            f"no category of {members.shape[1]} has two leaves and leaves outside it; there is no cohesion"
+            f"no category of {len(usable)} has two leaves and leaves outside it; there is no cohesion"
         )
-    contrast = (within - between)[usable]
-    targets = np.concatenate([contrast, contrast.mean(axis=0)[None]])
-    products = permuted_products(flat, targets, cyclic_design(len(members), draws, seed))
-    products = products if higher_is_closer else -products
-    p, _ = studentised_p(products)
-    _, p_corrected = studentised_p(products[:, :, -1:])
-    p_category = np.full((len(pairs), members.shape[1]), np.nan)
-    p_category[:, usable] = p[:, :-1]
-    null = products[1:, :, -1] if higher_is_closer else -products[1:, :, -1]
-    means = [np.einsum("lab,cab->lc", flat, weights) for weights in (within, between)]
-    return Cohesion(*means, p=p[:, -1], p_corrected=p_corrected[:, 0], p_category=p_category, null=null)
+    mean = permuted[:, :, usable].mean(axis=2)
+    sign = 1 if parts[0].higher_is_closer else -1
+    p_category = np.full(within.shape, np.nan)
+    p_category[:, usable], _ = studentised_p(sign * permuted[:, :, usable])
+    p, p_corrected = studentised_p(sign * mean)
+    return Cohesion(within, between, p, p_corrected, p_category, null=mean[1:])
 
 
 def bootstrap_cohesion(
@@ -165,18 +209,20 @@ def bootstrap_cohesion(
     A leaf drawn twice makes no pair with itself. A draw that leaves a category no pair is not-a-number.
     """
     flat = _hollow_symmetric(pairs)
-    within, between = pair_weights(members)
     results = np.full((2, len(weights), len(pairs), members.shape[1]), np.nan)
     for category in range(members.shape[1]):
         inside = np.flatnonzero(members[:, category])
-        for kind, scheme in enumerate((within, between)):
+        drawn = weights[:, inside]
+        for kind, scheme in enumerate(pair_weights(members, np.array([category]))):
             # Only rows of members: each pair once within (up to symmetry), once between.
-            mask = scheme[category][inside] > 0
-            count = ((weights[:, inside] @ mask) * weights).sum(axis=1)
-            safe = np.where(count > 0, count, 1)
+            mask = scheme[0][inside] > 0
+            columns = np.flatnonzero(mask.any(axis=0))
+            mask, others = mask[:, columns], weights[:, columns]
+            count = ((others @ mask.T) * drawn).sum(axis=1)
+            safe = np.where(count > 0, count, np.nan)
             for layer, matrix in enumerate(flat):
-                total = ((weights[:, inside] @ (matrix[inside] * mask)) * weights).sum(axis=1)
-                results[kind, :, layer, category] = np.where(count > 0, total / safe, np.nan)
+                total = ((others @ (matrix[np.ix_(columns, inside)] * mask.T)) * drawn).sum(axis=1)
+                results[kind, :, layer, category] = total / safe
     return results[0], results[1]
 
 
@@ -204,17 +250,18 @@ def silhouette(
 
 
 def pair_weights(
-    members: Bool[np.ndarray, "leaves categories"],
-) -> tuple[Float[np.ndarray, "categories leaves leaves"], Float[np.ndarray, "categories leaves leaves"]]:
+    members: Bool[np.ndarray, "leaves categories"], columns: Int[np.ndarray, " chosen"] | None = None
+) -> tuple[Float[np.ndarray, "chosen leaves leaves"], Float[np.ndarray, "chosen leaves leaves"]]:
     """Weights over pairs of leaves, each summing to 1: within each category, and between it and the rest.
 
-    Not-a-number throughout where a category has no such pair.
+    Not-a-number throughout where a category has no such pair. `columns` are the categories wanted; all of them
+    say which leaves share none.
     """
     members = np.asarray(members, dtype=bool)
-    together = (members.astype(np.int64) @ members.T) > 0
-    columns = members.T
-    within = columns[:, :, None] & columns[:, None, :] & ~np.eye(len(members), dtype=bool)
-    between = (columns[:, :, None] ^ columns[:, None, :]) & ~together
+    together = (members.astype(np.float32) @ members.T.astype(np.float32)) > 0
+    wanted = (members if columns is None else members[:, columns]).T
+    within = wanted[:, :, None] & wanted[:, None, :] & ~np.eye(len(members), dtype=bool)
+    between = (wanted[:, :, None] ^ wanted[:, None, :]) & ~together
     return _normalised(within), _normalised(between)
 
 

