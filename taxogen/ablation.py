@@ -25,6 +25,8 @@ RULES = {
     "systematic": ("holdout", "leaf"),
 }
 """The rules of each kind of ablation, the default first."""
+STUDY = {"none": "none", "full": "study", "random": "leaf", "systematic": "leaf"}
+"""The rule of each kind as it was published; `study` is its name for every kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ def plan(
         taxonomy: the leaves and hypernyms of the world.
         kind: none, random, systematic or full.
         fraction: nominal share of leaves (random) or, without `held_out`, of hypernyms (systematic).
-        rule: the kind's default unless given.
+        rule: the kind's default unless given; "study" is what was published, for every kind.
         seed: of the draws; one permutation per hypernym.
         held_out: for "systematic", the hypernyms, instead of a draw.
 
@@ -231,7 +233,7 @@ def _check(
 ) -> tuple[str, list[str]]:
     if kind not in RULES:
         raise KeyError(f"ablation {kind!r} was asked for; known: {', '.join(RULES)}")
-    rule = rule or RULES[kind][0]
+    rule = STUDY[kind] if rule == "study" else rule or RULES[kind][0]
     if rule not in RULES[kind]:
         raise KeyError(f"rule {rule!r} was asked for; ablation {kind!r} has: {', '.join(RULES[kind])}")
     if not 0 <= fraction <= 1:

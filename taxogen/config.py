@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")
+_TRUTH = {"true": True, "false": False}
 INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
 
 
@@ -20,6 +20,10 @@ INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
 class DataConfig:
     """What is shown: pictures, how they are split, and what of the hypernym evidence is left."""
 
+    task: str = "completion"  # or yes_no
+    templates: tuple[str, ...] = ()  # of leaf and hypernym questions (taxogen.prompts); empty: one of each
+    chat: bool = False  # whether questions stand in the language model's chat template
+    negatives: str = "random"  # of yes/no questions: random, hard or study
     pictures: str = "pictograms"
     taxonomy: str = ""  # a table (leaf, hypernym, …); empty: the one that comes with the pictures
     split: str = "seeded"
@@ -27,9 +31,10 @@ class DataConfig:
     pictures_per_leaf: int = 0  # at most so many, seeded; 0: all
     ablation: str = "full"
     fraction: float = 1.0
-    rule: str = ""  # empty: the default rule of that ablation
+    rule: str = ""  # empty: the default rule of that ablation; study: what was published
     held_out: tuple[str, ...] = ()  # hypernyms, for the systematic ablation
-    shuffle: str = "none"
+    shuffle: str = "none"  # or within, across, across-matched
+    disjoint: bool = False  # across: never to a leaf that shares a hypernym
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class TrainConfig:
 
     steps: int = 300  # 0: from `epochs`
     epochs: float = 5.0
+    match_steps: bool = False  # epochs count the items before the ablation: as many steps at every level
     batch: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.0
@@ -77,6 +83,7 @@ class EvaluateConfig:
     """Which test pictures are asked, and how wide the leaf-naming question is."""
 
     pictures_per_leaf: int = 0  # of the test split, seeded; 0: all
+    templates: tuple[str, ...] = ()  # of the test questions, averaged and apart; empty: the first of training
     leaf_choices: int = 20
     draws: int = 2000  # of the bootstrap
 
@@ -191,9 +198,11 @@ def _convert(key: str, value: Any, default: Any) -> Any:
         if isinstance(default, tuple):
             parts = value.split(",") if isinstance(value, str) else list(value)
             return tuple(str(part).strip() for part in parts if str(part).strip())
+        if isinstance(default, bool):
+            return _TRUTH[str(value).lower()]
         if isinstance(default, int) and not isinstance(value, int | str):
             raise ValueError(value)
         return type(default)(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):
         kind = type(default).__name__
         raise ValueError(f"config key {key!r} takes a value of type {kind}, found {value!r}") from None

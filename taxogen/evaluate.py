@@ -1,176 +1,134 @@
 """Evaluate: how likely a trained model finds every hypernym for every test picture; raw scores go to `scores.h5`.
 
-The read-out is log P(answer | picture) minus its mean over pictures of the training split (a sample of different
-leaves): what the picture adds to the prompt. Beside it stands the ceiling, the same prompt with the leaf's name.
+Beside the read-outs of pictures stands the ceiling, the same prompt with the leaf's name. What a read-out is
+depends on the task: see `taxogen.completion` and `taxogen.yes_no`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
 
-import h5py
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from taxogen import files, prompts
-from taxogen.questions import PROMPTS
-from taxogen.readout import log_probs
+from taxogen import calibration
+from taxogen.completion import Completions
+from taxogen.questions import prompts_of
 from taxogen.run import Run
+from taxogen.scores import Scores, candidates
+from taxogen.scoring import named_leaves
 from taxogen.seeding import stream
-from taxogen.vlm import Row, Vlm
+from taxogen.vlm import Vlm
+from taxogen.yes_no import YesNo
 
-(LEAF_PROMPT,), (HYPERNYM_PROMPT,) = PROMPTS["leaf"], PROMPTS["hypernym"]
-BASELINE_PICTURES = {HYPERNYM_PROMPT: 64, LEAF_PROMPT: 16}  # fewer for names: all of them are scored for each
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Read-outs of one run, in nats, with the rows they belong to.
-
-    Attributes:
-        image: table of the test pictures (item_id, picture, leaf, shown_leaf), one row per line of the scores.
-        text: table of the text rows, one per leaf concept.
-        hypernyms: names of the columns.
-        image_scores: log P(hypernym | picture) minus the mean over training pictures.
-        text_scores: log P(hypernym | name) minus the mean over neutral subjects.
-        leaf_correct: whether the model prefers the right name among the choices, per test picture.
-        leaf_choices: how many names it chose from; chance is one in that number.
-    """
-
-    image: pd.DataFrame
-    text: pd.DataFrame
-    hypernyms: tuple[str, ...]
-    image_scores: Float[np.ndarray, "pictures hypernyms"]
-    text_scores: Float[np.ndarray, "leaves hypernyms"]
-    leaf_correct: np.ndarray
-    leaf_choices: int
-
-    def write(self, run: Run) -> None:
-        """Writes `scores.h5` into the run, whole or not at all."""
-        files.write_whole(run.file("scores.h5"), lambda part: self._fill(part))
-
-    def _fill(self, path) -> None:
-        with h5py.File(path, "w", track_order=True) as out:
-            out.attrs["about"] = (
-                "read-outs in nats: log P(answer | subject) minus its mean over baseline subjects"
-            )
-            out.create_dataset("hypernyms", data=list(self.hypernyms), dtype=h5py.string_dtype())
-            for name, table, scores in (
-                ("image", self.image, self.image_scores),
-                ("text", self.text, self.text_scores),
-            ):
-                group = out.create_group(name)
-                group.create_dataset("score", data=scores.astype(np.float32))
-                for column in table.columns:
-                    group.create_dataset(
-                        column, data=table[column].astype(str).tolist(), dtype=h5py.string_dtype()
-                    )
-            correct = out.create_dataset("image/leaf_correct", data=self.leaf_correct)
-            correct.attrs["choices"] = self.leaf_choices
-
-    @classmethod
-    def read(cls, run: Run) -> Scores:
-        """The scores of a run.
-
-        Raises:
-            FileNotFoundError: it was not evaluated; the command is named.
-        """
-        path = run.file("scores.h5")
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"the run {run.path} has no scores.h5; `python -m taxogen evaluate --run {run.path}` makes it"
-            )
-        with h5py.File(path) as stored:
-            tables = {name: _text_columns(cast(h5py.Group, stored[name])) for name in ("image", "text")}
-            arrays = {name: cast(h5py.Dataset, stored[name])[:] for name in ("image/score", "text/score")}
-            correct = cast(h5py.Dataset, stored["image/leaf_correct"])
-            return cls(
-                tables["image"],
-                tables["text"],
-                tuple(cast(h5py.Dataset, stored["hypernyms"]).asstr()[:]),
-                arrays["image/score"],
-                arrays["text/score"],
-                correct[:],
-                int(cast(int, correct.attrs["choices"])),
-            )
-
-
-def _text_columns(group: h5py.Group) -> pd.DataFrame:
-    columns = {name: cast(h5py.Dataset, data) for name, data in group.items()}
-    return pd.DataFrame({k: v.asstr()[:] for k, v in columns.items() if h5py.check_string_dtype(v.dtype)})
+__all__ = ["Scores", "best_names", "candidates", "evaluate"]
 
 
 def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Scores:
-    """Scores every hypernym for every test picture and every leaf's name, and names the leaf among a few choices."""
-    frame = run.manifest("test").where(modality="image").frame.astype(str)
-    baseline = _baseline_rows(run, vlm, picture_index)
-    hypernyms = run.taxonomy.hypernyms
-    asked = [vlm.tokens(prompts.segments(HYPERNYM_PROMPT, hypernym=name).answer) for name in hypernyms]
-    kinds = [_row(vlm, HYPERNYM_PROMPT, item, picture_index) for item in frame.itertuples()]
-    image = log_probs(vlm, kinds, features, asked, what="hypernyms of pictures")
-    image -= log_probs(vlm, baseline[HYPERNYM_PROMPT], features, asked, what="hypernyms of baseline").mean(0)
-    leaves = run.taxonomy.leaves
-    text = log_probs(
-        vlm, [_text_row(vlm, leaf) for leaf in leaves], features, asked, what="hypernyms of names"
-    )
-    text -= log_probs(
-        vlm, [_text_row(vlm, word) for word in prompts.NEUTRAL], features, asked, what="neutral"
-    ).mean(0)
+    """Scores every hypernym for every test picture and every leaf's name, and names the leaf among a few choices.
+
+    With several templates the scores are the mean of their read-outs; each stands beside it.
+    """
+    ask, templates = _asker(run, vlm, features, picture_index), _templates(run)
+    frame = asked_pictures(run)
+    shown, leaves = frame["picture"].tolist(), run.taxonomy.leaves
+    image = {name: ask.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
+    text = {name: ask.hypernyms_of_names(leaves, name) for name in templates["hypernym"]}
     choices = min(run.config.evaluate.leaf_choices, len(leaves))
-    correct = _leaf_naming(
-        vlm, frame, features, (baseline[LEAF_PROMPT], picture_index, leaves, choices, run.config.seed)
-    )
+    asked = leaf_choices(frame, leaves, choices, run.config.seed)
+    named = sum(ask.names_of_pictures(shown, name, asked) for name in templates["leaf"])
+    place = {leaf: at for at, leaf in enumerate(leaves)}
+    correct = np.nanargmax(named, 1) == frame["leaf"].map(place).to_numpy()
+    several = len(templates["hypernym"]) > 1
     return Scores(
-        frame[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True),
-        pd.DataFrame({"leaf": leaves}),
-        hypernyms,
-        image,
-        text,
-        correct,
-        choices,
+        image=frame,
+        text=pd.DataFrame({"leaf": leaves}),
+        hypernyms=run.taxonomy.hypernyms,
+        image_scores=np.mean(list(image.values()), axis=0),
+        text_scores=np.mean(list(text.values()), axis=0),
+        leaf_correct=correct,
+        leaf_choices=choices,
+        counted=_matched(run, np.asarray(frame["leaf"], dtype=str), correct),
+        about=ask.about,
+        asked=_wanted(run),
+        apart={name: (image[name], text[name]) for name in image} if several else {},
+        thresholds=_thresholds(run, ask, templates["hypernym"]) if isinstance(ask, YesNo) else None,
     )
 
 
-def _leaf_naming(vlm: Vlm, frame: pd.DataFrame, features: Tensor, how: tuple) -> np.ndarray:
-    """Whether the right leaf has the highest read-out among it and random others, for each test picture."""
-    baseline, picture_index, leaves, choices, seed = how
-    names = [vlm.tokens(prompts.segments(LEAF_PROMPT, leaf=leaf).answer) for leaf in leaves]
+def fits(run: Run) -> bool:
+    """Whether the run's scores are there and answer what its config asks for now (templates, choices, pictures)."""
+    return run.file("scores.h5").exists() and Scores.read(run).asked in ("", _wanted(run))
+
+
+def _wanted(run: Run) -> str:
+    wanted = run.config.evaluate
+    return json.dumps([wanted.templates, wanted.leaf_choices, wanted.pictures_per_leaf])
+
+
+def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> list[str]:
+    """For each test picture the leaf that the model calls it: of all leaves; for yes/no questions of its choices.
+
+    To ask about every leaf with a question of its own would take ten times as long as all the hypernyms; the right
+    leaf is always among the choices (`evaluate.leaf_choices`), so that for yes/no this is an upper bound.
+    """
+    ask, (prompt, *_) = _asker(run, vlm, features, picture_index), _templates(run)["leaf"]
+    frame, leaves = asked_pictures(run), run.taxonomy.leaves
+    if isinstance(ask, Completions):
+        best = ask.best_names(frame["picture"].tolist(), prompt)
+    else:
+        count = min(run.config.evaluate.leaf_choices, len(leaves))
+        asked = leaf_choices(frame, leaves, count, run.config.seed)
+        best = np.nanargmax(ask.names_of_pictures(frame["picture"].tolist(), prompt, asked), axis=1)
+    return [leaves[at] for at in best]
+
+
+def asked_pictures(run: Run, manifest: str = "test") -> pd.DataFrame:
+    """item_id, picture, leaf and shown_leaf of each picture; where each has several questions, of the first."""
+    frame = run.manifest(manifest).where(modality="image").frame.astype(str).drop_duplicates("picture")
+    return frame[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True)
+
+
+def leaf_choices(
+    frame: pd.DataFrame, leaves: Sequence[str], count: int, seed: int
+) -> Bool[np.ndarray, "pictures leaves"]:
+    """Which leaves each picture's name is chosen from: the right one and random others."""
     place = {leaf: at for at, leaf in enumerate(leaves)}
     asked = np.zeros((len(frame), len(leaves)), bool)
     for at, item in enumerate(frame.itertuples()):
         others = stream(seed, "leaf choices", str(item.picture)).permutation(len(leaves))
-        asked[at, [other for other in others if other != place[item.leaf]][: choices - 1]] = True
-        asked[at, place[item.leaf]] = True
-    rows = [_row(vlm, LEAF_PROMPT, item, picture_index) for item in frame.itertuples()]
-    scores = log_probs(vlm, rows, features, names, asked, what="names of pictures")
-    scores -= log_probs(vlm, baseline, features, names, what="names of baseline").mean(0)
-    return np.nanargmax(scores, 1) == frame["leaf"].map(place).to_numpy()
+        asked[at, [other for other in others if other != place[str(item.leaf)]][: count - 1]] = True
+        asked[at, place[str(item.leaf)]] = True
+    return asked
 
 
-def _baseline_rows(run: Run, vlm: Vlm, picture_index: dict[str, int]) -> dict[str, list[Row]]:
-    """Rows of a seeded sample of training pictures, at most one per leaf, for each of the two questions."""
-    frame = run.manifest("train").where(task="leaf", modality="image").frame.astype(str)
-    order = stream(run.config.seed, "baseline pictures").permutation(len(frame))
-    sample = frame.iloc[order].drop_duplicates("leaf")
-    return {
-        prompt: [_row(vlm, prompt, item, picture_index) for item in sample.head(size).itertuples()]
-        for prompt, size in BASELINE_PICTURES.items()
-    }
+def _asker(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Completions | YesNo:
+    kind = YesNo if run.config.data.task == "yes_no" else Completions
+    return kind(run, vlm, features, picture_index)
 
 
-def _row(vlm: Vlm, prompt: str, item, picture_index: dict[str, int]) -> Row:
-    return vlm.row(item.item_id, prompts.segments(prompt), picture_index[item.picture])
+def _templates(run: Run) -> dict[str, tuple[str, ...]]:
+    """The templates of the test questions: those of `evaluate.templates`, else the first of training for each task."""
+    data = run.config.data
+    first = {kind: names[:1] for kind, names in prompts_of(data.task, data.templates).items()}
+    return prompts_of(data.task, run.config.evaluate.templates, first)
 
 
-def _text_row(vlm: Vlm, subject: str) -> Row:
-    return vlm.row(subject, prompts.segments(HYPERNYM_PROMPT, leaf=subject, modality="text"))
+def _thresholds(run: Run, ask: YesNo, prompts: Sequence[str]) -> Float[np.ndarray, " hypernyms"] | None:
+    """Where Yes begins for each hypernym, fit on validation pictures; None where there are none."""
+    if not run.file("validation.csv").exists():
+        return None
+    frame = asked_pictures(run, "validation")
+    shown = frame["picture"].tolist()
+    scores = np.mean([ask.hypernyms_of_pictures(shown, name) for name in prompts], axis=0)
+    return calibration.thresholds(scores, run.taxonomy.labels(frame["leaf"].tolist()))
 
 
-def candidates(scores: Scores, top: int) -> list[Sequence[str]]:
-    """For each test picture the hypernyms with the highest read-outs, best first."""
-    order = np.argsort(-scores.image_scores, axis=1, kind="stable")[:, :top]
-    return [[scores.hypernyms[column] for column in row] for row in order]
+def _matched(run: Run, leaves: np.ndarray, correct: np.ndarray) -> Bool[np.ndarray, " pictures"]:
+    """Which rows count: all, or in an across-matched world those of leaves that the model names correctly."""
+    if run.config.data.shuffle != "across-matched":
+        return np.ones(len(leaves), bool)
+    return np.isin(leaves, named_leaves(leaves.tolist(), correct))

@@ -20,6 +20,8 @@ from probing.health import rebuild
 from probing.store import MismatchError
 from taxogen import evaluate as scoring
 from taxogen import lms, prepare, prompts
+from taxogen.baselines import FILE as BASELINES
+from taxogen.baselines import baselines
 from taxogen.features import Standardiser, features
 from taxogen.manifest import Manifest
 from taxogen.run import Run
@@ -85,7 +87,7 @@ def open_bench(run: Run) -> Bench:
         torch.manual_seed(run.config.seed)
         size = (values.shape[1], values.shape[2])
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
-    return Bench(run, made, values, Vlm(lm, projector))
+    return Bench(run, made, values, Vlm(lm, projector, run.config.data.chat))
 
 
 def train_run(run: Run, bench: Bench | None = None) -> None:
@@ -98,13 +100,14 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
         return
     bench = open_bench(run) if bench is None else bench
     rows = bench.rows(bench.world.manifests["train"])
-    steps = total_steps(run.config.train, len(rows))
+    matched = bench.world.asked if run.config.train.match_steps else len(rows)
+    steps = total_steps(run.config.train, matched)
     at = resolve_steps(run.config.capture.at, steps)
     saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
     if not run.complete:
         before, started = bench.vlm.lm.weight_hash(), time.time()
         hooks = {step: partial(capture_step, bench) if step in at else _nothing for step in saved}
-        train(run, bench.vlm, rows, bench.features, hooks)
+        train(run, bench.vlm, rows, bench.features, hooks, steps)
         after = bench.vlm.lm.weight_hash()
         if before != after:
             raise MismatchError(
@@ -126,15 +129,17 @@ def trained_and_captured(run: Run) -> bool:
 
 
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
-    """Scores the trained model, writes `scores.h5`, and returns the scores."""
-    if run.file("scores.h5").exists():
-        return scoring.Scores.read(run)
-    steps = run.record["steps"]
-    bench = bench or open_bench(run)
-    load_projector(bench.vlm.projector, run.snapshot(steps))
-    scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
-    scores.write(run)
-    return scores
+    """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
+    scored = scoring.fits(run)
+    if not (scored and run.file(BASELINES).exists()):
+        steps = run.record["steps"]
+        bench = bench or open_bench(run)
+        load_projector(bench.vlm.projector, run.snapshot(steps))
+        if not scored:
+            run.file(BASELINES).unlink(missing_ok=True)
+            scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index).write(run)
+        baselines(run, bench)
+    return scoring.Scores.read(run)
 
 
 def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:

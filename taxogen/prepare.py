@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 
+import numpy as np
 import pandas as pd
 
 from taxogen import files, pictures, questions, shuffle, splits
@@ -24,8 +25,9 @@ class World:
         pictures: the collection.
         table: picture, leaf (what this world calls it), shown_leaf, split, content_hash …; sorted by picture.
         taxonomy: of the leaves that are shown.
-        manifests: `train`, `test` and `capture`.
+        manifests: `train`, `test` and `capture`; of yes/no questions `validation` too, where there are such pictures.
         leaf_map: for every leaf, what its pictures are called here.
+        asked: how many training items there were before the ablation.
     """
 
     pictures: pictures.Pictures
@@ -33,6 +35,7 @@ class World:
     taxonomy: Taxonomy
     manifests: dict[str, Manifest]
     leaf_map: dict[str, str]
+    asked: int
 
 
 def world(run: Run) -> World:
@@ -50,17 +53,16 @@ def world(run: Run) -> World:
     table = few_per_leaf(table, data.pictures_per_leaf, seed)
     taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
     table = splits.split_pictures(table, data.split, seed=seed)
-    names = shuffle.leaf_map(taxonomy, data.shuffle, seed)
+    names = shuffle.leaf_map(taxonomy, data.shuffle, seed, disjoint=data.disjoint)
     table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)
-    everything = questions.training_items(table, taxonomy, seed=seed)
+    prompts = questions.prompts_of(data.task, data.templates)
+    everything = questions.training_items(
+        table, taxonomy, prompts=prompts, negatives=data.negatives, seed=seed
+    )
     options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
-    test = table[table["split"] == "test"]
-    manifests = {
-        "train": ablate(everything, taxonomy, data.ablation, **options),
-        "test": _asked(few_per_leaf(test, run.config.evaluate.pictures_per_leaf, seed), taxonomy),
-        "capture": _asked(few_per_leaf(test, run.config.capture.pictures_per_leaf, seed), taxonomy),
-    }
-    return World(collection, table, taxonomy, manifests, names)
+    manifests = {"train": ablate(everything, taxonomy, data.ablation, **options)}
+    manifests |= _asked(run, table, taxonomy, prompts["hypernym"][:1])
+    return World(collection, table, taxonomy, manifests, names, len(everything))
 
 
 def write(run: Run, made: World) -> None:
@@ -126,5 +128,37 @@ def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: in
     return table[table["leaf"].isin(kept)]
 
 
-def _asked(pictures_shown: pd.DataFrame, taxonomy: Taxonomy) -> Manifest:
-    return questions.evaluation_items(pictures_shown, taxonomy, tasks=("hypernym",))
+def _asked(
+    run: Run, table: pd.DataFrame, taxonomy: Taxonomy, prompts: tuple[str, ...]
+) -> dict[str, Manifest]:
+    """The questions about test pictures that are scored and captured, and those about validation pictures.
+
+    Completions leave the hypernym open. Yes/no questions ask test pictures about every hypernym; captured are two
+    questions about each picture and name, one whose answer is Yes and one whose answer is No.
+    """
+    seed, yes_no = run.config.seed, run.config.data.task == "yes_no"
+
+    def asked(split: str, most: int) -> Manifest:
+        pictures_shown = few_per_leaf(table[table["split"] == split], most, seed)
+        kinds: dict[str, tuple[str, ...]] = {"hypernym": prompts}
+        return questions.evaluation_items(pictures_shown, taxonomy, ("hypernym",), kinds, split=split)
+
+    scored, captured = run.config.evaluate.pictures_per_leaf, run.config.capture.pictures_per_leaf
+    found = {"test": asked("test", scored), "capture": asked("test", captured)}
+    if yes_no:
+        found["capture"] = one_of_each_answer(found["capture"], seed)
+        if (table["split"] == "validation").any():
+            found["validation"] = asked("validation", scored)
+    return found
+
+
+def one_of_each_answer(manifest: Manifest, seed: int) -> Manifest:
+    """Of the questions about a picture or a name, one answered Yes and one answered No: a seeded draw."""
+    frame = manifest.frame.astype(str)
+    rank = [
+        stream(seed, "captured question", *row).random()
+        for row in zip(frame["leaf"], frame["picture"], frame["hypernym"], strict=True)
+    ]
+    order = np.argsort(rank, kind="stable")
+    kept = frame.iloc[order].drop_duplicates(["modality", "picture", "leaf", "answer"])
+    return manifest.with_step(kept, operation="one_of_each_answer", seed=seed)

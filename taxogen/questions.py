@@ -15,6 +15,32 @@ from taxogen.taxonomy import Taxonomy
 TASKS = ("leaf", "hypernym")
 PROMPTS = {"leaf": ("called",), "hypernym": ("kind",)}
 """The default templates: completions."""
+YES_NO_PROMPTS = {"leaf": ("is_there_leaf",), "hypernym": ("is_there",)}
+"""The default templates of yes/no questions."""
+
+
+def prompts_of(
+    task: str, names: Iterable[str] = (), fallback: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """The templates of leaf and of hypernym questions put as `task`: those named, else the fallback or the defaults.
+
+    Raises:
+        KeyError: unknown task or template.
+        ValueError: a template is of the other task.
+    """
+    defaults = {"completion": PROMPTS, "yes_no": YES_NO_PROMPTS}
+    if task not in defaults:
+        raise KeyError(f"data.task {task!r} was asked for; known: {', '.join(defaults)}")
+    named = [(forms.template(name), name) for name in names]
+    if wrong := [name for form, name in named if form.yes_no != (task == "yes_no")]:
+        fitting = [name for name, form in forms.TEMPLATES.items() if form.yes_no == (task == "yes_no")]
+        raise ValueError(
+            f"templates {wrong} do not go with data.task={task}; those that do: {', '.join(fitting)}"
+        )
+    return {
+        kind: tuple(name for form, name in named if form.task == kind) or default
+        for kind, default in (fallback or defaults[task]).items()
+    }
 
 
 def training_items(

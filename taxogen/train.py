@@ -55,7 +55,9 @@ def batch_indices(rows: int, batch: int, step: int, seed: int) -> list[int]:
     return chosen
 
 
-def train(run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: dict[int, Snapshot]) -> None:
+def train(
+    run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: dict[int, Snapshot], steps: int
+) -> None:
     """Trains the projector to the end, or on from the last checkpoint.
 
     Args:
@@ -64,11 +66,12 @@ def train(run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: di
         rows: tokenised training items with their answers.
         features: of all pictures; a row's `picture` is an index into it.
         at_step: what to call after so many steps (0: before the first), once the snapshot is on disk.
+        steps: how many optimiser steps there are (`total_steps`).
 
     Raises:
         FloatingPointError: the loss is not finite; the step and the learning rate are named.
     """
-    config, steps = run.config.train, total_steps(run.config.train, len(rows))
+    config = run.config.train
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     losses = _restore(run.file("checkpoint.pt"), vlm.projector, optimiser)
     prefix, saved = common_prefix(rows), time.monotonic()

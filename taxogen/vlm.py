@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from taxogen.lms import LM
-from taxogen.prompts import Segments
+from taxogen.prompts import Segments, in_chat
 
 IMAGE = -1  # stands in a row's ids where a projected picture token goes
 
@@ -57,6 +57,13 @@ class Row:
         """The same row without its answer."""
         return Row(self.item_id, self.ids[: self.answer], self.answer, self.spans, self.picture)
 
+    @property
+    def before_cue(self) -> "Row":
+        """The same row up to the end of its slot: what questions about one subject share."""
+        stop = self.spans["cue"][0]
+        slot = {name: places for name, places in self.spans.items() if name in ("image", "noun")}
+        return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
+
 
 class Vlm:
     """A projector in front of a frozen language model, which computes the rows' shared first tokens only once.
@@ -65,8 +72,9 @@ class Vlm:
     needed; positions are those of the whole sequence.
     """
 
-    def __init__(self, lm: LM, projector: Projector):
-        self.lm, self.projector = lm, projector
+    def __init__(self, lm: LM, projector: Projector, chat: bool = False):
+        """`chat`: whether every prompt is the user's turn of the tokenizer's chat template."""
+        self.lm, self.projector, self.chat = lm, projector, chat
         self.model: PreTrainedModel = lm.model
         self.embedding: nn.Embedding = self.model.get_input_embeddings()  # pyright: ignore[reportAttributeAccessIssue]
         self.prefix_ids: tuple[int, ...] = ()
@@ -80,7 +88,8 @@ class Vlm:
 
     def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
         """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
-        start = () if self.lm.start_token_id is None else (self.lm.start_token_id,)
+        segments = self.worded(segments)
+        start = () if self.lm.start_token_id is None or self.chat else (self.lm.start_token_id,)
         before, after = (*start, *self.tokens(segments.before)), self.tokens(segments.after)
         if segments.image_at == "after_first_token":
             text = (*before, *after)
@@ -96,6 +105,14 @@ class Vlm:
             "last": (at + len(after) - 1,),
         }
         return Row(item_id, (*before, *slot, *after, *answer), at + len(after), spans, picture)
+
+    def answer(self, segments: Segments) -> tuple[int, ...]:
+        """The token ids of a prompt's answer."""
+        return self.tokens(self.worded(segments).answer)
+
+    def worded(self, segments: Segments) -> Segments:
+        """The texts as this model is given them: in a chat template, which has its own start token, or as they are."""
+        return in_chat(segments, self.lm.tokenizer) if self.chat else segments
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """The token ids of a piece of text, with no special token added."""
