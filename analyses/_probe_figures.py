@@ -169,6 +169,7 @@ def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
         "leaf": "leaf concepts held out",
         "ungrouped": "leaves NOT held out",
         "family": "families held out",
+        "source": "picture sources held out, leaves NOT",
     }
     _figures.footnote(
         figure,

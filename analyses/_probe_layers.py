@@ -1,6 +1,6 @@
 """Probes of every site of activation stores, within and across modalities, as one table of estimates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analyses._probe_rows import ENCODER, Design, Options, design, span_pairs
+from analyses._probe_rows import ENCODER, HELD_OUT, SEEN, Design, Options, design, span_pairs
 from analyses._probe_table import (
     COLUMNS,
     NO_STEP,
@@ -42,7 +42,7 @@ class LayerProbes:
     """The table; the curves, for contrasts between runs; and the directions of the targets.
 
     A direction is keyed by (step, span, modality, site): unit vectors [d, targets] in raw activations along which the
-    score of a target grows, averaged over the folds' probes.
+    score of a target grows, averaged over the folds' probes. `undefined` says which numbers are not there, and why.
     """
 
     table: pd.DataFrame
@@ -50,6 +50,7 @@ class LayerProbes:
     directions: Mapping[tuple[int, str, str, str], np.ndarray]
     targets: tuple[str, ...]
     leaves: tuple[str, ...]
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ def probe_layers(
     taxonomy: Taxonomy,
     options: Options,
     encoder: Mapping[str, np.ndarray] | None = None,
+    source_of: Mapping[str, str] | None = None,
 ) -> LayerProbes:
     """Estimates at every site and place; `images` maps a step of training to the picture rows captured there.
 
-    `encoder` maps a picture to the encoder's features, probed as layer −2.
+    `encoder` maps a picture to the encoder's features, probed as layer −2; `source_of` a picture to its source, which
+    the split `source` needs.
 
     Raises:
         KeyError: an unknown probe, target, split, span, site or transform.
@@ -78,14 +81,14 @@ def probe_layers(
     """
     if options.probe not in PROBES:
         raise KeyError(f"unknown probe {options.probe!r}; known: {', '.join(PROBES)}")
-    plan = design(images, text, taxonomy, options, encoder)
+    plan = design(images, text, taxonomy, options, encoder, source_of)
     weights = draw_weights(len(plan.leaves), options.draws, options.seed)
     first = next(iter(images.values()))
     places = span_pairs(first.spans, text.spans if text else (), options.spans)
     # One thread of linear algebra a worker: a threaded eigendecomposition of this size gains little.
     with threadpool_limits(1), ThreadPoolExecutor(options.workers) as pool:
         waiting: list[Future] = []
-        directions = {}
+        directions, undefined = {}, {}
         for position, (span, in_pictures, in_text) in enumerate(places):
             spans = {name: in_text if name == "text" else in_pictures for name in plan.sources}
             spans = {name: place for name, place in spans.items() if place}
@@ -100,6 +103,7 @@ def probe_layers(
                 for name, values in found[site].directions.items()
             }
             scores = {site: found[site].scores for site in sites}
+            undefined |= dict.fromkeys(_reasons(scores))
             for modality in ("image", "text"):
                 arguments = (plan, scores, span, modality, weights, options.probe)
                 waiting.append(pool.submit(rows_and_curves, *arguments))
@@ -110,11 +114,16 @@ def probe_layers(
     table = pd.concat([part for part, _ in results if len(part)], ignore_index=True)
     table = table.assign(run="", analysis="layer_probes", split=options.split, seed=options.seed)
     curves = {condition: curve for _, part in results for condition, curve in part.items()}
-    return LayerProbes(table[list(COLUMNS)], curves, directions, plan.targets, plan.leaves)
+    return LayerProbes(
+        table[list(COLUMNS)], curves, directions, plan.targets, plan.leaves, _named(undefined, plan)
+    )
 
 
-def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes]) -> pd.DataFrame:
+def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed: int = 0) -> pd.DataFrame:
     """Mean AUROC of the `first` runs minus that of the `second`, paired by leaf, averaged over pairs (seeds).
+
+    The bootstrap draws leaves and, where there are several pairs, pairs. Where hypernyms are seen and held out, the
+    difference of their difference is there too.
 
     Raises:
         MismatchError: the runs were probed on different leaves.
@@ -125,24 +134,50 @@ def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes]) -> pd
             f"asked to contrast {len(first)} runs with {len(second)}; name a partner for each run"
         )
     everyone = (*first, *second)
+    drawn = _draw_pairs(len(first), first[0], seed)
     if any(other.leaves != first[0].leaves for other in everyone):
         raise MismatchError("runs with different leaves cannot be paired; probe runs that share their leaves")
     tables = []
-    for condition, (sites, along) in first[0].curves.items():
+    for condition, (sites, _) in first[0].curves.items():
         if not all(condition in run.curves for run in everyone):
             continue
-        for subset in along:
-            pairs = [
-                (a.curves[condition][1][subset], b.curves[condition][1][subset])
-                for a, b in zip(first, second)
-            ]
-            value = np.mean([a.auroc - b.auroc for a, b in pairs], axis=0)
-            draws = np.mean([a.auroc_draws - b.auroc_draws for a, b in pairs], axis=0)
-            rows = difference_rows(condition, sites, subset, value, draws)
-            tables.append(rows.assign(n=len(first[0].leaves)))
+        ways = [[run.curves[condition][1] for run in runs] for runs in (first, second)]
+        found = {}
+        for subset in ways[0][0]:
+            if all(subset in along for along in (*ways[0], *ways[1])):
+                pairs = [(a[subset], b[subset]) for a, b in zip(*ways)]
+                each = np.stack([a.auroc_draws - b.auroc_draws for a, b in pairs], axis=1)
+                value = np.mean([a.auroc - b.auroc for a, b in pairs], axis=0)
+                found[subset] = value, np.einsum("dp,dps->ds", drawn, each)
+        if SEEN in found and HELD_OUT in found:
+            found["seen minus held-out"] = tuple(a - b for a, b in zip(found[SEEN], found[HELD_OUT]))
+        tables += [
+            difference_rows(condition, sites, subset, *pair).assign(n=len(first[0].leaves))
+            for subset, pair in found.items()
+        ]
     if not tables:
         raise ValueError("the runs share no step, span and modality, so there is nothing to contrast")
     return pd.concat(tables, ignore_index=True)
+
+
+def _draw_pairs(pairs: int, run: LayerProbes, seed: int) -> np.ndarray:
+    """The weight of each pair of runs in each bootstrap draw, [draws, pairs]."""
+    draws = len(next(iter(next(iter(run.curves.values()))[1].values())).auroc_draws)
+    return draw_weights(pairs, draws, seed + 1) / pairs
+
+
+def _reasons(scores: Mapping[str, Mapping[Key, HeldOut]]) -> Iterator[tuple[str, int, int]]:
+    """(modality that was trained on, fold, target) of every probe that could not be trained."""
+    for at_site in scores.values():
+        for (train, _, _), held in at_site.items():
+            yield from ((train, fold, target) for fold, target in held.undefined)
+
+
+def _named(undefined: Mapping[tuple[str, int, int], None], plan: Design) -> tuple[str, ...]:
+    return tuple(
+        f"{train}: fold {fold} has no AUROC of {plan.targets[target]!r}: its training rows are of one class"
+        for train, fold, target in undefined
+    )
 
 
 def _at_site(plan: Design, site: str, spans: Mapping[str, str], options: Options) -> _AtSite:

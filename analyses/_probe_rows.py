@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probing.probes.controls import control_task
+from probing.probes.controls import control_task, shuffled_labels
 from probing.probes.held_out import LabelledRows
 from probing.probes.linear import PENALTIES
 from probing.probes.splits import grouped_folds, ungrouped_folds
@@ -15,8 +15,10 @@ from probing.store import ActivationStore, MismatchError
 from taxogen.taxonomy import Taxonomy
 
 TARGETS = ("hypernym", "leaf", "height")
-SPLITS = ("leaf", "ungrouped", "family")
+SPLITS = ("leaf", "ungrouped", "family", "source")
 ENCODER = "encoder"
+SEEN, HELD_OUT = "mean of seen", "mean of held-out"
+_SEES_LEAVES = ("ungrouped", "source")
 _SAME_PLACE = {"image": "noun"}
 
 
@@ -27,7 +29,9 @@ class Options:
     Attributes:
         sites: which, heads of `attn.hook_z` as `blocks.3.attn.hook_z#5`; by default the residual stream.
         transforms: what is tried between modalities (`probing.probes.transfer`); none for no transfer.
+        split: what is held out: leaf concepts, families of them, sources of pictures, or nothing (ungrouped).
         controls: how many control tasks; 19 or more also give p values.
+        shuffled: how many draws of labels permuted over single rows.
         least_leaves: a hypernym needs so many leaves, and so many that are not under it.
         held_out: hypernyms without evidence in training, reported apart.
         code: whether the description length is found as well (slow).
@@ -43,6 +47,7 @@ class Options:
     penalties: tuple[float, ...] = PENALTIES
     folds: int = 5
     controls: int = 3
+    shuffled: int = 1
     draws: int = DRAWS
     least_leaves: int = 3
     held_out: tuple[str, ...] = ()
@@ -114,22 +119,27 @@ def design(
     taxonomy: Taxonomy,
     options: Options,
     encoder: Mapping[str, np.ndarray] | None = None,
+    source_of: Mapping[str, str] | None = None,
 ) -> Design:
     """Rows of all modalities over the leaves they share; folds and control labels agree between modalities.
+
+    `source_of` maps a picture to its source. Text rows have none: they are left out when sources are held out.
 
     Raises:
         KeyError: an unknown target or split.
         MismatchError: the steps hold different items, or no leaf is shared.
-        ValueError: leaf identity was asked for with leaves held out.
+        ValueError: leaf identity was asked for with leaves held out, or picture sources without `source_of`.
     """
     for what, value, known in (("target", options.target, TARGETS), ("split", options.split, SPLITS)):
         if value not in known:
             raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-    if options.target == "leaf" and options.split != "ungrouped":
+    if options.target == "leaf" and options.split not in _SEES_LEAVES:
         raise ValueError(
-            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped"
+            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
         )
-    stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
+    stores = {f"image@{step}": store for step, store in images.items()}
+    if text is not None and options.split != "source":
+        stores["text"] = text
     sources = _sources(stores, encoder)
     leaves = tuple(sorted(set.intersection(*(set(source.leaves.tolist()) for source in sources.values()))))
     if not leaves:
@@ -143,11 +153,30 @@ def design(
     for name, source in sources.items():
         place = np.searchsorted(leaves, source.leaves)
         drawn = control_task(of_leaf, np.array(leaves), fold_of, options.controls, options.seed)[:, place]
-        fold = fold_of[place]
-        if options.split == "ungrouped":
-            fold = ungrouped_folds(len(place), options.folds, options.seed)
-        rows[name] = LabelledRows(of_leaf[place], place, fold, drawn)
+        shuffled = (
+            shuffled_labels(of_leaf[place], options.shuffled, options.seed) if options.shuffled else None
+        )
+        fold = _row_folds(source, fold_of[place], of_leaf[place], options, source_of)
+        rows[name] = LabelledRows(of_leaf[place], place, fold, drawn, shuffled)
     return Design(sources, rows, names, _subsets(names, options.held_out), leaves)
+
+
+def _row_folds(
+    source: Source,
+    by_leaf: Int[np.ndarray, " n"],
+    labels: Bool[np.ndarray, "n targets"],
+    options: Options,
+    source_of: Mapping[str, str] | None,
+) -> Int[np.ndarray, " n"]:
+    """The fold of each row: that of its leaf, of its picture's source, or any."""
+    if options.split == "ungrouped":
+        return ungrouped_folds(len(by_leaf), options.folds, options.seed)
+    if options.split != "source":
+        return by_leaf
+    if source_of is None:
+        raise ValueError("--split source needs to know where each picture comes from: give source_of")
+    names = np.array([source_of[picture] for picture in source.store.columns["picture"].iloc[source.order]])
+    return grouped_folds(names, labels, options.folds, options.seed)
 
 
 def _sources(
@@ -156,6 +185,11 @@ def _sources(
     """Each store's rows sorted by item id; steps must hold the same items."""
     sources, first = {}, None
     for name, store in stores.items():
+        if tokens := [span for span, pooling in store.pooling.items() if pooling == "all"]:
+            raise ValueError(
+                f"{name} holds the tokens of span {tokens[0]!r} one by one, and a probe needs one row an item: "
+                "probe a capture in which the span is a mean or last"
+            )
         ids = np.asarray(store.item_ids, dtype=str)
         order = np.argsort(ids, kind="stable")
         if name != "text":
@@ -200,7 +234,7 @@ def _leaf_folds(
 
     All in one where rows are split without regard to leaves.
     """
-    if options.split == "ungrouped":
+    if options.split in _SEES_LEAVES:
         return np.zeros(len(leaves), dtype=int)
     if options.split == "leaf":
         return grouped_folds(np.array(leaves), labels, options.folds, options.seed)
@@ -215,5 +249,5 @@ def _subsets(names, held_out):
     out = tuple(k for k in everything if names[k] in set(held_out))
     subsets = {"mean": everything}
     if out and len(out) < len(names):
-        subsets |= {"mean of seen": tuple(k for k in everything if k not in out), "mean of held-out": out}
+        subsets |= {SEEN: tuple(k for k in everything if k not in out), HELD_OUT: out}
     return subsets

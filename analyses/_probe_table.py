@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyses._probe_rows import ENCODER, Design
+from analyses._probe_rows import ENCODER, HELD_OUT, SEEN, Design
 from probing.probes.description_length import compression
 from probing.probes.evaluate import Series, estimates
 from probing.probes.held_out import HeldOut
@@ -95,8 +95,8 @@ def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Serie
         if len(series.null) >= _ENOUGH_FOR_P:
             p = permutation_p(series.auroc, series.null)
             yield _labels(condition, sites).assign(target=subset, measure="p_corrected", value=p)
-    if {"mean of seen", "mean of held-out"} <= set(along):
-        seen, unseen = along["mean of seen"], along["mean of held-out"]
+    if {SEEN, HELD_OUT} <= set(along):
+        seen, unseen = along[SEEN], along[HELD_OUT]
         value, draws = seen.auroc - unseen.auroc, seen.auroc_draws - unseen.auroc_draws
         yield difference_rows(condition, sites, "seen minus held-out", value, draws)
 

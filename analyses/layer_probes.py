@@ -4,7 +4,8 @@
 
 Reads: the activation stores, the taxonomy and the encoder features of each run.
 Writes: analyses/layer_probes/ in each run: layer_probes.parquet and .csv, directions.h5, figures (png and svg); with
---against also contrasts.parquet and .csv.
+--against also contrasts.parquet and .csv. Another probe, target, split or choice of sites has a folder of its own,
+such as analyses/layer_probes-leaf-ungrouped/.
 """
 
 import argparse
@@ -37,15 +38,17 @@ def compute(
     taxonomy: Taxonomy,
     options: Options = DEFAULT,
     encoder: Mapping[str, np.ndarray] | None = None,
+    source_of: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Long table of probe estimates; `images` maps a step of training to the picture rows captured there.
 
     Modality "image" and "text" are probes within a modality; "text→image" and "image→text" are probes of one on
     held-out leaves of the other. Chance AUROC is .5; `control_auroc` is the floor, the AUROC of the tested
     modality's own probes the ceiling. Step −1 means that no training step touches the rows; layer −1 is what enters
-    the language model, layer −2 what the encoder says of a picture (`encoder`: picture → features).
+    the language model, layer −2 what the encoder says of a picture (`encoder`: picture → features). `source_of` maps
+    a picture to its source, for the split `source`.
     """
-    return probe_layers(images, text, taxonomy, options, encoder).table
+    return probe_layers(images, text, taxonomy, options, encoder, source_of).table
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
@@ -55,23 +58,48 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Probes the runs, prints a summary of each, and writes tables and figures into their folders."""
-    args = _parse(argv)
-    probed = [_probe(Run.open(path), args) for path in args.run]
-    for path, found in zip(args.run, probed):
-        _write(Run.open(path), found)
-    if args.against:
-        partners = [_probe(Run.open(path), args) for path in args.against]
-        name = f"{Run.open(args.run[0]).name} minus {Run.open(args.against[0]).name}"
-        table = contrasts(probed, partners).assign(
-            run=name, analysis="layer_probes", seed=args.seed, split=args.split
-        )
-        _tables.save(
-            table[list(COLUMNS)], Run.open(args.run[0]).folder("analyses", "layer_probes"), "contrasts"
-        )
-        print(_probe_summary.contrast_lines(table))
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        runs = [Run.open(path).with_captures(args.captures) for path in args.run]
+        partners = [Run.open(path).with_captures(args.captures) for path in args.against or ()]
+        if partners and len(partners) != len(runs):
+            raise ValueError(
+                f"--against names {len(partners)} partners for {len(runs)} runs; name one for each"
+            )
+        probed = [_probe(run, args, held_out_hypernyms(run)) for run in runs]
+        for run, found in zip(runs, probed):
+            _write(run.folder("analyses", folder_name(args)), run.name, found)
+        if partners:
+            # Seen and held-out are what they are in the runs themselves, so that both sides mean the same hypernyms.
+            others = [_probe(other, args, held_out_hypernyms(run)) for run, other in zip(runs, partners)]
+            table = _contrast(runs, partners, contrasts(probed, others, args.seed), args)
+            print(_probe_summary.contrast_lines(table))
+    except (ValueError, KeyError, FileNotFoundError) as refusal:
+        parser.error(str(refusal.args[0]))
 
 
-def _probe(run: Run, args: argparse.Namespace) -> LayerProbes:
+def _contrast(
+    runs: Sequence[Run], partners: Sequence[Run], table: pd.DataFrame, args: argparse.Namespace
+) -> pd.DataFrame:
+    """The table of contrasts with all columns, written beside the table of the first run."""
+    name = f"{', '.join(run.name for run in runs)} minus {', '.join(run.name for run in partners)}"
+    table = table.assign(run=name, analysis="layer_probes", seed=args.seed, split=args.split)
+    table = table[list(COLUMNS)]
+    _tables.save(table, runs[0].folder("analyses", folder_name(args)), "contrasts")
+    return table
+
+
+def folder_name(args: argparse.Namespace) -> str:
+    """Where results go: beside those of the default question, not over them, when another one is asked."""
+    parts = [args.target, args.split, args.probe, args.captures]
+    defaults = [DEFAULT.target, DEFAULT.split, DEFAULT.probe, ""]
+    other = [part for part, default in zip(parts, defaults) if part != default]
+    other += ["all-sites"] if args.all_sites else ["sites"] if args.site else []
+    return "-".join(["layer_probes", *other])
+
+
+def _probe(run: Run, args: argparse.Namespace, held_out: tuple[str, ...]) -> LayerProbes:
     """The probes of one run at the asked steps (default: all that were captured)."""
     images = {step: run.store(step) for step in args.step or run.steps}
     if not images:
@@ -82,15 +110,17 @@ def _probe(run: Run, args: argparse.Namespace) -> LayerProbes:
     sites = tuple(args.site) if args.site else None
     if args.all_sites:
         sites = every_site(next(iter(images.values())))
-    names = ("probe", "target", "split", "folds", "controls", "draws", "seed", "device", "code")
+    names = ("probe", "target", "split", "folds", "controls", "shuffled", "draws", "seed", "device", "code")
     options = Options(
         **{name: getattr(args, name) for name in names},
         sites=sites,
         spans=tuple(args.span) if args.span else None,
         transforms=tuple(args.transfer),
-        held_out=held_out_hypernyms(run),
+        held_out=held_out,
     )
-    found = probe_layers(images, text, run.taxonomy, options, encoder_features(run))
+    shown = pictures.load(run.config.data.pictures).table
+    source_of = dict(zip(shown["picture"], shown["style_group"]))
+    found = probe_layers(images, text, run.taxonomy, options, encoder_features(run), source_of)
     return replace(found, table=found.table.assign(run=run.name))
 
 
@@ -138,16 +168,16 @@ def held_out_hypernyms(run: Run) -> tuple[str, ...]:
     return tuple(notes[-1]["held_out"]) if notes else ()
 
 
-def _write(run: Run, found: LayerProbes) -> None:
-    folder = run.folder("analyses", "layer_probes")
+def _write(folder: Path, run: str, found: LayerProbes) -> None:
     _tables.save(found.table, folder, "layer_probes")
-    save_directions(found, folder / "directions.h5", run.name)
+    save_directions(found, folder / "directions.h5", run)
     for name, figure in draw(found.table).items():
         _figures.save(figure, folder, name)
-    print(_probe_summary.lines(found.table), f"Table, directions and figures: {folder}", sep="\n")
+    print(_probe_summary.lines(found.table), *found.undefined[:3], sep="\n")
+    print(f"Table, directions and figures: {folder}")
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analyses.layer_probes", description="Which layers tell the hypernym."
     )
@@ -161,10 +191,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", choices=TARGETS, default=DEFAULT.target)
     parser.add_argument("--probe", choices=sorted(PROBES), default=DEFAULT.probe)
     parser.add_argument("--split", choices=SPLITS, default=DEFAULT.split, help="ungrouped leaks by design")
+    parser.add_argument("--captures", default="", help="the name of captures that were made later")
     parser.add_argument("--transfer", nargs="*", choices=TRANSFORMS, default=list(DEFAULT.transforms))
     parser.add_argument("--folds", type=int, default=DEFAULT.folds)
     parser.add_argument(
         "--controls", type=int, default=DEFAULT.controls, help="control tasks; 19 or more give p"
+    )
+    parser.add_argument(
+        "--shuffled", type=int, default=DEFAULT.shuffled, help="draws of labels over single rows"
     )
     parser.add_argument(
         "--draws", type=int, default=DEFAULT.draws, help="of the bootstrap over leaf concepts"
@@ -172,7 +206,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--code", action="store_true", help="also the minimum description length (slow)")
     parser.add_argument("--device", default=DEFAULT.device, help="cpu, or a torch device such as cuda")
     parser.add_argument("--seed", type=int, default=DEFAULT.seed)
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def _alike(flags: Bool[np.ndarray, "n k"]) -> list[np.ndarray]:
 
 def _starts(sorted_codes):
     """Where each cluster's rows begin."""
-    return np.flatnonzero(np.diff(sorted_codes, prepend=-1))
+    return np.append(0, np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1)
 
 
 def _exact_dtype(pairs, weights):

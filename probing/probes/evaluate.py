@@ -39,18 +39,19 @@ def estimates(
     """Long table of the estimates at each site, and for each subset of targets its series along the sites.
 
     Rows: `auroc` of each target; of each subset of targets the mean `auroc`, `control_auroc` (chance .5),
-    `selectivity` (their difference), `macro_f1`, `balanced_accuracy` and `log_loss` (nats). Columns: index
-    (of the site), target, measure, value, lower, upper, n (clusters). At most five control tasks are
-    bootstrapped.
+    `selectivity` (their difference), `shuffled_auroc` (labels permuted over rows), `macro_f1`,
+    `balanced_accuracy` and `log_loss` (nats). Columns: index (of the site), target, measure, value, lower,
+    upper, n (clusters). At most five control tasks are bootstrapped.
     """
-    sites, blocks = len(held), held[0].scores.shape[1]
+    sites, repeats = len(held), len(rows.controls)
     scores = np.stack([h.scores for h in held], axis=1)
     each, n = np.arange(sites), weights.shape[1]
     real = _auroc(scores[:, :, 0], rows.labels, rows, weights)
     floors = [
-        _auroc(scores[:, :, 1 + r], rows.controls[r], rows, weights[: 1 if r >= _BOOTSTRAPPED else None])
-        for r in range(blocks - 1)
+        _auroc(scores[:, :, 1 + r], labels, rows, weights[: 1 if _BOOTSTRAPPED <= r < repeats else None])
+        for r, labels in enumerate(rows.meaningless)
     ]
+    floors, shuffled = floors[:repeats], floors[repeats:]
     flat = real[0].ravel(), real[1].reshape(len(weights), -1)
     table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n)]
     series = {}
@@ -58,10 +59,11 @@ def estimates(
         here = list(members)
         auroc = _mean(real, here)
         found = {"auroc": auroc} | _decisions(held, rows, here, weights)
+        if shuffled:
+            found["shuffled_auroc"] = _average([_mean(each, here) for each in shuffled])
         if floors:
-            control = [_mean(floor, here) for floor in floors]
-            null = np.stack([value for value, _ in control])
-            floor = null.mean(axis=0), np.mean([draws for _, draws in control[:_BOOTSTRAPPED]], axis=0)
+            control = [_mean(each, here) for each in floors]
+            null, floor = np.stack([value for value, _ in control]), _average(control)
             above = auroc[0] - floor[0], auroc[1] - floor[1]
             found |= {"control_auroc": floor, "selectivity": above}
             series[subset] = Series(auroc[0], auroc[1], above[0], above[1], null)
@@ -72,6 +74,12 @@ def estimates(
 def _mean(pair: Pair, members: list[int]) -> Pair:
     """Mean over some of the targets, which are the last axis."""
     return nan_mean(pair[0][..., members]), nan_mean(pair[1][..., members])
+
+
+def _average(pairs: Sequence[Pair]) -> Pair:
+    """Mean over control tasks; of the draws, over those that were bootstrapped."""
+    values = np.mean([value for value, _ in pairs], axis=0)
+    return values, np.mean([draws for _, draws in pairs[:_BOOTSTRAPPED]], axis=0)
 
 
 def _auroc(scores: np.ndarray, labels: np.ndarray, rows: LabelledRows, weights: np.ndarray) -> Pair:

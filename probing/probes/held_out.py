@@ -15,44 +15,61 @@ Fit = Callable[..., FittedProbes]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows of one modality: labels, the leaf each row shows, the fold that holds it out, control labels."""
+    """Rows of one modality: labels, the leaf each row shows, the fold that holds it out, labels that mean nothing.
+
+    Attributes:
+        controls: the labels of control tasks, one label a leaf.
+        shuffled: labels permuted over single rows; None for no such draw.
+    """
 
     labels: Bool[np.ndarray, "n targets"]
     groups: Shaped[np.ndarray, " n"]
     folds: Int[np.ndarray, " n"]
     controls: Bool[np.ndarray, "repeats n targets"]
+    shuffled: Bool[np.ndarray, "draws n targets"] | None = None
 
     def __post_init__(self):
-        lengths = {len(self.labels), len(self.groups), len(self.folds), self.controls.shape[1]}
-        if len(lengths) > 1 or self.controls.shape[2:] != self.labels.shape[1:]:
+        meaningless = [self.controls] if self.shuffled is None else [self.controls, self.shuffled]
+        lengths = {
+            len(self.labels),
+            len(self.groups),
+            len(self.folds),
+            *(each.shape[1] for each in meaningless),
+        }
+        if len(lengths) > 1 or any(each.shape[2:] != self.labels.shape[1:] for each in meaningless):
             raise ValueError(
                 f"labels {self.labels.shape}, groups {len(self.groups)}, folds {len(self.folds)} and "
-                f"controls {self.controls.shape} do not describe the same rows and targets"
+                f"controls {[each.shape for each in meaningless]} do not describe the same rows and targets"
             )
 
     @property
+    def meaningless(self) -> list[Bool[np.ndarray, "n targets"]]:
+        """The labels of the control tasks, then the shuffled ones."""
+        return [*self.controls, *(() if self.shuffled is None else self.shuffled)]
+
+    @property
     def blocks(self) -> Bool[np.ndarray, "n columns"]:
-        """Label columns: the targets, then the targets of each control task."""
-        return np.concatenate([self.labels, *self.controls], axis=1)
+        """Label columns: the targets, then those of each control task, then the shuffled ones."""
+        return np.concatenate([self.labels, *self.meaningless], axis=1)
 
 
 @dataclass
 class HeldOut:
-    """Scores [n, 1 + repeats, targets] by probes that never saw the row's leaf; block 0 is the real task.
+    """Scores [n, blocks, targets] by probes that never saw the row's leaf; block 0 is the real task.
 
-    `undefined` says which folds could not be trained, and why; their scores are not-a-number.
+    `undefined` lists (fold, target) where all training rows are of one class; the scores there are not-a-number.
     """
 
     scores: Float[np.ndarray, "n blocks targets"]
     probabilities: Float[np.ndarray, "n targets"]
     prevalence: Float[np.ndarray, "n targets"]
-    undefined: list[str] = field(default_factory=list)
+    undefined: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
     def empty(cls, rows: LabelledRows) -> "HeldOut":
         """Not-a-number everywhere."""
         n, width = rows.labels.shape
-        scores = np.full((n, 1 + len(rows.controls), width), np.nan)
+        scores = np.full((n, 1 + len(rows.meaningless), width), np.nan)
         return cls(scores, np.full((n, width), np.nan), np.full((n, width), np.nan))
 
     def write(
@@ -65,8 +82,7 @@ class HeldOut:
         chance = host(probes.probabilities(scores))[:, :width]
         self.probabilities[here] = np.where(bare[:width], np.nan, chance)
         self.prevalence[here] = labels[:, :width].mean(axis=0)
-        for target in np.flatnonzero(bare[:width]):
-            self.undefined.append(f"fold {fold}: target {target} has one class in training")
+        self.undefined += [(fold, int(target)) for target in np.flatnonzero(bare[:width])]
 
 
 def held_out_scores(
@@ -89,7 +105,7 @@ def held_out_scores(
     for fold in np.unique(source.folds):
         seen = np.flatnonzero(source.folds != fold)
         known, labels = take_rows(features[train], seen), source.blocks[seen]
-        blocks = 1 + len(source.controls)
+        blocks = 1 + len(source.meaningless)
         probes = fit(known, labels.astype(np.float64), source.groups[seen], penalties, blocks=blocks)
         direction = direction + probes.raw_coefficients()[:, :width]
         for (modality, transform), held in found.items():

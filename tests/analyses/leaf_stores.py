@@ -29,6 +29,10 @@ class MemoryStore:
         return tuple(dict.fromkeys(span for _, span in self.values))
 
     @property
+    def pooling(self):
+        return dict.fromkeys(self.spans, "mean")
+
+    @property
     def item_ids(self):
         return self.columns.index.to_numpy()
 

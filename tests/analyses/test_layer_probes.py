@@ -147,6 +147,66 @@ def test_families_are_held_out_together(stores):
         assert len(set(rows.folds[rows.labels[:, column]])) == 1
 
 
+def test_picture_sources_are_held_out_together_and_text_is_left_out(stores):
+    image, text = stores
+    source_of = {name: f"source {int(name.rpartition('/')[2]) % 4}" for name in image.columns["picture"]}
+    options = replace(QUICK, split="source", spans=("last",), sites=SITES[-1:])
+    plan = design({9: image}, text, TAXONOMY, options, source_of=source_of)
+    (source,), (rows,) = plan.sources.values(), plan.rows.values()
+    names = [source_of[picture] for picture in image.columns["picture"].iloc[source.order]]
+    assert len({(name, fold) for name, fold in zip(names, rows.folds)}) == len(set(names)) == 4
+    table = layer_probes.compute({9: image}, text, TAXONOMY, options, source_of=source_of)
+    assert set(table["split"]) == {"source"}
+    assert set(table["modality"]) == {"image"}
+    with pytest.raises(ValueError, match="needs to know where each picture comes from"):
+        layer_probes.compute({9: image}, text, TAXONOMY, options)
+
+
+def test_shuffled_labels_are_at_chance_where_the_hypernym_is_planted(probed):
+    rows = pick(probed.table, target="mean", span="last", step=9, modality="image", site=SITES[-1])
+    value = pick(rows, probe="ridge").set_index("measure")["value"]
+    assert value["auroc"] > 0.9
+    assert abs(value["shuffled_auroc"] - 0.5) < 0.12
+
+
+def test_numbers_that_are_not_there_are_named_with_the_reason(stores, probed):
+    assert probed.undefined == ()
+    # Each of these hypernyms is a family: where it is held out, no training row has it.
+    options = replace(QUICK, split="family", spans=("last",), sites=SITES[-1:])
+    found = probe_layers({9: stores[0]}, None, TAXONOMY, options)
+    assert len(found.undefined) == len(found.targets)
+    assert any(
+        "has no AUROC of 'bird': its training rows are of one class" in said for said in found.undefined
+    )
+    assert pick(found.table, measure="auroc", target="bird")["value"].isna().all()
+
+
+def test_tokens_one_by_one_are_refused(stores):
+    class Tokens(MemoryStore):
+        pooling = {"image": "all", "last": "last"}  # noqa: RUF012
+
+    image, _ = stores
+    with pytest.raises(ValueError, match="holds the tokens of span 'image' one by one"):
+        layer_probes.compute({9: Tokens(image.values, image.columns)}, None, TAXONOMY, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ((), "layer_probes"),
+        (("--span", "cue", "--step", "3"), "layer_probes"),
+        (("--target", "leaf", "--split", "ungrouped"), "layer_probes-leaf-ungrouped"),
+        (
+            ("--probe", "logistic", "--captures", "heads", "--all-sites"),
+            "layer_probes-logistic-heads-all-sites",
+        ),
+    ],
+)
+def test_another_question_does_not_overwrite_the_results_of_the_default_one(options, name):
+    args = layer_probes._parser().parse_args(["--run", "r", *options])
+    assert layer_probes.folder_name(args) == name
+
+
 def test_leaf_and_height_targets(stores):
     image, text = stores
     leaf = replace(QUICK, target="leaf", split="ungrouped", spans=("last",), sites=SITES[-1:], transforms=())
@@ -198,6 +258,30 @@ def test_contrasts_are_paired_and_vanish_between_equals(stores, probed):
     assert (table.loc[list(SITES[: ONSET + 1]), ["value", "lower", "upper"]].to_numpy() == 0).all()
     with pytest.raises(ValueError, match="asked to contrast 2 runs with 1"):
         contrasts([strong, strong], [none])
+
+
+def test_contrasts_of_seen_and_held_out_hypernyms_and_of_several_seeds(stores):
+    image, text = stores
+    options = replace(QUICK, spans=("last",), sites=SITES[-1:], transforms=(), held_out=("bird",))
+    weak, strong = (
+        [probe_layers({9: planted(strength=s, seed=seed)[0]}, text, TAXONOMY, options) for seed in (0, 1)]
+        for s in (0.0, 2.0)
+    )
+    values = [pick(contrasts(a, b), modality="image").set_index("target") for a, b in
+              ((strong, weak), (strong[:1], weak[:1]), (strong[1:], weak[1:]))]  # fmt: skip
+    both, first, second = values
+    assert both.loc["mean", "value"] == pytest.approx(
+        (first.loc["mean", "value"] + second.loc["mean", "value"]) / 2
+    )
+    for table in values:
+        assert table.loc["seen minus held-out", "value"] == pytest.approx(
+            table.loc["mean of seen", "value"] - table.loc["mean of held-out", "value"]
+        )
+        assert (table["lower"] < table["upper"]).all()
+    # Seeds are drawn too, so that two that differ make the interval reach at least over their mean's share.
+    assert both.loc["mean", "lower"] < min(first.loc["mean", "value"], second.loc["mean", "value"])
+    unlike = probe_layers({9: image}, text, TAXONOMY, replace(options, held_out=()))
+    assert set(contrasts(strong[:1], [unlike])["target"]) == {"mean"}
 
 
 def test_runs_of_different_leaves_are_not_contrasted(stores):

@@ -103,7 +103,7 @@ def test_onset_is_the_planted_layer_in_at_least_190_of_200_organisms():
 def test_nothing_planted_is_found_at_the_nominal_rate():
     by_permutation = by_band = 0
     for seed in range(1_000):
-        features, of_leaf, leaf = _organism(seed, 5, 99, leaves=30, width=12)
+        features, of_leaf, leaf = _organism(seed, 4, 99, leaves=30, hypernyms=3, width=12)
         _, series = _probe(features, _rows(of_leaf, leaf, 19), draws=150)
         by_permutation += permutation_p(series.auroc, series.null).min() <= 0.05
         band = lower_band(series.selectivity, series.selectivity_draws, inflation=OUT_OF_FOLD)
@@ -115,7 +115,7 @@ def test_nothing_planted_is_found_at_the_nominal_rate():
 def test_nothing_planted_is_found_rarely():
     false = 0
     for seed in range(100):
-        features, of_leaf, leaf = _organism(seed, 4, 99, leaves=30, width=12)
+        features, of_leaf, leaf = _organism(seed, 4, 99, leaves=30, hypernyms=3, width=12)
         _, series = _probe(features, _rows(of_leaf, leaf, 19), draws=2)
         false += permutation_p(series.auroc, series.null).min() <= 0.05
     assert binomtest(false, 100, 0.05).pvalue > 0.001
@@ -186,7 +186,7 @@ def test_a_fold_whose_training_rows_are_of_one_class_is_undefined_and_says_why()
     rows = LabelledRows(labels, rows.groups, rows.folds, rows.controls)
     found, _ = held_out_scores(fit_ridge, {"x": features}, {"x": rows}, "x", [("x", "raw")], PENALTIES)
     held = found["x", "raw"]
-    assert held.undefined == ["fold 2: target 0 has one class in training"]
+    assert held.undefined == [(2, 0)]
     assert np.isnan(held.scores[rows.folds == 2, 0, 0]).all()
     assert np.isfinite(held.scores[rows.folds != 2, 0, 0]).all()
 
