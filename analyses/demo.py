@@ -155,7 +155,8 @@ def _stages(runs: dict[str, Run]) -> dict[str, float]:
 
 def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:
     """What `summary.json` says: conditions, contrasts, seconds."""
-    means = table[(table["target"] == "mean") & (table["modality"] == "image")]
+    means = behaviour.headline(table)
+    means = means[(means["target"] == "mean") & (means["modality"] == "image")]
     conditions: dict[str, dict] = {}
     contrasts: dict[str, dict] = {}
     for row in means.to_dict("records"):

@@ -40,14 +40,15 @@ def write(out: Path, runs: Sequence[Run], scores: pd.DataFrame, seconds: dict[st
         _figures.save(figure, out, name)
     for name, table in (("behaviour", scores), ("emergence", probes)):
         _tables.save(table, out, name)
-    means = scores[scores["target"] == "mean"]
+    headlines = behaviour.headline(scores)
+    means = headlines[headlines["target"] == "mean"]
     page = _template().render(
         runs=[_described(run, runs) for run in runs],
         seconds=seconds,
         scores=_by_condition(means[means["contrast"] == ""]),
         contrasts=means[(means["contrast"] != "") & (means["modality"] == "image")].to_dict("records"),
         measures=behaviour.MEASURES,
-        hypernyms=_by_hypernym(scores),
+        hypernyms=_by_hypernym(headlines),
         probes=emergence.summary(probes).to_dict("records"),
         samples=_samples(runs),
         figures={name: _inline((out / f"{name}.png").read_bytes(), "png") for name in figures},

@@ -1,19 +1,28 @@
+import dataclasses
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import behaviour
-from analyses.behaviour import Condition
-from taxogen import config
+from analyses import _behaviour_conditions, behaviour
+from analyses._behaviour_answers import Answers, Part
+from analyses._behaviour_conditions import Condition, contrasted
+from analyses._behaviour_measures import Frame, measured, prevalence_matched
+from probing.store import MismatchError
+from taxogen import ablation, config
 from taxogen.evaluate import Scores
 from taxogen.run import Run
+from taxogen.scoring import score_table
 from taxogen.taxonomy import Taxonomy
+from taxogen.uncertainty import t_interval
 
 LEAVES = [f"leaf{number:02}" for number in range(60)]
 TAXONOMY = Taxonomy(tuple((leaf, f"kind{number % 3}") for number, leaf in enumerate(LEAVES)))
+FULL = ablation.plan(TAXONOMY, "full")
 
 
-def scores(strength: float, seed: int, pictures: int = 2) -> Scores:
+def scores(strength: float, seed: int, pictures: int = 2, correct=0.25) -> Scores:
     """Read-outs in which a true hypernym stands `strength` standard deviations above a false one."""
     rng = np.random.default_rng(seed)
     leaves = np.repeat(LEAVES, pictures)
@@ -22,23 +31,44 @@ def scores(strength: float, seed: int, pictures: int = 2) -> Scores:
     labels = TAXONOMY.labels(leaves.tolist())
     values = rng.normal(size=labels.shape) + strength * labels
     text = TAXONOMY.labels(LEAVES) + 0.1 * rng.normal(size=(60, 3))
-    correct = rng.random(len(leaves)) < 0.25
-    return Scores(table, pd.DataFrame({"leaf": LEAVES}), TAXONOMY.hypernyms, values, text, correct, 4)
+    right = rng.random(len(leaves)) < correct
+    return Scores(table, pd.DataFrame({"leaf": LEAVES}), TAXONOMY.hypernyms, values, text, right, 4)
 
 
-def condition(name, strength, seeds=(0, 1, 2)):
-    runs = [Run(None, config.Config(seed=seed)) for seed in seeds]  # pyright: ignore[reportArgumentType]
-    return Condition(name, runs, [scores(strength, seed) for seed in seeds], TAXONOMY.labels)
+def condition(name, strength, seeds=(0, 1, 2), removal=FULL, draw=0, **about):
+    about = {
+        **{"series": name, "lm": "lm", "encoder": "a", "init": "pretrained", "shuffle": "none"},
+        **{
+            "evidence": "ablation full",
+            "fraction": 1.0,
+            "effective": removal.effective,
+            "other": "",
+            **about,
+        },
+    }
+    answers = [
+        Answers(seed, scores(strength, 10 * draw + seed), TAXONOMY, removal, removal.effective)
+        for seed in seeds
+    ]
+    return Condition(name, about, tuple(answers))
+
+
+FOUND = (
+    condition("pretrained", 1.5),
+    condition("random_init", 0.0, draw=1, init="random_init"),
+    condition("within", 1.5, draw=2, shuffle="within"),
+    condition("across", 1.5, draw=3, shuffle="across"),
+)
 
 
 @pytest.fixture(scope="module")
 def table():
-    found = [condition("pretrained", 1.5), condition("random_init", 0.0), condition("within", 1.5)]
-    return behaviour.compute([*found, condition("across", 1.5, (3, 4, 5))], draws=500)
+    return behaviour.compute(FOUND, draws=300)
 
 
 def mean(table, **where):
-    rows = table[(table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")]
+    rows = behaviour.headline(table)
+    rows = rows[(rows["target"] == "mean") & (rows["modality"] == "image") & (rows["measure"] == "auroc")]
     for column, value in where.items():
         rows = rows[rows[column] == value]
     assert len(rows) == 1
@@ -75,13 +105,185 @@ def test_chance_stands_beside_what_has_one(table):
     assert (naming["chance"] == 0.25).all()
     assert ((naming["lower"] < 0.25) & (naming["upper"] > 0.25)).all()
     assert mean(table, condition="within", contrast="")["chance"] == 0.5
+    assert table.loc[(table["measure"] == "top1") & (table["contrast"] == ""), "chance"].eq(1 / 3).all()
+
+
+def test_means_and_hypernyms_are_those_of_the_scoring_of_one_run():
+    """Oracle: `taxogen.scoring`, which scores one run."""
+    one = condition("pretrained", 1.0, seeds=(4,))
+    found = behaviour.compute([one], draws=200)
+    found = found[(found["modality"] == "image") & (found["baseline"] == "") & (found["leaves"] == "all")]
+    found = found.set_index(["measure", "target"])
+    kept = one.answers[0].scores
+    wanted = score_table(kept.image_scores, kept.image, TAXONOMY, draws=200).set_index(["measure", "target"])
+    for target in (*TAXONOMY.hypernyms, "mean"):
+        for column in ("value", "lower", "upper", "n"):
+            assert found.loc[("auroc", target), column] == pytest.approx(
+                wanted.loc[("auroc", target), column], abs=1e-9
+            )
+    assert found.loc[("top1", "mean"), "value"] == pytest.approx(wanted.loc[("top1", "mean"), "value"])
+
+
+def test_the_interval_over_seeds_is_wider_where_seeds_differ():
+    alike = dataclasses.replace(FOUND[0], answers=tuple(
+        dataclasses.replace(FOUND[0].answers[0], seed=seed) for seed in (0, 1, 2)
+    ))  # fmt: skip
+    unlike = dataclasses.replace(FOUND[0], answers=(*FOUND[0].answers[:2], *condition("", 0.0, (2,)).answers))
+    widths = []
+    for found in (alike, unlike):
+        line = mean(behaviour.compute([found], draws=300))
+        widths.append(line["upper"] - line["lower"])
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_the_interval_of_the_study_is_its_t_interval():
+    found = mean(behaviour.compute(FOUND[:1], interval="study"))
+    frame = Frame.of(FOUND[:1])
+    made = measured(FOUND[0], Part(scored="held_out"), "auroc", frame)
+    wanted = t_interval(np.stack([one.value for one in made.statistics]))
+    assert (found["value"], found["lower"], found["upper"]) == (wanted.value, wanted.lower, wanted.upper)
+    assert found["n"] == 9
+    with pytest.raises(KeyError, match=r"interval 'wald' was asked for; known: hierarchical, study"):
+        behaviour.compute(FOUND[:1], interval="wald")
+
+
+def test_only_the_pairs_without_evidence_are_the_headline_of_a_random_ablation():
+    removal = ablation.plan(TAXONOMY, "random", fraction=0.5, seed=3)
+    found = condition("pretrained", 0.0, seeds=(0,), removal=removal)
+    kept = found.answers[0].scores
+    labels = TAXONOMY.labels(kept.image["leaf"].tolist())
+    gone = removal.pairs[[TAXONOMY.leaves.index(leaf) for leaf in kept.image["leaf"]]]
+    kept.image_scores[:] = np.where(labels & ~gone, 9.0, kept.image_scores)  # what was seen is known
+    table = behaviour.compute([found], draws=50)
+    rows = table[(table["measure"] == "auroc") & (table["target"] == "mean") & (table["baseline"] == "")]
+    rows = rows[(rows["modality"] == "image") & (rows["leaves"] == "all")].set_index("scored")
+    assert set(rows.index) == {"held_out", "seen", "all"}
+    assert rows["headline"].to_dict() == {"held_out": True, "seen": False, "all": False}
+    assert rows.loc["seen", "value"] > 0.99
+    assert rows.loc["held_out", "lower"] < 0.5 < rows.loc["held_out", "upper"]
+
+
+def test_held_out_hypernyms_of_a_systematic_ablation_are_scored_alone():
+    removal = ablation.plan(TAXONOMY, "systematic", held_out=["kind1"])
+    table = behaviour.compute([condition("pretrained", 1.0, removal=removal)], draws=50)
+    rows = behaviour.headline(table)
+    rows = rows[(rows["measure"] == "auroc") & (rows["modality"] == "image")].set_index("target")
+    assert rows["value"].notna().to_dict() == {"mean": True, "kind0": False, "kind1": True, "kind2": False}
+    assert rows.loc["mean", "value"] == pytest.approx(rows.loc["kind1", "value"])
+
+
+def test_nothing_removed_leaves_nothing_held_out():
+    table = behaviour.compute([condition("pretrained", 1.0, removal=ablation.plan(TAXONOMY))], draws=50)
+    assert set(table["scored"]) == {"seen"}
+
+
+def test_leaves_that_are_not_named_do_not_count_in_a_matched_condition():
+    found = condition("across-matched", 0.0, seeds=(0,), shuffle="across-matched")
+    kept = found.answers[0].scores
+    named = kept.image["leaf"].isin(LEAVES[:30]).to_numpy()
+    kept.leaf_correct[:] = named
+    kept.image_scores[:] += 9.0 * (TAXONOMY.labels(kept.image["leaf"].tolist()) & named[:, None])
+    line = mean(behaviour.compute([found], draws=50), condition="across-matched")
+    assert (line["value"], line["n"], line["leaves"]) == (1.0, 30, "named")
+
+
+def test_a_matched_contrast_scores_the_leaves_that_both_name():
+    sides = [condition(name, 1.0, seeds=(0,), shuffle=name) for name in ("within", "across-matched")]
+    for side, leaves in zip(sides, (LEAVES[:40], LEAVES[20:]), strict=True):
+        side.answers[0].scores.leaf_correct[:] = side.answers[0].scores.image["leaf"].isin(leaves)
+    line = mean(behaviour.compute(sides, draws=50), contrast="within_minus_across-matched")
+    assert (line["n"], line["leaves"]) == (20, "both_named")
+
+
+def test_baselines_stand_beside_the_score():
+    found = FOUND[0]
+    rng = np.random.default_rng(5)
+    answers = [
+        dataclasses.replace(
+            one,
+            baselines={
+                "gold": 9.0 * TAXONOMY.labels(one.leaves.tolist()),
+                "blind": rng.normal(size=(120, 3)),
+            },
+            naming=one.leaves.tolist(),
+        )
+        for one in found.answers
+    ]
+    table = behaviour.compute([dataclasses.replace(found, answers=tuple(answers))], draws=100)
+    rows = table[(table["target"] == "mean") & (table["measure"] == "auroc")].set_index("baseline")
+    assert rows.loc["gold", "value"] == 1.0
+    assert rows.loc["blind", "lower"] < 0.5 < rows.loc["blind", "upper"]
+    assert rows.loc["majority", "value"] == 0.5
+    majority = table[(table["measure"] == "macro_f1") & (table["baseline"] == "majority")]["value"].iloc[0]
+    assert majority == pytest.approx(80 / (2 * 80 + 40))  # No to all: majority / (2 · majority + minority)
+    assert not rows.drop("")["headline"].any()
+    leaf = table[table["measure"].isin(["leaf_top1", "leaf_macro_f1"])]
+    assert (leaf["value"] == 1.0).all()
+    assert len(leaf) == 2
+
+
+def test_yes_no_answers_are_cut_at_the_calibrated_threshold_and_beside_it_at_zero():
+    found = condition("pretrained", 3.0, seeds=(0,))
+    kept = dataclasses.replace(
+        found.answers[0].scores, about="yes/no", thresholds=np.full(3, -8.5),
+        image_scores=found.answers[0].scores.image_scores - 10.0,
+    )  # fmt: skip
+    answers = dataclasses.replace(found.answers[0], scores=kept)
+    table = behaviour.compute([dataclasses.replace(found, answers=(answers,))], draws=30)
+    rows = table[(table["target"] == "mean") & (table["modality"] == "image") & (table["baseline"] == "")]
+    tpr = rows[rows["measure"] == "tpr"].set_index("decision")
+    assert tpr["headline"].to_dict() == {"calibrated": True, "zero": False}
+    assert tpr.loc["zero", "value"] == 0.0
+    assert tpr.loc["calibrated", "value"] == pytest.approx(0.933, abs=0.04)  # Φ(1.5)
+    assert mean(table)["value"] > 0.97
+
+
+def test_runs_need_not_show_the_same_leaves():
+    few = FOUND[0].answers[0]
+    rows = few.scores.image["leaf"].isin(LEAVES[:45]).to_numpy()
+    kept = dataclasses.replace(
+        few.scores,
+        image=few.scores.image[rows].reset_index(drop=True),
+        image_scores=few.scores.image_scores[rows],
+        leaf_correct=few.scores.leaf_correct[rows],
+        text=few.scores.text[:45],
+        text_scores=few.scores.text_scores[:45],
+    )
+    taxonomy = TAXONOMY.restrict(LEAVES[:45])
+    small = dataclasses.replace(few, scores=kept, taxonomy=taxonomy, removal=ablation.plan(taxonomy, "full"))
+    found = dataclasses.replace(FOUND[0], answers=(small, *FOUND[0].answers[1:]))
+    line = mean(behaviour.compute([found, FOUND[1]], draws=50), condition="pretrained", contrast="")
+    assert line["n"] == 60
+    assert line["lower"] < line["value"] < line["upper"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "order"),
+    [({"encoder": "b"}, "pretrained_minus_other"), ({"lm": "larger"}, "pretrained_minus_other")],
+)
+def test_other_models_are_contrasted_in_the_order_given(keys, order):
+    found = [FOUND[0], condition("other", 1.0, draw=4, **keys)]
+    assert [f"{a.name}_minus_{b.name}" for a, b in contrasted(found)] == [order]
+
+
+def test_contrasts_need_one_difference_and_a_common_seed():
+    names = [f"{a.name}_minus_{b.name}" for a, b in contrasted(FOUND)]
+    assert sorted(names) == ["pretrained_minus_random_init", "within_minus_across"]
+    elsewhere = condition("random_init", 0.0, (7, 8), init="random_init")
+    assert contrasted([FOUND[0], elsewhere]) == []
+    partly = condition("random_init", 0.0, (2, 7), init="random_init")
+    assert [one.seeds for one in contrasted([FOUND[0], partly])[0]] == [(2,), (2,)]
 
 
 def test_a_prevalence_matched_yes_is_given_as_often_as_the_hypernym_is_there():
     rng = np.random.default_rng(0)
     labels = rng.random((50, 4)) < [0.1, 0.3, 0.5, 0.0]
-    yes = behaviour._prevalence_matched(rng.normal(size=labels.shape), labels)
-    assert (yes.sum(0) == labels.sum(0)).all()
+    values = rng.normal(size=labels.shape)
+    values[:10, 1] = np.nan
+    given = prevalence_matched(values, labels)
+    assert (np.isnan(given) == np.isnan(values)).all()
+    assert ((given > 0).sum(0) == (labels & ~np.isnan(values)).sum(0)).all()
+    assert values[given[:, 2] > 0, 2].min() > values[given[:, 2] < 0, 2].max()
 
 
 def runs(*settings):
@@ -101,8 +303,56 @@ def test_what_tells_runs_apart_is_in_their_names():
     assert [behaviour.condition_of(run, found[1:]) for run in found[1:]] == ["pretrained", "random_init"]
 
 
+def test_evidence_and_every_other_deciding_setting_is_in_the_name():
+    found = runs(
+        ["data.ablation=random", "data.fraction=0.3"],
+        ["data.ablation=random", "data.fraction=0.3", "data.rule=leaf"],
+        ["data.ablation=systematic", "data.held_out=bird,fruit", "train.steps=70"],
+    )
+    names = [behaviour.condition_of(run, found) for run in found]
+    assert names == [
+        "pretrained · ablation random 0.3 · steps 300",
+        "pretrained · ablation random 0.3 (rule leaf) · steps 300",
+        "pretrained · ablation systematic bird, fruit · steps 70",
+    ]
+
+
+def test_one_seed_twice_is_refused(monkeypatch):
+    monkeypatch.setattr(_behaviour_conditions.Answers, "of", lambda run: None)
+    found = [Run(type("Path", (), {"name": "same"})(), config.Config()) for _ in range(2)]
+    with pytest.raises(
+        MismatchError, match=r"same, same are one condition \(pretrained\) with seeds \[0, 0\]"
+    ):
+        behaviour.conditions(found)
+
+
 def test_the_figure_shows_every_condition(table):
     axes = behaviour.draw(table).axes
     labels = [text.get_text() for text in axes[0].get_yticklabels()]
     assert len(labels) == 4
     assert "random" in " ".join(labels)
+
+
+def test_fractions_make_a_figure_with_the_published_curves_behind():
+    found = [
+        condition(
+            f"{name} {fraction}", strength * (1 - fraction), (0,), ablation.plan(TAXONOMY, "random", fraction=fraction),
+            series=name, fraction=fraction, evidence=f"ablation random {fraction}", init=name,
+        )
+        for (name, strength), fraction in itertools.product((("pretrained", 2.0), ("random_init", 0.5)), (0.2, 0.6))
+    ]  # fmt: skip
+    table = behaviour.compute(found, draws=40)
+    published = pd.DataFrame(
+        {"lm": "q", "init": "pretrained", "shuffle": "original", "effective": [0.2, 0.9], "value": [0.8, 0.7]}
+    )
+    made = behaviour.figures(table, published)
+    assert set(made) == {"behaviour", "baselines", "fractions"}
+    panels = made["fractions"].axes
+    assert len(panels) == 4
+    line = next(line for line in panels[0].get_lines() if line.get_label() == "pretrained")
+    assert line.get_xdata() == pytest.approx([one.about["effective"] for one in found[:2]])
+    assert any(len(line.get_xdata()) and line.get_xdata()[-1] == 0.9 for line in panels[1].get_lines())
+    assert sorted(table.loc[table["contrast"] != "", "contrast"].unique()) == [
+        "pretrained 0.2_minus_random_init 0.2",
+        "pretrained 0.6_minus_random_init 0.6",
+    ]
