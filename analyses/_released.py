@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,7 @@ class Released:
 
     def taxonomy(self) -> Taxonomy:
         """The THINGS leaves under their hypernyms; a leaf called like a hypernym is written "bird (leaf)"."""
-        leaves = self.mapping("things_leaf_hypernyms.json")
-        hypernyms = {name for names in leaves.values() for name in names}
-        nodes = {leaf: f"{leaf} (leaf)" if leaf in hypernyms else leaf for leaf in leaves}
-        return Taxonomy(tuple((nodes[leaf], name) for leaf, names in leaves.items() for name in names))
+        return taxonomy_of(self.mapping("things_leaf_hypernyms.json"))
 
     def held_out(self) -> pd.DataFrame:
         """Macro-F1 on held-out hypernyms: run_name, the columns of CONDITION, seed, hypernym, macro_f1."""
@@ -111,6 +109,13 @@ class Released:
             str(said): str(SURFACE.get(name, name))
             for said, name in zip(table["hypernym"], table["category"], strict=True)
         }
+
+
+def taxonomy_of(leaves: Mapping[str, Sequence[str]]) -> Taxonomy:
+    """The taxonomy of a mapping of leaf to hypernyms; a leaf called like a hypernym is written "bird (leaf)"."""
+    hypernyms = {name for names in leaves.values() for name in names}
+    nodes = {leaf: f"{leaf} (leaf)" if leaf in hypernyms else leaf for leaf in leaves}
+    return Taxonomy(tuple((nodes[leaf], name) for leaf, names in leaves.items() for name in names))
 
 
 def parse_run(name: str) -> dict[str, Any]:
