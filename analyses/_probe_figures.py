@@ -74,7 +74,10 @@ def training(table: pd.DataFrame) -> Figure | None:
         _figures.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="training step")
     next(iter(panels.values())).set_ylabel("layer")
-    _footnote(figure, rows, "Pictures; layer −1 is what enters the language model.")
+    note = (
+        "Pictures; layer −1 is what enters the language model. Intervals are in the table beside this figure."
+    )
+    _footnote(figure, rows, note)
     return figure
 
 
@@ -123,15 +126,17 @@ def transfer(table: pd.DataFrame) -> Figure | None:
         here = rows[rows["span"] == span]
         across = here[here["modality"] == "text→image"]
         best = across.iloc[int(across["value"].argmax())]
-        scores = here[here["site"] == best["site"]].set_index("modality")["value"]
+        scores = here[here["site"] == best["site"]].set_index("modality")
         names = ["pictures", "text"]
-        cells = [[scores["image"], scores["image→text"]], [scores["text→image"], scores["text"]]]
+        cells = np.array([["image", "image→text"], ["text→image", "text"]])
         last = span == spans[-1]
-        grid = pd.DataFrame(cells, index=names, columns=names)
+        grid = pd.DataFrame(scores["value"][cells.ravel()].to_numpy().reshape(2, 2), names, names)
         _figures.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
         for (row, column), value in np.ndenumerate(grid.to_numpy()):
+            limits = scores.loc[cells[row, column]]
+            text = f"{value:.2f}\n[{limits['lower']:.2f}, {limits['upper']:.2f}]"
             tint = "white" if value < 0.75 else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=tint)
+            axes.text(column, row, text, ha="center", va="center", color=tint, fontsize="small")
         where = "the input" if best["layer"] < 0 else f"layer {int(best['layer'])}"
         axes.set(title=f"{span}, {where}", xlabel="tested on")
     next(iter(panels.values())).set_ylabel("trained on")
@@ -161,7 +166,7 @@ def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
     first = rows.iloc[0]
     what = f"{first['run']}, " if first["run"] else ""
     steps = sorted({int(step) for step in rows["step"] if step >= 0})
-    when = f"step{'s' * (len(steps) > 1)} {' and '.join(map(str, steps))}, " if steps else ""
+    when = f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}; " if steps else ""
     facts = _figures.caption(
         int(first["n"]), "leaf concepts", "95 % bootstrap over leaf concepts", "AUROC .5, no information"
     )

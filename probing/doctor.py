@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from probing.health import damage, rebuild
 from probing.shard_files import shard_files
@@ -29,21 +29,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 in order, 1 not."""
     parser = argparse.ArgumentParser(prog="python -m probing.doctor", description=__doc__)
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--model", help="hub name or folder of a causal language model")
+    asked.add_argument(
+        "--model", help="hub name or folder of a language model, or of one that reads pictures"
+    )
     asked.add_argument("--store", type=Path, help="folder of an activation store")
     parser.add_argument("--gguf", help="with --model: the GGUF file in the folder")
     parser.add_argument("--rebuild", help="with --store: module:function that gives (model, batches)")
     options = parser.parse_args(argv)
-    if options.store is not None:
-        return _store(options.store, options.rebuild)
-    report = verify(load(options.model, options.gguf))
+    try:
+        if options.store is not None:
+            return _store(options.store, options.rebuild)
+        report = verify(load(options.model, options.gguf))
+    except (OSError, ValueError) as refusal:
+        parser.error(str(refusal))
     sys.stdout.write(f"{report}\n")
     return 0 if report.holds else 1
 
 
-def load(name: str, gguf: str | None) -> Any:
-    """A causal language model by hub name or folder."""
-    return AutoModelForCausalLM.from_pretrained(name, **({"gguf_file": gguf} if gguf else {}))
+def load(name: str, gguf: str | None = None) -> Any:
+    """A causal language model, or one that reads pictures too, by hub name or folder."""
+    file = {"gguf_file": gguf} if gguf else {}
+    config = AutoConfig.from_pretrained(name, **file)
+    causal = type(config) in AutoModelForCausalLM._model_mapping
+    kind = AutoModelForCausalLM if causal else AutoModelForImageTextToText
+    return kind.from_pretrained(name, **file)
 
 
 def _store(folder: Path, maker: str | None) -> int:

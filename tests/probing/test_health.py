@@ -108,10 +108,22 @@ def test_the_doctor_names_the_command_that_made_a_store(tmp_path, capsys):
     assert "python -m toy capture" in capsys.readouterr().out
 
 
-def test_the_doctor_examines_a_model(tmp_path, capsys):
-    tiny("qwen2").save_pretrained(tmp_path)
+@pytest.mark.parametrize("name", ["qwen2", "llava", "smolvlm", "qwen3_vl", "gemma3_multimodal"])
+def test_the_doctor_examines_a_model(tmp_path, capsys, name):
+    tiny(name).save_pretrained(tmp_path)
     assert doctor.main(["--model", str(tmp_path)]) == 0
     assert "green  resid_pre + attn_out + mlp_out = resid_post" in capsys.readouterr().out
+
+
+def test_what_the_doctor_cannot_open_is_one_clear_error(tmp_path, capsys):
+    for arguments, said in (
+        (["--model", str(tmp_path / "none")], "none"),
+        (["--store", str(tmp_path)], "no activation store in"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            doctor.main(arguments)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_store_that_is_not_there(tmp_path):

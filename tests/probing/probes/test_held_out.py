@@ -103,7 +103,7 @@ def test_onset_is_the_planted_layer_in_at_least_190_of_200_organisms():
 def test_nothing_planted_is_found_at_the_nominal_rate():
     by_permutation = by_band = 0
     for seed in range(1_000):
-        features, of_leaf, leaf = _organism(seed, 4, 99, leaves=30, hypernyms=3, width=12)
+        features, of_leaf, leaf = _organism(seed, 5, 99, leaves=30, width=12)
         _, series = _probe(features, _rows(of_leaf, leaf, 19), draws=150)
         by_permutation += permutation_p(series.auroc, series.null).min() <= 0.05
         band = lower_band(series.selectivity, series.selectivity_draws, inflation=OUT_OF_FOLD)
