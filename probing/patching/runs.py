@@ -112,8 +112,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
 @torch.no_grad()
 def span_states(
     model: nn.Module, rows: Rows, sites: Sequence[Site], alignments: Mapping[str, Alignment]
-) -> dict[tuple[str, str], Float[Tensor, "rows n *rest"]]:
-    """(site, span) → the state of the span in each row, as its alignment reads it, after one forward pass."""
+) -> tuple[dict[tuple[str, str], Float[Tensor, "rows n *rest"]], Float[Tensor, "rows width"]]:
+    """(site, span) → the state of the span in each row, as its alignment reads it; and the last hidden states."""
     found: dict[tuple[str, str], Tensor] = {}
 
     def take(site: Site, value: Tensor) -> Tensor:
@@ -122,8 +122,8 @@ def span_states(
         return value[:0]
 
     with record(model, sites, take=take):
-        forward(model, rows)
-    return found
+        out = forward(model, rows)
+    return found, out.last_hidden_state[:, -1]
 
 
 def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site, Edit]:

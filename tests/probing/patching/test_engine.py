@@ -67,7 +67,7 @@ def every_kind_of_cell(model):
 
 def patches_from(model, rows, cells):
     sites = layout_of(model).select([f"blocks.*.{point}" for point in POINTS])
-    states = span_states(model, rows, sites, ALIGNMENTS)
+    states, _ = span_states(model, rows, sites, ALIGNMENTS)
 
     def state(cell, site):
         found = states[str(site), cell.span]
@@ -107,7 +107,7 @@ def test_patching_a_run_into_itself_changes_no_bit(name):
     rows = token_rows(0)
     cells = [cell for point in POINTS for cell in grid(model, f"blocks.*.{point}", list(SPANS))]
     cells += grid(model, "blocks.*.attn.hook_z", list(SPANS), heads=True)
-    states = span_states(
+    states, _ = span_states(
         model, rows, layout_of(model).select([f"blocks.*.{p}" for p in POINTS]), dict.fromkeys(SPANS, EACH)
     )
     with torch.no_grad():
@@ -133,7 +133,9 @@ def test_words_go_into_pictures_and_pictures_into_words():
     }
     right = {"text": [0, 3], "image": [1, 2]}
     for source, target in (("text", "image"), ("image", "text")):
-        states = span_states(model, rows[source], [Site("hook_resid_post", 0)], {"slot": Alignment("mean")})
+        states, _ = span_states(
+            model, rows[source], [Site("hook_resid_post", 0)], {"slot": Alignment("mean")}
+        )
         patch = Patch(
             Cell((Site("hook_resid_post", 0),), "slot"),
             {"blocks.0.hook_resid_post": states["blocks.0.hook_resid_post", "slot"]},
