@@ -31,6 +31,7 @@ __all__ = [
     "mean_estimate",
     "nan_mean",
     "onset",
+    "onset_draws",
     "permutation_p",
 ]
 
@@ -213,12 +214,22 @@ def onset(
     Give the effect over its control, so that `floor` is 0. Not-a-number when the last layer does not hold; a
     limit is infinite when that share of bootstrap draws has no onset.
     """
-    value, draws = np.asarray(value, float), np.asarray(draws, float)
-    width = inflation * _band_width(value, draws, level)
-    found = _first_to_stay(value[None] - width > floor)[0]
-    firsts = _first_to_stay(draws - width > floor)
+    found, firsts = onset_draws(value, draws, floor, level, inflation)
     lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Estimate(float(found) if np.isfinite(found) else float("nan"), float(lower), float(upper), n)
+
+
+def onset_draws(
+    value: Float[np.ndarray, " layers"],
+    draws: Float[np.ndarray, "draws layers"],
+    floor: float = 0.0,
+    level: float = 0.95,
+    inflation: float = 1.0,
+) -> tuple[float, Float[np.ndarray, " draws"]]:
+    """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets."""
+    value, draws = np.asarray(value, float), np.asarray(draws, float)
+    width = inflation * _band_width(value, draws, level)
+    return float(_first_to_stay(value[None] - width > floor)[0]), _first_to_stay(draws - width > floor)
 
 
 def _band_width(value, draws, level):
