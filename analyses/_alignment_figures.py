@@ -85,6 +85,8 @@ def compared(table: pd.DataFrame, measure: str, column: str, names: dict[str, st
     for axes, span in zip(panels, spans):
         for value, label in names.items():
             here = rows[(rows["span"] == span) & (rows[column] == value)]
+            if not len(here):
+                continue
             _figures.curve(axes, here[here["measure"] == measure], "layer", palette[label], label)
             _figures.curve(axes, here[here["measure"] == "null_limit"], "layer", palette[label], dashed=True)
         _frame(axes, span)
@@ -115,18 +117,18 @@ def training(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def runs(table: pd.DataFrame, measure: str) -> Figure:
-    """The diagonal against the same prompt, one curve a run."""
+    """The diagonal against the same prompt, one curve a run, coloured by `condition`; null limits are dotted."""
     with _figures.style():
         rows = table[(table["treatment"] == TREATMENTS[0]) & (table["split"] == "")]
         rows = on_diagonal(rows[rows["reference"] == _first_reference(rows)])
         rows = pd.concat([_last(one) for _, one in rows.groupby("run", sort=False)])
-        spans, palette = _order(rows["span"]), _figures.colours(_order(rows["run"]))
+        spans, palette = _order(rows["span"]), _figures.colours(_order(rows["condition"]))
         figure, panels = _panels(len(spans))
         for axes, span in zip(panels, spans):
-            for name, colour in palette.items():
-                here = rows[(rows["span"] == span) & (rows["run"] == name)]
-                _figures.curve(axes, here[here["measure"] == measure], "layer", colour, name)
-                _figures.curve(axes, here[here["measure"] == "null_limit"], "layer", colour, dashed=True)
+            here = rows[rows["span"] == span]
+            _figures.conditions(axes, here[here["measure"] == measure], "layer", palette)
+            for (name, _), limit in here[here["measure"] == "null_limit"].groupby(["condition", "run"]):
+                _figures.curve(axes, limit, "layer", palette[str(name)], dashed=True)
             _frame(axes, span)
         return _finished(figure, panels, rows, measure, "dotted, leaves permuted (95 %)")
 

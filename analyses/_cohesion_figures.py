@@ -33,19 +33,40 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
 def curves(table: pd.DataFrame) -> Figure:
     """Mean cohesion by layer and place, and the limit that shuffled leaves stay below."""
     rows = _last(table[table["target"] == "mean"])
-    spans, palette = _order(rows["span"]), _figures.colours(list(MODALITIES.values()))
+    spans, palette = _order(rows["span"]), _figures.colours(list(MODALITIES))
     figure, panels = _panels(len(spans))
     for axes, span in zip(panels, spans):
         for modality, label in MODALITIES.items():
             here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
-            _figures.curve(axes, here[here["measure"] == "cohesion"], "layer", palette[label], label)
+            _figures.curve(axes, here[here["measure"] == "cohesion"], "layer", palette[modality], label)
             limit = here[here["measure"] == "cohesion_null_limit"]
-            _figures.curve(axes, limit, "layer", palette[label], dashed=True)
+            _figures.curve(axes, limit, "layer", palette[modality], dashed=True)
         _frame(axes, span)
     panels[0].set_ylabel("cohesion: cosine within − between hypernyms")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     _figures.footnote(figure, _caption(rows, "dotted, leaves shuffled among hypernyms (95 %)"))
     return figure
+
+
+def runs(table: pd.DataFrame) -> Figure:
+    """Cohesion of pictures, and of pictures with words, by layer: one curve a run, coloured by `condition`."""
+    with _figures.style():
+        kept = (table["target"] == "mean") & (table["measure"] == "cohesion") & table["layer"].notna()
+        rows = table[kept & (table["treatment"] == table["treatment"].iloc[0])]
+        rows = pd.concat([_last(one) for _, one in rows.groupby("run", sort=False)])
+        spans, palette = _order(rows["span"]), _figures.colours(_order(rows["condition"]))
+        shown = [name for name in ("image", "image~text") if (rows["modality"] == name).any()]
+        figure = Figure(figsize=(2.9 * len(spans) + 0.6, 2.6 * len(shown) + 0.8), layout="constrained")
+        grid = figure.subplots(len(shown), len(spans), squeeze=False, sharex=True, sharey="row")
+        for line, modality in zip(grid, shown):
+            for axes, span in zip(line, spans):
+                here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
+                _figures.conditions(axes, here, "layer", palette)
+                _frame(axes, span)
+            line[0].set_ylabel(f"cohesion,\n{MODALITIES[modality]}")
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        _figures.footnote(figure, _caption(rows, "dashed, 0"))
+        return figure
 
 
 def treatments(table: pd.DataFrame) -> Figure:
@@ -55,7 +76,7 @@ def treatments(table: pd.DataFrame) -> Figure:
     spans, palette = _order(rows["span"]), _figures.colours(list(TREATMENTS))
     figure, panels = _panels(len(spans))
     for axes, span in zip(panels, spans):
-        for name in TREATMENTS:
+        for name in (name for name in TREATMENTS if (rows["treatment"] == name).any()):
             here = rows[(rows["span"] == span) & (rows["treatment"] == name)]
             _figures.curve(axes, here, "layer", palette[name], name)
         _frame(axes, span)
@@ -121,15 +142,44 @@ def scores(table: pd.DataFrame) -> Figure:
     sites = [("the encoder", encoder)] if len(encoder) else []
     sites.append((f"{best['site']}, {best['span']}", there))
     figure, panels = _panels(len(sites))
+    figure.set_size_inches(3.6 * len(sites) + 0.6, 3.8)
     for axes, (name, here) in zip(panels, sites):
         kept = here[here["target"].isin(list(found))]
-        for label, x in zip(kept["target"], kept["value"]):
-            axes.plot(x, found[label], "o", color=_figures.colour("image"), markersize=3.5)
-            axes.annotate(label, (x, found[label]), fontsize=6, xytext=(2, 2), textcoords="offset points")
+        _named_points(
+            axes, kept["value"].to_numpy(), kept["target"].map(found).to_numpy(), list(kept["target"])
+        )
         axes.axhline(0.5, **_figures.CHANCE)
         axes.set_xlabel(f"cohesion at {name}")
+        axes.set_title(_correlation(table, here), fontsize=7.5)
     panels[0].set_ylabel("AUROC of the hypernym on test pictures")
+    note = _figures.caption(
+        len(found), "hypernyms", "95 % bootstrap over hypernyms, in brackets", "dashed, AUROC .5"
+    )
+    _figures.footnote(figure, note + " Names that would overlap are left out; the table has them.")
     return figure
+
+
+def _correlation(table: pd.DataFrame, here: pd.DataFrame) -> str:
+    """The rank correlation of scores with cohesion at the place of these rows, in words."""
+    place = ["site", "span", "step", "treatment", "modality"]
+    rows = table[table["measure"] == "correlation_with_score"].merge(here[place].drop_duplicates(), on=place)
+    if not len(rows):
+        return ""
+    at = rows.to_dict("records")[0]
+    return f"rank correlation {at['value']:.2f} [{at['lower']:.2f}, {at['upper']:.2f}]"
+
+
+def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
+    """Points with their names, the outermost first; a name that would cover another is left out."""
+    axes.plot(x, y, "o", color=_figures.colour("image"), markersize=3.5)
+    axes.margins(0.12)
+    width, height = 0.022 * np.ptp(x), 0.045 * max(float(np.ptp(y)), 0.1)
+    taken: list[tuple[float, float, float]] = []
+    for k in np.argsort(-np.abs(y - np.median(y)) / height - np.abs(x - np.median(x)) / width, kind="stable"):
+        left, right = x[k], x[k] + width * (len(names[k]) + 2)
+        if all(abs(y[k] - level) > height or right < start or left > end for start, end, level in taken):
+            taken.append((left, right, y[k]))
+            axes.annotate(names[k], (x[k], y[k]), fontsize=6, xytext=(2, 2), textcoords="offset points")
 
 
 def _dots(axes: Axes, p: pd.DataFrame) -> None:

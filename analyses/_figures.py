@@ -116,6 +116,13 @@ def curve(
         axes.fill_between(rows[x], rows["lower"].astype(float), rows["upper"].astype(float), **band)
 
 
+def conditions(axes: Axes, rows: pd.DataFrame, x: str, palette: dict[str, str]) -> None:
+    """A curve for each `run`, in the colour of its `condition` and named once for all runs of it."""
+    for name, group in rows.groupby("condition", sort=False):
+        for number, (_, mine) in enumerate(group.groupby("run", sort=False)):
+            curve(axes, mine, x, palette[str(name)], str(name) if number == 0 else None)
+
+
 def points(axes: Axes, rows: pd.DataFrame, label: str) -> None:
     """A forest plot: a row of the figure per row of the table, the first on top, `value` in numbers beside it.
 

@@ -1,53 +1,76 @@
 """Figures of a geometry table: distance against the taxonomy, hierarchy, dimension, and maps of leaves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from PIL.Image import Image
 
 from analyses import _figures
+from analyses._geometry_maps import MAPS, Thumbnails
 from taxogen.taxonomy import Taxonomy
 
 _RSA = {"taxonomic_rsa": "plain", "taxonomic_rsa_given_encoder": "given the encoder's distances"}
-_MAPPED = 3  # layers shown as maps
-Thumbnails = Callable[[str], Image]
+_CURVES: dict[str, tuple[dict[str, str], str, float | None]] = {
+    "taxonomic_distance": (_RSA, "rank correlation with taxonomic distance", 0.0),
+    "hierarchy": ({"hierarchy_ratio": "own over other hypernyms"}, "cosine, own over other", 1.0),
+    "dimension": (
+        {"intrinsic_dimension": "intrinsic (two nearest)", "participation_ratio": "participation ratio"},
+        "dimension of leaf means",
+        None,
+    ),
+}
 _NAMED = 8  # hypernyms with a colour of their own
 
 
-def draw(table: pd.DataFrame, taxonomy: Taxonomy | None) -> dict[str, Figure]:
+def draw(
+    table: pd.DataFrame, taxonomy: Taxonomy | None, pictures: Thumbnails | None = None
+) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
     inside = table[table["layer"].notna()]
     with _figures.style():
         made = {
-            "taxonomic_distance": by_layer(inside, _RSA, "rank correlation with taxonomic distance", 0.0),
-            "hierarchy": by_layer(
-                inside, {"hierarchy_ratio": "own over other hypernyms"}, "cosine, own over other", 1.0
-            ),
-            "dimension": by_layer(
-                inside,
-                {
-                    "intrinsic_dimension": "intrinsic (two nearest)",
-                    "participation_ratio": "participation ratio",
-                },
-                "dimension of leaf means",
-                None,
-            ),
+            name: by_layer(inside, measures, label, null)
+            for name, (measures, label, null) in _CURVES.items()
+            if table["measure"].isin(list(measures)).any()
         }
         if taxonomy is not None:
             made["map"] = leaf_map(inside, taxonomy)
+            if pictures is not None:
+                made["map_pictures"] = leaf_map(inside, taxonomy, pictures)
     return made
+
+
+def runs(table: pd.DataFrame) -> Figure:
+    """Correlation of pictures' distances with taxonomic ones, given the encoder's, one curve a run; by `condition`."""
+    with _figures.style():
+        kept = table["layer"].notna() & (table["modality"] == "image")
+        measures = table["measure"]
+        name = next(iter(reversed([name for name in _RSA if (measures == name).any()])))
+        rows = pd.concat(
+            [_last(one) for _, one in table[kept & (measures == name)].groupby("run", sort=False)]
+        )
+        spans, palette = list(dict.fromkeys(rows["span"])), _figures.colours(list(rows["condition"]))
+        figure, panels = _panels(spans)
+        for axes, span in zip(panels, spans):
+            _figures.conditions(axes, rows[rows["span"] == span], "layer", palette)
+            axes.axhline(0, **_figures.CHANCE)
+        panels[0].set_ylabel(f"rank correlation, {_RSA[name]}")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        interval = "95 % bootstrap over leaves"
+        _figures.footnote(
+            figure, _figures.caption(int(rows["n"].max()), "leaf concepts", interval, "dashed, 0")
+        )
+    return figure
 
 
 def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: float | None) -> Figure:
     """Measures by layer, a panel a place; words as a thin line in the colour of the pictures' measure."""
     rows = _last(table[table["measure"].isin(list(measures))])
     spans = list(dict.fromkeys(rows["span"]))
-    figure = Figure(figsize=(2.9 * len(spans) + 0.6, 3.4), layout="constrained")
-    panels = list(figure.subplots(1, len(spans), squeeze=False, sharey=True)[0])
+    figure, panels = _panels(spans)
     palette = _figures.colours(
         [f"{label}, {kind}" for label in measures.values() for kind in ("pictures", "words")]
     )
@@ -62,55 +85,65 @@ def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: f
                     _figures.curve(axes, here, "layer", palette[name], name)
         if null is not None:
             axes.axhline(null, **_figures.CHANCE)
-        axes.set_title(span)
-        axes.set_xlabel("layer")
     panels[0].set_ylabel(ylabel)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     said = "none" if null is None else f"dashed, {null:g}"
-    interval = "95 %, where drawn; p of correlations is in the table"
+    interval = "95 %, bootstrap (of dimensions: jackknife) over leaves"
     _figures.footnote(figure, _figures.caption(int(rows["n"].max()), "leaf concepts", interval, said))
     return figure
 
 
-def leaf_map(
-    table: pd.DataFrame,
-    taxonomy: Taxonomy,
-    pictures: Thumbnails | None = None,
-) -> Figure:
-    """Leaves on the first two principal components at a first, middle and last layer, coloured by hypernym.
+def leaf_map(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | None = None) -> Figure:
+    """Leaves on the map of each layer that has one, coloured by hypernym.
 
     With `pictures`, which gives a small picture of a leaf, those stand in place of dots.
     """
-    rows = _last(table[(table["modality"] == "image") & table["measure"].isin(["pc1", "pc2"])])
+    kind = next(kind for kind, names in MAPS.items() if (table["measure"] == names[0]).any())
+    rows = _last(table[(table["modality"] == "image") & table["measure"].isin(MAPS[kind])])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
-    layers = np.unique(rows["layer"])
-    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, _MAPPED).round().astype(int))]
     groups = _hypernym_of(taxonomy, list(dict.fromkeys(rows["target"])))
     palette = _figures.colours([name for name in dict.fromkeys(groups.values()) if name])
-    figure = Figure(figsize=(3.1 * len(chosen), 3.7), layout="constrained")
-    for axes, layer in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen):
+    layers = np.unique(rows["layer"])
+    size = 5.2 if pictures else 3.1
+    figure = Figure(figsize=(size * len(layers), size + 0.6), layout="constrained")
+    for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers):
         wide = rows[rows["layer"] == layer].pivot(index="target", columns="measure", values="value")
-        _scatter(axes, wide, groups, palette, pictures)
-        axes.set_title(f"{span}, layer {layer:g}")
+        _scatter(axes, wide[list(MAPS[kind])].set_axis(["x", "y"], axis=1), groups, palette, pictures)
+        axes.set_title(f"{span}, " + (f"layer {layer:g}" if layer >= 0 else "before the first layer"))
+        axes.set(xlabel=_axis_label(table, MAPS[kind][0], span, layer))
+        axes.set(ylabel=_axis_label(table, MAPS[kind][1], span, layer))
     handles = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=5)
-    note = _figures.caption(int(rows["n"].max()), "leaf concepts", "none", "none; two of many components")
-    _figures.footnote(figure, note)
+    figure.legend(*handles, loc="outside upper center", ncols=9 if pictures else 5)
+    null = "none; two of many components" if kind == "pca" else "none; t-SNE keeps neighbours, not distances"
+    _figures.footnote(figure, _figures.caption(int(rows["n"].max()), "leaf concepts", "none", null))
     return figure
 
 
+def _axis_label(table: pd.DataFrame, name: str, span: str, layer: float) -> str:
+    """Name of a coordinate and, of a principal component, its share of variance."""
+    kept = (table["measure"] == f"{name}_share") & (table["span"] == span) & (table["layer"] == layer)
+    share = table.loc[kept & (table["modality"] == "image"), "value"]
+    return (
+        f"{name.upper()}, {share.iloc[0]:.0%} of variance" if len(share) else name.replace("tsne", "t-SNE ")
+    )
+
+
 def _scatter(
-    axes: Axes, wide: pd.DataFrame, groups: dict[str, str], palette: dict[str, str], pictures
+    axes: Axes,
+    wide: pd.DataFrame,
+    groups: dict[str, str],
+    palette: dict[str, str],
+    pictures: Thumbnails | None,
 ) -> None:
+    """One map; `wide` has the columns x and y and a row for each leaf."""
     for name, colour in {"": "0.8", **palette}.items():
-        mine = [leaf for leaf in wide.index if groups[leaf] == name]
-        size = {"markersize": 1 if pictures else 3, "label": name or None}
-        axes.plot(wide.loc[mine, "pc1"], wide.loc[mine, "pc2"], "o", color=colour, **size)
+        mine = wide.loc[[leaf for leaf in wide.index if groups[leaf] == name]]
+        axes.plot(mine["x"], mine["y"], "o", color=colour, markersize=3, label=name or "others")
     if pictures is not None:
-        for leaf, x, y in zip(wide.index, wide["pc1"].to_numpy(), wide["pc2"].to_numpy()):
-            box = OffsetImage(np.asarray(pictures(str(leaf)).resize((24, 24))), zoom=0.5)
-            frame = {"edgecolor": palette.get(groups[leaf], "0.8"), "linewidth": 0.6}
+        for leaf, x, y in zip(wide.index, wide["x"].to_numpy(), wide["y"].to_numpy()):
+            box = OffsetImage(np.asarray(pictures(str(leaf))), zoom=0.28)
+            frame = {"edgecolor": palette.get(groups[leaf], "0.8"), "linewidth": 0.9}
             axes.add_artist(AnnotationBbox(box, (float(x), float(y)), pad=0.05, bboxprops=frame))
     axes.set_xticks([])
     axes.set_yticks([])
@@ -132,3 +165,13 @@ def _hypernym_of(taxonomy: Taxonomy, leaves: Sequence[str]) -> dict[str, str]:
 def _last(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the last step, and those of no step."""
     return rows[(rows["step"] == rows["step"].max()) | (rows["step"] < 0)]
+
+
+def _panels(spans: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A panel for each place, side by side with one vertical scale."""
+    figure = Figure(figsize=(2.9 * len(spans) + 0.6, 3.4), layout="constrained")
+    panels = list(figure.subplots(1, len(spans), squeeze=False, sharey=True)[0])
+    for axes, span in zip(panels, spans):
+        axes.set_title(span)
+        axes.set_xlabel("layer")
+    return figure, panels

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
 from analyses import _cohesion_figures, _figures, _leaf_rows, _tables
+from analyses._behaviour_conditions import condition_of
 from analyses._cohesion_rows import ENCODER, Options, compute
 from analyses._leaf_rows import NO_STEP
 from analyses.layer_probes import held_out_hypernyms
@@ -136,8 +137,8 @@ def _relation_lines(found: pd.DataFrame) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures the runs, prints a summary of each, and writes tables and figures into their folders."""
     args = _parse(argv)
-    for path in args.run:
-        run = Run.open(path)
+    runs, tables = [Run.open(path) for path in args.run], []
+    for run in runs:
         steps = args.step or run.steps
         images = {step: run.store(step) for step in steps}
         text = run.store(None, "text") if run.captured(None) else None
@@ -154,6 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, figure in draw(found).items():
             _figures.save(figure, folder, name)
         print(summary(found), f"Table and figures: {folder}", sep="\n")
+        tables.append(found.assign(condition=condition_of(run, runs)))
+    if len(tables) > 1:
+        folder = runs[0].folder("analyses", "cohesion")
+        _figures.save(_cohesion_figures.runs(pd.concat(tables)), folder, "runs")
 
 
 def encoder_rows(run: Run, store: ActivationStore) -> tuple[Float[np.ndarray, "n d"], np.ndarray]:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from analyses import _alignment_figures, _figures, _leaf_rows, _tables
 from analyses._alignment_references import TWIN, Nouns, bare_nouns
 from analyses._alignment_rows import Options, compute, matrix_measure
+from analyses._behaviour_conditions import condition_of
 from analyses._text_encoders import PACKAGED, encoded_nouns
 from analyses.layer_probes import held_out_hypernyms
 from probing.massive import TREATMENTS
@@ -40,17 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     matrix_measure(args.measure)
     tables = []
-    for path in args.run:
-        run = Run.open(path)
+    runs = [Run.open(path) for path in args.run]
+    for run in runs:
         found = _measured(run, args).assign(run=run.name)
         folder = run.folder("analyses", "text_alignment")
         _tables.save(found, folder, "text_alignment")
         for name, figure in draw(found, args.measure).items():
             _figures.save(figure, folder, name)
         print(summary(found, args.measure, probe_onsets(run)), f"Table and figures: {folder}", sep="\n")
-        tables.append(found)
+        tables.append(found.assign(condition=condition_of(run, runs)))
     if len(tables) > 1:
-        folder = Run.open(args.run[0]).folder("analyses", "text_alignment")
+        folder = runs[0].folder("analyses", "text_alignment")
         _figures.save(_alignment_figures.runs(pd.concat(tables), args.measure), folder, "runs")
 
 

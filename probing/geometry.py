@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probing.similarity.calibrate import Calibration, calibrate_matrices
+from probing.similarity.calibrate import Calibration, calibrate_matrices, weighted_sum
 from probing.similarity.gram import as_float, hollow, linear_gram, squared_distances, u_centre
 from probing.similarity.mantel import cyclic_design
 from probing.similarity.rsa import off_diagonal_ranks
@@ -35,6 +35,33 @@ def partial_rsa(
         raise ValueError("the control distances leave nothing of the target distances to be explained")
     layers = np.stack([_residual(off_diagonal_ranks(as_float(rdm)), ranks) for rdm in rdms])
     return calibrate_matrices(layers, wanted[None], cyclic_design(len(target), draws, seed))
+
+
+def bootstrap_rsa(
+    rdms: Float[np.ndarray, "layers n n"],
+    target: Float[np.ndarray, "n n"],
+    controls: Sequence[Float[np.ndarray, "n n"]],
+    weights: Float[np.ndarray, "draws n"],
+) -> Float[np.ndarray, "draws layers"]:
+    """The correlations of `partial_rsa` with each stimulus counted as often as each draw says.
+
+    A stimulus drawn twice makes no pair with itself. Ranks and what the controls explain are kept from the full
+    sample; means and spreads are those of the draw.
+    """
+    ranks = [off_diagonal_ranks(as_float(control)) for control in controls]
+    y = _residual(off_diagonal_ranks(as_float(target)), ranks)
+    pairs = weighted_sum(hollow(np.ones_like(y)), weights)
+    mean_y = weighted_sum(y, weights) / pairs
+    spread_y = weighted_sum(y * y, weights) / pairs - mean_y**2
+    found = []
+    for rdm in rdms:
+        x = _residual(off_diagonal_ranks(as_float(rdm)), ranks)
+        mean_x = weighted_sum(x, weights) / pairs
+        spread_x = weighted_sum(x * x, weights) / pairs - mean_x**2
+        shared = weighted_sum(x * y, weights) / pairs - mean_x * mean_y
+        size = np.sqrt(np.maximum(spread_x * spread_y, 0))
+        found.append(np.where(size > 0, shared / np.where(size > 0, size, 1), 0.0))
+    return np.stack(found, axis=1)
 
 
 def hierarchy_cosines(
@@ -73,10 +100,10 @@ def hierarchy_cosines(
     # Mean product of two different leaves, one of the parent, one of the reference.
     repeated = (shared * own).sum(axis=1)
     pairs = parents.sum(axis=1) * along.sum(axis=1) - shared.sum(axis=1)
-    base = (np.einsum("kn,nm,km->k", parents * 1.0, gram, along * 1.0) - repeated) / pairs
+    base = (((parents * 1.0) @ gram * along).sum(axis=1) - repeated) / pairs
     step = child - parent
-    lengths = [np.einsum("kn,nm,km->k", side, gram, side) for side in (step, reference)]
-    return (np.einsum("kn,nm,km->k", child, gram, reference) - base) / np.sqrt(lengths[0] * lengths[1])
+    lengths = [((side @ gram) * side).sum(axis=1) for side in (step, reference)]
+    return (((child @ gram) * reference).sum(axis=1) - base) / np.sqrt(lengths[0] * lengths[1])
 
 
 def causal_gram(

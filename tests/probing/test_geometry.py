@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import rankdata
 
 from probing.geometry import (
+    bootstrap_rsa,
     causal_gram,
     effective_rank,
     hierarchy_cosines,
@@ -13,6 +14,7 @@ from probing.geometry import (
     two_nn,
 )
 from probing.similarity.rsa import rdm
+from probing.stats import draw_weights
 
 TREE = np.kron(np.eye(4), np.ones((5, 5)))
 TAXONOMIC = 2 - TREE - np.eye(20)
@@ -58,6 +60,42 @@ def test_partial_rsa_rejects_as_often_as_it_says():
 def test_partial_rsa_refuses_a_control_that_is_the_target():
     with pytest.raises(ValueError, match="leave nothing of the target"):
         partial_rsa(TAXONOMIC[None], TAXONOMIC, [TAXONOMIC])
+
+
+def test_bootstrap_of_the_whole_sample_is_the_value_and_of_draws_the_weighted_loops():
+    rng = np.random.default_rng(0)
+    rdms = np.stack([rdm(rng.standard_normal((20, 3))) for _ in range(2)])
+    control = rdm(rng.standard_normal((20, 3)))
+    for given in ([], [control]):
+        whole = bootstrap_rsa(rdms, TAXONOMIC, given, np.ones((1, 20)))
+        np.testing.assert_allclose(whole[0], partial_rsa(rdms, TAXONOMIC, given, draws=20).value[:, 0])
+    weights = draw_weights(20, 4)
+    found = bootstrap_rsa(rdms, TAXONOMIC, [], weights)
+    upper = np.triu_indices(20, 1)
+    for draw, w in enumerate(weights):
+        x, y = (rankdata(side[upper]) for side in (rdms[1], TAXONOMIC))
+        counts = w[upper[0]] * w[upper[1]]
+        x, y = (side - np.average(side, weights=counts) for side in (x, y))
+        expected = (counts * x * y).sum() / np.sqrt((counts * x * x).sum() * (counts * y * y).sum())
+        assert found[draw, 1] == pytest.approx(expected)
+
+
+def test_interval_of_taxonomic_correlation_covers_the_population_value():
+    def sample(rng, leaves):
+        category = rng.integers(0, 4, leaves)
+        x = rng.standard_normal((leaves, 3))
+        x[:, 0] += 1.5 * category
+        return rdm(x), 2.0 * (category[:, None] != category[None])
+
+    truth = np.mean([partial_rsa(x[None], y, draws=1).value for x, y in
+                     (sample(np.random.default_rng(seed), 400) for seed in range(3))])  # fmt: skip
+    covered = []
+    for seed in range(100):
+        x, y = sample(np.random.default_rng(100 + seed), 40)
+        draws = bootstrap_rsa(x[None], y, [], draw_weights(40, 200, seed))[:, 0]
+        lower, upper = np.quantile(draws, [0.025, 0.975])
+        covered.append(lower <= truth <= upper)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.06)
 
 
 def leave_one_out():
