@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from analyses import _probe_summary, layer_probes
+from analyses import _probe_layers, _probe_summary, layer_probes
 from analyses._probe_layers import contrasts, probe_layers
 from analyses._probe_rows import Options, design, span_pairs
 from analyses._probe_table import COLUMNS, layer_of
@@ -118,6 +119,27 @@ def test_one_and_two_workers_give_the_same_numbers(stores):
     options = replace(QUICK, spans=("last",))
     one, two = (layer_probes.compute({9: image}, text, TAXONOMY, replace(options, workers=w)) for w in (1, 2))
     pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic", "mass_mean"])
+def test_tensors_give_the_numbers_of_arrays(stores, monkeypatch, probe):
+    """What --device cuda runs, with tensors that live on the CPU."""
+    image, text = stores
+    transforms = ("raw", "centred", "procrustes")
+    options = replace(QUICK, probe=probe, spans=("last",), sites=SITES[-2:], transforms=transforms, code=True)
+    arrays = layer_probes.compute({9: image}, text, TAXONOMY, options)
+    asked = []
+
+    def as_tensor(values, where):
+        asked.append(where)
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+    monkeypatch.setattr(_probe_layers, "put", as_tensor)
+    tensors = layer_probes.compute({9: image}, text, TAXONOMY, replace(options, device="cuda"))
+    assert set(asked) == {"cuda"}
+    numbers = ["value", "lower", "upper"]
+    pd.testing.assert_frame_equal(tensors.drop(columns=numbers), arrays.drop(columns=numbers))
+    np.testing.assert_allclose(tensors[numbers], arrays[numbers], atol=1e-4)
 
 
 def test_enough_control_tasks_give_a_corrected_p(stores):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -17,8 +18,10 @@ def test_common_checks_of_scikit_learn(estimator, check):
 
 def _problem(seed, classes):
     rng = np.random.default_rng(seed)
-    n, d = ((60, 8), (25, 40), (40, 1))[seed % 3]
+    n, d = ((60, 8), (25, 40), (40, 1), (50, 6))[seed % 4]
     features = rng.normal(2, 3, size=(n, d))
+    if seed % 4 == 3:
+        features[:, -1] = 2 * features[:, 0] - features[:, 1]
     scores = (features - 2) @ rng.normal(size=(d, classes)) / np.sqrt(d) + rng.gumbel(size=(n, classes))
     labels = scores.argmax(axis=1)
     labels[:classes] = np.arange(classes)
@@ -26,7 +29,7 @@ def _problem(seed, classes):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(
     "probe, peer",
     [
@@ -49,6 +52,11 @@ def test_equals_scikit_learn(probe, peer, seed, classes):
     coefficients = np.atleast_2d(peer.coef_)
     np.testing.assert_allclose(probe.coef_, coefficients, rtol=1e-4, atol=1e-4 * np.abs(coefficients).max())
     np.testing.assert_array_equal(probe.predict(features), peer.predict(features))
+    ours, theirs = (
+        each.decision_function(features).reshape(len(labels), -1)[:, -1] for each in (probe, peer)
+    )
+    last = labels == classes - 1
+    assert roc_auc_score(last, ours) == pytest.approx(roc_auc_score(last, theirs), abs=1e-6)
     if hasattr(peer, "predict_proba"):
         np.testing.assert_allclose(probe.predict_proba(features), peer.predict_proba(features), atol=1e-4)
 
