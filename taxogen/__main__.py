@@ -1,4 +1,4 @@
-"""python -m taxogen config | taxonomy | prepare | train | evaluate
+"""python -m taxogen config | taxonomy | prepare | train | evaluate | sweep | doctor
 
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
@@ -8,7 +8,9 @@ import logging
 import sys
 from pathlib import Path
 
+from probing.verify import verify
 from taxogen import config, pipeline
+from taxogen.presets import PRESETS, preset
 from taxogen.run import Run
 
 log = logging.getLogger("taxogen")
@@ -22,19 +24,23 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(library).setLevel(logging.WARNING)
     options = _parser().parse_args(argv)
     try:
-        options.do(options)
-    except (ValueError, KeyError, FileNotFoundError, OSError, FloatingPointError) as refusal:
+        return options.do(options) or 0
+    except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
         text = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
         log.error("taxogen %s: %s", options.command, text)
         return 2
-    return 0
 
 
 def open_run(options: argparse.Namespace) -> Run:
-    """The run that the options name: an existing directory alone, or one made for the config."""
-    if options.run and not options.config and not options.settings and (options.run / "config.json").exists():
-        return Run.open(options.run)
-    wanted = config.read(options.config, options.settings)
+    """The run that the options name: one that is there, its own config changed by --set, or one made for the config."""
+    there = options.run and (options.run / "config.json").exists()
+    if there and not options.config and not options.preset:
+        run = Run.open(options.run)
+        if not options.settings:
+            return run
+        base = dict(config.flatten(run.config.to_dict()))
+        return Run.create(options.run, config.read(None, options.settings, base))
+    wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
     return Run.create(options.run or RUNS / wanted.name, wanted)
 
 
@@ -75,7 +81,24 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> None:
-    sys.stdout.write(config.to_toml(config.read(options.config, options.settings)))
+    sys.stdout.write(
+        config.to_toml(config.read(options.config, options.settings, preset(options.preset or "default")))
+    )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from taxogen import sweep
+
+    base = config.settings(options.config, options.settings, preset(options.preset or "default"))
+    table = sweep.sweep(sweep.grid(base, options.vary), options.run or RUNS, cluster=options.ray)
+    log.info("table: %s", (options.run or RUNS) / sweep.TABLE)
+    return int((table["state"] != "done").any())
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    report = verify(pipeline.open_lm(Run.open(options.run)).model)
+    sys.stdout.write(f"{report}\n")
+    return 0 if report.holds else 1
 
 
 def _taxonomy(options: argparse.Namespace) -> None:
@@ -93,21 +116,29 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
         ("evaluate", _evaluate, "score every hypernym for every test picture"),
         ("config", _config, "print the config as TOML"),
+        ("sweep", _sweep, "train and score a run for each combination of settings"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument(
             "--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given"
         )
+        command.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from")
         command.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
         command.set_defaults(do=do)
         if name != "config":
-            command.add_argument(
-                "--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME"
-            )
+            holds = f"the run directory; default {RUNS}/NAME"
+            holds = f"holds the runs; default {RUNS}" if name == "sweep" else holds
+            command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
+        if name == "sweep":
+            command.add_argument("--vary", action="append", default=[], metavar="KEY=A,B")
+            command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
         if name == "train":
             command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
             command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
             command.add_argument("--spans", help="such as slot,cue,last")
+    doctor = commands.add_parser("doctor", help="say whether the run's language model is captured faithfully")
+    doctor.add_argument("--run", type=Path, required=True, metavar="DIR")
+    doctor.set_defaults(do=_doctor)
     taxonomy = commands.add_parser("taxonomy", help="build a taxonomy table from WordNet")
     taxonomy.add_argument("--leaves", type=Path, required=True, metavar="FILE", help="CSV: leaf, synset")
     taxonomy.add_argument(

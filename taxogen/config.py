@@ -119,29 +119,40 @@ class Config:
         return hashlib.sha256(json.dumps([DEFAULTS, deciding], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def read(
+    path: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
+) -> Config:
     """The config of a TOML file (or the defaults), changed by overrides such as ``train.steps=100``.
+
+    `base` are settings by dotted key, such as a preset's, that the file and the overrides go over.
 
     Raises:
         FileNotFoundError: the file does not exist.
         KeyError: a key is not known; the nearest known one is named.
         ValueError: a value has the wrong type.
     """
-    settings: dict[str, Any] = {}
+    return from_flat(settings(path, overrides, base))
+
+
+def settings(
+    path: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings that `read` makes a config of, by dotted key; refuses as it does."""
+    written: dict[str, Any] = {}
     if path is not None:
         if not Path(path).is_file():
             raise FileNotFoundError(
                 f"config {path} was asked for, but there is no such file; "
                 "`python -m taxogen config` prints the defaults"
             )
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    flat = dict(flatten(settings))
+        written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    flat = {**(base or {}), **dict(flatten(written))}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"--set {override}: a setting is written key=value, for example train.steps=100")
         flat[key.strip()] = text.strip()
-    return from_flat(flat)
+    return flat
 
 
 def from_flat(flat: Mapping[str, Any]) -> Config:

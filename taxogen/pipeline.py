@@ -27,6 +27,7 @@ from taxogen.manifest import Manifest
 from taxogen.run import Run
 from taxogen.train import load_projector, resolve_steps, total_steps, train
 from taxogen.vlm import Projector, Row, Vlm, common_prefix
+from taxogen.yes_no import answers
 
 CAPTURE_BATCH = 64
 
@@ -79,15 +80,23 @@ def open_bench(run: Run) -> Bench:
     The projector's init follows the run's seed; nothing else draws from it.
     """
     made, values = prepare_run(run)
-    model = run.config.model
-    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
-    lm = lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
+    model, lm = run.config.model, open_lm(run)
     scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
         size = (values.shape[1], values.shape[2])
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
-    return Bench(run, made, values, Vlm(lm, projector, run.config.data.chat))
+    vlm = Vlm(lm, projector, run.config.data.chat)
+    if run.config.data.task == "yes_no":
+        answers(vlm)  # refuses a tokenizer that cannot tell them apart, before anything is trained
+    return Bench(run, made, values, vlm)
+
+
+def open_lm(run: Run) -> lms.LM:
+    """The frozen language model of a run."""
+    model = run.config.model
+    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
+    return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
 
 
 def train_run(run: Run, bench: Bench | None = None) -> None:

@@ -159,7 +159,15 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
     """The same prompt as the user's turn of the tokenizer's chat template, the answer as the assistant's.
 
     The template's own text goes into `before` and `after`, so that the picture still stands in the slot.
+
+    Raises:
+        ValueError: there is no template, or it does not show the user's text once.
     """
+    if getattr(tokenizer, "chat_template", "") is None:
+        raise ValueError(
+            f"{type(tokenizer).__name__} of {tokenizer.name_or_path} has no chat template: set data.chat=false, or "
+            "choose a language model that was made for chat"
+        )
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"
     inner = f"{parts.before}{mark}{parts.after}" if parts.before else f"{mark}{parts.after}"
     whole = tokenizer.apply_chat_template(

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from taxogen import prompts
 from taxogen.readout import Asked, log_odds
-from taxogen.vlm import Row
+from taxogen.vlm import Row, Vlm
 
 
 class YesNo(Asked):
@@ -61,24 +61,23 @@ class YesNo(Asked):
             row = self.vlm.row("", replace(words, answer=""), picture=0)
             questions.append(tuple(row.ids[place] for place in row.spans["cue"]))
         contexts = [row.before_cue for row in rows]
-        return log_odds(self.vlm, contexts, self.features, questions, self._answers(prompt), asked, what)
+        return log_odds(self.vlm, contexts, self.features, questions, answers(self.vlm), asked, what)
 
-    def _answers(self, prompt: str) -> tuple[int, int]:
-        """The first tokens of Yes and No.
 
-        Raises:
-            ValueError: the tokenizer begins both with the same token.
-        """
-        noun = self.run.taxonomy.leaves[0]
-        yes, no = (
-            self.vlm.answer(replace(_asking(prompt, noun), answer=f" {word}"))[0] for word in ("Yes", "No")
+def answers(vlm: Vlm) -> tuple[int, int]:
+    """The first tokens of Yes and of No.
+
+    Raises:
+        ValueError: the tokenizer begins both with the same token.
+    """
+    said = (prompts.segments("is_there", hypernym="thing", answer=word) for word in ("Yes", "No"))
+    yes, no = (vlm.answer(words)[0] for words in said)
+    if yes == no:
+        raise ValueError(
+            f"the tokenizer of {vlm.lm.name} begins Yes and No with the same token ({yes}), so that they cannot be "
+            "told apart by their first token: use data.task=completion with this language model"
         )
-        if yes == no:
-            raise ValueError(
-                f"the tokenizer of {self.vlm.lm.name} begins Yes and No with the same token ({yes}), so that they "
-                "cannot be told apart by their first token: use data.task=completion with this language model"
-            )
-        return yes, no
+    return yes, no
 
 
 def _asking(prompt: str, noun: str) -> prompts.Segments:

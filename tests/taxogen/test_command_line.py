@@ -1,0 +1,117 @@
+"""`python -m taxogen`: presets, a run's own config, the sweep and the doctor."""
+
+import sys
+
+import pandas as pd
+import pytest
+
+from probing import verify
+from taxogen import config, pipeline, presets, sweep
+from taxogen.__main__ import main
+from taxogen.run import Run
+from tests.world import write_world
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, asking_lm):
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        made = write_world(folder, asking_lm)
+        yield [
+            word
+            for setting in (*made, "capture.at=last", "capture.sites=hook_embed")
+            for word in ("--set", setting)
+        ]
+
+
+def test_the_study_preset_is_the_published_recipe(capsys, tmp_path):
+    assert main(["config", "--preset", "study", "--set", "data.ablation=random"]) == 0
+    path = tmp_path / "study.toml"
+    path.write_text(capsys.readouterr().out)
+    found = config.read(path)
+    assert found.train == config.TrainConfig(
+        steps=0, epochs=5, batch=16, lr=1e-3, weight_decay=0.0, warmup=0.03
+    )
+    assert (found.train.clip, found.name) == (1.0, "study")
+    data = found.data
+    assert (data.task, data.split, data.negatives, data.rule) == ("yes_no", "study", "study", "study")
+    assert (data.ablation, data.templates) == ("random", ("study_leaf", "study"))
+    with pytest.raises(KeyError, match="preset 'thesis' was asked for; known: default, study"):
+        presets.preset("thesis")
+
+
+@pytest.mark.parametrize("more", [(), ("data.ablation=random", "data.fraction=.5")])
+def test_the_study_preset_runs(tmp_path, settings, more):
+    words = [word for setting in more for word in ("--set", setting)]
+    run = tmp_path / "run"
+    assert (
+        main(["train", "--preset", "study", "--run", str(run), *settings, *words, "--set", "train.steps=2"])
+        == 0
+    )
+    assert main(["evaluate", "--run", str(run)]) == 0
+    provenance = Run.open(run).manifest("train").provenance
+    assert provenance[-1]["rule"] == ("leaf" if more else "study")
+
+
+def test_a_run_keeps_its_own_config_where_only_some_settings_are_given(tmp_path, settings, caplog):
+    run = tmp_path / "run"
+    assert main(["train", "--run", str(run), *settings, "--set", "train.steps=2"]) == 0
+    assert main(["evaluate", "--run", str(run), "--set", "evaluate.templates=kind,is_a"]) == 0
+    assert Run.open(run).config.evaluate.templates == ("kind", "is_a")
+    assert Run.open(run).config.train.steps == 2
+    assert main(["train", "--run", str(run), "--set", "train.lr=1"]) == 2
+    assert "train.lr: asked 1.0, found 0.001" in caplog.text
+
+
+def test_the_doctor_is_green_for_a_run_and_red_for_a_broken_model(tmp_path, settings, capsys, monkeypatch):
+    run = tmp_path / "run"
+    assert main(["prepare", "--run", str(run), *settings]) == 0
+    assert main(["doctor", "--run", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "green" in out
+    assert "RED" not in out
+    broken = verify.Report("toy", (verify.Check("residual identity", False, "off by 0.3"),))
+    monkeypatch.setattr("taxogen.__main__.verify", lambda model: broken)
+    assert main(["doctor", "--run", str(run)]) == 1
+    assert "RED    residual identity  off by 0.3" in capsys.readouterr().out
+
+
+def test_a_sweep_trains_and_scores_every_combination_and_leaves_done_ones_alone(
+    tmp_path, settings, monkeypatch
+):
+    wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=2", "--set", "name=toy"]
+    wanted += ["--vary", "seed=0,1", "--vary", "data.shuffle=within"]
+    assert main(wanted) == 0
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    names = [f"toy_seed-{seed}_shuffle-within" for seed in (0, 1)]
+    assert table["run"].tolist() == names
+    assert set(table["state"]) == {"done"}
+    assert "data.shuffle=within" in table["settings"][1]
+    assert Run.open(tmp_path / names[1]).config.seed == 1
+    monkeypatch.setattr(pipeline, "open_bench", lambda run: pytest.fail("was done already"))
+    assert main(wanted) == 0
+
+
+def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, settings):
+    wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=2"]
+    assert main([*wanted, "--vary", "data.shuffle=sideways,none"]) == 1
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert "shuffle 'sideways' was asked for" in table["state"][0]
+    assert table["state"][1] == "done"
+
+
+@pytest.mark.parametrize(
+    ("varied", "message"),
+    [([], "give --vary KEY=A,B"), (["seed"], "write it KEY=A,B"), (["seed=1,1"], "give every value once")],
+)
+def test_a_sweep_of_nothing_is_refused(varied, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.grid({}, varied)
+
+
+def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch, settings, caplog):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["sweep", "--out", str(tmp_path), *settings, "--vary", "seed=0,1", "--ray"]) == 2
+    assert "pip install 'taxoprobe[cluster]'" in caplog.text
+    assert not list(tmp_path.iterdir())
