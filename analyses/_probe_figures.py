@@ -1,4 +1,4 @@
-"""Figures of a layer-probe table: curves, heat map over training, seen and held-out, hypernyms, transfer."""
+"""Figures of a layer-probe table: curves, heat map over training, seen and held-out, hypernyms, transfer, parts."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses import _figures
+from analyses._probe_rows import ENCODER
+from probing.sites import EMBED, FINAL
 
 _LABELS = {
     "image": "pictures",
@@ -20,14 +22,11 @@ _SCALE = (0.5, 1.0)
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
+    stream = table[_in_stream(table["site"])]
+    along = (curves, hypernyms, transfer, training, held_out)
     with _figures.style():
-        found = {
-            "curves": curves(table),
-            "hypernyms": hypernyms(table),
-            "transfer": transfer(table),
-            "training": training(table),
-            "held_out": held_out(table),
-        }
+        found = {part.__name__: part(stream) for part in along if len(stream)}
+        found |= {part.__name__: part(table) for part in (parts, heads)}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
@@ -114,6 +113,50 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def parts(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of picture rows by layer, a line per part of the blocks; none where only the stream was probed."""
+    kept = (table["target"] == "mean") & (table["modality"] == "image") & table["layer"].ge(0)
+    rows = _last(table[kept & ~table["site"].str.contains("#")])
+    rows = rows.assign(part=rows["site"].str.split(".", n=2).str[-1].str.removeprefix("hook_"))
+    names = list(dict.fromkeys(rows["part"]))
+    if set(names) <= {"resid_post"}:
+        return None
+    colours = _figures.colours(names)
+    figure, panels = _panels(_spans(rows))
+    for span, axes in panels.items():
+        for name in names:
+            here = rows[(rows["span"] == span) & (rows["part"] == name)]
+            _figures.curve(axes, here[here["measure"] == "auroc"], "layer", colours[name], name)
+            _figures.curve(
+                axes, here[here["measure"] == "control_auroc"], "layer", colours[name], dashed=True
+            )
+    _finish(
+        figure,
+        panels,
+        rows,
+        "Pictures. Dashed: control task, in which each leaf has another leaf's hypernyms.",
+    )
+    return figure
+
+
+def heads(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of picture rows by layer and attention head; none where no heads were probed."""
+    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")
+    rows = _last(table[kept & table["site"].str.contains("#")])
+    if rows.empty:
+        return None
+    rows = rows.assign(head=rows["site"].str.partition("#")[2].astype(int))
+    figure, panels = _panels(_spans(rows), width=1.9)
+    for span, axes in panels.items():
+        grid = rows[rows["span"] == span].pivot_table(index="layer", columns="head", values="value")
+        last = span == list(panels)[-1]
+        _figures.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        axes.set(title=span, xlabel="head")
+    next(iter(panels.values())).set_ylabel("layer")
+    _footnote(figure, rows, "Pictures, one head at a time. Intervals are in the table beside this figure.")
+    return figure
+
+
 def transfer(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC trained on one modality and tested on another, at the layer best for text → pictures."""
     rows = table[(table["target"] == "mean") & (table["measure"] == "auroc") & table["layer"].notna()]
@@ -180,6 +223,11 @@ def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
         figure,
         f"{what}{when}{first['probe']} probes, {folds[first['split']]}. {note} {facts}",
     )
+
+
+def _in_stream(sites: pd.Series) -> pd.Series:
+    """Which rows are about the residual stream, or what comes before it."""
+    return sites.str.endswith("hook_resid_post") | sites.isin([EMBED, FINAL, ENCODER])
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:

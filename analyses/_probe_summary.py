@@ -57,6 +57,8 @@ def _number(row: pd.Series) -> str:
 def _place(row: pd.Series) -> str:
     if np.isnan(row["layer"]):
         return "the last norm"
+    if row["layer"] >= 0 and not row["site"].endswith("hook_resid_post"):
+        return row["site"]
     return {-2: "the encoder", -1: "the input"}.get(int(row["layer"]), f"layer {int(row['layer'])}")
 
 

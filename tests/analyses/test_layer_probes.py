@@ -265,6 +265,23 @@ def test_heads_are_probed_one_by_one():
     table = layer_probes.compute({9: heads}, None, TAXONOMY, replace(QUICK, sites=asked))
     assert set(table["site"]) - {""} == set(asked)
     assert set(table["layer"].dropna()) == {0.0}
+    ((name, figure),) = layer_probes.draw(table).items()
+    assert name == "heads"
+    (image,) = figure.axes[0].images
+    found = pick(table, measure="auroc", target="mean", modality="image").set_index("site")["value"]
+    assert image.get_array().tolist() == [found[list(asked)].tolist()]
+
+
+def test_parts_of_the_blocks_have_a_figure_of_their_own_and_leave_the_curves_alone(probed):
+    parts = probed.table.replace(
+        {"site": {SITES[2]: "blocks.1.hook_attn_out", SITES[3]: "blocks.2.hook_mlp_out"}}
+    )
+    figures = layer_probes.draw(parts)
+    assert {"curves", "parts"} <= set(figures)
+    drawn = {text.get_text() for text in figures["parts"].legends[0].get_texts()}
+    assert drawn == {"resid post", "attn out", "mlp out"}
+    stream = [line for line in figures["curves"].axes[0].get_lines() if line.get_label() == "pictures"]
+    assert 1.0 not in stream[0].get_xdata()
 
 
 def test_contrasts_are_paired_and_vanish_between_equals(stores, probed):
