@@ -1,8 +1,8 @@
-"""Capture through nnsight: `capture(NnsightRecorder.of(model), batches, ...)`."""
+"""Capture and patches through nnsight: `capture(NnsightRecorder.of(model), batches, ...)`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from probing.backends import require, require_agreement
 from probing.capture import Inputs
-from probing.hooks import Take
+from probing.hooks import Edit, Take
 from probing.layouts import Layout, layout_of
 from probing.sites import EMBED, PATTERN, Site, Sites
 
@@ -60,6 +60,41 @@ class NnsightRecorder:
                 seen[str(site)] = taken.save()
             tracer.stop()
         return {str(site): seen[str(site)] for site in sites}
+
+    @torch.no_grad()
+    def patched(self, inputs: Inputs, edits: Mapping[str | Site, Edit]) -> Tensor:
+        """Logits [batch, token, vocabulary] of one pass with values replaced: what `probing.hooks.edit` takes.
+
+        Raises:
+            KeyError: a name is not a site of this model.
+            ValueError: what enters the stack, or a pattern of attention, was to be replaced.
+        """
+        layout = layout_of(self.model)
+        work = {site: change for name, change in edits.items() for site in layout.select(name)}
+        if wrong := [str(site) for site in work if site in (Site(EMBED),) or site.point == PATTERN]:
+            raise ValueError(f"{wrong[0]} cannot be edited through nnsight; edit a site inside the blocks")
+        paths = {module: path for path, module in self.model.named_modules()}
+        points = [(site, *_place(self.traced, paths, layout, site)) for site in sorted(work, key=_reached)]
+        with self.traced.trace(**inputs):
+            for site, envoy, side in points:
+                value = _value(layout, site, envoy, side)
+                new: Any = work[site](value)
+                if new is not None:
+                    _assign(layout, site, envoy, side, new)
+            logits: Any = self.traced.output.logits.save()
+        return logits
+
+
+def _assign(layout: Layout, site: Site, envoy: Any, side: str, new: Tensor) -> None:
+    """Puts a value where `_value` found it."""
+    point = layout.point(site)
+    new = new.flatten(-2) if point.heads else new
+    if side == "input":
+        envoy.input = new
+    elif isinstance(envoy.output, tuple):
+        envoy.output = (*envoy.output[: point.item], new, *envoy.output[point.item + 1 :])
+    else:
+        envoy.output = new
 
 
 def _reached(site: Site) -> tuple[int, float]:

@@ -1,9 +1,9 @@
-"""Capture through TransformerLens: `capture(TransformerLensRecorder.of(model), batches, ...)`."""
+"""Capture and patches through TransformerLens: `capture(TransformerLensRecorder.of(model), batches, ...)`."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from probing.backends import require, require_agreement
 from probing.capture import Inputs
-from probing.hooks import Take
+from probing.hooks import Edit, Take
 from probing.layouts import layout_of
 from probing.sites import EMBED, FINAL, Site, Sites
 
@@ -71,6 +71,34 @@ class TransformerLensRecorder:
             tokens if first is None else first, fwd_hooks=hooks, return_type=None, **given
         )
         return {str(site): seen[str(site)] for site in sites}
+
+    @torch.no_grad()
+    def patched(self, inputs: Inputs, edits: Mapping[str | Site, Edit]) -> Tensor:
+        """Logits [batch, token, vocabulary] of one pass with values replaced: what `probing.hooks.edit` takes.
+
+        Raises:
+            KeyError: a name is not a site of this model.
+            ValueError: what enters the stack was to be replaced, which the bridge hooks for tokens alone.
+        """
+        given = dict(inputs)
+        first = given.pop("inputs_embeds", None)
+        tokens = given.pop("input_ids", None)
+        work = {site: change for name, change in edits.items() for site in self.select(name)}
+        if Site(EMBED) in work and first is not None:
+            raise ValueError(
+                f"{EMBED} of given embeddings cannot be edited here; edit the embeddings instead"
+            )
+        hooks = [(_name(site), _replace(change)) for site, change in work.items()]
+        return self.bridge.run_with_hooks(
+            tokens if first is None else first, fwd_hooks=hooks, return_type="logits", **given
+        )
+
+
+def _replace(change: Edit) -> Callable[..., Tensor | None]:
+    def hook(value: Tensor, **_: Any) -> Tensor | None:
+        return change(value)
+
+    return hook
 
 
 def _name(site: Site) -> str:
