@@ -175,7 +175,7 @@ def _caption(rows: pd.DataFrame) -> str:
     mean = f"mean of {seeds} seeds; " if seeds > 1 else ""
     return (
         f"n = {int(rows['n'].max())} leaf concepts; {mean}ridge probes tested on leaf concepts they were not "
-        "fitted on; band: 95 % bootstrap over leaf concepts;\nfine dashes: control task (each leaf has another "
+        "fitted on; band: 95 % bootstrap over leaf concepts; fine dashes: control task (each leaf has another "
         "leaf's hypernyms); grey: chance. Block −1 is the input to the first block."
     )
 
