@@ -15,7 +15,8 @@ from analyses._behaviour_intervals import INTERVALS
 from analyses._behaviour_measures import MEASURES
 from analyses._released import Released
 
-BASELINES = {
+KINDS = {
+    "": ("the model", "o"),
     "majority": ("majority answer", "x"),
     "blind": ("picture of another leaf", "v"),
     "gold": ("leaf's name in words", "*"),
@@ -23,7 +24,7 @@ BASELINES = {
     "probe": ("linear probe, leaf seen", "<"),
     "probe_held_out": ("linear probe, other leaves", ">"),
 }
-"""Baselines by name, as legends say them, with their markers."""
+"""The model and its baselines, as legends say them, with their markers, from top to bottom."""
 SCORED = {"held_out": "evidence removed", "seen": "evidence seen", "all": "all hypernyms"}
 _PUBLISHED = {
     "original": "pretrained",
@@ -73,8 +74,11 @@ def baselines(table: pd.DataFrame) -> Figure:
         panels[0].axvline(0.5, **_figures.CHANCE)
         panels[0].set_yticks(range(len(names)), [_figures.readable(name) for name in names])
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        found = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
+        for name in KINDS:
+            if (means["baseline"] == name).any():
+                label, marker = KINDS[name]
+                panels[0].plot([], [], marker, color="0.35", markersize=4.5 if name else 6, label=label)
+        figure.legend(loc="outside upper center", ncols=4)
         _figures.footnote(figure, _caption(means, "chance, dashed"))
     return figure
 
@@ -132,13 +136,11 @@ def _beside(axis: Axes, rows: pd.DataFrame, place: float) -> None:
     tint = _figures.colour(str(rows["condition"].iloc[0]))
     for row in rows.to_dict("records"):
         name = str(row["baseline"])
-        label, marker = BASELINES.get(name, (name, "d")) if name else ("the model", "o")
-        at = place - 0.2 if not name else place + 0.05 + 0.06 * list(BASELINES).index(name)
+        _, marker = KINDS[name]
+        at = place - 0.3 + 0.1 * list(KINDS).index(name)
         style: dict[str, Any] = {"color": tint if not name else "0.35", "zorder": 3 if not name else 2}
         axis.plot([row["lower"], row["upper"]], [at, at], linewidth=1.6 if not name else 0.7, **style)
-        axis.plot(
-            row["value"], at, marker, markersize=6 if not name else 4.5, label=label, linestyle="", **style
-        )
+        axis.plot(row["value"], at, marker, markersize=6 if not name else 4.5, **style)
 
 
 def _dotted(axis: Axes, rows: pd.DataFrame, colour: str, name: str) -> None:
