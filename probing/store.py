@@ -7,7 +7,7 @@ the checksum written beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,24 @@ class ActivationStore:
         tokens = np.split(np.arange(len(values)), np.cumsum(counts)[:-1])
         places = np.arange(len(counts))[chosen].tolist()
         return values[np.concatenate([np.array([], dtype=np.int64), *(tokens[place] for place in places)])]
+
+    def batches(self, span: str, sites: Sequence[str] | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """Site → activations, one shard's items after another: never more than a shard of all sites in memory.
+
+        Raises:
+            KeyError: the store has no such site or span.
+            CorruptShardError: a shard is damaged.
+        """
+        wanted = self.sites if sites is None else sites
+        for site in wanted:
+            self._known(site, span)
+        for file in self.shards:
+            found = {}
+            for site in wanted:
+                extent = Extent.of(file, f"activations/{site}/{span}")
+                found[site] = np.zeros(extent.shape, _read_as(self.dtype))
+                self._fill(found[site], extent)
+            yield found
 
     def tokens(self, span: str) -> pd.DataFrame:
         """One row for each token of a span: its item_id, and its place in the unpadded sequence.
