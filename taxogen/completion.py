@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from taxogen import prompts
-from taxogen.readout import Asked, log_probs
+from taxogen.readout import Asked, Choose, log_probs
 from taxogen.scores import ABOUT
 from taxogen.seeding import stream
 from taxogen.vlm import Row
@@ -52,6 +52,11 @@ class Completions(Asked):
         self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
         """Read-out of the names of leaf concepts that are asked, not-a-number for the others."""
+        return self._names_of_pictures(pictures, prompt, asked)
+
+    def _names_of_pictures(
+        self, pictures: Sequence[str], prompt: str, asked: np.ndarray | Choose
+    ) -> Float[np.ndarray, "pictures leaves"]:
         names = self._names(prompt)
         rows = [self._picture_row(prompt, picture) for picture in pictures]
         found = log_probs(self.vlm, rows, self.features, names, asked, what="names of pictures")
@@ -63,15 +68,16 @@ class Completions(Asked):
         The `BEAM` leaves whose first token has the highest read-out are compared by their whole name.
         """
         names = self._names(prompt)
-        first, back = np.unique([name[0] for name in names], return_inverse=True)
-        begun = [(int(token),) for token in first]
-        rows = [self._picture_row(prompt, picture) for picture in pictures]
-        start = log_probs(self.vlm, rows, self.features, begun, what="first tokens of names")
-        start -= self._baseline_of_names(prompt, begun)
-        near = np.argsort(-start[:, back], axis=1, kind="stable")[:, :BEAM]
-        asked = np.zeros((len(rows), len(names)), bool)
-        np.put_along_axis(asked, near, True, axis=1)
-        return np.nanargmax(self.names_of_pictures(pictures, prompt, asked), axis=1)
+        begun = [name[:1] for name in names]
+        expected = self._baseline_of_names(prompt, begun)
+
+        def nearest(first: Float[np.ndarray, "rows leaves"]) -> Bool[np.ndarray, "rows leaves"]:
+            near = np.argsort(expected - first, axis=1, kind="stable")[:, :BEAM]
+            chosen = np.zeros(first.shape, bool)
+            np.put_along_axis(chosen, near, True, axis=1)
+            return chosen
+
+        return np.nanargmax(self._names_of_pictures(pictures, prompt, nearest), axis=1)
 
     @cached_property
     def _baseline(self) -> list[str]:

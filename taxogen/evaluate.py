@@ -41,10 +41,11 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
     asked = leaf_choices(frame, leaves, choices, run.config.seed)
     named = sum(ask.names_of_pictures(shown, name, asked) for name in templates["leaf"])
     place = {leaf: at for at, leaf in enumerate(leaves)}
-    correct = np.nanargmax(named, 1) == frame["leaf"].map(place).to_numpy()
+    best = np.nanargmax(named, 1)
+    correct = best == frame["leaf"].map(place).to_numpy()
     several = len(templates["hypernym"]) > 1
     return Scores(
-        image=frame,
+        image=frame.assign(named=[leaves[at] for at in best]),
         text=pd.DataFrame({"leaf": leaves}),
         hypernyms=run.taxonomy.hypernyms,
         image_scores=np.mean(list(image.values()), axis=0),
@@ -76,14 +77,10 @@ def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, in
     leaf is always among the choices (`evaluate.leaf_choices`), so that for yes/no this is an upper bound.
     """
     ask, (prompt, *_) = _asker(run, vlm, features, picture_index), _templates(run)["leaf"]
-    frame, leaves = asked_pictures(run), run.taxonomy.leaves
-    if isinstance(ask, Completions):
-        best = ask.best_names(frame["picture"].tolist(), prompt)
-    else:
-        count = min(run.config.evaluate.leaf_choices, len(leaves))
-        asked = leaf_choices(frame, leaves, count, run.config.seed)
-        best = np.nanargmax(ask.names_of_pictures(frame["picture"].tolist(), prompt, asked), axis=1)
-    return [leaves[at] for at in best]
+    if isinstance(ask, YesNo):
+        return Scores.read(run).image["named"].tolist()
+    best = ask.best_names(asked_pictures(run)["picture"].tolist(), prompt)
+    return [run.taxonomy.leaves[at] for at in best]
 
 
 def asked_pictures(run: Run, manifest: str = "test") -> pd.DataFrame:

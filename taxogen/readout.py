@@ -1,12 +1,12 @@
 """Read-outs: how likely the model finds each candidate answer; what rows share is computed once."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
@@ -16,6 +16,7 @@ from taxogen.run import Run
 from taxogen.vlm import Row, Vlm, common_prefix
 
 PAIRS = 256  # (row, candidate) continuations in one forward pass
+Choose = Callable[[Float[np.ndarray, "rows candidates"]], Bool[np.ndarray, "rows candidates"]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def log_probs(
     rows: Sequence[Row],
     features: Tensor,
     candidates: Sequence[tuple[int, ...]],
-    asked: np.ndarray | None = None,
+    asked: np.ndarray | Choose | None = None,
     what: str = "score",
 ) -> Float[np.ndarray, "rows candidates"]:
     """Natural log-probability of each candidate's tokens after each row's prompt, summed over the tokens.
@@ -55,18 +56,23 @@ def log_probs(
         rows: their prompts are read; answers are ignored.
         features: of all pictures.
         candidates: token ids of the possible answers; none empty.
-        asked: boolean [rows, candidates], which pairs to compute; all where None. The others are nan.
+        asked: boolean [rows, candidates], which pairs to compute; all where None. The others are nan. Or a function
+            that chooses them by the log-probabilities of their first tokens, some rows at a time.
         what: named by the progress bar.
     """
     prompts = [row.prompt for row in rows]
     vlm.use_prefix(common_prefix(prompts))
-    wanted = np.ones((len(rows), len(candidates)), bool) if asked is None else asked
+    wanted = np.ones((len(rows), len(candidates)), bool)
+    if isinstance(asked, np.ndarray):
+        wanted = asked
     result = np.full(wanted.shape, np.nan, np.float32)
     first = torch.tensor([candidate[0] for candidate in candidates], device=vlm.device)
     with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
         for batch in _batches_of_one_length(prompts):
             hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
             scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
+            if callable(asked):
+                wanted[batch] = asked(scores)
             result[batch] = np.where(wanted[batch], scores, np.nan)
             pairs = [
                 (at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if wanted[row, c]

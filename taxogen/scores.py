@@ -24,7 +24,8 @@ class Scores:
     """Read-outs of one run, in nats, with the rows they belong to.
 
     Attributes:
-        image: table of the test pictures (item_id, picture, leaf, shown_leaf), one row per line of the scores.
+        image: table of the test pictures, one row per line of the scores: item_id, picture, leaf, shown_leaf, named:
+            the name that the model prefers among the choices.
         text: table of the text rows, one per leaf concept.
         hypernyms: names of the columns.
         image_scores: of completions log P(hypernym | picture) minus the mean over training pictures, of yes/no

@@ -1,6 +1,7 @@
 """`python -m taxogen`: presets, a run's own config, the sweep and the doctor."""
 
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -99,6 +100,22 @@ def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, sett
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert "shuffle 'sideways' was asked for" in table["state"][0]
     assert table["state"][1] == "done"
+
+
+def test_a_sweep_hands_its_runs_to_ray_where_it_is_there(tmp_path, settings, monkeypatch):
+    """Ray stands for itself here: what it is given is called, and its results are put in the table in order."""
+    given = []
+
+    def remote(do):
+        return SimpleNamespace(remote=lambda run: given.append(run.name) or (do, run))
+
+    stand_in = SimpleNamespace(remote=remote, get=lambda tasks: [do(run) for do, run in tasks])
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=1", "--ray"]
+    assert main([*wanted, "--vary", "data.shuffle=sideways,none"]) == 1
+    assert given == ["sweep_shuffle-sideways", "sweep_shuffle-none"]
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert [state.split(":")[0] for state in table["state"]] == ["failed", "done"]
 
 
 @pytest.mark.parametrize(

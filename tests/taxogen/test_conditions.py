@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from taxogen import evaluate, lms, pipeline
+from taxogen import baselines, evaluate, lms, pipeline
 from taxogen.evaluate import Scores
 from taxogen.run import Run
 from tests.world import toy_config, write_world
@@ -100,6 +100,16 @@ def test_across_may_be_disjoint(tmp_path, settings):
     assert not [a for a, b in bench.world.leaf_map.items() if set(kinds(a)) & set(kinds(b))]
     with pytest.raises(ValueError, match="disjoint=True was asked for with shuffle 'within'"):
         finished(tmp_path / "refused", settings, "data.shuffle=within", "data.disjoint=true")
+
+
+def test_whole_leaves_may_be_held_out_from_training(tmp_path, settings):
+    run, _ = finished(tmp_path / "run", settings, "data.split=leaf")
+    leaves = {name: set(run.manifest(name).frame["leaf"]) for name in ("train", "test")}
+    assert leaves["train"]
+    assert leaves["test"]
+    assert not leaves["train"] & leaves["test"]
+    assert np.isfinite(Scores.read(run).image_scores).all()
+    assert all(np.isfinite(values).all() for values in baselines.baselines(run).values())
 
 
 def test_pretrained_embeddings_stand_around_random_blocks_in_a_run(tmp_path, settings, asking_lm):
