@@ -12,6 +12,7 @@ from analyses._alignment_references import TWIN
 from analyses._leaf_rows import OUTSIDE, layer_of
 from probing.massive import TREATMENTS
 
+_MARKS = {True: (".", "white dot, p < .05"), False: ("x", "white cross, p ≥ .05; all other cells p < .05")}
 SPLITS = {"": "all leaves", "seen": "leaves of seen hypernyms", "held-out": "leaves of held-out hypernyms"}
 
 
@@ -51,28 +52,25 @@ def diagonals(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def maps(table: pd.DataFrame, measure: str) -> Figure:
-    """Similarity of every picture layer with every layer of each reference; a dot where p, corrected, is under 5 %."""
+    """Similarity of every picture layer with every layer of each reference; marked by p, corrected."""
     rows = _last(table[table["treatment"] == TREATMENTS[0]])
     rows = rows.assign(other=rows["other_site"].map(_layer_names(rows)))
     rows = rows[rows["other"].notna()]  # references without layers have no map
     spans, references = _order(rows["span"]), _order(rows["reference"])
     figure = Figure(figsize=(2.9 * len(spans) + 0.8, 2.5 * len(references) + 0.6), layout="constrained")
     grid = figure.subplots(len(references), len(spans), squeeze=False)
-    largest = float(rows.loc[rows["measure"] == measure, "value"].max())
+    largest, rare = float(rows.loc[rows["measure"] == measure, "value"].max()), _rarer(rows)
     for line, name in zip(grid, references):
         for axes, span in zip(line, spans):
             here = rows[(rows["span"] == span) & (rows["reference"] == name) & rows["layer"].notna()]
             values, p = (_map(here, which) for which in (measure, "p_corrected"))
             _figures.heat(axes, values, (0.0, max(largest, 0.05)), measure if axes is line[-1] else None)
-            found = np.argwhere(p.to_numpy() < 0.05)
-            axes.plot(found[:, 1], found[:, 0], ".", color="white", markersize=1.5)
+            _mark(axes, p, rare)
             axes.set_title(f"{span}, {name}")
             axes.set_xlabel("layer of the words")
         line[0].set_ylabel("layer of the pictures")
-    _figures.footnote(
-        figure,
-        _caption(rows, "white dot: p < .05 corrected for the maximum over layer pairs", "none on the map"),
-    )
+    said = f"{_MARKS[rare][1]}, corrected for the maximum over layer pairs"
+    _figures.footnote(figure, _caption(rows, said, "none on the map"))
     return figure
 
 
@@ -94,12 +92,12 @@ def compared(table: pd.DataFrame, measure: str, column: str, names: dict[str, st
 
 
 def training(table: pd.DataFrame, measure: str) -> Figure:
-    """The diagonal against the same prompt by layer and training step; a dot where p, corrected, is under 5 %."""
+    """The diagonal against the same prompt by layer and training step; marked by p, corrected."""
     kept = (table["treatment"] == TREATMENTS[0]) & (table["reference"] == _first_reference(table))
     rows = on_diagonal(table[kept & table["layer"].notna()])
     spans = _order(rows["span"])
     figure, panels = _panels(len(spans))
-    largest = float(rows.loc[rows["measure"] == measure, "value"].max())
+    largest, rare = float(rows.loc[rows["measure"] == measure, "value"].max()), _rarer(rows)
     for axes, span in zip(panels, spans):
         here = rows[(rows["span"] == span) & rows["layer"].notna()]
         grid, p = (
@@ -107,12 +105,12 @@ def training(table: pd.DataFrame, measure: str) -> Figure:
             for name in (measure, "p_corrected")
         )
         _figures.heat(axes, grid, (0.0, max(largest, 0.05)), measure if axes is panels[-1] else None)
-        found = np.argwhere(p.to_numpy() < 0.05)
-        axes.plot(found[:, 1], found[:, 0], ".", color="white", markersize=3)
+        _mark(axes, p, rare)
         axes.set_title(span)
         axes.set_xlabel("layer")
     panels[0].set_ylabel("training step")
-    _figures.footnote(figure, _caption(rows, "white dot: p < .05, corrected over layers", "none on the map"))
+    said = f"{_MARKS[rare][1]}, corrected over layers"
+    _figures.footnote(figure, _caption(rows, said, "none on the map"))
     return figure
 
 
@@ -136,6 +134,18 @@ def runs(table: pd.DataFrame, measure: str) -> Figure:
 def on_diagonal(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of a site with itself, or with the only one of a reference without layers."""
     return table[(table["site"] == table["other_site"]) | table["other_site"].isin(OUTSIDE)]
+
+
+def _rarer(rows: pd.DataFrame) -> bool:
+    """Whether p under 5 % is what is rarer on the map: the rarer is what is marked."""
+    return bool((rows.loc[rows["measure"] == "p_corrected", "value"] < 0.05).mean() <= 0.5)
+
+
+def _mark(axes: Axes, p: pd.DataFrame, significant: bool) -> None:
+    """A mark on each cell of a heat map whose p is under 5 %, or on each whose is not."""
+    values = p.to_numpy(dtype=float)
+    found = np.argwhere(np.isfinite(values) & ((values < 0.05) == significant))
+    axes.plot(found[:, 1], found[:, 0], _MARKS[significant][0], color="white", markersize=2.5, mew=0.7)
 
 
 def _map(rows: pd.DataFrame, measure: str) -> pd.DataFrame:

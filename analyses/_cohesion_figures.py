@@ -176,10 +176,11 @@ def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) ->
     width, height = 0.022 * np.ptp(x), 0.045 * max(float(np.ptp(y)), 0.1)
     taken: list[tuple[float, float, float]] = []
     for k in np.argsort(-np.abs(y - np.median(y)) / height - np.abs(x - np.median(x)) / width, kind="stable"):
-        left, right = x[k], x[k] + width * (len(names[k]) + 2)
-        if all(abs(y[k] - level) > height or right < start or left > end for start, end, level in taken):
-            taken.append((left, right, y[k]))
-            axes.annotate(names[k], (x[k], y[k]), fontsize=6, xytext=(2, 2), textcoords="offset points")
+        left, level = float(x[k]), float(y[k])
+        right = left + width * (len(names[k]) + 2)
+        if all(abs(level - other) > height or right < start or left > end for start, end, other in taken):
+            taken.append((left, right, level))
+            axes.annotate(names[k], (left, level), fontsize=6, xytext=(2, 2), textcoords="offset points")
 
 
 def _dots(axes: Axes, p: pd.DataFrame) -> None:

@@ -119,18 +119,18 @@ def categories_of(taxonomy: Taxonomy, leaves: Sequence[str], options: Options) -
 
 def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:
     """Table rows of one kind of pair matrix over all its sites."""
-    found, (within, between) = kind.conclude(), kind.drawn()
+    found, drawn = kind.conclude(), kind.drawn()
     made = []
     for index, site in enumerate(kind.sites):
         here = {**labels, "site": site}
-        made += _mean_rows(found, within, between, index, kind.measure, categories, here)
+        made += _mean_rows(found, drawn, index, kind.measure, categories, here)
         if kind.measure == "distance":
             made.append(
                 _leaf_row("silhouette", kind.by_leaf[index], null.weights, {**here, "target": "mean"})
             )
         elif kind.measure == "cohesion":
             for k, name in enumerate(categories.names):
-                draws, size = (within - between)[:, index, k], int(categories.members[:, k].sum())
+                draws, size = (drawn[0] - drawn[1])[:, index, k], int(categories.members[:, k].sum())
                 value = estimate(found.difference[index, k], draws, size)
                 made.append(_leaf_rows.row("cohesion", value, **here, target=name))
                 made.append(_leaf_rows.row("p", found.p_category[index, k], value.n, **here, target=name))
@@ -141,14 +141,14 @@ def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> li
     return made
 
 
-def _mean_rows(found: Cohesion, within, between, index, measure, categories, labels) -> list[dict]:
+def _mean_rows(found: Cohesion, samples, index, measure, categories, labels) -> list[dict]:
     """Means over hypernyms, with p of the overall difference."""
     made = []
     n = len(categories.leaves)
     for target, columns in categories.subsets.items():
         here, chosen = {**labels, "target": target}, list(columns)
         inside, outside = found.within[index, chosen], found.between[index, chosen]
-        drawn = within[:, index, chosen], between[:, index, chosen]
+        drawn = [sample[:, index, chosen] for sample in samples]
         if measure == "distance":
             value = float(np.sqrt(inside.mean() / outside.mean()))
             means = [nan_mean(sample) for sample in drawn]

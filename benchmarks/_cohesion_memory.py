@@ -16,13 +16,16 @@ from probing.shards import ShardWriter
 from probing.store import ActivationStore
 from taxogen.taxonomy import Taxonomy
 
-SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+SITES = (
+    "blocks.0.hook_resid_post",
+    "blocks.1.hook_resid_post",
+)  # a second site shows that memory does not add up
 SPAN = "image"
 _SHARD_ROWS = 5_000
 
 
 def measure(rows: int, width: int, leaves: int, categories: int) -> dict[str, float]:
-    """Peak resident bytes, those before anything is read, and seconds per site."""
+    """Peak resident bytes, those before anything is read, and seconds per site under all treatments."""
     with TemporaryDirectory() as folder:
         _write(Path(folder), rows, width, leaves)
         queue = get_context("spawn").Queue()
@@ -71,7 +74,7 @@ def _measure(folder: str, leaves: int, categories: int, queue) -> None:
     taxonomy = Taxonomy(tuple((f"leaf {k}", f"category {k % categories}") for k in range(leaves)))
     before = _peak()
     start = time.perf_counter()
-    compute({0: ActivationStore.open(folder)}, None, taxonomy, Options())
+    compute({0: ActivationStore.open(folder)}, None, taxonomy, Options(permutations=199, draws=200))
     seconds = (time.perf_counter() - start) / len(SITES)
     queue.put({"before_bytes": before, "peak_bytes": _peak(), "seconds_per_site": seconds})
 

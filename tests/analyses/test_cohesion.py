@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from analyses import _cohesion_figures
 from analyses import cohesion as analysis
 from analyses._cohesion_rows import Options
 from analyses._leaf_rows import COLUMNS, layer_of, leaf_rows
@@ -82,6 +84,39 @@ def test_leaf_cohesion_and_silhouette(found):
     ratio = pick(found, measure="distance_ratio", target="mean", **last).iloc[0]
     assert ratio["value"] < 0.95
     assert ratio["lower"] < ratio["value"] < ratio["upper"]
+
+
+def test_euclidean_distances_within_and_between_stand_beside_their_ratio(found):
+    last = {
+        "modality": "image",
+        "span": "slot",
+        "site": SITES[-1],
+        "treatment": "standardised",
+        "target": "mean",
+    }
+    within, between, ratio = (
+        pick(found, measure=f"distance_{name}", **last).iloc[0] for name in ("within", "between", "ratio")
+    )
+    assert ratio["value"] == pytest.approx(within["value"] / between["value"])
+    assert within["upper"] < between["lower"]
+
+
+def test_runs_of_several_conditions_share_a_figure(found):
+    both = pd.concat([found.assign(condition=name, run=name) for name in ("pretrained", "across")])
+    figure = _cohesion_figures.runs(both)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pretrained", "across"]
+    assert len(figure.axes) == 4  # two places, pictures and pictures with words
+
+
+def test_names_of_points_do_not_cover_each_other():
+    axes = Figure().subplots()
+    names = ["bird", "fish", "tool", "far away"]
+    _cohesion_figures._named_points(
+        axes, np.array([0, 1e-4, 2e-4, 1.0]), np.array([0.5, 0.5, 0.5, 0.9]), names
+    )
+    shown = [text.get_text() for text in axes.texts]
+    assert "far away" in shown
+    assert len(shown) == 2
 
 
 def test_text_is_measured_once_over_several_steps():
@@ -164,7 +199,11 @@ def test_figures_are_functions_of_the_table(found):
     figures = analysis.draw(found.assign(run="toy"))
     assert {"curves", "hypernyms", "treatments"} <= set(figures)
     assert len(figures["curves"].axes) == 2
-    assert "above its null" in analysis.summary(found.assign(run="toy"))
+    text = analysis.summary(found.assign(run="toy"))
+    assert "above its null" in text
+    assert "massive dimensions in picture rows: 1, the largest dimension 0" in text
+    assert "raw and standardised rows DISAGREE" in text
+    assert "unit rows and standardised rows agree" in text
 
 
 def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
@@ -172,7 +211,9 @@ def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
     run = Run.create(tmp_path / "run", toy_config(write_world(tmp_path, toy_lm)))
     pipeline.train_run(run)
     pipeline.evaluate_run(run)
-    analysis.main(["--run", str(run.path), "--draws", "20"])
+    analysis.main(
+        ["--run", str(run.path), "--draws", "20", "--span", "slot", "--treatment", "standardised", "raw"]
+    )
     table = pd.read_parquet(run.path / "analyses" / "cohesion" / "cohesion.parquet")
     assert set(table["modality"]) == {"image", "text", "image~text"}
     assert (run.path / "analyses" / "cohesion" / "curves.png").is_file()

@@ -225,9 +225,11 @@ def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
     monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
     run = Run.create(tmp_path / "run", toy_config(write_world(tmp_path, toy_lm)))
     pipeline.train_run(run)
-    analysis.main(["--run", str(run.path), "--run", str(run.path), "--draws", "20", "--other", str(toy_lm)])
+    few = ["--draws", "20", "--span", "slot", "--step", "0", "--step", "12", "--treatment", "standardised"]
+    analysis.main(["--run", str(run.path), "--run", str(run.path), "--other", str(toy_lm), *few])
     table = pd.read_parquet(run.path / "analyses" / "text_alignment" / "text_alignment.parquet")
     assert {TWIN, "bare nouns", f"bare nouns, {toy_lm.name}"} <= set(table["reference"])
+    assert set(table["step"]) == {0, 12}
     assert (run.path / "analyses" / "text_alignment" / "maps.png").is_file()
     assert (run.path / "analyses" / "text_alignment" / "runs.png").is_file()
     assert "Pictures against words" in capsys.readouterr().out
