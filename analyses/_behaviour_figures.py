@@ -101,7 +101,9 @@ def fractions(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Fig
                 for name in series:
                     own = here[(here["series"] == name) & (here["baseline"] == "")]
                     _dotted(axis, own, palette[name], name)
-                _majority(axis, here[here["baseline"] == "majority"], measure)
+                baseline = here[here["baseline"] == "majority"]
+                if measure == "auroc" or set(baseline["effective"]) == set(here["effective"]):
+                    _majority(axis, baseline, measure)
                 axis.set_title(f"{MEASURES[measure]}, {SCORED[scored]}")
         for axis in panels[-1]:
             axis.set_xlabel("share of hypernym questions removed")

@@ -36,13 +36,14 @@ def _coherence_figure(table: pd.DataFrame) -> Figure:
                     value, lower, upper = here.loc[kind, ["value", "lower", "upper"]].to_numpy(float)
                     look: dict[str, Any] = {"color": _figures.colour(name) if kind == "within" else "0.5"}
                     axis.plot([lower, upper], [place + shift] * 2, linewidth=1.4, **look)
-                    axis.plot(value, place + shift, marker, markersize=5, label=f"{kind} hypernyms", **look)
+                    axis.plot(value, place + shift, marker, markersize=5, **look)
         axis.set_title(rule)
         axis.set_xlabel("mean cosine")
     panels[0].set_yticks(range(len(names)), [_figures.readable(name) for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    handles = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2)
+    for kind, marker in (("within", "o"), ("between", "s")):
+        panels[0].plot([], [], marker, color="0.5", markersize=5, label=f"{kind} hypernyms")
+    figure.legend(loc="outside upper center", ncols=2)
     null = means[(means["measure"] == "null_limit")]["value"].max()
     said = f"leaves exchanged among hypernyms reach a difference of {null:.3f} at most (95 %)"
     n = int(means.loc[means["measure"] == "within", "n"].max())
@@ -69,7 +70,7 @@ def _scores_figure(table: pd.DataFrame) -> Figure:
     for axis in panels[-1]:
         axis.set_xlabel("visual coherence")
     n = int(table.loc[table["measure"] == "pearson", "n"].max())
-    interval = "95 %, bootstrap over hypernyms; slope per standard deviation, Wald"
+    interval = "95 %, bootstrap over hypernyms; of slopes (per standard deviation), Wald"
     _figures.footnote(
         figure, _figures.caption(n, f"hypernyms; rule {rule}", interval, "AUROC .5, dashed; r = 0")
     )
@@ -89,5 +90,5 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
     for kind, symbol in (("pearson", "r"), ("spearman", "ρ"), ("slope", "slope")):
         value, lower, upper = found.loc[kind, ["value", "lower", "upper"]].to_numpy(float)
         if np.isfinite(value):
-            said.append(f"{symbol} = {value:.2f} [{lower:.2f}, {upper:.2f}]")
+            said.append(f"{symbol} = {value:.2f} [{lower:.2f}, {upper:.2f}]".replace("-", "−"))
     axis.set_title("\n".join([_figures.readable(name, " "), *said]), fontsize=7)

@@ -112,7 +112,7 @@ def summary(table: pd.DataFrame) -> str:
     means = table[(table["target"] == "mean") & (table["measure"] == "coherence")]
     lines += [f"  {row.condition:24} {row.rule:10} {_text(row)}" for row in means.itertuples()]
     lines.append("Against the score of each hypernym (r and ρ over hypernyms; slope per standard deviation):")
-    related = table[table["measure"].isin([*CORRELATIONS, "slope"])]
+    related = table[table["measure"].isin([*CORRELATIONS, "slope"]) & table["value"].notna()]
     lines += [
         f"  {row.condition:24} {row.rule:10} {row.target:9} {row.measure:9} {_text(row)}"
         for row in related.itertuples()
