@@ -1,0 +1,61 @@
+"""Scores 20,000 pictures × 53 hypernyms on synthetic features and says what that took at the peak.
+
+    python -m tests.taxogen.scoring_job FOLDER [WIDTH] [DRAWS]
+
+Reads nothing. Writes the manifest and scores.h5 into FOLDER; prints the peak of resident memory in bytes.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from taxogen import ablation, baselines, questions, scoring, splits
+from taxogen.config import Config
+from taxogen.run import Run
+from taxogen.scores import Scores
+from taxogen.taxonomy import Taxonomy
+
+PICTURES, LEAVES, HYPERNYMS = 20_000, 1_000, 53
+
+
+def world() -> tuple[pd.DataFrame, Taxonomy]:
+    """Pictures, split, and a taxonomy in which each leaf has two hypernyms."""
+    leaves = [f"leaf{number:04d}" for number in range(LEAVES)]
+    names = [f"hypernym{number:02d}" for number in range(HYPERNYMS)]
+    edges = {(leaf, names[at % HYPERNYMS]) for at, leaf in enumerate(leaves)}
+    edges |= {(leaf, names[(at + 1 + at // HYPERNYMS) % HYPERNYMS]) for at, leaf in enumerate(leaves)}
+    rows = [(f"{leaf}/{n}.jpg", leaf, f"{leaf}{n}") for leaf in leaves for n in range(PICTURES // LEAVES)]
+    table = pd.DataFrame(rows, columns=["picture", "leaf", "content_hash"])
+    return splits.split_pictures(table), Taxonomy(tuple(sorted(edges)))
+
+
+def main(folder: Path, width: int, draws: int) -> None:
+    """Every picture is asked everything, as in a yes/no run that is scored on all its pictures."""
+    table, taxonomy = world()
+    prompts = questions.YES_NO_PROMPTS
+    asked = questions.training_items(table, taxonomy, prompts=prompts)
+    ablation.ablate(asked, taxonomy, "random", fraction=0.5).write(folder, "train")
+    everything = table.assign(split="test")
+    questions.evaluation_items(everything, taxonomy, ("hypernym",), prompts).write(folder, "test")
+    rng = np.random.default_rng(0)
+    labels = np.asarray(taxonomy.labels(table["leaf"].tolist()))
+    text = pd.DataFrame({"leaf": taxonomy.leaves})
+    image = table.assign(item_id=table["picture"], shown_leaf=table["leaf"])
+    values = (labels + rng.normal(size=labels.shape)).astype(np.float32)
+    words = np.zeros((len(text), HYPERNYMS), np.float32)
+    run = Run(folder, Config())
+    Scores(image, text, taxonomy.hypernyms, values, words, np.ones(len(table), bool), 20).write(run)
+    scores = Scores.read(run)
+    features = rng.normal(size=(PICTURES, width)).astype(np.float32)
+    for found in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
+        assert found.shape == scores.image_scores.shape
+    scored = scoring.score_table(scores.image_scores, scores.image, taxonomy, draws=draws)
+    assert len(scored) == 7 * (HYPERNYMS + 1) + 1
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *(int(word) for word in (*sys.argv[2:], *("1280", "2000")[len(sys.argv) - 2 :])))
