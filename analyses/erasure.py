@@ -103,8 +103,10 @@ def _compute(bench: Bench, step: int, options: Options, steering: Steering | Non
     run = bench.run
     name = "erasure" if steering is None else "steering"
     places = _places(bench, options, steering is not None)
-    settings = {**asdict(options), "layers": sorted({p.layer for p in places}), "step": step, "what": name}
-    parts = Parts.of(run.folder("analyses", "erasure"), {k: v for k, v in settings.items() if k != "draws"})
+    # A part is the same whichever other places are asked for.
+    idle = {"draws", "layers", "spans"} | (set() if steering else {"doses", "directions"})
+    deciding = {k: v for k, v in asdict(options).items() if k not in idle}
+    parts = Parts.of(run.folder("analyses", "erasure"), {**deciding, "step": step, "what": name})
     world = cache(partial(_world, bench, options, places))
 
     def make(part: str) -> pd.DataFrame:

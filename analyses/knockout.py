@@ -65,7 +65,7 @@ def compute(bench: Bench, step: int, options: Options = DEFAULT) -> pd.DataFrame
     depth = len(layout_of(model).blocks)
     if not 1 <= options.width <= depth:
         raise ValueError(f"windows of {options.width} layers were asked for; this model has {depth}")
-    settings = {k: v for k, v in asdict(options).items() if k != "draws"} | {"step": step}
+    settings = {k: v for k, v in asdict(options).items() if k not in ("draws", "width")} | {"step": step}
     parts = Parts.of(run.folder("analyses", "knockout"), settings)
 
     @cache

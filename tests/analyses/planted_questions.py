@@ -1,0 +1,44 @@
+"""The planted circuit asked as analyses ask a run: questions about its pictures, and states to fit edits on."""
+
+import numpy as np
+import planted as circuit
+import torch
+
+from analyses._asked import Asked
+from analyses._span_states import SpanStates
+from probing.patching.answers import Answers
+from probing.patching.restart import Restart
+from probing.patching.runs import Rows, keep
+from taxogen.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    tuple((leaf, hypernym) for hypernym, leaves in circuit.TAXONOMY.items() for leaf in leaves)
+)
+LEAVES = np.array(TAXONOMY.leaves)
+FOLD = np.array([circuit.TAXONOMY[circuit.hypernym_of(leaf)].index(leaf) % 2 for leaf in LEAVES])
+_QUESTION = {"hypernym": "kind", "leaf": "called"}
+
+
+def rows(model, task, seed=0):
+    """One picture of every leaf."""
+    embedded = torch.stack([circuit.picture_prompt(model, leaf, _QUESTION[task], seed) for leaf in LEAVES])
+    return Rows(lambda: {"inputs_embeds": embedded}, circuit.spans(_QUESTION[task], slot=circuit.PICTURE))
+
+
+def asked(model, task):
+    names = TAXONOMY.hypernyms if task == "hypernym" else TAXONOMY.leaves
+    own = TAXONOMY.labels(LEAVES.tolist()) if task == "hypernym" else np.eye(len(LEAVES), dtype=bool)
+    kept = keep(model, rows(model, task))
+    answers = Answers.of(model, [circuit.ID[name] for name in names])
+    return Asked(task, names, LEAVES, own, np.zeros_like(own), kept, Restart(model, kept), answers)
+
+
+def states(model, task, layers, spans, pictures=3):
+    """States of several other pictures of every leaf."""
+    found = {(layer, span): [] for layer in layers for span in spans}
+    for seed in range(1, 1 + pictures):
+        kept = keep(model, rows(model, task, seed))
+        for layer, span in found:
+            found[layer, span].append(kept.states[layer + 1][:, list(kept.rows.positions(span))].numpy())
+    values = {key: np.concatenate(parts) for key, parts in found.items()}
+    return SpanStates(values, np.tile(LEAVES, pictures), np.tile(FOLD, pictures))
