@@ -44,7 +44,8 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
     start = same[same["measure"] == "onset"]
     text = f"  {span:5} {modality:11} best {_number(best)} at {_place(best)}"
     if len(floor):
-        text += f", control {floor.iloc[0]['value']:.3f}"
+        chance = floor.iloc[0]["value"]
+        text += f", control {chance:.3f}, selectivity {best['value'] - chance:.3f}"
     if len(start):
         text += f", onset {_onset(start.iloc[0])}"
     return text + (f" ({best['probe']})" if modality == "text→image" else "")

@@ -176,7 +176,7 @@ def _caption(rows: pd.DataFrame) -> str:
     return (
         f"n = {int(rows['n'].max())} leaf concepts; {mean}ridge probes tested on leaf concepts they were not "
         "fitted on; band: 95 % bootstrap over leaf concepts; fine dashes: control task (each leaf has another "
-        "leaf's hypernyms); grey: chance. Block −1 is the input to the first block."
+        "leaf's hypernyms); grey: chance. Block −1 is the input to the first block, −2 what the encoder says."
     )
 
 

@@ -101,7 +101,8 @@ def folder_name(args: argparse.Namespace) -> str:
 
 def _probe(run: Run, args: argparse.Namespace, held_out: tuple[str, ...]) -> LayerProbes:
     """The probes of one run at the asked steps (default: all that were captured)."""
-    images = {step: run.store(step) for step in args.step or run.steps}
+    asked = [run.steps[-1] if step == "last" else int(step) for step in args.step or ()] if run.steps else ()
+    images = {step: run.store(step) for step in asked or run.steps}
     if not images:
         raise FileNotFoundError(
             f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
@@ -183,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", action="append", required=True, help="a run directory; may be given again")
     parser.add_argument("--against", action="append", help="a run to contrast with, one for each --run")
-    parser.add_argument("--step", action="append", type=int, help="a captured step (default: all)")
+    parser.add_argument("--step", action="append", help="a captured step, or last (default: all)")
     parser.add_argument("--span", action="append", help="slot, cue or last (default: all)")
     sites = parser.add_mutually_exclusive_group()
     sites.add_argument("--site", action="append", help="a captured site (default: the residual stream)")

@@ -87,7 +87,12 @@ def select(patterns: Sites, available: Sequence[Site]) -> tuple[Site, ...]:
     if not asked:
         raise ValueError(f"no site was asked for; available: {describe(available)}")
     chosen: dict[Site, None] = {}
+    known = set(available)
     for pattern in asked:
+        # Captures select at every forward pass by sites that they have selected before: no pattern to match.
+        if isinstance(pattern, Site) and pattern in known:
+            chosen[pattern] = None
+            continue
         found = [site for site in available if _matches(str(pattern), site)]
         if not found:
             raise KeyError(f"no site matches {str(pattern)!r}; available: {describe(available)}")

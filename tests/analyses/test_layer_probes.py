@@ -380,6 +380,7 @@ def test_the_summary_names_layer_control_onset_and_transfer(probed):
     line = next(line for line in text.splitlines() if "last  image" in line)
     assert f"onset layer {ONSET}" in line
     assert "control" in line
+    assert "selectivity" in line
     assert "text→image" in text
 
 
