@@ -182,7 +182,8 @@ def _frame(axes: Axes, title: str) -> None:
 
 def _finished(figure: Figure, panels: Sequence[Axes], rows: pd.DataFrame, measure: str, null: str) -> Figure:
     panels[0].set_ylabel(f"{measure}, pictures against words")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    columns = 3 if len(panels) > 1 else 1
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     _figures.footnote(figure, _caption(rows, null, "95 % bootstrap over leaves"))
     return figure
 

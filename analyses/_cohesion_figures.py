@@ -43,7 +43,8 @@ def curves(table: pd.DataFrame) -> Figure:
             _figures.curve(axes, limit, "layer", palette[modality], dashed=True)
         _frame(axes, span)
     panels[0].set_ylabel("cohesion: cosine within − between hypernyms")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    columns = 3 if len(panels) > 1 else 1
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     _figures.footnote(figure, _caption(rows, "dotted, leaves shuffled among hypernyms (95 %)"))
     return figure
 
@@ -81,7 +82,8 @@ def treatments(table: pd.DataFrame) -> Figure:
             _figures.curve(axes, here, "layer", palette[name], name)
         _frame(axes, span)
     panels[0].set_ylabel("cohesion of pictures")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    columns = 3 if len(panels) > 1 else 1
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     _figures.footnote(figure, _caption(rows, "0, no cohesion"))
     return figure
 

@@ -58,7 +58,8 @@ def runs(table: pd.DataFrame) -> Figure:
             _figures.conditions(axes, rows[rows["span"] == span], "layer", palette)
             axes.axhline(0, **_figures.CHANCE)
         panels[0].set_ylabel(f"rank correlation, {_RSA[name]}")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        columns = 3 if len(panels) > 1 else 2
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
         interval = "95 % bootstrap over leaves"
         _figures.footnote(
             figure, _figures.caption(int(rows["n"].max()), "leaf concepts", interval, "dashed, 0")
@@ -86,7 +87,8 @@ def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: f
         if null is not None:
             axes.axhline(null, **_figures.CHANCE)
     panels[0].set_ylabel(ylabel)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    columns = 2 if len(panels) > 1 else 1
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     said = "none" if null is None else f"dashed, {null:g}"
     interval = "95 %, bootstrap (of dimensions: jackknife) over leaves"
     _figures.footnote(figure, _figures.caption(int(rows["n"].max()), "leaf concepts", interval, said))
@@ -169,7 +171,7 @@ def _last(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _panels(spans: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """A panel for each place, side by side with one vertical scale."""
-    figure = Figure(figsize=(2.9 * len(spans) + 0.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(2.9 * len(spans) + 0.6, 3.4 if len(spans) > 1 else 4.0), layout="constrained")
     panels = list(figure.subplots(1, len(spans), squeeze=False, sharey=True)[0])
     for axes, span in zip(panels, spans):
         axes.set_title(span)

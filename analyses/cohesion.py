@@ -94,6 +94,8 @@ def summary(found: pd.DataFrame) -> str:
 def _massive_lines(found: pd.DataFrame) -> list[str]:
     pictures = found[found["modality"] == "image"]
     massive = pictures[pictures["measure"] == "massive_ratio"].to_dict("records")
+    if not (pictures["measure"] == "massive_rows").any():
+        return _treatment_lines(pictures)  # only raw rows say which dimensions are massive
     lines = ["  no massive dimension in picture rows"]
     if massive:
         top = max(massive, key=lambda row: row["value"])

@@ -204,6 +204,8 @@ def test_figures_are_functions_of_the_table(found):
     assert "massive dimensions in picture rows: 1, the largest dimension 0" in text
     assert "raw and standardised rows DISAGREE" in text
     assert "unit rows and standardised rows agree" in text
+    alone = analysis.summary(found[found["treatment"] == "standardised"].assign(run="toy"))
+    assert "massive" not in alone  # it was not looked for
 
 
 def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
