@@ -58,7 +58,7 @@ def layers(table: pd.DataFrame) -> Figure:
         for axes, measure in zip(line, shown):
             here = rows[(rows["span"] == span) & (rows["measure"] == measure)]
             for edit, label in EDITS.items():
-                _figures.curve(axes, here[here["edit"] == edit], "layer", palette[edit], label)
+                _figures.curve(axes, here[here["edit"] == edit], "layer", palette[edit], label, edit == "none")
             axes.axhline(0, **_figures.CHANCE)
             axes.set_title(f"{span}" if measure == shown[0] else "")
             axes.set_ylabel(PANELS[measure])
