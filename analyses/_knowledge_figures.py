@@ -94,11 +94,11 @@ def _agreement(table: pd.DataFrame) -> Figure:
     size = (7.2, 1.4 + (0.5 + 0.42 * len(names)) * len(readouts))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(readouts), len(AGREEMENT), sharey=True, squeeze=False)
-    for line, readout in zip(panels, readouts, strict=True):
+    for row, (line, readout) in enumerate(zip(panels, readouts, strict=True)):
         for axis, (measure, title) in zip(line, AGREEMENT.items(), strict=True):
             here = table[(table["readout"] == readout) & (table["measure"] == measure)]
             _any_and_all(axis, here, names)
-            axis.set_title(title if line is panels[0] else "")
+            axis.set_title("" if row else title)
         line[0].set_ylabel(readout.replace("_", "/"))
         line[0].set_yticks(range(len(names)), [_figures.readable(name) for name in names])
         line[0].set_ylim(len(names) - 0.5, -0.5)

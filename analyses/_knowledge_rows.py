@@ -53,7 +53,7 @@ def agreement_rows(known: Knowledge, condition: Condition, rule: Rule) -> Iterat
     common = {
         **known.about,
         "leaves": known.leaves.name,
-        "prompt": "mean of templates",
+        "prompt": " + ".join(known.scores),
         "condition": condition.name,
     }
     for pictures in PICTURES:

@@ -120,7 +120,7 @@ def summary(table: pd.DataFrame) -> str:
             [str(word) for word in words if word] + [str(row.target)] * (row.target not in TARGETS)
         )
         lines.append(
-            f"{name:58}{row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+            f"{name:57} {row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
         )
     return "\n".join(lines)
 
