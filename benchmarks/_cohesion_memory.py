@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,4 +79,6 @@ def _measure(folder: str, leaves: int, categories: int, queue) -> None:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident memory of this process, bytes; `ru_maxrss` would start from that of its parent."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
