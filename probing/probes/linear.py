@@ -65,10 +65,13 @@ def ridge_path(
     check_penalties(penalties)
     features, labels = xp.astype(features, xp.float64), like(labels, features)
     mean, base = xp.mean(features, axis=0, keepdims=True), xp.mean(labels, axis=0, keepdims=True)
-    parts = Decomposition.of(features - mean)
-    projected = parts.left.T @ (labels - base)
-    ones = xp.ones_like(base[0])
-    path = xp.stack([parts.coefficients(projected, ones * penalty) for penalty in penalties])
+    centred, wanted, dual = features - mean, labels - base, features.shape[0] <= features.shape[1]
+    # The left singular vectors of tall features would cost as much as the Gram matrix, and are not needed here.
+    squares, basis = xp.linalg.eigh(centred @ centred.T if dual else centred.T @ centred)
+    projected, squares = basis.T @ (wanted if dual else centred.T @ wanted), xp.clip(squares, 0.0, None)
+    shrunk = xp.concat([projected / (squares[:, None] + penalty) for penalty in penalties], axis=1)
+    found = centred.T @ (basis @ shrunk) if dual else basis @ shrunk
+    path = xp.permute_dims(xp.reshape(found, (-1, len(penalties), labels.shape[1])), (1, 0, 2))
     return path, base - (mean @ path)[:, 0, :]
 
 
