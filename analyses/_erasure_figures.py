@@ -58,7 +58,9 @@ def layers(table: pd.DataFrame) -> Figure:
         for axes, measure in zip(line, shown):
             here = rows[(rows["span"] == span) & (rows["measure"] == measure)]
             for edit, label in EDITS.items():
-                _figures.curve(axes, here[here["edit"] == edit], "layer", palette[edit], label, edit == "none")
+                _figures.curve(
+                    axes, here[here["edit"] == edit], "layer", palette[edit], label, edit == "none"
+                )
             axes.axhline(0, **_figures.CHANCE)
             axes.set_title(f"{span}" if measure == shown[0] else "")
             axes.set_ylabel(PANELS[measure])
@@ -125,7 +127,9 @@ def dose_response(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("dose (standard deviations)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     names = sorted(set(table["target"]) - {"mean"})
-    null = "as long a step along a random direction, or along the difference of means of exchanged labels"
+    null = (
+        "steps as long as the first direction's, random or along the difference of means of exchanged labels"
+    )
     of = f"leaves off the hypernym, mean over {', '.join(names)}"
     _figures.footnote(figure, _figures.caption(int(rows["n"].max()), of, _INTERVAL, null))
     return figure
