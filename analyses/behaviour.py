@@ -114,12 +114,12 @@ def summary(table: pd.DataFrame) -> str:
     means = pd.concat([means[means["headline"]], means[means["baseline"] != ""]])
     differences = table[table["headline"] | (table["leaves"] == "both_named")]
     differences = differences[differences["contrast"] != ""]
-    lines = [f"{'':40}{'measure':20}{'value':>7}  95 % interval      n"]
+    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n"]
     for row in pd.concat([means, differences]).itertuples():
         about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
         name = f"{row.contrast or row.condition} ({about})"
         lines.append(
-            f"{name:40}{row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+            f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
         )
     return "\n".join(lines)
 
