@@ -50,7 +50,10 @@ def maps(rows: pd.DataFrame) -> Figure:
     """Heat maps of layer × span, one for each kind of state; dots mark cells that beat every placebo."""
     measure, label = _shown(rows)
     shown = rows[rows["measure"] == measure]
-    kinds = [kind for kind in NAMES if kind in set(shown["state"])]
+    known = shown.groupby("state")["value"].count()
+    kinds = [kind for kind in NAMES if known.get(kind, 0)]
+    without = [NAMES[kind] for kind in NAMES if known.get(kind, 1) == 0]
+    note = f" Not shown, since its two runs do not differ: {', '.join(without)}." if without else ""
     most = float(np.nanmax(np.abs(shown["value"].to_numpy(float)))) or 1.0
     with _figures.style():
         figure, axes = plt.subplots(
@@ -70,7 +73,7 @@ def maps(rows: pd.DataFrame) -> Figure:
         axes[-1, 0].set_xlabel("layer")
         bar: Any = figure.colorbar(axes[0, 0].images[0], ax=axes[:, 0], label=label, shrink=0.9)
         bar.outline.set_visible(False)
-        _figures.footnote(figure, f"{_said(rows)} Dots: cells that count.")
+        _figures.footnote(figure, f"{_said(rows)} Dots: cells that count.{note}")
     return figure
 
 
