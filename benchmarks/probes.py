@@ -112,12 +112,18 @@ def _loop(
 
 
 def _world(rows: int, width: int, targets: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features whose spectrum falls as that of a residual stream does, and labels that some of them tell."""
+    """Features with the spectrum of a residual stream, and labels that some of them tell.
+
+    The share of variance of the k-th component falls as 1/k up to about the 40th and as 1/k² from there: in
+    standardised rows of SmolLM2-135M (702 pictures, layers 10, 20 and 28) the shares of components 1, 40 and 320
+    are .2, .0035 and .00005.
+    """
     rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(rows, 40))
-    features = hidden @ rng.normal(size=(40, width)) * np.linspace(1, 0.1, width) / 4 + rng.normal(
-        size=(rows, width)
-    )
+    order = np.arange(1, width + 1)
+    spread = np.sqrt(1 / (order * (1 + order / 40)))
+    turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    features = (rng.normal(size=(rows, width)) * spread) @ turn
+    features /= features.std()
     scores = features @ rng.normal(size=(width, targets)) / np.sqrt(width) * 2
     labels = scores + rng.logistic(size=scores.shape) > 2.5
     return features.astype(np.float32), labels.astype(np.float64)
