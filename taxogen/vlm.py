@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from probing.structure import sample_tokens
 from taxogen.lms import LM
 from taxogen.prompts import Segments, in_chat
 
@@ -182,7 +183,7 @@ class Vlm:
 
     def _check_readout(self) -> None:
         """Refuses a model whose logits are more than its output matrix times its last hidden state."""
-        ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
+        ids = sample_tokens(self.model, rows=1).to(self.device)
         with torch.no_grad():
             hidden = self.model.base_model(input_ids=ids).last_hidden_state[0]
             expected, found = self.model(input_ids=ids).logits[0].float(), self.logits(hidden)
