@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, cast
 
 import h5py
@@ -24,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from analyses import _erasure_figures, _figures, _tables
 from analyses._asked import TASKS, ask, open_at, shown_pictures
+from analyses._cli import parser_of
 from analyses._erasure_parts import (
     DIRECTIONS,
     Place,
@@ -258,16 +258,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.erasure", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--run", action="append", required=True, type=Path, help="a run directory; may be given again"
-    )
+    parser = parser_of("erasure", __doc__, DEFAULT.draws, DEFAULT.seed)
     parser.add_argument(
         "--steer", action="store_true", help="steer towards hypernyms instead of erasing them"
     )
-    parser.add_argument("--step", type=int, help="of a saved projector (default: the last)")
     parser.add_argument(
         "--hypernym", action="append", default=[], help="default: the largest that share no leaf"
     )
@@ -286,10 +280,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dose", action="append", type=float, help="in standard deviations")
     parser.add_argument("--direction", action="append", choices=DIRECTIONS, help="default: all")
-    parser.add_argument(
-        "--draws", type=int, default=DEFAULT.draws, help="of the bootstrap over leaf concepts"
-    )
-    parser.add_argument("--seed", type=int, default=DEFAULT.seed)
     return parser.parse_args(argv)
 
 

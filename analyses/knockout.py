@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 
 from analyses import _figures, _knockout_figures, _tables
 from analyses._asked import TASKS, Asked, ask, draw_leaves, open_at, shown_pictures
+from analyses._cli import parser_of
 from analyses._knockout_parts import PATHS, Window, knocked_out, windows
 from analyses._knockout_rows import BEYOND, knockout_table
 from analyses._parts import Parts
@@ -133,23 +133,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.knockout", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--run", action="append", required=True, type=Path, help="a run directory; may be given again"
-    )
+    parser = parser_of("knockout", __doc__, DEFAULT.draws, DEFAULT.seed)
     parser.add_argument("--path", action="append", choices=PATHS, help="default: all")
     parser.add_argument(
         "--window", type=int, default=DEFAULT.width, help="how many layers are blocked at a time"
     )
     parser.add_argument("--leaves", type=int, default=DEFAULT.leaves, help="how many are drawn; 0: all")
     parser.add_argument("--placebos", type=int, default=DEFAULT.placebos, help="draws of as many other edges")
-    parser.add_argument("--step", type=int, help="of a saved projector (default: the last)")
-    parser.add_argument(
-        "--draws", type=int, default=DEFAULT.draws, help="of the bootstrap over leaf concepts"
-    )
-    parser.add_argument("--seed", type=int, default=DEFAULT.seed)
     return parser.parse_args(argv)
 
 

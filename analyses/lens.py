@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from analyses import _figures, _lens_figures, _tables
 from analyses._asked import draw_leaves, open_at, shown_pictures
+from analyses._cli import parser_of
 from analyses._lens_parts import MODALITIES, TARGETS, World, look, nearest, token_states, words_of
 from analyses._lens_rows import lens_table
 from analyses._parts import Parts
@@ -160,21 +160,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.lens", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--run", action="append", required=True, type=Path, help="a run directory; may be given again"
-    )
-    parser.add_argument("--step", type=int, help="of a saved projector (default: the last)")
+    parser = parser_of("lens", __doc__, DEFAULT.draws, DEFAULT.seed)
     parser.add_argument("--every", type=int, default=DEFAULT.every, help="layers from one look to the next")
     parser.add_argument("--leaves", type=int, default=DEFAULT.leaves, help="how many are looked at; 0: all")
     parser.add_argument("--folds", type=int, default=DEFAULT.folds)
     parser.add_argument("--modality", action="append", choices=MODALITIES, help="default: both")
-    parser.add_argument(
-        "--draws", type=int, default=DEFAULT.draws, help="of the bootstrap over leaf concepts"
-    )
-    parser.add_argument("--seed", type=int, default=DEFAULT.seed)
     return parser.parse_args(argv)
 
 
