@@ -41,7 +41,10 @@ def open_run(options: argparse.Namespace) -> Run:
         base = dict(config.flatten(run.config.to_dict()))
         return Run.create(options.run, config.read(None, options.settings, base))
     wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
-    return Run.create(options.run or RUNS / wanted.name, wanted)
+    path = options.run or RUNS / wanted.name
+    if options.command == "evaluate" and not (path / "config.json").exists():
+        return Run.open(path)  # refuses, and names the command that trains
+    return Run.create(path, wanted)
 
 
 def _prepare(options: argparse.Namespace) -> None:

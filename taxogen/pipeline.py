@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from taxogen.train import load_projector, resolve_steps, total_steps, train
 from taxogen.vlm import Projector, Row, Vlm, common_prefix
 from taxogen.yes_no import answers
 
+log = logging.getLogger(__name__)
 CAPTURE_BATCH = 64
 
 
@@ -112,6 +114,10 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     matched = bench.world.asked if run.config.train.match_steps else len(rows)
     steps = total_steps(run.config.train, matched)
     at = resolve_steps(run.config.capture.at, steps)
+    if late := [name for name in run.config.capture.at if name.isdigit() and int(name) > steps]:
+        log.warning(
+            "capture.at names %s, but training ends at step %d: that is captured", ", ".join(late), steps
+        )
     saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
     if not run.complete:
         before, started = bench.vlm.lm.weight_hash(), time.time()

@@ -132,3 +132,18 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch, set
     assert main(["sweep", "--out", str(tmp_path), *settings, "--vary", "seed=0,1", "--ray"]) == 2
     assert "pip install 'taxoprobe[cluster]'" in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_not_there_is_not_made_by_asking_for_its_scores(tmp_path, caplog):
+    assert main(["evaluate", "--run", str(tmp_path / "nothing")]) == 2
+    assert "is not a run directory" in caplog.text
+    assert "python -m taxogen train" in caplog.text
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_step_to_capture_that_never_comes_is_said(tmp_path, settings, caplog):
+    run = tmp_path / "run"
+    late = ["--set", "train.steps=2", "--capture-at", "900"]
+    assert main(["train", "--run", str(run), *settings, *late]) == 0
+    assert "capture.at names 900, but training ends at step 2" in caplog.text
+    assert Run.open(run).steps == (2,)
