@@ -60,39 +60,39 @@ def text_batches(rows: Sequence[Row], first: int, batch: int) -> list[CaptureBat
 
 
 def picture_batches(
-    embedding: torch.nn.Module, rows: Sequence[Row], pictures: Tensor, first: int, *, shared: bool
+    embedding: torch.nn.Module,
+    rows: Sequence[Row],
+    pictures: Tensor,
+    first: int,
+    *,
+    at_once: int,
+    shared: bool,
 ) -> list[CaptureBatch]:
-    """A batch for each picture with all its questions: the picture as a shared prefix, or in every row."""
+    """Batches of `at_once` pictures with all their questions: each picture as a shared prefix, or in every row."""
     made = []
-    per_picture = len(rows) // len(pictures)
-    for p, picture in enumerate(pictures):
-        part = [
-            Row((0,) * IMAGE_TOKENS + row.ids, {}) for row in rows[p * per_picture : (p + 1) * per_picture]
-        ]
-        part = [
-            with_span(with_span(row, "image", range(IMAGE_TOKENS)), "last", [len(row.ids) - 1])
-            for row in part
-        ]
-        ids = [f"item-{first + p}-{i}" for i in range(per_picture)]
+    questions = len(rows) // len(pictures)
+    for start in range(0, len(pictures), at_once):
+        shown = pictures[start : start + at_once]
+        owner = [p for p in range(len(shown)) for _ in range(questions)]
+        part = [_behind_picture(row) for row in rows[start * questions : (start + at_once) * questions]]
+        ids = [f"item-{first + start + p}-{i % questions}" for i, p in enumerate(owner)]
         inputs, spans = collate(part, prefix=IMAGE_TOKENS)
         with torch.no_grad():
             words = embedding(inputs.pop("input_ids"))
         if shared:
-            made.append(
-                CaptureBatch(
-                    {**inputs, "inputs_embeds": words}, ids, spans, prefix={"inputs_embeds": picture[None]}
-                )
-            )
-        else:
-            whole = torch.cat([picture[None].expand(per_picture, -1, -1), words], 1)
-            mask = inputs["attention_mask"]
-            places = (mask.cumsum(1) - 1).clamp_min(0)
-            made.append(
-                CaptureBatch(
-                    {"inputs_embeds": whole, "attention_mask": mask, "position_ids": places}, ids, spans
-                )
-            )
+            given = {**inputs, "inputs_embeds": words}
+            made.append(CaptureBatch(given, ids, spans, {}, {"inputs_embeds": shown}, owner))
+            continue
+        mask = inputs["attention_mask"]
+        given = {"inputs_embeds": torch.cat([shown[owner], words], 1), "attention_mask": mask}
+        made.append(CaptureBatch({**given, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)}, ids, spans))
     return made
+
+
+def _behind_picture(row: Row) -> Row:
+    """The row with a picture's tokens before it, and the spans image and last."""
+    whole = Row((0,) * IMAGE_TOKENS + row.ids, {"image": tuple(range(IMAGE_TOKENS))})
+    return with_span(whole, "last", [len(whole.ids) - 1])
 
 
 def given(batch: CaptureBatch) -> dict[str, Any]:

@@ -8,6 +8,7 @@ same bytes. Under torch.distributed every rank writes its own shards of one plan
 
 from __future__ import annotations
 
+import copy
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
@@ -23,6 +25,7 @@ from probing import hooks
 from probing.evaluating import evaluating
 from probing.gathering import AskedTokens
 from probing.layouts import layout_of
+from probing.padding import parts_of
 from probing.plan import Plan
 from probing.provenance import library_versions, model_attributes
 from probing.shard_files import DTYPES, FORMAT
@@ -215,40 +218,56 @@ def _activations(
         prefix_rows=batch.prefix_rows,
         real=None if mask is None else mask.bool().cpu().numpy(),
     )
-    if prefix is None and asked.reaches_prefix:
+    if prefix is None and asked.in_prefix.size:
         raise ValueError(
             f"a span reaches into the {offset} tokens of the cached prefix, whose activations are gone; give "
             "the batch the prefix itself (CaptureBatch.prefix) instead of past_key_values"
         )
-    before: dict[str, Tensor] = {}
-    if prefix is not None:
-        before, cache = _run_prefix(recorder, sites, prefix, asked)
-        inputs = {**inputs, "past_key_values": cache, "use_cache": True}
-    after = (
-        recorder.run({"use_cache": False, **inputs}, sites, asked.take_rest(device))
-        if asked.reaches_rest
-        else {}
-    )
+    taken = _passes(recorder, sites, inputs, prefix, asked)
     values: dict[Key, Tensor] = {}
     with torch.inference_mode():
         for site in map(str, sites):
-            for span, pooled in asked.pool(before.get(site), after.get(site)).items():
+            for span, pooled in asked.pool([(tokens, found[site]) for tokens, found in taken]).items():
                 values[site, span] = pooled.to(getattr(torch, dtype))
     host, ready = _to_host(values)
     return Captured(list(batch.item_ids), batch.columns, asked.token_positions(), host, ready)
 
 
-def _run_prefix(
-    recorder: Recorder, sites: Sequence[Site], prefix: Inputs, asked: AskedTokens
-) -> tuple[dict[str, Tensor], DynamicCache]:
-    """What was taken from the prefix, and its cache repeated for the rows that continue it."""
-    cache = DynamicCache(config=cast(Any, recorder.model.config).get_text_config(decoder=True))
+def _passes(
+    recorder: Recorder, sites: Sequence[Site], inputs: Inputs, prefix: Inputs | None, asked: AskedTokens
+) -> list[tuple[np.ndarray, dict[str, Tensor]]]:
+    """What each forward pass took, with the indices of its tokens among the asked: the prefix, then parts of the rest.
+
+    The prefix's keys and values are repeated for the rows that continue it.
+    """
     device = next(recorder.model.parameters()).device
-    inputs = {**prefix, "past_key_values": cache, "use_cache": True}
-    taken = recorder.run(inputs, sites, asked.take_prefix(device))
+    taken: list[tuple[np.ndarray, dict[str, Tensor]]] = []
+    cache: DynamicCache | None = None
+    if prefix is not None:
+        cache = DynamicCache(config=cast(Any, recorder.model.config).get_text_config(decoder=True))
+        given = {**prefix, "past_key_values": cache, "use_cache": True}
+        found = recorder.run(given, sites, asked.take_prefix(device))
+        if asked.in_prefix.size:
+            taken.append((asked.in_prefix, found))
+    for part in parts_of(inputs, asked.offset) or [None]:
+        tokens = asked.in_part(part)
+        if not tokens.size:
+            continue
+        given = {"use_cache": False, **(inputs if part is None else part.inputs(inputs))}
+        if cache is not None:
+            rows = asked.prefix_rows if part is None else asked.prefix_rows[part.rows]
+            given |= {"past_key_values": _repeated(cache, rows, device), "use_cache": True}
+        taken.append((tokens, recorder.run(given, sites, asked.take_rest(device, part))))
+    return taken
+
+
+def _repeated(cache: DynamicCache, rows: np.ndarray, device: torch.device) -> DynamicCache:
+    """A cache with the given rows of another, which stays as it is."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
     with torch.inference_mode():
-        cache.batch_select_indices(torch.from_numpy(asked.prefix_rows).to(device))
-    return taken, cache
+        chosen.batch_select_indices(torch.from_numpy(rows).to(device))
+    return chosen
 
 
 def _on(device: torch.device, inputs: Inputs | Callable[[], Inputs]) -> dict[str, Any]:

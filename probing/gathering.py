@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from probing.padding import Part
 from probing.sites import PATTERN, Site
 
 #: Attention patterns reach over as many keys as the longest sequence; widths are rounded up to this step.
@@ -103,14 +104,14 @@ class AskedTokens:
             )
 
     @property
-    def reaches_prefix(self) -> bool:
-        """Whether a token of the prefix was asked for."""
-        return bool((self.positions < self.offset).any())
+    def in_prefix(self) -> Int[np.ndarray, "tokens"]:
+        """Which of the asked tokens, by index, lie in the prefix."""
+        return np.flatnonzero(self.positions < self.offset)
 
-    @property
-    def reaches_rest(self) -> bool:
-        """Whether a token after the prefix was asked for."""
-        return bool((self.positions >= self.offset).any())
+    def in_part(self, part: Part | None) -> Int[np.ndarray, "tokens"]:
+        """Which of the asked tokens, by index, lie behind the prefix in rows of the part; None is all rows."""
+        behind = self.positions >= self.offset
+        return np.flatnonzero(behind if part is None else behind & np.isin(self.rows, part.rows))
 
     def token_positions(self) -> dict[str, list[Int[np.ndarray, "tokens"]]]:
         """Span → for each row the positions of its tokens in the row's sequence without padding."""
@@ -127,14 +128,19 @@ class AskedTokens:
 
     def take_prefix(self, device: torch.device) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the prefix's own forward pass."""
-        inside = self.positions < self.offset
+        inside = self.in_prefix
         return self._take(self.prefix_rows[self.rows[inside]], self.positions[inside], device, real=None)
 
-    def take_rest(self, device: torch.device) -> Callable[[Site, Tensor], Tensor]:
-        """A function that keeps the asked tokens of the forward pass after the prefix."""
-        rest = self.positions >= self.offset
-        real = None if self.real is None else self.real[self.rows[rest]]
-        return self._take(self.rows[rest], self.positions[rest] - self.offset, device, real=real)
+    def take_rest(self, device: torch.device, part: Part | None = None) -> Callable[[Site, Tensor], Tensor]:
+        """A function that keeps the asked tokens of the forward pass of a part (of all rows) behind the prefix."""
+        inside = self.in_part(part)
+        rows, positions = self.rows[inside], self.positions[inside]
+        real = None if self.real is None else self.real[rows]
+        if part is None:
+            return self._take(rows, positions - self.offset, device, real=real)
+        columns = np.r_[: self.offset, part.start : part.stop]
+        real = None if real is None else real[:, columns]
+        return self._take(np.searchsorted(part.rows, rows), positions - part.start, device, real=real)
 
     def _take(
         self,
@@ -161,28 +167,32 @@ class AskedTokens:
 
         return take
 
-    def pool(self, prefix: Tensor | None, rest: Tensor | None) -> dict[str, Tensor]:
-        """Span → its rows, from what was taken in the two passes."""
-        taken = self._merge(prefix, rest)
+    def pool(self, taken: Sequence[tuple[Int[np.ndarray, "tokens"], Tensor]]) -> dict[str, Tensor]:
+        """Span → its rows, from what each pass took: which of the asked tokens, by index, and their values."""
         pooled: dict[str, Tensor] = {}
         start = 0
         for span, counts in self.counts.items():
-            values = taken[start : start + int(counts.sum())]
-            start += len(values)
-            pooled[span] = _mean(values, counts) if self.pooling[span] == "mean" else values
+            stop = start + int(counts.sum())
+            found = _between(taken, start, stop)
+            pooled[span] = _mean(found, counts) if self.pooling[span] == "mean" else found
+            start = stop
         return pooled
 
-    def _merge(self, prefix: Tensor | None, rest: Tensor | None) -> Tensor:
-        if prefix is None or rest is None:
-            only = rest if prefix is None else prefix
-            assert only is not None
-            return only
-        widest = [max(a, b) for a, b in zip(prefix.shape[1:], rest.shape[1:])]
-        whole = rest.new_zeros(len(self.positions), *widest)
-        inside = torch.from_numpy(self.positions < self.offset).to(rest.device)
-        for part, mask in ((prefix, inside), (rest, ~inside)):
-            whole[(mask, *map(slice, part.shape[1:]))] = part
-        return whole
+
+def _between(taken: Sequence[tuple[Int[np.ndarray, "tokens"], Tensor]], start: int, stop: int) -> Tensor:
+    """The values of the asked tokens from start to before stop, whichever pass took them."""
+    pieces: list[tuple[np.ndarray, Tensor]] = []
+    for tokens, values in taken:
+        first, last = np.searchsorted(tokens, [start, stop])
+        if first < last or stop == start:
+            pieces.append((tokens[first:last] - start, values[first:last]))
+    if len(pieces) == 1:
+        return pieces[0][1]
+    widest = [max(widths) for widths in zip(*(values.shape[1:] for _, values in pieces))]
+    whole = pieces[0][1].new_zeros(stop - start, *widest)
+    for tokens, values in pieces:
+        whole[(torch.from_numpy(tokens).to(values.device), *map(slice, values.shape[1:]))] = values
+    return whole
 
 
 def _mean(values: Float[Tensor, "tokens ..."], counts: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows ..."]:

@@ -14,7 +14,11 @@ def value(rows=3, length=6, width=2):
 
 
 def pooled(asked, values):
-    return {span: rows.numpy() for span, rows in asked.pool(None, asked.take_rest(CPU)(SITE, values)).items()}
+    return {span: rows.numpy() for span, rows in pool(asked, values).items()}
+
+
+def pool(asked, values):
+    return asked.pool([(asked.in_part(None), asked.take_rest(CPU)(SITE, values))])
 
 
 def test_each_pooling_gives_what_its_name_says():
@@ -42,7 +46,7 @@ def test_values_are_copied_out_of_the_pass():
 def test_means_of_narrow_values_are_taken_in_float32():
     asked = AskedTokens.of({"m": [[0, 1, 2]]}, {"m": "mean"}, length=3)
     values = torch.tensor([[[60000.0], [60000.0], [60000.0]]], dtype=torch.float16)
-    (mean,) = asked.pool(None, asked.take_rest(CPU)(SITE, values)).values()
+    (mean,) = pool(asked, values).values()
     assert mean.dtype == torch.float32
     assert (
         mean.item() == 59.0 * 1024 - 416
@@ -67,10 +71,11 @@ def test_prefix_and_rest_are_put_together():
     asked = AskedTokens.of(
         {"a": [[0, 2, 5], [1, 4], [3]]}, {"a": "all"}, length=6, offset=3, prefix_rows=[1, 0, 1]
     )
-    assert asked.reaches_prefix
-    assert asked.reaches_rest
+    assert asked.in_prefix.tolist() == [0, 1, 3]
+    assert asked.in_part(None).tolist() == [2, 4, 5]
     prefix, rest = value(2, 3), value(3, 3) + 1000
-    merged = asked.pool(asked.take_prefix(CPU)(SITE, prefix), asked.take_rest(CPU)(SITE, rest))["a"]
+    before = (asked.in_prefix, asked.take_prefix(CPU)(SITE, prefix))
+    merged = asked.pool([before, (asked.in_part(None), asked.take_rest(CPU)(SITE, rest))])["a"]
     expected = [prefix[1, 0], prefix[1, 2], rest[0, 2], prefix[0, 1], rest[1, 1], rest[2, 0]]
     assert torch.equal(merged, torch.stack(expected))
 
