@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from jaxtyping import Float, Int, Shaped
+from scipy.linalg import cho_factor, cho_solve
 
 from probing.probes.fitted import Array, FittedProbes, Standardizer, like, platt
 
 PENALTIES = tuple(float(p) for p in np.logspace(0, 6, 9))
+_FACTORS = 20
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,46 @@ def ridge_path(
     features, labels = xp.astype(features, xp.float64), like(labels, features)
     mean, base = xp.mean(features, axis=0, keepdims=True), xp.mean(labels, axis=0, keepdims=True)
     centred, wanted, dual = features - mean, labels - base, features.shape[0] <= features.shape[1]
-    # The left singular vectors of tall features would cost as much as the Gram matrix, and are not needed here.
-    squares, basis = xp.linalg.eigh(centred @ centred.T if dual else centred.T @ centred)
-    projected, squares = basis.T @ (wanted if dual else centred.T @ wanted), xp.clip(squares, 0.0, None)
-    shrunk = xp.concat([projected / (squares[:, None] + penalty) for penalty in penalties], axis=1)
-    found = centred.T @ (basis @ shrunk) if dual else basis @ shrunk
+    gram = centred @ centred.T if dual else centred.T @ centred
+    solved = _solve_shifted(gram, wanted if dual else centred.T @ wanted, penalties)
+    found = centred.T @ solved if dual else solved
     path = xp.permute_dims(xp.reshape(found, (-1, len(penalties), labels.shape[1])), (1, 0, 2))
     return path, base - (mean @ path)[:, 0, :]
+
+
+def _solve_shifted(
+    gram: Float[Array, "r r"], wanted: Float[Array, "r t"], penalties: tuple[float, ...]
+) -> Float[Array, "r pt"]:
+    """(G + penalty I)⁻¹ B for every penalty, side by side.
+
+    A Cholesky factor takes a twentieth or less of the time of the eigenvectors, which serve any number of
+    penalties and those that vanish beside the rounding of G.
+    """
+    xp = array_namespace(gram)
+    rounding = float(xp.linalg.trace(gram)) * xp.finfo(gram.dtype).eps
+    if len(penalties) <= _FACTORS and penalties[0] > 1e4 * rounding:
+        return xp.concat([_solve_positive(_shifted(gram, penalty), wanted) for penalty in penalties], axis=1)
+    squares, basis = xp.linalg.eigh(gram)
+    projected, squares = basis.T @ wanted, xp.clip(squares, 0.0, None)
+    return basis @ xp.concat([projected / (squares[:, None] + penalty) for penalty in penalties], axis=1)
+
+
+def _shifted(gram: Float[Array, "r r"], penalty: float) -> Float[Array, "r r"]:
+    xp = array_namespace(gram)
+    shifted = xp.asarray(gram, copy=True)
+    xp.reshape(shifted, (-1,))[:: gram.shape[0] + 1] += penalty
+    return shifted
+
+
+def _solve_positive(matrix: Float[Array, "r r"], wanted: Float[Array, "r t"]) -> Float[Array, "r t"]:
+    """A⁻¹ B for a positive definite A, which is overwritten."""
+    xp = array_namespace(matrix)
+    if is_torch_array(matrix):
+        return xp.cholesky_solve(wanted, xp.linalg.cholesky(matrix))
+    if is_numpy_array(matrix):  # the transpose is in LAPACK's order
+        factor = cho_factor(matrix.T, overwrite_a=True, check_finite=False)
+        return cho_solve(factor, wanted, check_finite=False)
+    return xp.linalg.solve(matrix, wanted)
 
 
 def leave_group_out(

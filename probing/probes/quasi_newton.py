@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from probing.probes.fitted import Array
 
-_MEMORY = 4
+_MEMORY = 8
 _CURVATURE = 0.5
 _TRIES = 30
 

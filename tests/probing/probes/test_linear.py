@@ -48,6 +48,22 @@ def test_path_equals_scikit_learn(seed):
             assert ours == pytest.approx(roc_auc_score(labels[:, t], peer.predict(features)[:, t]), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_many_penalties_and_vanishing_ones_give_what_each_gives_alone(seed, kind):
+    features, labels, _ = _problem(seed)
+    penalties = (1e-12, *np.logspace(-2, 3, 30))
+    given = features if kind == "numpy" else torch.from_numpy(features)
+    path, _ = ridge_path(given, labels, penalties)
+    for p in (1, 15, 30):
+        alone, _ = ridge_path(given, labels, penalties[p : p + 1])
+        scale = np.abs(np.asarray(alone)).max()
+        np.testing.assert_allclose(path[p], alone[0], rtol=1e-6, atol=1e-8 * scale)
+    fitted = features @ np.asarray(path[0])
+    exact = features @ Ridge(alpha=1e-12, solver="svd").fit(features, labels).coef_.T
+    np.testing.assert_allclose(fitted - fitted.mean(0), exact - exact.mean(0), atol=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_leaving_a_group_out_equals_refitting_without_it(seed):
     features, labels, groups = _problem(seed)

@@ -5,6 +5,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
+from probing.probes import logistic
 from probing.probes.fitted import Standardizer
 from probing.probes.logistic import INNER_FOLDS, PENALTIES, fit_logistic, logistic_path
 from probing.probes.splits import grouped_folds
@@ -71,6 +72,25 @@ def test_the_default_tolerance_is_kept():
         for t in range(3):
             least = objective(exact[p][:, t], exact_intercepts[p][t], t, penalty)
             assert -1e-9 < objective(path[p][:, t], intercepts[p][t], t, penalty) - least < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_leading_axes_alone_lead_to_the_same_coefficients(monkeypatch, kind):
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(300, 60)) / np.arange(1, 61)
+    features[:, 5] *= 1000  # a massive dimension is an axis of the space itself
+    labels = (features @ rng.normal(size=(60, 3)) + rng.logistic(size=(300, 3)) > 0).astype(float)
+    expected, base = logistic_path(features, labels, (0.3, 10.0), _EXACT)
+    monkeypatch.setattr(logistic, "_AXES", 8)
+    given = features if kind == "numpy" else torch.from_numpy(features)
+    rotated, basis = logistic._lead(given)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(60), atol=1e-12)
+    np.testing.assert_allclose(rotated, features @ np.asarray(basis), atol=1e-9)
+    seen = np.asarray(rotated)[:, :8]
+    assert np.abs(seen.T @ seen - np.diag((seen**2).sum(0))).max() < 1e-9 * (seen**2).sum(0).max()
+    path, intercepts = logistic_path(given, labels, (0.3, 10.0), _EXACT)
+    np.testing.assert_allclose(path, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(intercepts, base, rtol=1e-4, atol=1e-5)
 
 
 def test_each_problem_of_a_batch_is_solved_as_it_is_alone():
