@@ -51,18 +51,13 @@ def capture(run: Run, steps: Sequence[int]) -> dict[Path, str]:
     refuse_other(run, bench, [*steps, None])
     for step in [*steps, None]:
         if run.captured(step):
-            folder = run.store_path(step, modality(step))
+            folder = run.store_path(step, pipeline.modality(step))
             mended |= {folder / shard: why for shard, why in pipeline.mend_capture(bench, step).items()}
         elif step is None:
             pipeline.capture_text(bench)
         else:
             pipeline.capture_step(bench, step)
     return mended
-
-
-def modality(step: int | None) -> str:
-    """Which rows belong to a step: picture rows, or to none: text rows."""
-    return "text" if step is None else "image"
 
 
 def wanted(run: Run, options: argparse.Namespace) -> Run:
@@ -87,10 +82,10 @@ def refuse_other(run: Run, bench: pipeline.Bench, steps: Sequence[int | None]) -
     for step in steps:
         if not run.captured(step):
             continue
-        store = run.store(step, modality(step))
+        store = run.store(step, pipeline.modality(step))
         asked = {
             "sites": sites,
-            "spans": pipeline.span_pooling(run, modality(step)),
+            "spans": pipeline.span_pooling(run, pipeline.modality(step)),
             "dtype": run.config.capture.dtype,
         }
         found = {"sites": store.sites, "spans": store.pooling, "dtype": store.dtype}

@@ -8,7 +8,6 @@ same bytes. Under torch.distributed every rank writes its own shards of one plan
 
 from __future__ import annotations
 
-import copy
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from probing import hooks
+from probing.caches import select_rows
 from probing.evaluating import evaluating
 from probing.gathering import AskedTokens
 from probing.layouts import layout_of
@@ -256,18 +256,12 @@ def _passes(
         given = {"use_cache": False, **(inputs if part is None else part.inputs(inputs))}
         if cache is not None:
             rows = asked.prefix_rows if part is None else asked.prefix_rows[part.rows]
-            given |= {"past_key_values": _repeated(cache, rows, device), "use_cache": True}
+            given |= {
+                "past_key_values": select_rows(cache, torch.from_numpy(rows).to(device)),
+                "use_cache": True,
+            }
         taken.append((tokens, recorder.run(given, sites, asked.take_rest(device, part))))
     return taken
-
-
-def _repeated(cache: DynamicCache, rows: np.ndarray, device: torch.device) -> DynamicCache:
-    """A cache with the given rows of another, which stays as it is."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    with torch.inference_mode():
-        chosen.batch_select_indices(torch.from_numpy(rows).to(device))
-    return chosen
 
 
 def _on(device: torch.device, inputs: Inputs | Callable[[], Inputs]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +23,16 @@ from taxogen import evaluate as scoring
 from taxogen import lms, prepare, prompts
 from taxogen.baselines import FILE as BASELINES
 from taxogen.baselines import baselines
+from taxogen.capture_batches import capture_batches
 from taxogen.features import Standardiser, features
 from taxogen.manifest import Manifest
+from taxogen.prompts import Modality
 from taxogen.run import Run
 from taxogen.train import load_projector, resolve_steps, total_steps, train
-from taxogen.vlm import Projector, Row, Vlm, common_prefix
+from taxogen.vlm import Projector, Row, Vlm
 from taxogen.yes_no import answers
 
 log = logging.getLogger(__name__)
-CAPTURE_BATCH = 64
 
 
 @dataclass
@@ -172,11 +173,11 @@ def capture_text(bench: Bench, manifest: str = "capture") -> None:
 
 def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
     """Shard → what was wrong, for the bad shards of a capture (None: of the text twins), which are made again."""
-    modality = "text" if step is None else "image"
-    manifest = bench.run.manifest("capture").where(modality=modality)
+    kind = modality(step)
+    manifest = bench.run.manifest("capture").where(modality=kind)
     with _projector_of(bench, step):
-        path = bench.run.store_path(step, modality)
-        return rebuild(path, bench.vlm.model, _batches(bench, manifest))
+        path = bench.run.store_path(step, kind)
+        return rebuild(path, bench.vlm.model, _batches(bench, manifest, kind))
 
 
 @contextmanager
@@ -208,48 +209,36 @@ def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
         "lm_init": vlm.lm.init,
         "command": f"python -m analyses.capture {at}--run FOLDER OF {run.name}",
     }
-    path = run.store_path(step, "text" if step is None else "image")
+    kind = modality(step)
     capture(
         vlm.model,
-        _batches(bench, manifest),
-        path,
+        _batches(bench, manifest, kind),
+        run.store_path(step, kind),
         sites=wanted.sites,
-        pooling=span_pooling(run, "text" if step is None else "image"),
+        pooling=span_pooling(run, kind),
         dtype=wanted.dtype,
         attributes=attributes,
     )
 
 
-def span_pooling(run: Run, modality: str) -> dict[str, Pooling]:
+def modality(step: int | None) -> Modality:
+    """Which rows belong to a step: picture rows, or to none: text rows."""
+    return "text" if step is None else "image"
+
+
+def span_pooling(run: Run, kind: Modality) -> dict[str, Pooling]:
     """Span → how it is pooled; `slot` is the picture's tokens, or the leaf's name that stands in their place."""
-    slot, found = {"image": "image", "text": "noun"}[modality], {}
+    slot, found = {"image": "image", "text": "noun"}[kind], {}
     for span in run.config.capture.spans:
         name, _, pooling = span.partition(":")
         found[slot if name == "slot" else name] = cast(Pooling, pooling or "mean")
     return found
 
 
-def _batches(bench: Bench, manifest: Manifest) -> list[CaptureBatch]:
-    """The rows of a manifest for the capture; what they all start with is computed once, here."""
-    rows, table = [row.prompt for row in bench.rows(manifest)], manifest.frame.astype(str)
-    bench.vlm.use_prefix(common_prefix(rows))
-    return [
-        _batch(bench, rows[i : i + CAPTURE_BATCH], table[i : i + CAPTURE_BATCH])
-        for i in range(0, len(rows), CAPTURE_BATCH)
-    ]
-
-
-def _batch(bench: Bench, rows: Sequence[Row], table) -> CaptureBatch:
-    """Rows for the capture; their inputs are made only when they are needed."""
-    names = span_pooling(bench.run, "image" if rows[0].picture >= 0 else "text")
-
-    def inputs() -> dict[str, object]:
-        with torch.inference_mode():
-            return {**bench.vlm.inputs(rows, bench.features), "use_cache": True}
-
-    spans = {name: [row.spans[name] for row in rows] for name in names}
-    columns = {name: table[name].tolist() for name in table.columns if name != "item_id"}
-    return CaptureBatch(inputs, [row.item_id for row in rows], spans, columns)
+def _batches(bench: Bench, manifest: Manifest, kind: Modality) -> list[CaptureBatch]:
+    spans = list(span_pooling(bench.run, kind))
+    table = manifest.frame.astype(str)
+    return capture_batches(bench.vlm, bench.features, bench.rows(manifest), spans, table)
 
 
 def _nothing(step: int) -> None:

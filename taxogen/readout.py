@@ -1,6 +1,5 @@
 """Read-outs: how likely the model finds each candidate answer; what rows share is computed once."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from probing.caches import select_rows
 from taxogen.prompts import Segments
 from taxogen.run import Run
 from taxogen.vlm import Row, Vlm, common_prefix
@@ -172,14 +172,6 @@ def _continuations(
     scores = vlm.logits(hidden[real]).log_softmax(-1).gather(1, ids[:, 1:][real][:, None])[:, 0]
     owner = torch.arange(len(ids), device=vlm.device)[:, None].expand(-1, width)[real]
     return torch.zeros(len(ids), device=vlm.device).index_add_(0, owner, scores)
-
-
-def select_rows(cache: DynamicCache, index: Tensor) -> DynamicCache:
-    """A cache of its own with the given rows of another."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(index)
-    return chosen
 
 
 def _batches_of_one_length(rows: Sequence[Row], size: int = 64) -> Iterator[list[int]]:

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import torch
 
+from probing.capture import capture
 from taxogen import baselines, calibration, lms, pipeline, prompts
+from taxogen.capture_batches import capture_batches
 from taxogen.evaluate import Scores
 from taxogen.run import Run
 from taxogen.vlm import IMAGE, Projector, Vlm
@@ -143,6 +145,34 @@ def test_two_questions_a_picture_are_captured_one_of_each_answer(done):
     member = run.taxonomy.labels(columns["leaf"].tolist())
     places = [run.taxonomy.hypernyms.index(name) for name in columns["hypernym"]]
     assert member[np.arange(len(places)), places].tolist() == truth
+
+
+@pytest.mark.parametrize("which", ["done", "study"])
+def test_a_picture_of_two_questions_is_read_once_and_gives_the_values_of_whole_rows(request, tmp_path, which):
+    run, bench = request.getfixturevalue(which)
+    manifest = run.manifest("capture").where(modality="image")
+    rows, spans = bench.rows(manifest), ["image", "cue", "last"]
+    pipeline.load_projector(bench.vlm.projector, run.snapshot(12))
+    table = manifest.frame.astype(str)
+    shared = capture_batches(bench.vlm, bench.features, rows, spans, table)
+    assert sum(prefix_rows(batch) for batch in shared) == len(rows) / 2
+    pooling = {"image": "all"}
+    one = capture(bench.vlm.model, shared, tmp_path / "shared", sites="blocks.*.*", pooling=pooling)
+    plain = [
+        capture_batches(bench.vlm, bench.features, rows[i : i + 1], spans, table[i : i + 1])[0]
+        for i in range(len(rows))
+    ]
+    assert {batch.prefix for batch in plain} == {None}
+    bench.vlm.use_prefix(())
+    alone = capture(bench.vlm.model, plain, tmp_path / "alone", sites="blocks.*.*", pooling=pooling)
+    for site in one.sites:
+        for span in spans:
+            a, b = one.read(site, span), alone.read(site, span)
+            assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+
+
+def prefix_rows(batch):
+    return len(batch.prefix()["inputs_embeds"])
 
 
 def test_the_study_puts_the_picture_behind_the_first_token_everywhere(study):
