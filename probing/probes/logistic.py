@@ -144,7 +144,7 @@ def _rotate(
         rotated, back = left * squares**0.5, features.T @ (left / squares**0.5)
     dtype = xp.float64 if exact else xp.float32
     rotated, squares = xp.astype(rotated, dtype), xp.clip(xp.astype(squares, dtype), 0.0, None)
-    ones = xp.ones_like(rotated[:, :1])
+    ones = xp.ones((n, 1), dtype=dtype, device=device(features))
     return Rotated(xp.concat([rotated, ones], axis=1), xp.concat([squares, xp.sum(ones, axis=0)])), mean, back
 
 

@@ -144,6 +144,20 @@ def test_a_target_of_one_class_ends_and_predicts_it():
     assert (probes.probabilities(probes.scores(features))[:, 0] > 0.9).all()
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("width", [4, 50])
+def test_features_that_are_the_same_in_every_row_give_the_base_rate(kind, width):
+    _, labels, groups = _problem(0)
+    features = np.full((len(labels), width), 3.0)
+    given = features if kind == "numpy" else torch.from_numpy(features)
+    given = given[:40] if width == 50 else given
+    labels, groups = labels[: len(given)], groups[: len(given)]
+    probes = fit_logistic(given, labels, groups)
+    found = np.asarray(probes.probabilities(probes.scores(given)))
+    np.testing.assert_allclose(found, np.broadcast_to(labels.mean(0), found.shape), atol=1e-3)
+    assert np.abs(np.asarray(probes.coefficients)).max() < 1e-6
+
+
 def test_separable_targets_end():
     features = np.linspace(-1, 1, 20)[:, None]
     path, _ = logistic_path(features, (features > 0).astype(float), (1e-3, 1.0), 1e-12)
