@@ -209,14 +209,14 @@ def _activations(
     inputs = _on(device, batch.inputs)
     prefix = None if batch.prefix is None else _on(device, batch.prefix)
     offset = _length(prefix) if prefix is not None else _cached(inputs)
-    mask = inputs.get("attention_mask")
+    mask = _mask(inputs, offset)
     asked = AskedTokens.of(
         batch.spans,
         pooling,
         length=offset + _length(inputs),
         offset=offset,
         prefix_rows=batch.prefix_rows,
-        real=None if mask is None else mask.bool().cpu().numpy(),
+        real=mask,
     )
     if prefix is None and asked.in_prefix.size:
         raise ValueError(
@@ -275,6 +275,25 @@ def _length(inputs: Inputs) -> int:
         if inputs.get(name) is not None:
             return int(inputs[name].shape[1])
     raise ValueError(f"the inputs of a batch need input_ids or inputs_embeds, found {', '.join(inputs)}")
+
+
+def _mask(inputs: Inputs, offset: int) -> np.ndarray | None:
+    """Which positions of the whole sequence are real, where the inputs say so."""
+    given = inputs.get("attention_mask")
+    if given is None:
+        return None
+    mask, length = given.bool().cpu().numpy(), offset + _length(inputs)
+    if mask.shape[-1] != length:
+        raise ValueError(
+            f"attention_mask has to cover all {length} positions, the {offset} of the prefix too; found "
+            f"{mask.shape[-1]}"
+        )
+    if inputs.get("position_ids") is None and not mask[:, offset].all():
+        raise ValueError(
+            "the batch is padded on the left and has no position_ids, so that positions would count the padding; "
+            "give them, as probing.spans.collate does"
+        )
+    return mask
 
 
 def _cached(inputs: Inputs) -> int:

@@ -76,7 +76,9 @@ class AskedTokens:
                 rows += [row] * len(places)
                 positions += places
         found = np.array(positions, dtype=np.int64)
-        if found.size and not (found.min() >= 0 and found.max() < length):
+        if not found.size:
+            raise ValueError(f"no row of a batch has a token in any of the spans {', '.join(spans)}")
+        if not (found.min() >= 0 and found.max() < length):
             raise ValueError(
                 f"spans reach positions {found.min()} to {found.max()}; the sequence has {length}"
             )
@@ -129,7 +131,9 @@ class AskedTokens:
     def take_prefix(self, device: torch.device) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the prefix's own forward pass."""
         inside = self.in_prefix
-        return self._take(self.prefix_rows[self.rows[inside]], self.positions[inside], device, real=None)
+        return self._take(
+            self.prefix_rows[self.rows[inside]], self.positions[inside], device, real=None, before=0
+        )
 
     def take_rest(self, device: torch.device, part: Part | None = None) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the forward pass of a part (of all rows) behind the prefix."""
@@ -137,10 +141,11 @@ class AskedTokens:
         rows, positions = self.rows[inside], self.positions[inside]
         real = None if self.real is None else self.real[rows]
         if part is None:
-            return self._take(rows, positions - self.offset, device, real=real)
+            return self._take(rows, positions - self.offset, device, real=real, before=self.offset)
         columns = np.r_[: self.offset, part.start : part.stop]
         real = None if real is None else real[:, columns]
-        return self._take(np.searchsorted(part.rows, rows), positions - part.start, device, real=real)
+        rows, positions = np.searchsorted(part.rows, rows), positions - part.start
+        return self._take(rows, positions, device, real=real, before=self.offset)
 
     def _take(
         self,
@@ -148,6 +153,7 @@ class AskedTokens:
         positions: Int[np.ndarray, "tokens"],
         device: torch.device,
         real: Bool[np.ndarray, "tokens length"] | None,
+        before: int,
     ) -> Callable[[Site, Tensor], Tensor]:
         row = torch.from_numpy(rows).to(device)
         position = torch.from_numpy(positions).to(device)
@@ -161,6 +167,8 @@ class AskedTokens:
             if site.point != PATTERN:
                 return value[row, position]
             pattern = value.transpose(1, 2)[row, position]
+            outside = before + value.shape[2] - value.shape[3]  # keys that a sliding window has let go of
+            pattern = torch.nn.functional.pad(pattern, (max(outside, 0), 0))
             if keys is not None:
                 pattern = pattern.gather(2, keys[:, None].expand_as(pattern))
             return torch.nn.functional.pad(pattern, (0, -pattern.shape[-1] % KEY_STEP))

@@ -145,7 +145,7 @@ def read_array(file: Path, name: str) -> np.ndarray:
         CorruptShardError: the shard cannot be read or the checksum differs.
     """
     extent = Extent.of(file, name)
-    values = np.empty(extent.shape, extent.dtype)
+    values = np.zeros(extent.shape, extent.dtype)
     extent.read(values, verify=True)
     return values
 

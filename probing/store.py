@@ -168,7 +168,7 @@ class ActivationStore:
             found = {}
             for site in wanted:
                 extent = Extent.of(file, f"activations/{site}/{span}")
-                found[site] = np.empty(extent.shape, _read_as(self.dtype))
+                found[site] = np.zeros(extent.shape, _read_as(self.dtype))
                 self._fill(found[site], extent)
             yield found
 
@@ -216,9 +216,7 @@ class ActivationStore:
             raise ValueError(f"{self.path} has no finished shard yet, so there is nothing to read")
         extents = [Extent.of(file, f"activations/{site}/{span}") for file in self.shards]
         widest = np.max([extent.shape[1:] for extent in extents], axis=0).tolist()
-        even = all(list(extent.shape[1:]) == widest for extent in extents)
-        new = np.empty if even else np.zeros  # zeroing 46 MB takes as long as reading them
-        whole = new((sum(extent.shape[0] for extent in extents), *widest), _read_as(self.dtype))
+        whole = np.zeros((sum(extent.shape[0] for extent in extents), *widest), _read_as(self.dtype))
         start = 0
         for extent in extents:
             part = whole[start : start + extent.shape[0]]
@@ -230,7 +228,7 @@ class ActivationStore:
         """Read one shard's rows into their place; its checksum is compared the first time."""
         key = (extent.file.name, extent.name)
         direct = part.shape == extent.shape and part.dtype == extent.dtype
-        values = part if direct else np.empty(extent.shape, extent.dtype)
+        values = part if direct else np.zeros(extent.shape, extent.dtype)
         extent.read(values, verify=key not in self._verified)
         self._verified.add(key)
         if not direct:

@@ -34,16 +34,17 @@ def capture_batches(
     start = prompts[0].spans["cue"][0]
     shared = all(row.picture >= 0 and row.spans["cue"][0] == start for row in prompts)
     shared = shared and sum(map(len, contexts)) <= MOSTLY * len(prompts)
-    vlm.use_prefix(() if shared else common_prefix(prompts))
+    first = () if shared else common_prefix(prompts)
     made = []
     for number, (part, given) in enumerate(zip(parts, contexts, strict=True)):
         lines = table[number * ROWS : (number + 1) * ROWS]
         columns = {name: lines[name].tolist() for name in lines.columns if name != "item_id"}
         places = {name: [row.spans[name] for row in part] for name in spans}
-        whole, prefix, owners = _Whole(vlm, features, part), None, None
+        whole, prefix, owners = _Whole(vlm, features, part, first), None, None
         if shared:
+            order = {context: i for i, context in enumerate(given)}
             whole, prefix = _Rest(vlm, features, part), _Whole(vlm, features, list(given.values()))
-            owners = [list(given).index(_context(row)) for row in part]
+            owners = [order[_context(row)] for row in part]
         made.append(CaptureBatch(whole, [row.item_id for row in part], places, columns, prefix, owners))
     return made
 
@@ -55,22 +56,24 @@ def _context(row: Row) -> tuple[int, tuple[int, ...]]:
 class _Whole:
     """Inputs of whole rows, behind the tokens that all rows of the capture start with."""
 
-    def __init__(self, vlm: Vlm, features: Tensor, rows: Sequence[Row]) -> None:
-        self.vlm, self.features, self.rows = vlm, features, rows
+    def __init__(self, vlm: Vlm, features: Tensor, rows: Sequence[Row], first: tuple[int, ...] = ()) -> None:
+        self.vlm, self.features, self.rows, self.first = vlm, features, rows, first
 
-    @torch.inference_mode()
     def __call__(self) -> dict[str, object]:
-        return {**self.vlm.inputs(self.rows, self.features), "use_cache": True}
+        self.vlm.use_prefix(self.first)
+        with torch.inference_mode():
+            return {**self.vlm.inputs(self.rows, self.features), "use_cache": True}
 
 
 class _Rest(_Whole):
     """Inputs of what comes behind the pictures."""
 
-    @torch.inference_mode()
     def __call__(self) -> dict[str, object]:
         start = self.rows[0].spans["cue"][0]
         rest = [replace(row, ids=row.ids[start:], picture=-1) for row in self.rows]
-        made = self.vlm.inputs(rest, self.features)
+        self.vlm.use_prefix(self.first)
+        with torch.inference_mode():
+            made = self.vlm.inputs(rest, self.features)
         positions = made["position_ids"]
         assert isinstance(positions, Tensor)
         return {"inputs_embeds": made["inputs_embeds"], "position_ids": positions + start}

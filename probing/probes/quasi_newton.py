@@ -191,7 +191,7 @@ def solve(
     Problems that are within `tolerance` leave the batch, so the work shrinks with them.
 
     Source: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 7.5; the initial inverse Hessian
-    is that of a quadratic with constant row weights p(1 − p), exactly diagonal in the rotated basis.
+    is that of a quadratic with constant row weights p(1 − p), diagonal in the principal axes.
     """
     xp = array_namespace(search.weights)
     weights, left = xp.zeros_like(search.weights), xp.zeros_like(search.weights[:, 0])

@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 from multiprocessing import get_context
 from types import SimpleNamespace
 
@@ -470,3 +471,24 @@ def test_an_error_of_the_writing_thread_stops_the_capture(tmp_path, monkeypatch)
         job(tmp_path, calls=calls)
     assert 0 < len(calls) <= 12
     assert not [thread for thread in threading.enumerate() if thread.name == "activation-writer"]
+
+
+def test_a_mask_that_does_not_cover_prefix_and_rest_is_refused(tmp_path):
+    batch = picture_batches(True)[0]
+    inputs = batch.inputs()
+    short = {**inputs, "attention_mask": inputs["attention_mask"][:, 5:]}
+    with pytest.raises(ValueError, match="has to cover all 11 positions, the 5 of the prefix too; found 6"):
+        capture(model(), [replace(batch, inputs=short)], tmp_path, sites="blocks.0.hook_resid_post")
+
+
+def test_left_padding_without_positions_is_refused(tmp_path):
+    batch = batches(items=8, side="left", lazy=False)[0]
+    inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
+    with pytest.raises(ValueError, match="padded on the left and has no position_ids"):
+        capture(model(), [replace(batch, inputs=inputs)], tmp_path, sites="blocks.0.hook_resid_post")
+
+
+def test_a_batch_without_a_single_token_is_refused(tmp_path):
+    batch = replace(picture_batches(True)[0], spans={"image": [()] * 6})
+    with pytest.raises(ValueError, match="no row of a batch has a token in any of the spans image"):
+        capture(model(), [batch], tmp_path, sites="blocks.0.hook_resid_post", pooling={"image": "all"})

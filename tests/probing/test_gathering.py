@@ -90,6 +90,16 @@ def test_patterns_are_over_the_keys_without_padding():
     assert torch.equal(taken[1, :, :3], pattern[1, :, 2, :3])
 
 
+def test_patterns_of_a_sliding_window_stand_at_their_keys():
+    """Three tokens behind a prefix of four; the window has let go of the first two keys."""
+    pattern = torch.rand(1, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+    asked = AskedTokens.of({"a": [[4, 6]]}, {"a": "all"}, length=7, offset=4)
+    taken = asked.take_rest(CPU)(Site("attn.hook_pattern", 0), pattern)
+    assert not taken[..., :2].any()
+    assert torch.equal(taken[0, :, 2:7], pattern[0, :, 0])
+    assert torch.equal(taken[1, :, 2:7], pattern[0, :, 2])
+
+
 @pytest.mark.parametrize(
     ("spans", "message"),
     [

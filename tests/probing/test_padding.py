@@ -62,13 +62,21 @@ def test_padding_on_the_left_stays_where_positions_are_not_given():
     assert parts_of(inputs, 0) == []
 
 
+def test_positions_that_are_not_one_a_token_of_each_row_leave_the_batch_whole():
+    far, _ = collate(rows([5, 90, 5, 90]))
+    assert len(parts_of(far, 0)) == 2
+    assert parts_of({**far, "position_ids": torch.arange(90)[None]}, 0) == []
+    assert parts_of({**far, "position_ids": far["position_ids"].expand(3, -1, -1)}, 0) == []
+    assert parts_of({**far, "attention_mask": far["attention_mask"].to("meta")}, 0) == []
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("prefix", [False, True])
-@pytest.mark.parametrize("family", ["llama", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 def test_a_batch_in_parts_gives_the_values_of_its_rows_one_by_one(tmp_path, family, side, prefix):
     lm = tiny(family, attention="eager")
     sites = ["hook_embed", "blocks.*.*", "blocks.*.attn.hook_pattern", "ln_final.*"]
-    asked = rows([5, 60, 6, 58, 5, 59, 7, 60])
+    asked = rows([5, 50, 6, 48, 5, 49, 7, 50])
     names = [f"i{i}" for i in range(len(asked))]
     pictures = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(1))
     owner = [0, 1, 0, 1, 1, 0, 0, 1]
@@ -104,5 +112,7 @@ def test_a_batch_in_parts_gives_the_values_of_its_rows_one_by_one(tmp_path, fami
     for site, span in itertools.product(alone.sites, alone.spans):
         a, b = parts.read(site, span), alone.read(site, span)
         width = min(a.shape[-1], b.shape[-1])
+        assert not a[..., width:].any()
+        assert not b[..., width:].any()
         assert np.abs(a[..., :width] - b[..., :width]).max() <= 1e-5 * max(np.abs(b).max(), 1e-6)
     assert parts.tokens("last").equals(alone.tokens("last"))

@@ -163,7 +163,6 @@ def test_a_picture_of_two_questions_is_read_once_and_gives_the_values_of_whole_r
         for i in range(len(rows))
     ]
     assert {batch.prefix for batch in plain} == {None}
-    bench.vlm.use_prefix(())
     alone = capture(bench.vlm.model, plain, tmp_path / "alone", sites="blocks.*.*", pooling=pooling)
     for site in one.sites:
         for span in spans:

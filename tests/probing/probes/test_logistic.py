@@ -58,8 +58,16 @@ def test_multinomial_path_equals_scikit_learn(seed):
         np.testing.assert_allclose(ours, peer.predict_proba(features), atol=1e-6)
 
 
-def test_the_default_tolerance_is_kept():
+@pytest.mark.parametrize("case", ["small", "massive column", "leading axes"])
+def test_the_default_tolerance_is_kept(monkeypatch, case):
     features, labels, _ = _problem(0)
+    if case != "small":
+        rng = np.random.default_rng(5)
+        features = rng.normal(size=(300, 60)) / np.arange(1, 61) ** 0.5
+        labels = (features @ rng.normal(size=(60, 3)) + rng.logistic(size=(300, 3)) > 0).astype(float)
+        features[:, 7] *= 1e5 if case == "massive column" else 100
+    if case == "leading axes":
+        monkeypatch.setattr(logistic, "_AXES", 10)
     path, intercepts = logistic_path(features, labels)
     exact, exact_intercepts = logistic_path(features, labels, tolerance=_EXACT)
 
