@@ -56,14 +56,7 @@ def maps(rows: pd.DataFrame) -> Figure:
     note = f" Not shown, since its two runs do not differ: {', '.join(without)}." if without else ""
     most = float(np.nanmax(np.abs(shown["value"].to_numpy(float)))) or 1.0
     with _figures.style():
-        figure, axes = plt.subplots(
-            len(kinds),
-            1,
-            figsize=(6.2, 0.9 * len(kinds) + 1.6),
-            sharex=True,
-            layout="constrained",
-            squeeze=False,
-        )
+        figure, axes = _stacked(len(kinds), 0.9 * len(kinds) + 1.6)
         for kind, panel in zip(kinds, axes[:, 0]):
             grid = _grid(shown[shown["state"] == kind])
             _figures.heat(panel, grid, (-most, most), diverging=True)
@@ -75,6 +68,11 @@ def maps(rows: pd.DataFrame) -> Figure:
         bar.outline.set_visible(False)
         _figures.footnote(figure, f"{_said(rows)} Dots: cells that count.{note}")
     return figure
+
+
+def _stacked(panels: int, height: float) -> tuple[Figure, Any]:
+    """A figure with panels below one another, all over the same layers."""
+    return plt.subplots(panels, 1, figsize=(6.2, height), sharex=True, layout="constrained", squeeze=False)
 
 
 def curves(rows: pd.DataFrame) -> Figure:
@@ -113,14 +111,7 @@ def heads(rows: pd.DataFrame) -> Figure:
     spans = list(dict.fromkeys(shown["span"]))
     most = float(np.nanmax(np.abs(shown["value"].to_numpy(float)))) or 1.0
     with _figures.style():
-        figure, axes = plt.subplots(
-            len(spans),
-            1,
-            figsize=(6.2, 1.5 * len(spans) + 1.2),
-            sharex=True,
-            layout="constrained",
-            squeeze=False,
-        )
+        figure, axes = _stacked(len(spans), 1.5 * len(spans) + 1.2)
         for span, panel in zip(spans, axes[:, 0]):
             here = shown[shown["span"] == span].assign(head=lambda part: part["head"].astype(int))
             grid = here.pivot(index="head", columns="layer", values="value")

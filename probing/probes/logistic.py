@@ -12,9 +12,8 @@ from probing.probes.linear import PENALTIES, Decomposition, check_penalties, lea
 from probing.probes.quasi_newton import Rotated, Search, solve
 from probing.probes.splits import grouped_folds
 
-TOLERANCE = (
-    3e-6  # nats a row above the least loss, by the solver's estimate; scikit-learn leaves 1e-6 to 1e-4
-)
+#: Nats a row above the least loss, by the solver's estimate; scikit-learn's default leaves 1e-6 to 1e-4.
+TOLERANCE = 3e-6
 INNER_FOLDS = 3
 _FLOAT64_BELOW = 1e-7
 _ENTRIES = 20_000_000
