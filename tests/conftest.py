@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 LEAVES = {
     "bird": ("crow", "duck", "eagle", "owl"),
@@ -29,6 +29,20 @@ WORDS = [
     "thing",
 ]
 WORDS += ["object", "item", ".", *LEAVES, *sorted({leaf for leaves in LEAVES.values() for leaf in leaves})]
+QUESTION_WORDS = (
+    "Is",
+    "there",
+    "in",
+    "this",
+    "image?",
+    "This",
+    "image",
+    "shows",
+    "Yes",
+    "No",
+    "user",
+    "model",
+)
 
 
 def toy_tokenizer() -> PreTrainedTokenizerFast:
@@ -58,3 +72,26 @@ def toy_lm(tmp_path_factory) -> Path:
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     toy_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def asking_lm(toy_lm, tmp_path_factory) -> Path:
+    """The folder of a toy language model that knows the words of yes/no questions and has a chat template."""
+    folder = tmp_path_factory.mktemp("asking_lm")
+    tokenizer = toy_tokenizer()
+    tokenizer.add_tokens([AddedToken(word, single_word=True) for word in QUESTION_WORDS])
+    tokenizer.add_tokens([AddedToken("<image>"), AddedToken(".")])
+    tokenizer.chat_template = (
+        "{% for message in messages %}<s> {{ message['role'] }} {{ message['content'] }} <unk>{% endfor %}"
+        "{% if add_generation_prompt %} model{% endif %}"
+    )
+    size = AutoConfig.from_pretrained(toy_lm)
+    size.vocab_size = len(tokenizer)
+    torch.manual_seed(8)
+    AutoModelForCausalLM.from_config(size).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--freeze", action="store_true", help="record the frozen tables of tests/test_frozen.py anew")

@@ -1,0 +1,116 @@
+"""Frozen tables: a toy run asked every question gives the numbers that it gave before, bit for bit.
+
+`pytest tests/test_frozen.py --freeze` records them anew; CHANGELOG.md names every number that changed and why. On the
+kind of processor that recorded them they are equal to the last bit, on another one to the precision of the model.
+"""
+
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analyses import (
+    behaviour,
+    cohesion,
+    emergence,
+    erasure,
+    geometry,
+    knockout,
+    layer_probes,
+    lens,
+    lm_knowledge,
+    patching,
+    text_alignment,
+    visual_coherence,
+)
+from taxogen.pipeline import evaluate_run, train_run
+from taxogen.run import Run
+from tests.world import toy_config, write_world
+
+FROZEN = Path(__file__).parent / "frozen"
+RUNS = {
+    "plain": ("train.steps=60", "data.ablation=random", "data.fraction=.5"),
+    "across": ("train.steps=12", "data.ablation=random", "data.fraction=.5", "data.shuffle=across"),
+    "asked": ("train.steps=12", "data.task=yes_no"),
+}
+QUICK = ("--draws", "60")
+COMMANDS = {
+    "behaviour": (behaviour, ("plain", "across"), QUICK, "behaviour"),
+    "behaviour_yes_no": (behaviour, ("asked",), QUICK, "behaviour"),
+    "layer_probes": (layer_probes, ("plain",), (*QUICK, "--folds", "3", "--step", "last"), "layer_probes"),
+    "layer_probes_across": (layer_probes, ("across",), (*QUICK, "--folds", "3", "--step", "last"), "layer_probes"),
+    "emergence": (emergence, ("plain", "across"), (), "emergence"),
+    "cohesion": (cohesion, ("plain",), (*QUICK, "--step", "60"), "cohesion"),
+    "text_alignment": (text_alignment, ("plain",), (*QUICK, "--step", "60"), "text_alignment"),
+    "geometry": (geometry, ("plain",), (*QUICK, "--step", "60"), "geometry"),
+    "lens": (lens, ("plain",), (*QUICK, "--every", "1"), "lens"),
+    "knockout": (knockout, ("plain",), (*QUICK, "--window", "1"), "knockout"),
+    "erasure": (erasure, ("plain",), (*QUICK, "--hypernym", "bird", "--hypernym", "fruit", "--folds", "2"), "erasure"),
+    "steering": (
+        erasure,
+        ("plain",),
+        (*QUICK, "--steer", "--hypernym", "bird", "--direction", "mass_mean", "--folds", "2"),
+        "steering",
+    ),
+    "patching": (patching, ("plain",), (*QUICK, "--pairs", "4"), "text-to-image-denoising"),
+    "visual_coherence": (visual_coherence, ("plain", "across"), QUICK, "visual_coherence"),
+    "lm_knowledge": (lm_knowledge, ("plain",), QUICK, "lm_knowledge"),
+}
+"""Table → the analysis, the runs that it is asked of, its options, the name of the table on disk."""
+FOLDER = {"steering": "erasure", "behaviour_yes_no": "behaviour", "layer_probes_across": "layer_probes"}
+
+
+def processor() -> str:
+    """What decides the last bits of a matrix product, as far as this machine says it."""
+    names = Path("/proc/cpuinfo")
+    lines = names.read_text().splitlines() if names.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.machine()} {model} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, asking_lm):
+    """Every table of the toy runs, by name, as the command lines write them."""
+    folder = tmp_path_factory.mktemp("frozen")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        settings = write_world(Path("world"), Path(shutil.copytree(asking_lm, "lm")))  # tables name the model
+        for name, own in RUNS.items():
+            run = Run.create(Path(name), toy_config(settings, *own))
+            train_run(run)
+            evaluate_run(run)
+        yield {name: _asked(*command, name) for name, command in COMMANDS.items()}
+    torch.set_num_threads(threads)
+
+
+def _asked(analysis, runs, options, table, name) -> pd.DataFrame:
+    analysis.main([*(part for run in runs for part in ("--run", run)), *options])
+    return pd.read_parquet(Path(runs[0]) / "analyses" / FOLDER.get(name, name) / f"{table}.parquet")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_is_what_it_was(made, name, request):
+    path = FROZEN / f"{name}.parquet"
+    if request.config.getoption("--freeze"):
+        FROZEN.mkdir(exist_ok=True)
+        made[name].to_parquet(path, index=False, compression="zstd")
+        (FROZEN / "recorded.json").write_text(json.dumps({"processor": processor()}, indent=1) + "\n")
+    expected, found = pd.read_parquet(path), made[name]
+    same = json.loads((FROZEN / "recorded.json").read_text())["processor"] == processor()
+    assert list(found.columns) == list(expected.columns)
+    assert len(found) == len(expected)
+    for column in expected:
+        if same or (expected[column].dtype.kind not in "fc" and column != "note"):
+            pd.testing.assert_series_equal(found[column], expected[column], check_exact=True)
+    if not same:  # float32 through a model, then ranks and quantiles of few draws: most numbers agree to 1e-3
+        numbers = [column for column in ("value", "lower", "upper") if column in expected]
+        near = np.isclose(found[numbers], expected[numbers], rtol=1e-3, atol=1e-3, equal_nan=True)
+        assert near.mean() > 0.95
