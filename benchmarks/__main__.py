@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import benchmarks
-from taxogen import files
+from probing.store import files
 
 LATEST = Path("artifacts/benchmarks/latest.json")
 

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from probing.plan import Plan
-from probing.shard_files import FORMAT
-from probing.shards import ShardWriter
+from probing.capture.plan import Plan
 from probing.store import ActivationStore
-from taxogen.taxonomy import Taxonomy
+from probing.store.shard_files import FORMAT
+from probing.store.shards import ShardWriter
+from taxogen.world.taxonomy import Taxonomy
 
 SITES = (
     "blocks.0.hook_resid_post",
@@ -68,7 +68,7 @@ def _write(folder: Path, rows: int, width: int, leaves: int) -> None:
 
 
 def _measure(folder: str, leaves: int, categories: int, queue) -> None:
-    from analyses._cohesion_rows import Options, compute
+    from analyses.cohesion.rows import Options, compute
 
     taxonomy = Taxonomy(tuple((f"leaf {k}", f"category {k % categories}") for k in range(leaves)))
     before = _peak()

@@ -28,7 +28,7 @@ from benchmarks._capture_peers import (
     with_transformer_lens,
 )
 from probing.capture import capture
-from probing.provenance import weight_hash
+from probing.hooks.provenance import weight_hash
 
 RESIDUAL = ["hook_embed", "blocks.*.hook_resid_*"]
 ROUNDS = 10

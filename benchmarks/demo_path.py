@@ -15,10 +15,10 @@ from torch import nn
 
 from probing.hooks import record
 from probing.probes.linear import PENALTIES, fit_ridge
-from taxogen import lms
-from taxogen.config import TrainConfig
-from taxogen.prompts import segments
-from taxogen.vlm import Projector, Vlm, common_prefix
+from taxogen.models import lms
+from taxogen.models.vlm import Projector, Vlm, common_prefix
+from taxogen.questions.prompts import segments
+from taxogen.runs.config import TrainConfig
 
 LEAVES = ("crow", "dog", "hot dog", "violin", "light bulb", "apple", "bus", "polar bear")
 

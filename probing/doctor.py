@@ -19,10 +19,10 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from probing.health import damage, rebuild
-from probing.shard_files import shard_files
+from probing.capture.health import damage, rebuild
+from probing.hooks.verify import verify
 from probing.store import ActivationStore
-from probing.verify import verify
+from probing.store.shard_files import shard_files
 
 
 def main(argv: Sequence[str] | None = None) -> int:

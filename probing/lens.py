@@ -11,11 +11,11 @@ from array_api_compat import array_namespace
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
+from probing.hooks.structure import sample_tokens
 from probing.probes.fitted import Standardizer
 from probing.probes.linear import check_penalties, ridge_path
 from probing.probes.splits import grouped_folds
-from probing.structure import sample_tokens
 
 Array = Any
 PENALTIES = tuple(float(p) for p in np.logspace(-1, 5, 7))

@@ -8,10 +8,11 @@ import logging
 import sys
 from pathlib import Path
 
-from probing.verify import verify
-from taxogen import config, pipeline
-from taxogen.presets import PRESETS, preset
-from taxogen.run import Run
+from probing.hooks.verify import verify
+from taxogen.runs import config
+from taxogen.runs.presets import PRESETS, preset
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 
 log = logging.getLogger("taxogen")
 RUNS = Path("artifacts/runs")
@@ -90,7 +91,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from taxogen import sweep
+    from taxogen.stages import sweep
 
     base = config.settings(options.config, options.settings, preset(options.preset or "default"))
     table = sweep.sweep(sweep.grid(base, options.vary), options.run or RUNS, cluster=options.ray)
@@ -105,7 +106,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _taxonomy(options: argparse.Namespace) -> None:
-    from taxogen.wordnet import build_table
+    from taxogen.world.wordnet import build_table
 
     build_table(options.leaves, options.out, options.hypernyms)
     log.info("wrote %s", options.out)

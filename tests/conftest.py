@@ -94,4 +94,6 @@ def asking_lm(toy_lm, tmp_path_factory) -> Path:
 
 
 def pytest_addoption(parser):
-    parser.addoption("--freeze", action="store_true", help="record the frozen tables of tests/test_frozen.py anew")
+    parser.addoption(
+        "--freeze", action="store_true", help="record the frozen tables of tests/test_frozen.py anew"
+    )

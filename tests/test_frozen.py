@@ -28,8 +28,8 @@ from analyses import (
     text_alignment,
     visual_coherence,
 )
-from taxogen.pipeline import evaluate_run, train_run
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages.pipeline import evaluate_run, train_run
 from tests.world import toy_config, write_world
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -43,14 +43,24 @@ COMMANDS = {
     "behaviour": (behaviour, ("plain", "across"), QUICK, "behaviour"),
     "behaviour_yes_no": (behaviour, ("asked",), QUICK, "behaviour"),
     "layer_probes": (layer_probes, ("plain",), (*QUICK, "--folds", "3", "--step", "last"), "layer_probes"),
-    "layer_probes_across": (layer_probes, ("across",), (*QUICK, "--folds", "3", "--step", "last"), "layer_probes"),
+    "layer_probes_across": (
+        layer_probes,
+        ("across",),
+        (*QUICK, "--folds", "3", "--step", "last"),
+        "layer_probes",
+    ),
     "emergence": (emergence, ("plain", "across"), (), "emergence"),
     "cohesion": (cohesion, ("plain",), (*QUICK, "--step", "60"), "cohesion"),
     "text_alignment": (text_alignment, ("plain",), (*QUICK, "--step", "60"), "text_alignment"),
     "geometry": (geometry, ("plain",), (*QUICK, "--step", "60"), "geometry"),
     "lens": (lens, ("plain",), (*QUICK, "--every", "1"), "lens"),
     "knockout": (knockout, ("plain",), (*QUICK, "--window", "1"), "knockout"),
-    "erasure": (erasure, ("plain",), (*QUICK, "--hypernym", "bird", "--hypernym", "fruit", "--folds", "2"), "erasure"),
+    "erasure": (
+        erasure,
+        ("plain",),
+        (*QUICK, "--hypernym", "bird", "--hypernym", "fruit", "--folds", "2"),
+        "erasure",
+    ),
     "steering": (
         erasure,
         ("plain",),

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model, ViTImageProcessorPil
 
-from taxogen import config
-from taxogen.config import Config
+from taxogen.runs import config
+from taxogen.runs.config import Config
 from tests.conftest import LEAVES
 
 PICTURES = 8

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from probing.capture import HookRecorder, Recorder
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
+from probing.hooks.structure import relative_error, sample_tokens
 from probing.sites import PATTERN, Site
-from probing.structure import relative_error, sample_tokens
 
 #: The largest relative difference from our hooks that a library may show in float32.
 AGREEMENT = 1e-4

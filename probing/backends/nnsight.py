@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from probing.backends import require, require_agreement
 from probing.capture import Inputs
 from probing.hooks import Edit, Take
-from probing.layouts import Layout, layout_of
+from probing.hooks.layouts import Layout, layout_of
 from probing.sites import EMBED, PATTERN, Site, Sites
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probing.structure import sample_tokens
+from probing.hooks.structure import sample_tokens
 
 
 @dataclass(frozen=True)

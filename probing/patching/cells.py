@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.sites import EMBED, FINAL, PATTERN, Site, Sites, describe
 
 HEADS = "attn.hook_z"

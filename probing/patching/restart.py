@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from probing.hooks import Edit, edit
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
+from probing.hooks.structure import relative_error, tolerance
 from probing.patching.alignment import EACH, Alignment, write
 from probing.patching.cells import Cell, Patch
 from probing.patching.runs import Kept, Read
 from probing.sites import FINAL, Site
-from probing.structure import relative_error, tolerance
 
 TOKENS = (
     1024  # that go through a block at once: enough for fast products, few enough for the processor's caches

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probing.hooks import Edit, edit, record
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.patching.alignment import EACH, Alignment, write
 from probing.patching.cells import Patch
 from probing.sites import Site

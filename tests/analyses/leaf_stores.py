@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from taxogen.taxonomy import Taxonomy
+from taxogen.world.taxonomy import Taxonomy
 
 HYPERNYMS = {"bird": 8, "fruit": 8, "tool": 8, "vehicle": 8}
 TAXONOMY = Taxonomy(tuple((f"{name} {k}", name) for name, size in HYPERNYMS.items() for k in range(size)))

@@ -4,12 +4,12 @@ import numpy as np
 import planted as circuit
 import torch
 
-from analyses._asked import Asked
-from analyses._span_states import SpanStates
+from analyses.inputs.span_states import SpanStates
+from analyses.inputs.subject import Asked
 from probing.patching.answers import Answers
 from probing.patching.restart import Restart
 from probing.patching.runs import Rows, keep
-from taxogen.taxonomy import Taxonomy
+from taxogen.world.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy(
     tuple((leaf, hypernym) for hypernym, leaves in circuit.TAXONOMY.items() for leaf in leaves)

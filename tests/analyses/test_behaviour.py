@@ -5,17 +5,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import _behaviour_conditions, behaviour
-from analyses._behaviour_answers import Answers, Part
-from analyses._behaviour_conditions import Condition, contrasted
-from analyses._behaviour_measures import Frame, measured, prevalence_matched
+from analyses import behaviour
+from analyses.inputs import conditions
+from analyses.inputs.answers import Answers, Part
+from analyses.inputs.conditions import Condition, contrasted
+from analyses.inputs.measures import Frame, measured, prevalence_matched
+from probing.stats.hierarchical import t_interval
 from probing.store import MismatchError
-from taxogen import ablation, config
-from taxogen.evaluate import Scores
-from taxogen.run import Run
-from taxogen.scoring import score_table
-from taxogen.taxonomy import Taxonomy
-from taxogen.uncertainty import t_interval
+from taxogen.answers.evaluate import Scores
+from taxogen.answers.rows import score_table
+from taxogen.questions import ablation
+from taxogen.runs import config
+from taxogen.runs.run import Run
+from taxogen.world.taxonomy import Taxonomy
 
 LEAVES = [f"leaf{number:02}" for number in range(60)]
 TAXONOMY = Taxonomy(tuple((leaf, f"kind{number % 3}") for number, leaf in enumerate(LEAVES)))
@@ -109,7 +111,7 @@ def test_chance_stands_beside_what_has_one(table):
 
 
 def test_means_and_hypernyms_are_those_of_the_scoring_of_one_run():
-    """Oracle: `taxogen.scoring`, which scores one run."""
+    """Oracle: `taxogen.answers.rows`, which scores one run."""
     one = condition("pretrained", 1.0, seeds=(4,))
     found = behaviour.compute([one], draws=200)
     found = found[(found["modality"] == "image") & (found["baseline"] == "") & (found["leaves"] == "all")]
@@ -318,7 +320,7 @@ def test_evidence_and_every_other_deciding_setting_is_in_the_name():
 
 
 def test_one_seed_twice_is_refused(monkeypatch):
-    monkeypatch.setattr(_behaviour_conditions.Answers, "of", lambda run: None)
+    monkeypatch.setattr(conditions.Answers, "of", lambda run: None)
     found = [Run(type("Path", (), {"name": "same"})(), config.Config()) for _ in range(2)]
     with pytest.raises(
         MismatchError, match=r"same, same are one condition \(pretrained\) with seeds \[0, 0\]"

@@ -9,8 +9,8 @@ import pytest
 
 from analyses import capture
 from probing.store import ActivationStore, MismatchError
-from taxogen import pipeline
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 from tests.world import toy_config, write_world
 
 HEADS = ("--name", "heads", "--sites", "blocks.*.attn.hook_z,blocks.0.attn.hook_pattern")

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analyses import _cohesion_figures
 from analyses import cohesion as analysis
-from analyses._cohesion_rows import Options
-from analyses._leaf_rows import COLUMNS, layer_of, leaf_rows
+from analyses.cohesion import figures
+from analyses.cohesion.rows import Options
+from analyses.inputs.leaf_rows import COLUMNS, layer_of, leaf_rows
 from probing.store import MismatchError
-from taxogen import pipeline
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, MemoryStore, planted
 from tests.world import toy_config, write_world
 
@@ -103,7 +103,7 @@ def test_euclidean_distances_within_and_between_stand_beside_their_ratio(found):
 
 def test_runs_of_several_conditions_share_a_figure(found):
     both = pd.concat([found.assign(condition=name, run=name) for name in ("pretrained", "across")])
-    figure = _cohesion_figures.runs(both)
+    figure = figures.runs(both)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pretrained", "across"]
     assert len(figure.axes) == 4  # two places, pictures and pictures with words
 
@@ -111,9 +111,7 @@ def test_runs_of_several_conditions_share_a_figure(found):
 def test_names_of_points_do_not_cover_each_other():
     axes = Figure().subplots()
     names = ["bird", "fish", "tool", "far away"]
-    _cohesion_figures._named_points(
-        axes, np.array([0, 1e-4, 2e-4, 1.0]), np.array([0.5, 0.5, 0.5, 0.9]), names
-    )
+    figures._named_points(axes, np.array([0, 1e-4, 2e-4, 1.0]), np.array([0.5, 0.5, 0.5, 0.9]), names)
     shown = [text.get_text() for text in axes.texts]
     assert "far away" in shown
     assert len(shown) == 2

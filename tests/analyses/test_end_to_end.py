@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses import demo, emergence, layer_probes
-from taxogen.run import Run
+from taxogen.runs.run import Run
 from tests.world import write_world
 
 TOY = ("evaluate.pictures_per_leaf=0", "data.pictures_per_leaf=0", "capture.at=0,last")

@@ -5,13 +5,14 @@ import pandas as pd
 import planted as circuit
 import pytest
 
-from analyses import _erasure_figures, erasure
-from analyses._asked import open_at
-from analyses._erasure_parts import Place, Steering, World, choose_hypernyms, choose_leaves, erase, steer
-from analyses._erasure_rows import erasure_table, steering_table
+from analyses import erasure
+from analyses.erasure import figures
+from analyses.erasure.parts import Place, Steering, World, choose_hypernyms, choose_leaves, erase, steer
+from analyses.erasure.rows import erasure_table, steering_table
+from analyses.inputs.subject import open_at
 from probing.stats import draw_weights
-from taxogen.pipeline import train_run
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages.pipeline import train_run
 from tests.analyses import planted_questions as planted
 from tests.world import toy_config, write_world
 
@@ -102,7 +103,7 @@ def test_a_planted_loss_is_recovered_with_its_interval_and_a_planted_nothing_is_
     assert (lost.loc[lost["measure"] == "gap_loss_lower_band", "value"] > 1.5).all()
     assert (nothing.loc[nothing["measure"] == "gap_loss_lower_band", "value"] < 0).all()
     assert not lost["measure"].str.startswith("leaf").any()
-    assert set(_erasure_figures.draw_erasure(lost)) == {"layers", "hypernyms"}
+    assert set(figures.draw_erasure(lost)) == {"layers", "hypernyms"}
 
 
 def test_default_hypernyms_are_large_and_share_no_leaf_and_draws_are_nested():

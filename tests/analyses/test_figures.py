@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analyses import _figures
+from analyses.frame import drawing
 
 CONDITIONS = ("pretrained", "random_init", "within", "across")
 MODALITIES = ("image", "text", "text→image", "image→text")
@@ -45,13 +45,13 @@ def forest_rows():
 
 
 def example() -> Figure:
-    with _figures.style():
+    with drawing.style():
         figure = Figure(figsize=(7.2, 3), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
-        _figures.curve(left, curve_rows(), "layer", _figures.colour("pretrained"), "pretrained")
-        _figures.points(middle, forest_rows(), "condition")
-        _figures.heat(right, pd.DataFrame(np.eye(4)), (0, 1), "value")
-        _figures.footnote(figure, _figures.caption(361, "leaf concepts", "95 % bootstrap", "dashed"))
+        drawing.curve(left, curve_rows(), "layer", drawing.colour("pretrained"), "pretrained")
+        drawing.points(middle, forest_rows(), "condition")
+        drawing.heat(right, pd.DataFrame(np.eye(4)), (0, 1), "value")
+        drawing.footnote(figure, drawing.caption(361, "leaf concepts", "95 % bootstrap", "dashed"))
     return figure
 
 
@@ -69,26 +69,26 @@ def lab(colour, matrix):
 @pytest.mark.parametrize("matrix", BLINDNESS.values(), ids=BLINDNESS)
 def test_fixed_colours_are_told_apart_by_colour_blind_eyes(names, matrix):
     for first, second in itertools.combinations(names, 2):
-        distance = np.linalg.norm(lab(_figures.colour(first), matrix) - lab(_figures.colour(second), matrix))
+        distance = np.linalg.norm(lab(drawing.colour(first), matrix) - lab(drawing.colour(second), matrix))
         assert distance > 10, (first, second)  # 2.3 is the just noticeable difference
 
 
 def test_names_without_a_fixed_colour_get_different_ones_that_no_condition_has():
     names = ["pretrained", "a", "b", "c", "a"]
-    palette = _figures.colours(names)
+    palette = drawing.colours(names)
     assert list(palette) == ["pretrained", "a", "b", "c"]
-    assert palette["pretrained"] == _figures.colour("pretrained")
+    assert palette["pretrained"] == drawing.colour("pretrained")
     assert len(set(palette.values())) == 4
-    conditions = {_figures.colour(name) for name in CONDITIONS}
+    conditions = {drawing.colour(name) for name in CONDITIONS}
     assert conditions.isdisjoint(palette[name] for name in "abc")
-    assert _figures.colour("a") not in conditions
+    assert drawing.colour("a") not in conditions
 
 
 def test_a_curve_is_its_table_in_order_whatever_the_order_of_rows():
     rows = curve_rows()
     rows.loc[3, "layer"] = np.nan
     axes = Figure().subplots()
-    _figures.curve(axes, rows.sample(frac=1, random_state=0), "layer", "k", "random_init")
+    drawing.curve(axes, rows.sample(frac=1, random_state=0), "layer", "k", "random_init")
     kept = rows.dropna()
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), kept[["layer", "value"]])
     assert axes.lines[0].get_label() == "random init"
@@ -99,14 +99,14 @@ def test_a_curve_is_its_table_in_order_whatever_the_order_of_rows():
 
 def test_a_dashed_curve_needs_no_interval_and_draws_none():
     axes = Figure().subplots()
-    _figures.curve(axes, curve_rows()[["layer", "value"]], "layer", "k", dashed=True)
+    drawing.curve(axes, curve_rows()[["layer", "value"]], "layer", "k", dashed=True)
     assert len(axes.lines) == 1
     assert len(axes.collections) == 0
 
 
 def test_points_stand_in_the_tables_order_from_the_top_with_their_intervals_and_numbers():
     axes = Figure().subplots()
-    _figures.points(axes, forest_rows(), "condition")
+    drawing.points(axes, forest_rows(), "condition")
     intervals = [line for line in axes.lines if len(line.get_xdata()) == 2]
     assert [tuple(line.get_xdata()) for line in intervals] == [
         (0.79, 0.86),
@@ -115,7 +115,7 @@ def test_points_stand_in_the_tables_order_from_the_top_with_their_intervals_and_
         (0.5, 0.61),
     ]
     assert [line.get_ydata()[0] for line in intervals] == [0, 1, 2, 3]
-    assert [line.get_color() for line in intervals] == [_figures.colour(name) for name in CONDITIONS]
+    assert [line.get_color() for line in intervals] == [drawing.colour(name) for name in CONDITIONS]
     assert axes.yaxis_inverted()
     assert [text.get_text() for text in axes.texts] == ["0.83", "0.50", "0.87", "0.56", "–"]
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
@@ -125,7 +125,7 @@ def test_points_stand_in_the_tables_order_from_the_top_with_their_intervals_and_
 def test_a_contrast_reads_as_a_difference():
     axes = Figure().subplots()
     rows = forest_rows()[:1].assign(condition="within_minus_across")
-    _figures.points(axes, rows, "condition")
+    drawing.points(axes, rows, "condition")
     assert axes.get_yticklabels()[0].get_text() == "within −\nacross"
 
 
@@ -133,7 +133,7 @@ def test_a_heat_map_shows_the_cells_and_says_when_some_lie_beyond_the_scale():
     grid = pd.DataFrame([[0.2, 0.6], [0.9, np.nan]], index=[-1, 0], columns=[0, 100])
     figure = Figure()
     axes = figure.subplots()
-    image = _figures.heat(axes, grid, (0.5, 1), "mean AUROC")
+    image = drawing.heat(axes, grid, (0.5, 1), "mean AUROC")
     shown = image.get_array()
     assert shown is not None
     np.testing.assert_array_equal(np.ma.filled(shown, np.nan), grid)
@@ -147,7 +147,7 @@ def test_a_heat_map_shows_the_cells_and_says_when_some_lie_beyond_the_scale():
 
 def test_a_heat_map_without_a_label_has_no_bar():
     figure = Figure()
-    image = _figures.heat(figure.subplots(), pd.DataFrame(np.eye(2)), (0, 1))
+    image = drawing.heat(figure.subplots(), pd.DataFrame(np.eye(2)), (0, 1))
     assert len(figure.axes) == 1
     assert image.colorbar is None
 
@@ -164,24 +164,24 @@ def test_a_heat_map_without_a_label_has_no_bar():
 def test_ticks_are_few_and_round_for_numbers_and_all_for_words(names, shown):
     grid = pd.DataFrame(np.zeros((len(names), 1)), index=names)
     axes = Figure().subplots()
-    _figures.heat(axes, grid, (0, 1))
+    drawing.heat(axes, grid, (0, 1))
     assert [tick.get_text() for tick in axes.get_yticklabels()] == shown
     assert [str(names[int(place)]).removesuffix(".0") for place in axes.get_yticks()] == shown
 
 
 def test_a_caption_says_n_interval_and_null():
-    text = _figures.caption(361, "leaf concepts", "95 % bootstrap over leaves", "dashed line, chance")
+    text = drawing.caption(361, "leaf concepts", "95 % bootstrap over leaves", "dashed line, chance")
     assert text == "n = 361 leaf concepts. Interval: 95 % bootstrap over leaves. Null: dashed line, chance."
 
 
 @pytest.mark.parametrize("layout", ["constrained", "none"])
 @pytest.mark.parametrize("words", [5, 120])
 def test_a_footnote_overlaps_no_panel_and_stays_inside(layout, words):
-    with _figures.style():
+    with drawing.style():
         figure = Figure(figsize=(5, 3), layout=layout)
         for axes in figure.subplots(1, 2):
             axes.set_xlabel("block")
-        _figures.footnote(figure, "word " * words)
+        drawing.footnote(figure, "word " * words)
         figure.draw_without_rendering()
         note = figure.texts[0].get_window_extent()
         assert all(not note.overlaps(axes.get_tightbbox()) for axes in figure.axes)
@@ -191,7 +191,7 @@ def test_a_footnote_overlaps_no_panel_and_stays_inside(layout, words):
 
 
 def test_saved_figures_are_legible_in_size_and_carry_no_date(tmp_path):
-    _figures.save(example(), tmp_path, "example")
+    drawing.save(example(), tmp_path, "example")
     with Image.open(tmp_path / "example.png") as picture:
         assert picture.size == (1440, 600)
     text = (tmp_path / "example.svg").read_text(encoding="utf-8")
@@ -205,7 +205,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_figures import _figures, example
-_figures.save(example(), Path(sys.argv[2]), "example")
+drawing.save(example(), Path(sys.argv[2]), "example")
 """
 
 
@@ -221,6 +221,6 @@ def test_the_same_figure_has_the_same_bytes_under_another_hash_seed(tmp_path):
 
 def test_the_style_is_left_behind():
     before = matplotlib.rcParams["font.size"]
-    with _figures.style():
+    with drawing.style():
         assert matplotlib.rcParams["font.size"] != before
     assert matplotlib.rcParams["font.size"] == before

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analyses import _geometry_figures
 from analyses import geometry as analysis
-from analyses._geometry_dimension import dimensions, jackknife
-from analyses._geometry_rows import hierarchy_steps, mapped_sites
-from probing.geometry import hierarchy_cosines, participation_ratio
-from taxogen import pipeline
-from taxogen.run import Run
+from analyses.geometry import figures
+from analyses.geometry.dimension import dimensions, jackknife
+from analyses.geometry.rows import hierarchy_steps, mapped_sites
+from probing.categories.geometry import hierarchy_cosines, participation_ratio
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, planted
 from tests.world import toy_config, write_world
 
@@ -163,7 +163,7 @@ def test_estimators_of_scikit_dimension_stand_beside_our_own(monkeypatch):
 
 def test_runs_of_several_conditions_share_a_figure(found):
     both = pd.concat([found.assign(condition=name, run=name) for name in ("pretrained", "across")])
-    figure = _geometry_figures.runs(both)
+    figure = figures.runs(both)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pretrained", "across"]
 
 

@@ -6,12 +6,12 @@ import planted as circuit
 import pytest
 
 from analyses import knockout
-from analyses._asked import open_at
-from analyses._knockout_parts import PATHS, Window, edges_of, knocked_out, placebo_edges, windows
-from analyses._knockout_rows import knockout_table
+from analyses.inputs.subject import open_at
+from analyses.knockout.parts import PATHS, Window, edges_of, knocked_out, placebo_edges, windows
+from analyses.knockout.rows import knockout_table
 from probing.stats import draw_weights
-from taxogen.pipeline import train_run
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages.pipeline import train_run
 from tests.analyses import planted_questions as planted
 from tests.world import toy_config, write_world
 

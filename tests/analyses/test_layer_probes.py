@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses import _probe_layers, _probe_summary, layer_probes
-from analyses._probe_layers import contrasts, probe_layers
-from analyses._probe_rows import Options, design, span_pairs
-from analyses._probe_table import COLUMNS, layer_of
+from analyses import layer_probes
+from analyses.layer_probes import digest
+from analyses.layer_probes.design import Options, design, span_pairs
+from analyses.layer_probes.layers import contrasts, probe_layers
+from analyses.layer_probes.table import COLUMNS, layer_of
 from probing.store import MismatchError
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, WIDTH, MemoryStore, planted
 
@@ -374,7 +375,7 @@ def test_figures_come_from_the_table_alone(probed, tmp_path):
 
 
 def test_the_summary_names_layer_control_onset_and_transfer(probed):
-    text = _probe_summary.lines(probed.table.assign(run="toy"))
+    text = digest.lines(probed.table.assign(run="toy"))
     assert len(text.splitlines()) <= 10
     assert "Layer probes of toy: 4 targets, 32 leaf concepts, split by leaf, step 9" in text
     line = next(line for line in text.splitlines() if "last  image" in line)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from analyses import lens
-from analyses._asked import open_at
-from analyses._lens_parts import nearest, token_states, words_of
-from analyses._lens_rows import lens_table
+from analyses.inputs.subject import open_at
+from analyses.lens.parts import nearest, token_states, words_of
+from analyses.lens.rows import lens_table
 from probing.hooks import record
 from probing.stats import draw_weights
-from taxogen.pipeline import train_run
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages.pipeline import train_run
 from tests.world import toy_config, write_world
 
 LEAVES = [f"leaf {k:02d}" for k in range(40)]

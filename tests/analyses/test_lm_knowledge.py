@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from analyses import lm_knowledge as analysis
-from analyses._behaviour_intervals import Rule
-from analyses._knowledge_readouts import Knowledge, LeafList, ask
-from analyses._knowledge_rows import agreement_rows
-from taxogen import lms
-from taxogen.taxonomy import Taxonomy
+from analyses.inputs.intervals import Rule
+from analyses.lm_knowledge.readouts import Knowledge, LeafList, ask
+from analyses.lm_knowledge.rows import agreement_rows
+from taxogen.models import lms
+from taxogen.world.taxonomy import Taxonomy
 from tests.analyses.test_behaviour import LEAVES, TAXONOMY, condition
 from tests.conftest import LEAVES as TOY
 

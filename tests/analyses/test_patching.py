@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import _patching_rows, patching
-from analyses._patching_grid import KINDS, Options
-from analyses._patching_pairs import Pair, pairs_of
+from analyses import patching
+from analyses.patching import rows
+from analyses.patching.grid import KINDS, Options
+from analyses.patching.pairs import Pair, pairs_of
 from probing.patching import Cell
 from probing.sites import Site
-from taxogen.pipeline import open_bench, train_run
-from taxogen.run import Run
+from taxogen.runs.run import Run
+from taxogen.stages.pipeline import open_bench, train_run
 from tests.world import toy_config, write_world
 
 SETTINGS = ("train.steps=4", "capture.at=")
@@ -207,4 +208,4 @@ def test_what_cannot_be_patched_is_refused_before_anything_is_run(runs, tmp_path
         patching.prepare(bench, Options(sites=("blocks.77.hook_resid_post",)), 6)
     with pytest.raises(FileNotFoundError, match="python -m taxogen train"):
         patch(Run(tmp_path / "nothing", bench.run.config))
-    assert _patching_rows.PLACEBOS["leaf"][0] == "sibling"
+    assert rows.PLACEBOS["leaf"][0] == "sibling"

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import _published_rows as rows
 from analyses import published
-from analyses._correlations import correlation
-from analyses._published_text import faults
-from analyses._released import LMS, Released, condition_key, counts_file, parse_run
+from analyses.inputs.released import LMS, Released, condition_key, counts_file, parse_run
+from analyses.published import rows
+from analyses.published.text import faults
+from probing.stats.correlations import correlation
 
 HYPERNYMS = ("animal", "bird", "musical", "tool")
 LEAVES = {

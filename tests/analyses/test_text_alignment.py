@@ -7,13 +7,14 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, CLIPConfig, CLIPModel
 
 from analyses import text_alignment as analysis
-from analyses._alignment_references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
-from analyses._alignment_rows import Options
-from analyses._text_encoders import encoded_nouns
+from analyses.inputs.references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
+from analyses.inputs.text_encoders import encoded_nouns
+from analyses.text_alignment.rows import Options
 from probing.similarity import MEASURES
 from probing.store import MismatchError
-from taxogen import lms, pipeline
-from taxogen.run import Run
+from taxogen.models import lms
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, planted
 from tests.world import toy_config, write_world
 

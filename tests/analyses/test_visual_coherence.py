@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from analyses import visual_coherence as analysis
-from analyses._coherence_rows import Options, Shown, coherence
-from analyses._correlations import correlation, mixed_slope
+from analyses.visual_coherence.rows import Options, Shown, coherence
+from probing.stats.correlations import correlation, mixed_slope
 from tests.analyses.test_behaviour import LEAVES, TAXONOMY, condition
 
 QUICK = Options(draws=60, permutations=199)

@@ -14,9 +14,9 @@ from tiny_models import CONFIGS, MULTIMODAL, tiny
 from probing import capture as capture_module
 from probing.capture import CaptureBatch, capture
 from probing.hooks import run
+from probing.hooks.verify import Report
 from probing.spans import Row, collate, expand_images
 from probing.store import ActivationStore, MismatchError
-from probing.verify import Report
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +378,7 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
 
 
 def test_too_little_disk_is_noticed_before_the_second_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("probing.plan.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("probing.capture.plan.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     calls = []
     with pytest.raises(OSError, match=r"needs 0\.0 GiB, 0\.0 GiB are free; free space"):
         job(tmp_path, calls=calls)
@@ -465,7 +465,7 @@ def test_an_error_of_the_writing_thread_stops_the_capture(tmp_path, monkeypatch)
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("probing.writer.ShardWriter.append", fail)
+    monkeypatch.setattr("probing.capture.writer.ShardWriter.append", fail)
     calls = []
     with pytest.raises(OSError, match=r"writing activations into .* failed .*No space left"):
         job(tmp_path, calls=calls)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from probing.cohesion import (
+from probing.categories.cohesion import (
     bootstrap_cohesion,
     cohesion,
     cohesion_draws,
@@ -159,7 +159,7 @@ def test_layers_measured_in_parts_are_corrected_together(monkeypatch):
     pairs = np.stack([mean_products(leaf_sums(*pictures(seed), unit=True)) for seed in range(5)])
     whole = cohesion(pairs, OVERLAPPING, draws=99)
     # One category's weights over pairs at a time, two layers at a time.
-    monkeypatch.setattr("probing.cohesion._PAIR_ENTRIES", 1)
+    monkeypatch.setattr("probing.categories.cohesion._PAIR_ENTRIES", 1)
     parts = conclude([cohesion_draws(pairs[k : k + 2], OVERLAPPING, draws=99) for k in (0, 2, 4)])
     for name in ("within", "between", "p", "p_corrected", "p_category", "null"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-12)

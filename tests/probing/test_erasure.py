@@ -6,9 +6,9 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from probing.erasure import Whitening, cross_covariance, fit_leace, leace, random_eraser
+from probing.edits.erasure import Whitening, cross_covariance, fit_leace, leace, random_eraser
+from probing.edits.steering import at_tokens
 from probing.hooks import edit, record
-from probing.steering import at_tokens
 
 SITE = f"blocks.{circuit.LAYER}.hook_resid_post"
 

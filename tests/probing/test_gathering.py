@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from probing.gathering import AskedTokens
+from probing.capture.gathering import AskedTokens
 from probing.sites import Site
 
 SITE = Site("hook_resid_post", 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from probing.geometry import (
+from probing.categories.geometry import (
     bootstrap_rsa,
     causal_gram,
     effective_rank,

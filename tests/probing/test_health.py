@@ -6,9 +6,9 @@ from capture_job import folder_bytes, job, rebuildable
 from tiny_models import tiny
 
 from probing import doctor
-from probing.health import damage, rebuild
-from probing.shard_files import Extent
+from probing.capture.health import damage, rebuild
 from probing.store import ActivationStore, CorruptShardError, MismatchError
+from probing.store.shard_files import Extent
 
 
 @pytest.fixture

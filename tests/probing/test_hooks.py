@@ -3,7 +3,7 @@ import torch
 from tiny_models import CONFIGS, MULTIMODAL, tiny
 
 from probing.hooks import edit, record, run
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.sites import BLOCK_POINTS, PATTERN
 
 TOKENS = torch.randint(3, 110, (2, 7), generator=torch.Generator().manual_seed(1))

@@ -6,8 +6,8 @@ import torch
 from tiny_models import CONFIGS, tiny
 from transformers import DynamicCache
 
+from probing.edits.knockout import between, knock_out
 from probing.hooks import record
-from probing.knockout import between, knock_out
 
 IDS = torch.tensor([[5, 9, 33, 47, 12, 8], [7, 3, 21, 90, 64, 31]])
 EDGES = between((4, 5), (1, 2))

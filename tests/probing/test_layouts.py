@@ -8,9 +8,9 @@ import transformers as hf
 from tiny_models import CONFIGS, MULTIMODAL, SMALL, UNLISTED, tiny
 from torch import nn
 
-from probing.layouts import FAMILIES, layout_of
+from probing.hooks.layouts import FAMILIES, layout_of
+from probing.hooks.structure import relative_error, sample_tokens, tolerance
 from probing.sites import EMBED, FINAL, Site
-from probing.structure import relative_error, sample_tokens, tolerance
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *MULTIMODAL])
@@ -27,7 +27,7 @@ def test_known_families_are_resolved_without_running(name):
 @pytest.mark.parametrize("name", UNLISTED)
 def test_unlisted_families_are_resolved_by_running_them(name):
     model = tiny(name)
-    with pytest.warns(UserWarning, match="is not in probing.layouts.FAMILIES"):
+    with pytest.warns(UserWarning, match="is not in probing.hooks.layouts.FAMILIES"):
         layout = layout_of(model)
     parallel = name in ("stablelm_parallel", "cohere")
     assert (layout.family.mid == "") == parallel

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from probing.massive import TREATMENTS, fit_treatment, massive_dimensions, massive_rows
+from probing.categories.massive import TREATMENTS, fit_treatment, massive_dimensions, massive_rows
 from probing.similarity import MEASURES
 
 

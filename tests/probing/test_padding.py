@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from probing.capture import CaptureBatch, capture
-from probing.padding import PASS_TOKENS, parts_of
+from probing.capture.padding import PASS_TOKENS, parts_of
 from probing.spans import Row, collate
 from tests.probing.tiny_models import tiny
 

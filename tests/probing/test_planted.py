@@ -18,7 +18,7 @@ from planted import (
 )
 
 from probing.hooks import record
-from probing.verify import verify
+from probing.hooks.verify import verify
 
 
 @pytest.mark.parametrize("question", ["kind", "called"])

@@ -5,8 +5,8 @@ import planted as circuit
 import pytest
 import torch
 
+from probing.edits.steering import added, at_tokens, projection_std
 from probing.hooks import edit, record
-from probing.steering import added, at_tokens, projection_std
 
 SITE = f"blocks.{circuit.LAYER}.hook_resid_post"
 

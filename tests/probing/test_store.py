@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probing.plan import Plan
-from probing.shard_files import FORMAT, Extent, checksum, decode
-from probing.shards import ShardWriter, write_json
+from probing.capture.plan import Plan
 from probing.store import ActivationStore, CorruptShardError, MismatchError
+from probing.store.shard_files import FORMAT, Extent, checksum, decode
+from probing.store.shards import ShardWriter, write_json
 
 SITES = ["blocks.0.hook_resid_post", "blocks.1.attn.hook_z"]
 SPANS = {"image": "all", "last": "last"}
@@ -117,7 +117,7 @@ def test_shards_of_any_filling(tmp_path, rows):
 
 
 def test_rows_that_fill_many_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("probing.shards.CHUNK_BYTES", (16, 64))
+    monkeypatch.setattr("probing.store.shards.CHUNK_BYTES", (16, 64))
     values, _ = write(tmp_path, rows=50, shard_rows=40)
     store = ActivationStore.open(tmp_path)
     assert all(np.array_equal(store.read(*key), value) for key, value in values.items())

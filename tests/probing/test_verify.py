@@ -5,8 +5,8 @@ import torch
 from tiny_models import CONFIGS, MULTIMODAL, tiny
 from torch import nn
 
-from probing import layouts
-from probing.verify import Check, Report, verify
+from probing.hooks import layouts
+from probing.hooks.verify import Check, Report, verify
 
 
 def red(report):

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import _published_answers, published
-from analyses import _published_rows as rows
-from analyses._published_answers import lm_answers, questions
-from analyses._published_design import design
-from analyses._released import CONDITION, HEIGHTS, Released, condition_key, counts_file
-from taxogen import ablation, shuffle
-from taxogen.metrics import Confusion, by_hypernym, confusion
-from taxogen.splits import cut
+from analyses import published
+from analyses.inputs.released import CONDITION, HEIGHTS, Released, condition_key, counts_file
+from analyses.published import rows
+from analyses.published.answers import lm_answers, questions
+from analyses.published.design import design
+from probing.stats.confusion import Confusion, by_hypernym, confusion
+from taxogen.questions import ablation
+from taxogen.world import shuffle
+from taxogen.world.splits import cut
 
 FOLDER = Path(os.environ.get("TAXOPROBE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 pytestmark = pytest.mark.skipif(

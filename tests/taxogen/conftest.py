@@ -1,6 +1,6 @@
 import pytest
 
-from taxogen.taxonomy import Taxonomy
+from taxogen.world.taxonomy import Taxonomy
 
 
 @pytest.fixture

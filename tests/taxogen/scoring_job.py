@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from taxogen import ablation, baselines, questions, scoring, splits
-from taxogen.config import Config
-from taxogen.run import Run
-from taxogen.scores import Scores
-from taxogen.taxonomy import Taxonomy
+from taxogen.answers import baselines, rows
+from taxogen.answers.scores import Scores
+from taxogen.questions import ablation, items
+from taxogen.runs.config import Config
+from taxogen.runs.run import Run
+from taxogen.world import splits
+from taxogen.world.taxonomy import Taxonomy
 
 PICTURES, LEAVES, HYPERNYMS = 20_000, 1_000, 53
 
@@ -35,11 +37,11 @@ def world() -> tuple[pd.DataFrame, Taxonomy]:
 def main(folder: Path, width: int, draws: int) -> None:
     """Every picture is asked everything, as in a yes/no run that is scored on all its pictures."""
     table, taxonomy = world()
-    prompts = questions.YES_NO_PROMPTS
-    asked = questions.training_items(table, taxonomy, prompts=prompts)
+    prompts = items.YES_NO_PROMPTS
+    asked = items.training_items(table, taxonomy, prompts=prompts)
     ablation.ablate(asked, taxonomy, "random", fraction=0.5).write(folder, "train")
     everything = table.assign(split="test")
-    questions.evaluation_items(everything, taxonomy, ("hypernym",), prompts).write(folder, "test")
+    items.evaluation_items(everything, taxonomy, ("hypernym",), prompts).write(folder, "test")
     rng = np.random.default_rng(0)
     labels = np.asarray(taxonomy.labels(table["leaf"].tolist()))
     text = pd.DataFrame({"leaf": taxonomy.leaves})
@@ -52,7 +54,7 @@ def main(folder: Path, width: int, draws: int) -> None:
     features = rng.normal(size=(PICTURES, width)).astype(np.float32)
     for found in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
         assert found.shape == scores.image_scores.shape
-    scored = scoring.score_table(scores.image_scores, scores.image, taxonomy, draws=draws)
+    scored = rows.score_table(scores.image_scores, scores.image, taxonomy, draws=draws)
     assert len(scored) == 7 * (HYPERNYMS + 1) + 1
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
 

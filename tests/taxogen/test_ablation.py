@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxogen import ablation, questions
-from taxogen.leaks import check_no_leak, check_no_pair
-from taxogen.manifest import Item, Manifest
-from taxogen.taxonomy import Taxonomy
+from taxogen.questions import ablation, items
+from taxogen.questions.leaks import check_no_leak, check_no_pair
+from taxogen.questions.manifest import Item, Manifest
+from taxogen.world.taxonomy import Taxonomy
 
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 YES_NO = {"leaf": ("is_there_leaf",), "hypernym": ("is_there",)}
@@ -24,10 +24,10 @@ def a_world(leaves_each=20):
     return Taxonomy(tuple(edges))
 
 
-def a_train(taxonomy, prompts=questions.PROMPTS, per_leaf=3, negatives="random"):
+def a_train(taxonomy, prompts=items.PROMPTS, per_leaf=3, negatives="random"):
     rows = [(f"{leaf}/{number}.png", leaf, "train") for leaf in taxonomy.leaves for number in range(per_leaf)]
     table = pd.DataFrame(rows, columns=["picture", "leaf", "split"])
-    return questions.training_items(table, taxonomy, prompts=prompts, negatives=negatives)
+    return items.training_items(table, taxonomy, prompts=prompts, negatives=negatives)
 
 
 def counts(manifest):
@@ -64,7 +64,7 @@ def test_fractions_are_nested(rule, seed):
         assert not (smaller.pairs & ~larger.pairs).any()
 
 
-@pytest.mark.parametrize("prompts", [questions.PROMPTS, YES_NO])
+@pytest.mark.parametrize("prompts", [items.PROMPTS, YES_NO])
 @pytest.mark.parametrize("rule", ["pair", "leaf"])
 def test_training_items_are_nested_too(prompts, rule):
     train = a_train(WORLD, prompts)

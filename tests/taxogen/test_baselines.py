@@ -4,11 +4,12 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 
-from taxogen import baselines, pipeline
-from taxogen.completion import Completions
-from taxogen.evaluate import Scores, asked_pictures
-from taxogen.run import Run
-from taxogen.taxonomy import Taxonomy
+from taxogen.answers import baselines
+from taxogen.answers.completion import Completions
+from taxogen.answers.evaluate import Scores, asked_pictures
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+from taxogen.world.taxonomy import Taxonomy
 from tests.world import toy_config, write_world
 
 WORLD = Taxonomy(

@@ -4,8 +4,8 @@ from importlib import resources
 
 import pytest
 
-from taxogen import pictures
-from taxogen.taxonomy import Taxonomy
+from taxogen.world import pictures
+from taxogen.world.taxonomy import Taxonomy
 
 
 @pytest.fixture(scope="module")

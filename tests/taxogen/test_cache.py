@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taxogen import cache
+from probing.store import cache
 
 
 @pytest.fixture(autouse=True)

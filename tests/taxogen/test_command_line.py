@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from probing import verify
-from taxogen import config, pipeline, presets, sweep
+from probing.hooks import verify
 from taxogen.__main__ import main
-from taxogen.run import Run
+from taxogen.runs import config, presets
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline, sweep
 from tests.world import write_world
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from taxogen import baselines, evaluate, lms, pipeline
-from taxogen.evaluate import Scores
-from taxogen.run import Run
+from taxogen.answers import baselines, evaluate
+from taxogen.answers.evaluate import Scores
+from taxogen.models import lms
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
 from tests.world import toy_config, write_world
 
 SMALL = ("capture.at=last", "capture.pictures_per_leaf=1", "capture.sites=hook_embed", "train.steps=6")
@@ -123,7 +125,7 @@ def test_pretrained_embeddings_stand_around_random_blocks_in_a_run(tmp_path, set
 
 
 def test_a_leak_that_an_ablation_misses_stops_the_run(tmp_path, settings, monkeypatch):
-    from taxogen.ablation import Removal
+    from taxogen.questions.ablation import Removal
 
     monkeypatch.setattr(Removal, "keeps", lambda self, frame: np.ones(len(frame), bool))
     for task in ("completion", "yes_no"):

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from taxogen import config
+from taxogen.runs import config
 
 
 def test_a_typo_names_the_nearest_known_key():

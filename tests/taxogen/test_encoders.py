@@ -23,9 +23,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
-from taxogen import encoders
-from taxogen.encoders import efficientnet, from_timm, saliency
-from taxogen.encoders.encoder import Encoder, square_pixels
+from taxogen.models import encoders
+from taxogen.models.encoders import efficientnet, from_timm, saliency
+from taxogen.models.encoders.encoder import Encoder, square_pixels
 
 VISION = {
     "hidden_size": 16,

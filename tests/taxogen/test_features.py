@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from taxogen import features as module
-from taxogen import pictures
-from taxogen.encoders import Encoder
-from taxogen.features import Standardiser, features, pool
+from taxogen.models import features as module
+from taxogen.models.encoders import Encoder
+from taxogen.models.features import Standardiser, features, pool
+from taxogen.world import pictures
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,8 @@ def test_an_interrupted_computation_goes_on_where_it_was(folder, cache_folder, m
 KILLED = """
 import sys, time
 import numpy as np
-from taxogen import features as module, pictures
+from taxogen.models import features as module
+from taxogen.world import pictures
 sys.path.insert(0, sys.argv[2])
 from test_features import Counting
 module.SHARD = 3

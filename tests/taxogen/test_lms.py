@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
-from taxogen import lms, weights
+from taxogen.models import lms, weights
 
 WORDS = ["<|endoftext|>", "<|im_start|>", "<s>", "a", "crow", "is", "bird"]
 

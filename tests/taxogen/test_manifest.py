@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from probing.store import MismatchError
-from taxogen import ablation, questions, shuffle, splits
-from taxogen.manifest import COLUMNS, FIELDS, Item, Manifest
+from taxogen.questions import ablation, items
+from taxogen.questions.manifest import COLUMNS, FIELDS, Item, Manifest
+from taxogen.world import shuffle, splits
 
 CROW = Item("hypernym", "crow/1.png", "crow", "crow", "bird", "bird", "kind", "image", "train")
 
@@ -32,10 +33,10 @@ def test_an_id_is_a_hash_of_all_fields_and_of_nothing_else():
 
 
 def test_items_in_any_order_give_the_same_manifest(toy_taxonomy):
-    items = list(questions.training_items(splits.split_pictures(a_table(toy_taxonomy)), toy_taxonomy).items)
-    turned = [items[place] for place in np.random.default_rng(0).permutation(len(items))]
-    assert Manifest.from_items(items).hash == Manifest.from_items(turned).hash
-    assert [item.item_id for item in Manifest.from_items(turned).items] == Manifest.from_items(items).frame[
+    listed = list(items.training_items(splits.split_pictures(a_table(toy_taxonomy)), toy_taxonomy).items)
+    turned = [listed[place] for place in np.random.default_rng(0).permutation(len(listed))]
+    assert Manifest.from_items(listed).hash == Manifest.from_items(turned).hash
+    assert [item.item_id for item in Manifest.from_items(turned).items] == Manifest.from_items(listed).frame[
         "item_id"
     ].tolist()
 
@@ -114,8 +115,11 @@ def test_a_missing_column_and_a_repeated_item_are_refused():
 SCRIPT = """
 import sys, random
 import pandas as pd
-from taxogen import ablation, questions, shuffle, splits
-from taxogen.taxonomy import Taxonomy
+from taxogen.questions import ablation
+from taxogen.questions import items
+from taxogen.world import shuffle
+from taxogen.world import splits
+from taxogen.world.taxonomy import Taxonomy
 names = {"bird": ["crow", "duck", "owl"], "fruit": ["apple", "tomato"], "vegetable": ["pea", "tomato"]}
 edges = {(leaf, name) for name, leaves in names.items() for leaf in leaves}
 taxonomy = Taxonomy(tuple(edges))
@@ -126,9 +130,9 @@ table = pd.DataFrame(rows, columns=["picture", "leaf", "style_group", "content_h
 table = splits.split_pictures(table, seed=1)
 table = shuffle.relabel(table, shuffle.leaf_map(taxonomy, "across", 1))
 prompts = {"leaf": ("called", "is_there_leaf"), "hypernym": ("kind", "is_there")}
-made = questions.training_items(table, taxonomy, prompts=prompts, negatives="hard", seed=1)
+made = items.training_items(table, taxonomy, prompts=prompts, negatives="hard", seed=1)
 ablation.ablate(made, taxonomy, "random", fraction=.5, seed=1).write(sys.argv[1], "train")
-questions.evaluation_items(table, taxonomy, prompts=prompts).write(sys.argv[1], "test")
+items.evaluation_items(table, taxonomy, prompts=prompts).write(sys.argv[1], "test")
 """
 
 
@@ -170,5 +174,5 @@ def test_provenance_records_every_operation(toy_taxonomy):
     table = shuffle.relabel(
         splits.split_pictures(a_table(toy_taxonomy)), shuffle.leaf_map(toy_taxonomy, "across")
     )
-    made = ablation.ablate(questions.training_items(table, toy_taxonomy), toy_taxonomy, "full")
+    made = ablation.ablate(items.training_items(table, toy_taxonomy), toy_taxonomy, "full")
     assert [step["operation"] for step in made.provenance] == ["training_items", "ablate"]

@@ -3,9 +3,9 @@ import pytest
 from sklearn import metrics as oracle
 
 from probing.stats import ClusterAUROC, draw_weights
-from taxogen.calibration import thresholds
-from taxogen.clustered import ClusterConfusion, SortedAUROC, statistics
-from taxogen.metrics import MEASURES, RATES, Confusion, by_hypernym, confusion
+from probing.stats.confusion import MEASURES, RATES, Confusion, by_hypernym, confusion
+from probing.stats.rates import ClusterConfusion, SortedAUROC, statistics
+from taxogen.answers.calibration import thresholds
 
 
 def statistic(measure, *arguments, **options):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from taxogen import picture_files, pictures
+from taxogen.world import picture_files, pictures
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 
 from analyses import capture
 from probing.store import MismatchError
-from taxogen import pipeline, train
-from taxogen.evaluate import Scores
-from taxogen.run import Run
+from taxogen.answers.evaluate import Scores
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline, train
 from tests.world import toy_config, write_world
 
 

@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from taxogen import prompts
-from taxogen.nouns import article, noun_phrase, spoken
-from taxogen.prompts import TEMPLATES, segments
+from taxogen.questions import prompts
+from taxogen.questions.nouns import article, noun_phrase, spoken
+from taxogen.questions.prompts import TEMPLATES, segments
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

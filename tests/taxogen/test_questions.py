@@ -1,9 +1,10 @@
 import pandas as pd
 import pytest
 
-from taxogen import questions, shuffle
-from taxogen.negatives import RULES
-from taxogen.taxonomy import Taxonomy
+from taxogen.questions import items
+from taxogen.questions.negatives import RULES
+from taxogen.world import shuffle
+from taxogen.world.taxonomy import Taxonomy
 
 YES_NO = {"leaf": ("is_there_leaf",), "hypernym": ("is_there",)}
 KINDS = {
@@ -25,7 +26,7 @@ def frame(manifest, **equals):
 
 
 def test_completions_ask_each_picture_for_its_leaf_and_all_its_hypernyms(toy_taxonomy):
-    made = questions.training_items(pictures(toy_taxonomy), toy_taxonomy)
+    made = items.training_items(pictures(toy_taxonomy), toy_taxonomy)
     leaf, hypernym = (frame(made, task=task) for task in ("leaf", "hypernym"))
     assert len(leaf) == 5 * 11
     assert (leaf["answer"] == leaf["leaf"]).all()
@@ -35,7 +36,7 @@ def test_completions_ask_each_picture_for_its_leaf_and_all_its_hypernyms(toy_tax
 
 
 def test_every_chosen_template_is_asked(toy_taxonomy):
-    made = questions.training_items(
+    made = items.training_items(
         pictures(toy_taxonomy), toy_taxonomy, tasks=("leaf",), prompts={"leaf": ("called", "known_as")}
     )
     assert made.frame["prompt"].value_counts().to_dict() == {"called": 55, "known_as": 55}
@@ -48,14 +49,14 @@ def test_only_the_pictures_of_the_split_are_asked(toy_taxonomy):
             pictures(toy_taxonomy, 2, "test").assign(picture=lambda t: "t" + t["picture"]),
         ]
     )
-    assert set(frame(questions.training_items(table, toy_taxonomy))["picture"].str[0]) >= {"c", "d"}
-    tested = frame(questions.evaluation_items(table, toy_taxonomy), modality="image")
+    assert set(frame(items.training_items(table, toy_taxonomy))["picture"].str[0]) >= {"c", "d"}
+    tested = frame(items.evaluation_items(table, toy_taxonomy), modality="image")
     assert tested["picture"].str.startswith("t").all()
 
 
 def test_a_shuffled_world_answers_by_the_name_not_by_the_sight():
     table = shuffle.relabel(pictures(ZOO), shuffle.leaf_map(ZOO, "across", seed=3))
-    made = frame(questions.training_items(table, ZOO))
+    made = frame(items.training_items(table, ZOO))
     assert (made["shown_leaf"] != made["leaf"]).all()
     told = made[made["task"] == "hypernym"]
     assert all(name in ZOO.hypernyms_of(leaf) for leaf, name in zip(told["leaf"], told["answer"]))
@@ -63,7 +64,7 @@ def test_a_shuffled_world_answers_by_the_name_not_by_the_sight():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_negatives_are_false_and_positives_are_true(rule):
-    made = questions.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives=rule)
+    made = items.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives=rule)
     asked = frame(made, task="hypernym")
     truth = [name in ZOO.hypernyms_of(leaf) for leaf, name in zip(asked["leaf"], asked["hypernym"])]
     assert (asked["answer"] == pd.Series(truth, index=asked.index).map({True: "Yes", False: "No"})).all()
@@ -74,9 +75,7 @@ def test_negatives_are_false_and_positives_are_true(rule):
 
 @pytest.mark.parametrize("rule", ["random", "hard"])
 def test_yes_and_no_are_balanced_per_hypernym(rule):
-    asked = frame(
-        questions.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives=rule), task="hypernym"
-    )
+    asked = frame(items.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives=rule), task="hypernym")
     table = asked.groupby(["hypernym", "answer"]).size().unstack()
     assert (table["Yes"] == table["No"]).all()
     assert table["Yes"].to_dict() == {"animal": 20, "beast": 20, "bird": 20, "food": 20, "fruit": 20}
@@ -84,7 +83,7 @@ def test_yes_and_no_are_balanced_per_hypernym(rule):
 
 def test_the_study_balances_over_all_but_not_per_hypernym():
     asked = frame(
-        questions.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="study"), task="hypernym"
+        items.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="study"), task="hypernym"
     )
     assert asked["answer"].value_counts().to_dict() == {"Yes": 120, "No": 120}
     table = asked.groupby(["hypernym", "answer"]).size().unstack()
@@ -94,14 +93,12 @@ def test_the_study_balances_over_all_but_not_per_hypernym():
 
 
 def test_hard_negatives_are_siblings_first():
-    made = frame(
-        questions.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="hard"), task="hypernym"
-    )
+    made = frame(items.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="hard"), task="hypernym")
     no = made[made["answer"] == "No"]
     assert set(no.loc[no["hypernym"] == "bird", "leaf"]) == set(ZOO.leaves_of("beast"))
     assert set(no.loc[no["hypernym"] == "beast", "leaf"]) == set(ZOO.leaves_of("bird"))
     leaf = frame(
-        questions.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="hard"),
+        items.training_items(pictures(ZOO), ZOO, prompts=YES_NO, negatives="hard"),
         task="leaf",
         answer="No",
     )
@@ -112,15 +109,15 @@ def test_hard_negatives_are_siblings_first():
 
 def test_evaluation_rows_are_open_for_completions_and_exhaustive_for_yes_no():
     table = pictures(ZOO, 2, "test")
-    opened = questions.evaluation_items(table, ZOO, tasks=("hypernym",))
+    opened = items.evaluation_items(table, ZOO, tasks=("hypernym",))
     assert len(opened.where(modality="image")) == 24
     assert set(opened.frame["hypernym"]) == {""}
     twins = frame(opened, modality="text")
     assert twins["leaf"].tolist() == list(ZOO.leaves)
     assert set(twins["picture"]) == {""}
-    every = questions.evaluation_items(table, ZOO, tasks=("hypernym",), exhaustive=True)
+    every = items.evaluation_items(table, ZOO, tasks=("hypernym",), exhaustive=True)
     assert len(every.where(modality="image")) == 24 * 5
-    asked = frame(questions.evaluation_items(table, ZOO, prompts=YES_NO), task="hypernym", modality="image")
+    asked = frame(items.evaluation_items(table, ZOO, prompts=YES_NO), task="hypernym", modality="image")
     assert len(asked) == 24 * 5
     yes = asked[asked["answer"] == "Yes"]
     assert len(yes) == 48
@@ -139,14 +136,14 @@ def test_evaluation_rows_are_open_for_completions_and_exhaustive_for_yes_no():
 )
 def test_bad_requests_are_refused(change, error, message, toy_taxonomy):
     with pytest.raises(error, match=message):
-        questions.training_items(pictures(toy_taxonomy), toy_taxonomy, **change)
+        items.training_items(pictures(toy_taxonomy), toy_taxonomy, **change)
 
 
 def test_bad_tables_are_refused(toy_taxonomy):
     with pytest.raises(KeyError, match=r"no column \['split'\]; make it with split_pictures"):
-        questions.training_items(pictures(toy_taxonomy).drop(columns="split"), toy_taxonomy)
+        items.training_items(pictures(toy_taxonomy).drop(columns="split"), toy_taxonomy)
     strange = pictures(toy_taxonomy).replace({"leaf": {"crow": "dodo"}})
     with pytest.raises(KeyError, match=r"1 leaves have pictures but are not in the taxonomy: \['dodo'\]"):
-        questions.training_items(strange, toy_taxonomy)
+        items.training_items(strange, toy_taxonomy)
     with pytest.raises(KeyError, match="modality 'sound' was asked for; known: image, text"):
-        questions.evaluation_items(pictures(toy_taxonomy, split="test"), toy_taxonomy, modalities=["sound"])
+        items.evaluation_items(pictures(toy_taxonomy, split="test"), toy_taxonomy, modalities=["sound"])

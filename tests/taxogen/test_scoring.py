@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from taxogen import ablation
-from taxogen.scoring import MEAN, labels_of, named_leaves, only_leaves, only_scored, score_table
-from taxogen.taxonomy import Taxonomy
+from taxogen.answers.rows import MEAN, labels_of, named_leaves, only_leaves, only_scored, score_table
+from taxogen.questions import ablation
+from taxogen.world.taxonomy import Taxonomy
 
 WORLD = Taxonomy(
     tuple((f"{kind}{number}x", kind) for kind in ("bird", "beast", "fruit") for number in range(12))

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxogen import shuffle
-from taxogen.taxonomy import Taxonomy
+from taxogen.world import shuffle
+from taxogen.world.taxonomy import Taxonomy
 
 
 def flat(world):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxogen.splits import cut, split_pictures
+from taxogen.world.splits import cut, split_pictures
 
 
 def a_table(sizes, copies=()):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxogen.taxonomy import Taxonomy
+from taxogen.world.taxonomy import Taxonomy
 
 CROW = Taxonomy(
     (
@@ -119,9 +119,7 @@ class TestTable:
 
     def test_same_bytes_whatever_the_hash_seed_and_row_order(self, tmp_path):
         rows = [f"{leaf},{up}" for leaf, up in CROW.edges]
-        code = (
-            "import sys; from taxogen.taxonomy import Taxonomy; Taxonomy.read(sys.argv[1]).write(sys.argv[2])"
-        )
+        code = "import sys; from taxogen.world.taxonomy import Taxonomy; Taxonomy.read(sys.argv[1]).write(sys.argv[2])"
         written = set()
         for seed, order in (("0", rows), ("1", rows[::-1]), ("2", rows[3:] + rows[:3])):
             (tmp_path / "in.csv").write_text("leaf,hypernym\n" + "\n".join(order))

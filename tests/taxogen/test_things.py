@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from taxogen import things
+from taxogen.world import things
 
 LONG = """category\tuniqueID\tWord
 animal\tbat1\tbat

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats as oracle
 
 from probing.stats import ClusterMean
-from taxogen.uncertainty import bootstrap_table, hierarchical, hierarchical_contrast, t_interval
+from probing.stats.hierarchical import bootstrap_table, hierarchical, hierarchical_contrast, t_interval
 
 
 def runs(rng, seeds=3, k=8, leaves=60, shift=0.0, noise=(0.0, 1.0, 0.0), rows=2, centred=False):

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from taxogen import lms, prompts
-from taxogen.readout import log_probs
-from taxogen.vlm import IMAGE, Projector, Vlm, common_prefix
+from taxogen.answers.readout import log_probs
+from taxogen.models import lms
+from taxogen.models.vlm import IMAGE, Projector, Vlm, common_prefix
+from taxogen.questions import prompts
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import nltk.data
 import pytest
 
-from taxogen import wordnet
-from taxogen.concepts import Concept, read_concepts
-from taxogen.taxonomy import Taxonomy
+from taxogen.world import wordnet
+from taxogen.world.concepts import Concept, read_concepts
+from taxogen.world.taxonomy import Taxonomy
 
 CUT_OUT = Path(__file__).parent / "data"
 BUNDLED = Path(wordnet.__file__).parent / "data"

@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from probing.capture import capture
-from taxogen import baselines, calibration, lms, pipeline, prompts
-from taxogen.capture_batches import capture_batches
-from taxogen.evaluate import Scores
-from taxogen.run import Run
-from taxogen.vlm import IMAGE, Projector, Vlm
-from taxogen.yes_no import YesNo
+from taxogen.answers import baselines, calibration
+from taxogen.answers.evaluate import Scores
+from taxogen.answers.yes_no import YesNo
+from taxogen.models import lms
+from taxogen.models.vlm import IMAGE, Projector, Vlm
+from taxogen.questions import prompts
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+from taxogen.stages.capture_batches import capture_batches
 from tests.world import toy_config, write_world
 
 YES_NO = ("data.task=yes_no", "capture.at=0,last", "capture.pictures_per_leaf=1")

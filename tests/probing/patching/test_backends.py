@@ -8,7 +8,7 @@ from tiny_models import tiny
 from probing.backends.nnsight import NnsightRecorder
 from probing.backends.transformer_lens import TransformerLensRecorder
 from probing.hooks import edit
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.patching import EACH, Alignment, Cell, Patch, Rows, edits_of, grid, span_states
 from probing.sites import Site
 

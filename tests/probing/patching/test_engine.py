@@ -7,7 +7,7 @@ from tiny_models import tiny
 from transformers import DynamicCache
 
 from probing.hooks import edit
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.patching import (
     EACH,
     Alignment,

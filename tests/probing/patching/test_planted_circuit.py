@@ -5,7 +5,7 @@ import pytest
 import torch
 from planted import HEAD, HYPERNYMS, ID, LAYER, LAYERS, LEAVES, TAXONOMY, hypernym_of, planted, prompt, spans
 
-from probing.layouts import layout_of
+from probing.hooks.layouts import layout_of
 from probing.patching import (
     EACH,
     Answers,

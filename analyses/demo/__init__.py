@@ -1,0 +1,176 @@
+"""The whole path on real input: `make demo`, or `python -m analyses.demo [--preset demo|full]`.
+
+Reads: the bundled pictograms and the packages' weights. Writes: a run per condition and seed under artifacts/runs,
+and artifacts/demo/{report.html, summary.json}. Whatever is already there is kept: a second start is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from analyses import behaviour, layer_probes, report
+from probing.store import files
+from taxogen.runs import config
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+
+CONDITIONS = {
+    "pretrained": (),
+    "random_init": ("model.init=random",),
+    "within": ("data.shuffle=within",),
+    "across": ("data.shuffle=across",),
+}
+PRESETS = {
+    "demo": (
+        (0,),
+        (
+            "data.pictures_per_leaf=6",
+            "train.steps=150",
+            "evaluate.pictures_per_leaf=1",
+            "capture.pictures_per_leaf=1",
+            "capture.at=0,50,last",
+        ),
+    ),
+    "full": ((0, 1, 2), ("capture.at=0,50,100,last",)),
+}
+PLACES = (
+    "--span",
+    "slot",
+    "--span",
+    "cue",
+)  # the last token tells what the cue tells, for a third of the time
+SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
+
+
+@dataclass
+class Clock:
+    """What each stage took, kept on disk so that a second start still knows, and how long is left."""
+
+    path: Path
+    stages: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announces a stage with the time left, and keeps its seconds."""
+        number = list(self.stages).index(name) + 1
+        print(f"[{number}/{len(self.stages)}] {name}{self._left(number - 1)}", flush=True)
+        start = time.monotonic()
+        yield
+        # A stage that finds its work done takes no time; what it took when it was done stays.
+        self.seconds[name] = round(max(time.monotonic() - start, self.seconds.get(name, 0.0)), 1)
+        files.write_json(self.path, self.seconds)
+
+    def _left(self, done: int) -> str:
+        """From what the stages so far took; nothing before the first has ended."""
+        known = [name for name in self.stages if name in self.seconds]
+        ahead = [name for name in list(self.stages)[done:] if name not in self.seconds]
+        if not known or not ahead:
+            return ""
+        rate = sum(self.seconds[name] for name in known) / sum(self.stages[name] for name in known)
+        left = rate * sum(self.stages[name] for name in ahead)
+        return f"   (about {left / 60:.0f} min left)" if left > 90 else f"   (about {left:.0f} s left)"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prepares, trains, evaluates, captures, probes and reports every condition."""
+    parser = argparse.ArgumentParser(prog="python -m analyses.demo", description=__doc__)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo")
+    parser.add_argument("--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(argv)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    out = options.out or Path("artifacts") / options.preset
+    runs = make_runs(options.preset, options.runs, tuple(options.settings))
+    clock = Clock(out / "seconds.json", _stages(runs))
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (name, run) in enumerate(runs.items()):
+        work(name, run, clock, first=number == 0)
+    with clock.stage("report"):
+        table = behaviour.compute(behaviour.conditions(list(runs.values())))
+        report.write(out, runs=list(runs.values()), scores=table, seconds=clock.seconds)
+    files.write_json(out / "summary.json", summary(table, clock.seconds))
+    print(f"\n{behaviour.summary(table)}\n\nreport: {out / 'report.html'}")
+
+
+def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict[str, Run]:
+    """The run directories of a preset, by condition and seed."""
+    seeds, common = PRESETS[preset]
+    runs = {}
+    for seed in seeds:
+        for condition, own in CONDITIONS.items():
+            name = f"{preset}-{condition}" + (f"-{seed}" if len(seeds) > 1 else "")
+            wanted = config.read(None, (f"name={name}", f"seed={seed}", *common, *own, *settings))
+            runs[name] = Run.create(folder / name, wanted)
+    return runs
+
+
+def work(name: str, run: Run, clock: Clock, first: bool) -> None:
+    """Every stage of one run that is not done yet."""
+    bench = functools.cache(partial(pipeline.open_bench, run))
+    with run.alone():
+        if first:
+            with clock.stage("pictures and features"):
+                _unless(run.complete, lambda: pipeline.prepare_run(run))
+        for stage, do in _run_stages(run, bench).items():
+            with clock.stage(f"{stage} {name}"):
+                do()
+
+
+def _run_stages(run: Run, bench: Callable[[], pipeline.Bench]) -> dict[str, Callable[[], object]]:
+    scored, probed = run.file("scores.h5"), run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    trained = pipeline.trained_and_captured(run)
+    return {
+        "train": lambda: _unless(trained, lambda: pipeline.train_run(run, bench())),
+        "evaluate": lambda: _unless(scored.exists(), lambda: pipeline.evaluate_run(run, bench())),
+        "probe": lambda: _unless(
+            probed.exists(), lambda: layer_probes.main(["--run", str(run.path), *PLACES])
+        ),
+    }
+
+
+def _unless(done: bool, do: Callable[[], object]) -> None:
+    if not done:
+        do()
+
+
+def _stages(runs: dict[str, Run]) -> dict[str, float]:
+    each = {f"{stage} {name}": SHARES[stage] for name in runs for stage in ("train", "evaluate", "probe")}
+    return {"pictures and features": SHARES["pictures"], **each, "report": SHARES["report"]}
+
+
+def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:
+    """What `summary.json` says: conditions, contrasts, seconds."""
+    means = behaviour.headline(table)
+    means = means[(means["target"] == "mean") & (means["modality"] == "image")]
+    conditions: dict[str, dict] = {}
+    contrasts: dict[str, dict] = {}
+    for row in means.to_dict("records"):
+        number = {name: row[name] for name in ("value", "lower", "upper", "n")}
+        if row["contrast"]:
+            contrasts.setdefault(row["contrast"], {})[row["measure"]] = number
+        else:
+            conditions.setdefault(row["condition"], {})[row["measure"]] = number
+    # The contrast that the report leads with is that of the AUROC; the others stand beside it.
+    led = {name: {**found["auroc"], **found} for name, found in contrasts.items()}
+    return {
+        "conditions": conditions,
+        "contrasts": led,
+        "seconds": {"total": round(sum(seconds.values()), 1), **seconds},
+    }

@@ -1,0 +1,1 @@
+"""The one way to be an analysis: options, command line, tables, parts and figures."""

@@ -1,0 +1,68 @@
+"""Dimensions of leaf means with their intervals: our own estimators, and any of scikit-dimension's by name."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import t
+
+from probing.categories.geometry import effective_rank, participation_ratio, two_nn
+from probing.stats import Estimate
+
+GROUPS = 10  # of leaves, left out in turn for the intervals of dimensions
+Dimension = Callable[[np.ndarray], float]
+DIMENSIONS: Mapping[str, Dimension] = {
+    "intrinsic_dimension": two_nn,
+    "effective_rank": effective_rank,
+    "participation_ratio": participation_ratio,
+}
+
+
+def dimensions(estimators: Sequence[str] = ()) -> dict[str, Dimension]:
+    """What is measured of every site: the usual three, and scikit-dimension's estimators of these names.
+
+    Source: Bac et al. 2021, Entropy 23(10) (scikit-dimension).
+
+    Raises:
+        ModuleNotFoundError: an estimator was named and scikit-dimension is not installed.
+        KeyError: scikit-dimension has no such estimator.
+    """
+    return dict(DIMENSIONS) | {f"intrinsic_dimension_{name}": _estimator(name) for name in estimators}
+
+
+def _estimator(name: str) -> Dimension:
+    try:
+        known = importlib.import_module("skdim.id")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the dimension estimator {name} needs the package scikit-dimension: pip install 'taxoprobe[peers]'; "
+            "two nearest neighbours, effective rank and participation ratio need nothing"
+        ) from error
+    names = sorted(found for found in vars(known) if found[0].isupper() or found == "lPCA")
+    if name not in names:
+        raise KeyError(f"scikit-dimension has no estimator {name!r}; it has {', '.join(names)}")
+    make = getattr(known, name)
+
+    def dimension(x: np.ndarray) -> float:
+        with np.errstate(all="ignore"):  # some divide by distances of a row to itself and drop the result
+            return float(make().fit(x).dimension_)
+
+    return dimension
+
+
+def jackknife(
+    of: Callable[[np.ndarray], float], x: Float[np.ndarray, "n d"], groups: int = GROUPS
+) -> Estimate:
+    """A statistic of the rows with its 95 % interval from leaving out groups of rows in turn.
+
+    A bootstrap would not do: a repeated row is its own nearest neighbour.
+
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 11 (delete-d jackknife in groups).
+    """
+    group = np.random.Generator(np.random.PCG64(0)).permutation(len(x)) % groups
+    left = np.array([of(x[group != k]) for k in range(groups)])
+    value = of(x)
+    spread = np.sqrt((groups - 1) / groups * ((left - left.mean()) ** 2).sum())
+    half = float(t.ppf(0.975, groups - 1)) * spread
+    return Estimate(value, value - half, value + half, len(x))

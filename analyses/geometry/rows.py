@@ -1,0 +1,197 @@
+"""Tables of taxonomic geometry: distances, hierarchy, dimensions and maps of leaf means at every site."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from analyses.cohesion.rows import Options as CategoryOptions
+from analyses.cohesion.rows import categories_of
+from analyses.geometry.dimension import dimensions, jackknife
+from analyses.geometry.maps import map_rows
+from analyses.inputs import leaf_rows
+from analyses.inputs.leaf_rows import NO_STEP, layer_of
+from analyses.inputs.references import taxonomic_distances
+from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
+from probing.categories.massive import TREATMENTS
+from probing.similarity.gram import leaf_means, linear_gram
+from probing.similarity.rsa import rdm
+from probing.stats import DRAWS, draw_weights, estimate
+from probing.store import ActivationStore
+from taxogen.world.taxonomy import Taxonomy
+
+LEAST_LEAVES = 4  # of a hypernym that is to have a direction
+ENOUGH_FOR_DIMENSION = 20  # leaves; over fewer, no dimension is measured
+
+
+@dataclass(frozen=True)
+class Options:
+    """How geometry is measured; the defaults are those of the report."""
+
+    treatment: str = TREATMENTS[0]
+    spans: tuple[str, ...] | None = None
+    sites: tuple[str, ...] | None = None
+    permutations: int = 999
+    draws: int = DRAWS
+    map: str = "pca"
+    map_layers: tuple[int, ...] = ()  # none: the first, middle and last
+    estimators: tuple[str, ...] = ()  # of scikit-dimension, beside our own
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def compute(
+    images: Mapping[int, ActivationStore],
+    text: ActivationStore | None,
+    taxonomy: Taxonomy,
+    options: Options = Options(),
+    encoder: tuple[Float[np.ndarray, "n d"], np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Long table of the geometry of leaf means by step, site, span and modality.
+
+    `taxonomic_rsa` is the rank correlation of distances between leaves with steps through the taxonomy,
+    `taxonomic_rsa_given_encoder` the same given distances between the encoder's features of the leaves'
+    pictures; both 0 by chance, with intervals over leaves and p over permuted leaves, corrected over layers.
+    `hierarchy_ratio` is the root mean square cosine of steps from hypernym to leaf with their own hypernym over
+    that with other hypernyms: 1 for an orthogonal hierarchy, above 1 where leaves carry their hypernym to different
+    degrees; pictures under the inverse covariance of pictures about their leaf, where leaves have several, words
+    plainly. Dimensions have jackknife intervals over groups of leaves. `pc1` and `pc2` (or `tsne1`, `tsne2`) place
+    each leaf on a map, at the last step.
+    """
+    dimension_of = dimensions(options.estimators)
+    stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
+    out = set(options.held_out)
+    held = [leaf for leaf in taxonomy.leaves if out & set(taxonomy.hypernyms_of(leaf))]
+    rows = leaf_rows.leaf_rows(stores, held)
+    leaves = np.unique(next(iter(rows.values())).leaves)
+    distances = taxonomic_distances(taxonomy, leaves.tolist())
+    controls = [] if encoder is None else [_encoder_distances(*encoder, leaves)]
+    first = next(iter(images.values()))
+    made: list[dict] = []
+    for place, span, twin in leaf_rows.span_pairs(first.spans, text.spans if text else ()):
+        if options.spans is not None and place not in options.spans:
+            continue
+        sides = [(step, "image", rows[f"image@{step}"], span) for step in images]
+        sides += [(NO_STEP, "text", rows["text"], twin)] if twin else []
+        for step, modality, here, at in sides:
+            labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
+            means, spread = _read(here, at, options)
+            made += _distance_rows(means, distances, controls, labels, options)
+            mapped = mapped_sites(list(means), options.map_layers) if step in (max(images), NO_STEP) else ()
+            for site, x in means.items():
+                at_site = {**labels, "site": site}
+                for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
+                    made.append(leaf_rows.row(name, jackknife(dimension, x), **at_site, target="leaf"))
+                made += _hierarchy_rows(x, spread.get(site), taxonomy, leaves, at_site, options)
+                if site in mapped:
+                    made += map_rows(x, leaves, options.map, at_site, options.seed)
+    return leaf_rows.table(made, "geometry", options.seed)
+
+
+def _read(rows, span, options: Options):
+    """Site → leaf means, and site → deviations of pictures from them where leaves have several."""
+    means, spread = {}, {}
+    counts = np.unique(rows.leaves, return_counts=True)[1]
+    for site in options.sites or rows.store.sites:
+        treated = leaf_rows.read_treated({"side": (rows, span)}, site, options.treatment).get("side")
+        if treated is not None:
+            x = treated.whole()
+            means[site] = leaf_means(x, rows.leaves)[0]
+            if counts.min() > 1:
+                spread[site] = x - means[site][np.unique(rows.leaves, return_inverse=True)[1]]
+    return means, spread
+
+
+def _encoder_distances(x, names, leaves) -> Float[np.ndarray, "leaves leaves"]:
+    kept = np.isin(names, leaves)
+    return rdm(leaf_means(np.asarray(x, dtype=np.float64)[kept], np.asarray(names)[kept])[0])
+
+
+def _distance_rows(means, distances, controls, labels, options: Options) -> list[dict]:
+    """Correlation of every site's distances with the taxonomy's, plain and given the encoder's."""
+    rdms = np.stack([rdm(x) for x in means.values()])
+    weights = draw_weights(len(distances), options.draws, options.seed)
+    made = []
+    for name, given in (("taxonomic_rsa", []), ("taxonomic_rsa_given_encoder", controls)):
+        if name == "taxonomic_rsa" or given:
+            found = partial_rsa(rdms, distances, given, options.permutations, options.seed)
+            draws = bootstrap_rsa(rdms, distances, given, weights)
+            for k, site in enumerate(means):
+                here = {**labels, "site": site, "target": "leaf"}
+                value = estimate(found.value[k, 0], draws[:, k], found.n)
+                made.append(leaf_rows.row(name, value, **here))
+                for part in ("null_limit", "p_corrected"):
+                    value = float(getattr(found, part)[k, 0])
+                    made.append(leaf_rows.row(f"{name}_{part}", value, found.n, **here))
+    return made
+
+
+def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> list[dict]:
+    """How far steps from hypernym to leaf stay off the hypernym's direction, against other hypernyms'."""
+    categories = categories_of(taxonomy, leaves.tolist(), CategoryOptions(least_leaves=LEAST_LEAVES))
+    gram = linear_gram(x) if spread is None else causal_gram(x, spread)
+    own, other, children = hierarchy_steps(gram, categories.members)
+    weights = draw_weights(len(leaves), options.draws, options.seed)[:, children]
+    here = {**labels, "target": "mean"}
+    made = []
+    for name, squares in (("hierarchy_own", own), ("hierarchy_other", other)):
+        draws = np.sqrt((weights @ squares) / weights.sum(axis=1))
+        made.append(leaf_rows.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **here))
+    draws = np.sqrt((weights @ own) / (weights @ other))
+    value = float(np.sqrt(own.mean() / other.mean()))
+    made.append(leaf_rows.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **here))
+    return made
+
+
+def hierarchy_steps(
+    gram: Float[np.ndarray, "n n"], members: Bool[np.ndarray, "n categories"]
+) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"], np.ndarray]:
+    """Squared cosine of every (leaf, category) step with its own category, the mean of it with others, the leaf.
+
+    Others are the categories that share no leaf with it.
+    """
+    own, other, children = [], [], []
+    for category in range(members.shape[1]):
+        inside = np.flatnonzero(members[:, category])
+        child = np.zeros((len(inside), len(members)), dtype=bool)
+        child[np.arange(len(inside)), inside] = True
+        parent = members[:, category] & ~child
+        apart = np.flatnonzero(~(members & members[:, [category]]).any(axis=0))
+        if len(apart):
+            own.append(hierarchy_cosines(gram, child, parent) ** 2)
+            other.append(np.mean(_along(gram, inside, members[:, apart]) ** 2, axis=1))
+            children.append(inside)
+    if not own:
+        raise ValueError("every hypernym shares leaves with every other; there is nothing to compare with")
+    return np.concatenate(own), np.concatenate(other), np.concatenate(children)
+
+
+def _along(gram, inside, others) -> Float[np.ndarray, "children others"]:
+    """Cosine of every step, from the mean of the other leaves `inside` to each of them, with other categories."""
+    size, row = len(inside), np.arange(len(inside))
+    parent = (gram[inside].sum(axis=0) - gram[inside]) / (
+        size - 1
+    )  # inner products of every parent with all leaves
+    step = gram[inside] - parent
+    here = step[row, inside]
+    lengths = here - (step[:, inside].sum(axis=1) - here) / (size - 1)
+    directions = others / others.sum(axis=0)
+    sizes = ((gram @ directions) * directions).sum(axis=0)
+    return (step @ directions) / np.sqrt(lengths[:, None] * sizes)
+
+
+def mapped_sites(sites: Sequence[str], layers: Sequence[int] = ()) -> tuple[str, ...]:
+    """The sites of these layers (−1 before the first block); the first, middle and last if none are named.
+
+    Raises:
+        KeyError: a layer is not among the sites.
+    """
+    by_layer = {layer_of(site): site for site in sites if np.isfinite(layer_of(site))}
+    if missing := [layer for layer in layers if layer not in by_layer]:
+        known = ", ".join(f"{layer:g}" for layer in by_layer)
+        raise KeyError(f"no layer {missing[0]} to map; the layers with rows that vary are {known}")
+    every = list(by_layer)
+    middle = (every[k] for k in np.linspace(0, len(every) - 1, 3).round().astype(int))
+    return tuple(by_layer[layer] for layer in (layers or dict.fromkeys(middle)))

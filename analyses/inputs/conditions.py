@@ -1,0 +1,167 @@
+"""Conditions of the `behaviour` analysis: runs that differ only in their seed, and which of them are contrasted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from analyses.inputs.answers import Answers, Part
+from probing.store import MismatchError
+from taxogen.questions import ablation
+from taxogen.runs import config
+from taxogen.runs.run import Run
+
+INITS = {
+    "pretrained": "pretrained",
+    "pretrained-embeddings": "pretrained-embeddings",
+    "random": "random_init",
+}
+"""What inits are called in tables, the one that knows most first."""
+SHUFFLE_CONTRASTS = (("within", "across"), ("within", "across-matched"))
+_EVIDENCE = ("data.ablation", "data.fraction", "data.rule", "data.held_out")
+_NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "model.init", "model.lm", "model.encoder")
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Runs that differ only in their seed, by seed; what they are in the words of the tables."""
+
+    name: str
+    about: Mapping[str, Any]
+    answers: tuple[Answers, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(one.seed for one in self.answers)
+
+    @property
+    def headline(self) -> Part:
+        """The part that the condition's ablation and shuffle say is to be scored."""
+        found = self.answers[0].pairs
+        scored = next((name for name in ("held_out", "seen", "all") if name in found), "all")
+        leaves = "named" if self.about["shuffle"] == "across-matched" else "all"
+        return Part(scored=scored, leaves=leaves, decision=self.answers[0].decisions[0])
+
+    def of_seeds(self, seeds: Sequence[int]) -> Condition:
+        """The condition with the runs of these seeds only."""
+        return replace(self, answers=tuple(one for one in self.answers if one.seed in seeds))
+
+
+def conditions(runs: Sequence[Run]) -> list[Condition]:
+    """The runs grouped by everything but the seed, in the order given; named by what tells them apart.
+
+    Raises:
+        MismatchError: two runs of a condition have the same seed.
+        FileNotFoundError: a run was not evaluated; the command is named.
+    """
+    grouped: dict[str, list[Run]] = {}
+    for run in runs:
+        grouped.setdefault(condition_of(run, runs), []).append(run)
+    found = []
+    for name, members in grouped.items():
+        members = sorted(members, key=lambda run: run.config.seed)
+        seeds = [run.config.seed for run in members]
+        if len(set(seeds)) < len(seeds):
+            raise MismatchError(
+                f"{', '.join(run.name for run in members)} are one condition ({name}) with seeds {seeds}: the same "
+                "run twice would count as two; give each seed once"
+            )
+        answers = tuple(Answers.of(run) for run in members)
+        found.append(Condition(name, _about(members[0], runs, answers), answers))
+    return found
+
+
+def condition_of(run: Run, among: Sequence[Run]) -> str:
+    """The name of a run's condition: its init or shuffle, and what else tells it from the runs it stands among."""
+    return " · ".join([_short_name(run), *_varying(run, among).values()])
+
+
+def contrasted(found: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
+    """The pairs that differ in one thing: init, shuffle (within and across), encoder or language model.
+
+    Both come with the runs of the seeds that both have; a pair without one is left out.
+    """
+    pairs = []
+    for first, second in permutations(found, 2):
+        keys = ("init", "shuffle", "encoder", "lm", "evidence", "other")
+        differing = [key for key in keys if first.about[key] != second.about[key]]
+        seeds = sorted(set(first.seeds) & set(second.seeds))
+        if len(differing) == 1 and seeds and _in_order(first, second, differing[0], found):
+            pairs.append((first.of_seeds(seeds), second.of_seeds(seeds)))
+    return pairs
+
+
+def _in_order(first: Condition, second: Condition, key: str, found: Sequence[Condition]) -> bool:
+    one, other = first.about[key], second.about[key]
+    if key == "init":
+        return list(INITS.values()).index(one) < list(INITS.values()).index(other)
+    if key == "shuffle":
+        return (one, other) in SHUFFLE_CONTRASTS
+    return key in ("encoder", "lm") and found.index(first) < found.index(second)
+
+
+def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[str, Any]:
+    data, varying = run.config.data, _varying(run, among)
+    series = [_short_name(run), *(text for key, text in varying.items() if key != "evidence")]
+    return {
+        "series": " · ".join(series),
+        "lm": run.config.model.lm,
+        "encoder": run.config.model.encoder,
+        "init": INITS.get(run.config.model.init, run.config.model.init),
+        "shuffle": data.shuffle,
+        "evidence": _evidence(run),
+        "fraction": {"none": 0.0, "full": 1.0}.get(data.ablation, data.fraction),
+        "effective": float(np.mean([one.effective for one in answers])),
+        "other": " · ".join(
+            text for key, text in varying.items() if key not in ("evidence", "lm", "encoder")
+        ),
+    }
+
+
+def _short_name(run: Run) -> str:
+    name, shuffle = INITS.get(run.config.model.init, run.config.model.init), run.config.data.shuffle
+    if shuffle == "none":
+        return name
+    return shuffle if name == "pretrained" else f"{name} {shuffle}"
+
+
+def _varying(run: Run, among: Sequence[Run]) -> dict[str, str]:
+    """What the runs differ in besides init, shuffle and seed, as this run has it."""
+    own, all_of_them = _particulars(run), [_particulars(other) for other in among]
+    return {key: own[key] for key in own if len({other[key] for other in all_of_them}) > 1}
+
+
+def _particulars(run: Run) -> dict[str, str]:
+    """Every setting that decides the numbers, in words; init, shuffle and seed left out."""
+    flat = dict(config.flatten(run.config.to_dict()))
+    deciding = {
+        key: f"{key.partition('.')[2].replace('_', ' ')} {_text(value)}"
+        for key, value in flat.items()
+        if key.startswith(config.DECIDING) and key not in (*config.INCIDENTAL, *_NAMED_ELSEWHERE)
+    }
+    return {
+        "evidence": _evidence(run),
+        "lm": run.config.model.lm,
+        "encoder": run.config.model.encoder,
+        **deciding,
+    }
+
+
+def _evidence(run: Run) -> str:
+    """What was taken out of training, in words."""
+    data = run.config.data
+    parts = ["ablation", data.ablation]
+    if data.ablation in ("random", "systematic"):
+        parts.append(", ".join(sorted(data.held_out)) or f"{data.fraction:g}")
+    if data.rule and data.rule != ablation.RULES[data.ablation][0]:
+        parts.append(f"(rule {data.rule})")
+    return " ".join(parts)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

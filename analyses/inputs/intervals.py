@@ -1,0 +1,124 @@
+"""Intervals of the `behaviour` analysis: the hierarchical bootstrap over runs of several seeds, or the study's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from probing.stats import DRAWS, ClusterStatistic, Estimate, nan_mean
+from probing.stats.hierarchical import (
+    LEVELS,
+    hierarchical,
+    hierarchical_contrast,
+    leaf_weights,
+    mean_over,
+    t_interval,
+)
+
+INTERVALS = {
+    "hierarchical": "95 %, bootstrap over hypernyms, leaf concepts and seeds",
+    "study": "95 %, the study's t-interval over hypernym × seed",
+}
+"""The rules by which intervals of means and contrasts are made, as captions say them."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How intervals are made: the rule (`INTERVALS`), the bootstrap draws and their seed.
+
+    n counts leaves under the bootstrap, and under the study's rule the values that it takes for independent.
+    """
+
+    interval: str = "hierarchical"
+    draws: int = DRAWS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.interval not in INTERVALS:
+            raise KeyError(f"interval {self.interval!r} was asked for; known: {', '.join(INTERVALS)}")
+
+    def mean(self, statistics: Sequence[Aligned], n: int) -> Estimate:
+        """The mean over seeds and hypernyms of a statistic per seed."""
+        if self.interval == "study":
+            return _t(np.stack([one.units for one in statistics]))
+        over = _levels(statistics)
+        return replace(hierarchical(statistics, over=over, draws=self.draws, seed=self.seed), n=n)
+
+    def contrast(self, first: Sequence[Aligned], second: Sequence[Aligned], n: int) -> Estimate:
+        """The difference of two means, paired by hypernym, leaf and seed."""
+        if self.interval == "study":
+            sides = (np.stack([one.units for one in side]) for side in (first, second))
+            return _t(np.subtract(*sides))
+        over = _levels(first)
+        found = hierarchical_contrast(first, second, over=over, draws=self.draws, seed=self.seed)
+        return replace(found, n=n)
+
+    def each(self, statistics: Sequence[Aligned], counts: Sequence[int]) -> list[Estimate]:
+        """The mean over seeds of every hypernym, under resampled leaves and seeds; `counts` are their n."""
+        weights = leaf_weights(len(statistics[0].clusters), self.draws, self.seed)
+        values = np.stack([one.value for one in statistics])
+        drawn = np.stack([one.at(weights) for one in statistics], axis=1)
+        columns = ((values[:, [k]], drawn[:, :, [k]]) for k in range(values.shape[1]))
+        return [
+            mean_over(value, draws, int(n), over=("seed",), seed=self.seed)
+            for (value, draws), n in zip(columns, counts, strict=True)
+        ]
+
+
+DEFAULT = Rule()
+
+
+class Aligned:
+    """A statistic over the leaves and hypernyms of several runs, of which its own run may lack some.
+
+    A leaf that the run does not have weighs nothing, a hypernym that it lacks is not-a-number. The last draws are
+    kept: a mean and its contrasts ask for the same ones.
+    """
+
+    def __init__(
+        self, inner: ClusterStatistic, own: Sequence[str], clusters: np.ndarray, columns: Sequence[str]
+    ):
+        self.clusters = clusters
+        self._inner = inner
+        self._rows = np.searchsorted(clusters, inner.clusters)
+        place = {name: at for at, name in enumerate(columns)}
+        self._columns, self._width = [place[name] for name in own], len(columns)
+        self._asked: np.ndarray | None = None
+        self._given = np.empty((0, self._width))
+
+    @property
+    def value(self) -> Float[np.ndarray, " k"]:
+        """The statistic with every leaf counted once."""
+        return self._spread(self._inner.value[None])[0]
+
+    @property
+    def units(self) -> Float[np.ndarray, " units"]:
+        """What the study's rule takes for independent: the values of hypernyms, or else those of leaves."""
+        return self.value if self._width > 1 else self.at(np.eye(len(self.clusters)))[:, 0]
+
+    def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
+        """The statistic with each leaf counted as often as `weights` says."""
+        if self._asked is None or not np.array_equal(self._asked, weights):
+            self._asked, self._given = weights, self._spread(self._inner.at(weights[:, self._rows]))
+        return self._given
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        result = np.full((len(values), self._width), np.nan)
+        result[:, self._columns] = values
+        return result
+
+
+def _levels(statistics: Sequence[Aligned]) -> tuple[str, ...]:
+    """What a bootstrap resamples: hypernyms only where there are several columns."""
+    return LEVELS if len(statistics[0].value) > 1 else ("leaf", "seed")
+
+
+def _t(values: np.ndarray) -> Estimate:
+    """The study's t-interval; not-a-number where fewer than 2 values are defined."""
+    defined = int((~np.isnan(values)).sum())
+    if defined >= 2:
+        return t_interval(values)
+    return Estimate(float(nan_mean(values.ravel())), float("nan"), float("nan"), defined)

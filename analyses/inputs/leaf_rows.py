@@ -1,0 +1,201 @@
+"""Rows of activation stores by leaf concept, under a treatment of massive activations; long-table columns."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
+
+from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
+from probing.similarity.gram import leaf_means
+from probing.sites import EMBED, Site
+from probing.stats import Estimate
+from probing.store import ActivationStore, MismatchError
+
+COLUMNS = (
+    *(
+        "run",
+        "analysis",
+        "step",
+        "site",
+        "layer",
+        "span",
+        "modality",
+        "target",
+        "treatment",
+        "measure",
+        "split",
+    ),
+    *("value", "lower", "upper", "n", "seed"),
+)
+# What stands in the site column without being a site.
+OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
+NO_STEP = -1  # of text rows, which no training step touches
+_CHUNK = 2048
+_SAME_PLACE = {"image": "noun"}
+
+
+@dataclass(frozen=True)
+class LeafRows:
+    """Rows of one store, one per picture (or, in text, per leaf); `fitted_on` marks those treatments are fitted on.
+
+    A picture that was asked about with several prompts is one row, their mean: it is one look at its leaf.
+    """
+
+    store: ActivationStore
+    order: Int[np.ndarray, " items"]
+    unit: Int[np.ndarray, " items"]
+    leaves: Shaped[np.ndarray, " n"]
+    fitted_on: Bool[np.ndarray, " n"]
+
+    def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
+        """Activations as captured, at the precision of the store; means over prompts in double precision."""
+        x = self.store.read(site, span)[self.order]
+        x = x.reshape(len(x), -1)
+        return x if len(self.leaves) == len(x) else leaf_means(x, self.unit)[0]
+
+    def only(self, leaves: Sequence[str]) -> "LeafRows":
+        """The rows of these leaves."""
+        kept = np.isin(self.leaves, list(leaves))
+        items = kept[self.unit]
+        unit = np.unique(self.unit[items], return_inverse=True)[1]
+        return LeafRows(self.store, self.order[items], unit, self.leaves[kept], self.fitted_on[kept])
+
+
+def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = ()) -> dict[str, LeafRows]:
+    """The rows of each store, restricted to the leaves that all of them have, sorted by leaf and picture.
+
+    Statistics of treatments come from rows of leaves that are not `held_out`, from all rows if none is left.
+
+    Raises:
+        MismatchError: the stores share no leaf.
+    """
+    found = {}
+    for name, store in stores.items():
+        keys = [
+            (str(leaf), str(picture))
+            for leaf, picture in zip(store.columns["leaf"], store.columns["picture"])
+        ]
+        names = sorted(set(keys))
+        places = {key: place for place, key in enumerate(names)}
+        unit = np.array([places[key] for key in keys])
+        ids = np.asarray(store.item_ids, dtype=str)
+        order = np.lexsort((ids, unit))
+        leaves = np.array([leaf for leaf, _ in names])
+        seen = ~np.isin(leaves, list(held_out))
+        fitted_on = seen if seen.any() else np.ones(len(leaves), dtype=bool)
+        found[name] = LeafRows(store, order, unit[order], leaves, fitted_on)
+    shared = sorted(set.intersection(*(set(rows.leaves) for rows in found.values())))
+    if not shared:
+        raise MismatchError(
+            f"the stores {', '.join(stores)} share no leaf: they are of different worlds; capture again"
+        )
+    return {name: rows.only(shared) for name, rows in found.items()}
+
+
+def read_treated(
+    sides: Mapping[str, tuple[LeafRows, str]], site: str, treatment: str
+) -> dict[str, "TreatedRows"]:
+    """Activations of each side (name → rows, span) at one site, under the treatment fitted to each.
+
+    A dimension that is massive in one side is left out of all, so that inner products across them exist. A
+    side whose rows are all equal, as those of a prompt's own tokens before the first block, is left out.
+    """
+    values = {name: rows.read(site, span) for name, (rows, span) in sides.items()}
+    values = {name: x for name, x in values.items() if (x != x[:1]).any()}
+    fitted = {name: fit_treatment(treatment, x[sides[name][0].fitted_on]) for name, x in values.items()}
+    if not fitted:
+        return {}
+    kept = reduce(np.intersect1d, (one.kept for one in fitted.values()))
+    return {name: TreatedRows(values[name], replace(fitted[name], kept=kept)) for name in values}
+
+
+@dataclass(frozen=True)
+class TreatedRows:
+    """Rows at one site with the treatment that they are to be seen under."""
+
+    values: Float[np.ndarray, "n d"]
+    treatment: Treatment
+
+    def parts(self) -> Iterator[Float[np.ndarray, "chunk k"]]:
+        """A few rows at a time, under the treatment; the whole never exists in double precision."""
+        for start in range(0, len(self.values), _CHUNK):
+            yield self.treatment(self.values[start : start + _CHUNK])
+
+    def whole(self) -> Float[np.ndarray, "n k"]:
+        """All rows under the treatment."""
+        return self.treatment(self.values)
+
+
+def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(name, span of picture rows, span of text rows) of each place; in the slot, `image` against `noun`."""
+    pairs = []
+    for span in images:
+        twin = span if span in texts else _SAME_PLACE.get(span, "")
+        twin = twin if twin in texts else ""
+        pairs.append(("slot" if twin and twin != span else span, span, twin))
+    return pairs
+
+
+def layer_of(site: str) -> float:
+    """The block index of a site; −1 before the first block, not-a-number after the last norm or outside a model."""
+    if site in OUTSIDE:
+        return float("nan")
+    parsed = Site.parse(site)
+    return (
+        float(parsed.layer) if parsed.layer is not None else (-1.0 if parsed.point == EMBED else float("nan"))
+    )
+
+
+def row(measure: str, found: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:
+    """One row of a long table; a bare number has no interval."""
+    found = found if isinstance(found, Estimate) else Estimate(float(found), float("nan"), float("nan"), n)
+    return {
+        **labels,
+        "measure": measure,
+        "value": found.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "n": found.n,
+    }
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], analysis: str, seed: int, extra: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The long table of these rows, its columns in order."""
+    made = pd.DataFrame(list(rows))
+    made = made.assign(run="", analysis=analysis, seed=seed)
+    made["layer"] = [layer_of(site) for site in made["site"]]
+    columns = [*COLUMNS[:5], *extra, *COLUMNS[5:]]
+    for name in columns:
+        if name not in made:
+            made[name] = ""
+    return made[columns]
+
+
+def disagreements(
+    rows: pd.DataFrame, treatments: Sequence[str], share: float = 0.25, default: str = TREATMENTS[0]
+) -> list[str]:
+    """Lines on where each treatment gives another value than the default one: one measure of one modality.
+
+    Another means: apart by more than `share` of the largest value under the default treatment.
+    """
+    wide = rows.pivot(index=["step", "span", "site"], columns="treatment", values="value").reset_index()
+    lines = []
+    for name in (name for name in treatments if {name, default} <= set(wide)):
+        gap = (wide[default] - wide[name]).abs()
+        bar = share * wide[default].max()
+        if not (gap > bar).any():
+            lines.append(f"  {name} and {default} rows agree to {bar:.2f} everywhere")
+            continue
+        most = wide.to_dict("records")[int(np.nanargmax(gap.to_numpy()))]
+        lines.append(
+            f"  {name} and {default} rows DISAGREE by over {bar:.2f} at {(gap > bar).sum()} of {len(gap)} places, most "
+            f"at step {most['step']}, {most['span']}, {most['site']}: {most[name]:.2f} {name}, "
+            f"{most[default]:.2f} {default}"
+        )
+    return lines

@@ -1,0 +1,173 @@
+"""Measures of the `behaviour` analysis: what is computed from the answers of every run, ready for intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from analyses.inputs.answers import Answers, Part
+from analyses.inputs.conditions import Condition
+from analyses.inputs.intervals import Aligned
+from probing.stats import ClusterStatistic, nan_mean
+from probing.stats.clusters import ClusterAUROC, ClusterMean
+from probing.stats.rates import ClusterConfusion, SortedAUROC
+
+HYPERNYM_MEASURES = {
+    "auroc": "hypernym AUROC",
+    "macro_f1": "hypernym macro-F1",
+    "balanced_accuracy": "hypernym balanced accuracy",
+    "tpr": "hypernym TPR",
+    "tnr": "hypernym TNR",
+}
+LEAF_MEASURES = {
+    "leaf_naming": "leaf naming",
+    "leaf_top1": "leaf naming, all leaves",
+    "leaf_macro_f1": "leaf macro-F1, all leaves",
+}
+MEASURES = {**HYPERNYM_MEASURES, "top1": "top-1 hypernym", **LEAF_MEASURES}
+_PAIRS_PER_ROW = 25  # above so many leaf pairs per row, sorting is the faster way to an AUROC
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The leaves and hypernyms, both sorted, of all runs that are compared."""
+
+    leaves: np.ndarray
+    hypernyms: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Sequence[Condition]) -> Frame:
+        """The frame of all runs of some conditions."""
+        taxonomies = [answers.taxonomy for condition in found for answers in condition.answers]
+        leaves = sorted({leaf for one in taxonomies for leaf in one.leaves})
+        return cls(np.array(leaves), tuple(sorted({name for one in taxonomies for name in one.hypernyms})))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A measure of a part of a condition's answers: a statistic per seed, and the leaves that each column rests on."""
+
+    statistics: list[Aligned]
+    counted: Bool[np.ndarray, "leaves columns"]
+
+    @property
+    def n(self) -> int:
+        """The number of leaves that it rests on."""
+        return int(self.counted.any(axis=1).sum())
+
+
+def measured(
+    condition: Condition, part: Part, measure: str, frame: Frame, partner: Condition | None = None
+) -> Measured | None:
+    """A measure of a part; None where its answers were not given.
+
+    With a partner only the leaves are scored that its run of the same seed names correctly as well.
+    """
+    columns = frame.hypernyms if measure in HYPERNYM_MEASURES else ("",)
+    counted, found = np.zeros((len(frame.leaves), len(columns)), bool), []
+    for at, answers in enumerate(condition.answers):
+        only = sorted(set(answers.named) & set(partner.answers[at].named)) if partner else None
+        values, labels, leaves = answers.read(part, only)
+        made = _statistic(answers, part, measure, (values, labels, leaves))
+        if made is None:
+            return None
+        own = answers.scores.hypernyms if measure in HYPERNYM_MEASURES else ("",)
+        found.append(Aligned(made, own, frame.leaves, columns))
+        asked = np.asarray(~np.isnan(values))
+        rows, used = np.nonzero(asked if len(columns) > 1 else asked.any(axis=1, keepdims=True))
+        places = np.array([columns.index(name) for name in own])
+        counted[np.searchsorted(frame.leaves, leaves[rows]), places[used]] = True
+    return Measured(found, counted)
+
+
+def _statistic(
+    answers: Answers, part: Part, measure: str, rows: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> ClusterStatistic | None:
+    values, labels, leaves = rows
+    if measure == "auroc":
+        return auroc(values, labels, leaves)
+    if measure == "top1":
+        return ClusterMean(_top1(values, labels)[:, None], leaves)
+    if measure == "leaf_naming":
+        return ClusterMean(answers.scores.leaf_correct[:, None].astype(float), leaves)
+    if measure in LEAF_MEASURES:
+        return _leaf_statistic(answers, measure, leaves) if len(answers.naming) else None
+    asked = ~np.isnan(values)
+    if part.baseline == "majority":
+        rate = "majority_macro_f1" if measure == "macro_f1" else measure
+        return ClusterConfusion(np.zeros_like(labels), labels, leaves, rate, asked=asked)
+    yes = _decided(answers, part.decision, values, labels)
+    return ClusterConfusion(yes, labels, leaves, measure, asked=asked)
+
+
+def _decided(
+    answers: Answers, decision: str, values: np.ndarray, labels: np.ndarray
+) -> Bool[np.ndarray, "rows k"]:
+    if decision == "prevalence":
+        return prevalence_matched(values, labels) > 0
+    thresholds = answers.scores.thresholds if decision == "calibrated" else None
+    return values > (0 if thresholds is None else thresholds)
+
+
+def _leaf_statistic(answers: Answers, measure: str, leaves: np.ndarray) -> ClusterStatistic:
+    naming = np.asarray(answers.naming, dtype=str)
+    if measure == "leaf_top1":
+        return ClusterMean((naming == leaves)[:, None].astype(float), leaves)
+    names = np.unique(leaves)
+    given, true = (side[:, None] == names for side in (naming, leaves))
+    return _MeanOf(ClusterConfusion(given, true, leaves, "macro_f1"))
+
+
+@dataclass(frozen=True)
+class _MeanOf:
+    """The mean over the columns of a statistic, as a statistic of one column."""
+
+    inner: ClusterStatistic
+
+    @property
+    def clusters(self) -> np.ndarray:
+        return self.inner.clusters
+
+    @property
+    def value(self) -> np.ndarray:
+        return nan_mean(self.inner.value[None])
+
+    def at(self, weights: np.ndarray) -> np.ndarray:
+        return nan_mean(self.inner.at(weights))[:, None]
+
+
+def _top1(values: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " rows"]:
+    """Whether the highest read-out is of a true hypernym; not-a-number where no true one is scored."""
+    asked = ~np.isnan(values)
+    best = np.where(asked, values, -np.inf).argmax(axis=1)
+    right = labels[np.arange(len(labels)), best].astype(float)
+    return np.where((asked & labels).any(axis=1), right, np.nan)
+
+
+def auroc(
+    values: Float[np.ndarray, "rows k"],
+    labels: Bool[np.ndarray, "rows k"],
+    leaves: Shaped[np.ndarray, " rows"],
+) -> ClusterStatistic:
+    """The area under the ROC curve per hypernym, by whichever of two equal ways is faster for this many leaves."""
+    names, codes = np.unique(leaves, return_inverse=True)
+    positive = np.zeros((len(names), labels.shape[1]), bool)
+    np.logical_or.at(positive, codes, labels)
+    pairs = (positive.sum(0) * (~positive).sum(0)).mean()
+    way = SortedAUROC if pairs > _PAIRS_PER_ROW * len(leaves) else ClusterAUROC
+    return way(values, labels, leaves)
+
+
+def prevalence_matched(
+    values: Float[np.ndarray, "rows k"], labels: Bool[np.ndarray, "rows k"]
+) -> Float[np.ndarray, "rows k"]:
+    """½ (Yes) for as many pictures as have the hypernym, the highest read-outs first; −½ (No) for the others.
+
+    Labels give the count alone. A completion's read-out has no threshold of its own.
+    """
+    asked = ~np.isnan(values)
+    place = np.argsort(np.argsort(np.where(asked, -values, np.inf), axis=0, kind="stable"), axis=0)
+    return np.where(asked, np.where(place < (labels & asked).sum(0), 0.5, -0.5), np.nan)

@@ -1,0 +1,116 @@
+"""Residual states of a span, token by token, in many pictures: what erasers and directions are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from tqdm import tqdm
+
+from analyses.inputs.subject import rows_of
+from probing.edits.erasure import Eraser, Whitening, cross_covariance, leace, random_eraser
+from probing.hooks import record
+from probing.patching.runs import forward
+from probing.probes.splits import grouped_folds
+from probing.stats.seeding import stream
+from taxogen.questions.items import PROMPTS
+from taxogen.stages.pipeline import Bench
+from taxogen.world.taxonomy import Taxonomy
+
+BATCH = 64
+
+
+def post(layer: int) -> str:
+    """The residual stream behind a layer."""
+    return f"blocks.{layer}.hook_resid_post"
+
+
+@dataclass(frozen=True)
+class SpanStates:
+    """States [pictures, tokens, width] by (layer, span), the leaf of each picture and the fold that holds it out."""
+
+    values: Mapping[tuple[int, str], Float[np.ndarray, "n k d"]]
+    leaves: np.ndarray
+    fold: Int[np.ndarray, " n"]
+
+    def train(self, fold: int, layer: int, span: str) -> tuple[Float[np.ndarray, "n k d"], np.ndarray]:
+        """States and leaves of all folds but one; all of them for fold −1."""
+        kept = self.fold != fold
+        return self.values[layer, span][kept].astype(np.float64), self.leaves[kept]
+
+
+def fold_of_leaves(taxonomy: Taxonomy, leaves: np.ndarray, folds: int, seed: int) -> Int[np.ndarray, " n"]:
+    """The fold that holds out each leaf, hypernyms spread over the folds; the same for every question of a run."""
+    return grouped_folds(leaves, taxonomy.labels(leaves.tolist()), folds, seed)
+
+
+@torch.no_grad()
+def span_states(
+    bench: Bench,
+    task: str,
+    shown: pd.DataFrame,
+    layers: Sequence[int],
+    spans: Sequence[str],
+    fold: Int[np.ndarray, " n"],
+) -> SpanStates:
+    """The states of some spans behind some layers when a task's question is put about each picture."""
+    found: dict[tuple[int, str], list[np.ndarray]] = {(layer, span): [] for layer in layers for span in spans}
+    starts = range(0, len(shown), BATCH)
+    for start in tqdm(starts, desc=f"states, {task}", unit="batch", leave=False, mininterval=1):
+        rows = rows_of(bench, PROMPTS[task][0], shown.iloc[start : start + BATCH])
+        with record(bench.vlm.model, [post(layer) for layer in layers]) as seen:
+            forward(bench.vlm.model, rows)
+        for layer, span in found:
+            value = seen[post(layer)][:, list(rows.positions(span))]
+            found[layer, span].append(value.float().cpu().numpy())
+    values = {key: np.concatenate(parts) for key, parts in found.items()}
+    return SpanStates(values, shown["leaf"].to_numpy().astype(str), fold)
+
+
+@dataclass(frozen=True)
+class SpanEraser:
+    """An eraser shared by the tokens of a span, each of which keeps a mean of its own."""
+
+    means: Float[np.ndarray, "k d"]
+    eraser: Eraser
+
+    def __call__(self, states: Float[np.ndarray, "n k d"]) -> Float[np.ndarray, "n k d"]:
+        """The states without what is erased."""
+        return self.eraser(states - self.means) + self.means
+
+
+@dataclass(frozen=True)
+class SpanWhitening:
+    """The tokens of a span, each about its own mean, whitened together."""
+
+    means: Float[np.ndarray, "k d"]
+    centred: Float[np.ndarray, "n d"]
+    whitening: Whitening
+    tokens: int
+
+    @classmethod
+    def of(cls, states: Float[np.ndarray, "n k d"], shrinkage: float) -> SpanWhitening:
+        """That of these (training) states."""
+        means = states.mean(0)
+        centred = (states - means).reshape(-1, states.shape[-1])
+        return cls(means, centred, Whitening.of(centred, shrinkage), states.shape[1])
+
+    def erase(self, labels: Bool[np.ndarray, " n"]) -> SpanEraser:
+        """LEACE of a yes/no concept of the pictures."""
+        z = np.repeat(labels.astype(np.float64), self.tokens)[:, None]
+        return SpanEraser(self.means, leace(self.whitening, cross_covariance(self.centred, z)))
+
+    def erase_randomly(self, rank: int, seed: int) -> SpanEraser:
+        """The erasure of a random subspace."""
+        return SpanEraser(self.means, random_eraser(self.whitening, rank, seed))
+
+
+def exchanged(labels_of: Mapping[str, bool], *names: str, seed: int) -> dict[str, bool]:
+    """The same number of leaves under a concept that means nothing: labels exchanged among leaves."""
+    leaves = sorted(labels_of)
+    order = stream(seed, "exchanged labels", *names).permutation(len(leaves))
+    return {leaf: labels_of[leaves[at]] for leaf, at in zip(leaves, order)}

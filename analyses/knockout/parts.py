@@ -1,0 +1,123 @@
+"""Attention knocked out between spans, a window of layers at a time: read-outs of every picture, and of placebos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from torch import nn
+
+from analyses.inputs.subject import Asked
+from probing.edits.knockout import Edges, between, knock_out
+from probing.patching.cells import Cell, Patch
+from probing.sites import Site
+from probing.stats.seeding import stream
+
+PATHS = ("slot → cue", "slot → last", "cue → last", "slot → cue, last")
+SINK = 0  # the first token takes the attention that goes nowhere (Xiao et al. 2023, arXiv:2309.17453)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Layers from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    @property
+    def layers(self) -> range:
+        """The layers."""
+        return range(self.first, self.last + 1)
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """The inverse of `str`."""
+        first, last = text.split("-")
+        return cls(int(first), int(last))
+
+
+def windows(depth: int, width: int) -> list[Window]:
+    """Windows of so many layers that cover a model one after the other, the last perhaps narrower; then all layers."""
+    found = [Window(first, min(first + width, depth) - 1) for first in range(0, depth, width)]
+    whole = Window(0, depth - 1)
+    return found if whole in found else [*found, whole]
+
+
+def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
+    """The edges that carry a path: from each token of its target to each token of its source.
+
+    "cue" is the cue without its last token, which answers; that one is "last".
+
+    Raises:
+        KeyError: no such path.
+    """
+    if path not in PATHS:
+        raise KeyError(f"path {path!r} was asked for; known: {'; '.join(PATHS)}")
+    places = {"slot": spans["slot"], "cue": spans["cue"][:-1], "last": spans["last"]}
+    source, targets = path.split(" → ")
+    return tuple(edge for name in targets.split(", ") for edge in between(places[name], places[source]))
+
+
+def placebo_edges(
+    edges: Edges, first: int, length: int, seed: int, *names: str
+) -> tuple[tuple[int, int], ...]:
+    """As many other edges, drawn at random among those of the computed tokens, none to the first token of all.
+
+    Raises:
+        ValueError: there are not so many others.
+    """
+    known = between(range(first, length), range(length))
+    others = [edge for edge in known if edge not in set(edges) and edge[1] != SINK]
+    if len(others) < len(edges):
+        raise ValueError(f"a placebo of {len(edges)} other edges was asked for, the prompt has {len(others)}")
+    order = stream(seed, "placebo edges", *names).permutation(len(others))
+    return tuple(sorted(others[at] for at in order[: len(edges)]))
+
+
+def knocked_out(
+    model: nn.Module,
+    asked: Mapping[str, Asked],
+    window: Window,
+    paths: tuple[str, ...],
+    placebos: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Read-outs of every picture with each path blocked in a window, and with placebos; one row a picture and edit."""
+    tables = []
+    for task, one in asked.items():
+        rows = one.kept.rows
+        length = rows.skip + one.kept.hidden.shape[1]
+        clean = _logits(one, Window(0, window.last))  # first: a restart is checked on the model as it is
+        tables.append(_read_outs(one, clean).assign(path="", edit="none", draw=0, task=task))
+        for path in paths:
+            edges = edges_of(path, rows.spans)
+            edits = [("knocked out", 0, edges)]
+            for draw in range(placebos):
+                drawn = placebo_edges(edges, rows.skip, length, seed, path, str(window), str(draw))
+                edits.append(("placebo", draw, drawn))
+            for edit, draw, chosen in edits:
+                with knock_out(model, chosen, window.layers):
+                    logits = _logits(one, window)
+                tables.append(_read_outs(one, logits).assign(path=path, edit=edit, draw=draw, task=task))
+    return pd.concat(tables, ignore_index=True).assign(first=window.first, last=window.last)
+
+
+def _logits(asked: Asked, window: Window) -> Float[np.ndarray, "rows names"]:
+    """Logits of the names by a pass that starts at the first layer of a window with what is there in the clean one."""
+    site = Site("hook_resid_pre", window.first)
+    state = asked.kept.states[window.first][:, list(asked.positions("slot"))]
+    found = asked.restart.run([Patch(Cell((site,), "slot"), {str(site): state})], asked.read)
+    return found[0].double().cpu().numpy()
+
+
+def _read_outs(asked: Asked, logits: Float[np.ndarray, "rows names"]) -> pd.DataFrame:
+    """Columns: leaf; margin, the log-odds of the right names in nats; top1, whether the first of all is right."""
+    best = np.where(asked.alike, -np.inf, logits).argmax(1)
+    right = asked.own[np.arange(len(best)), best]
+    return pd.DataFrame({"leaf": asked.leaves, "margin": asked.margin(logits), "top1": right.astype(float)})

@@ -1,0 +1,253 @@
+"""Rows of activation stores made ready for probes: aligned, labelled, folded, with control labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from probing.probes.controls import control_task, shuffled_labels
+from probing.probes.held_out import LabelledRows
+from probing.probes.linear import PENALTIES
+from probing.probes.splits import grouped_folds, ungrouped_folds
+from probing.stats import DRAWS
+from probing.store import ActivationStore, MismatchError
+from taxogen.world.taxonomy import Taxonomy
+
+TARGETS = ("hypernym", "leaf", "height")
+SPLITS = ("leaf", "ungrouped", "family", "source")
+ENCODER = "encoder"
+SEEN, HELD_OUT = "mean of seen", "mean of held-out"
+_SEES_LEAVES = ("ungrouped", "source")
+_SAME_PLACE = {"image": "noun"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How layers are probed; the defaults are those of the report.
+
+    Attributes:
+        sites: which, heads of `attn.hook_z` as `blocks.3.attn.hook_z#5`; by default the residual stream.
+        transforms: what is tried between modalities (`probing.probes.transfer`); none for no transfer.
+        split: what is held out: leaf concepts, families of them, sources of pictures, or nothing (ungrouped).
+        controls: how many control tasks; 19 or more also give p values.
+        shuffled: how many draws of labels permuted over single rows.
+        least_leaves: a hypernym needs so many leaves, and so many that are not under it.
+        held_out: hypernyms without evidence in training, reported apart.
+        code: whether the description length is found as well (slow).
+        device: "cpu", or a torch device.
+    """
+
+    probe: str = "ridge"
+    target: str = "hypernym"
+    split: str = "leaf"
+    spans: tuple[str, ...] | None = None
+    sites: tuple[str, ...] | None = None
+    transforms: tuple[str, ...] = ("raw", "centred")
+    penalties: tuple[float, ...] = PENALTIES
+    folds: int = 5
+    controls: int = 3
+    shuffled: int = 1
+    draws: int = DRAWS
+    least_leaves: int = 3
+    held_out: tuple[str, ...] = ()
+    code: bool = False
+    device: str = "cpu"
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a store that take part, in the order of their item ids, and what the encoder says of them."""
+
+    store: ActivationStore
+    order: Int[np.ndarray, " n"]
+    leaves: np.ndarray
+    encoder: Float[np.ndarray, "n d"] | None = None
+
+    def read(self, site: str, span: str) -> Float[np.ndarray, "n d"]:
+        """Features of these rows, float32; of one head where the site names one."""
+        if site == ENCODER and self.encoder is not None:
+            return self.encoder
+        name, _, head = site.partition("#")
+        values = np.asarray(self.store.read(name, span), dtype=np.float32)[self.order]
+        return values[:, int(head)] if head else values
+
+    def only(self, leaves: Sequence[str]) -> "Source":
+        """The rows of these leaves."""
+        kept = np.isin(self.leaves, leaves)
+        encoder = None if self.encoder is None else self.encoder[kept]
+        return Source(self.store, self.order[kept], self.leaves[kept], encoder)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is asked of which rows: modality → source and labelled rows, and the names of the targets."""
+
+    sources: Mapping[str, Source]
+    rows: Mapping[str, LabelledRows]
+    targets: tuple[str, ...]
+    subsets: Mapping[str, tuple[int, ...]]
+    leaves: tuple[str, ...]
+
+
+def span_pairs(
+    images: Sequence[str], texts: Sequence[str], asked: Sequence[str] | None
+) -> list[tuple[str, str, str]]:
+    """(name, span of picture rows, span of text rows) of each probed place; without a twin the last is empty.
+
+    Raises:
+        KeyError: an asked span is not in the stores.
+    """
+    pairs = []
+    for span in images:
+        twin = span if span in texts else _SAME_PLACE.get(span, "")
+        twin = twin if twin in texts else ""
+        pairs.append(("slot" if twin and twin != span else span, span, twin))
+    if asked is None:
+        return pairs
+    known = [name for name, _, _ in pairs]
+    if missing := [span for span in asked if span not in known]:
+        raise KeyError(f"no span {missing[0]!r} in these stores; they have {', '.join(known)}")
+    return [pair for pair in pairs if pair[0] in asked]
+
+
+def design(
+    images: Mapping[int, ActivationStore],
+    text: ActivationStore | None,
+    taxonomy: Taxonomy,
+    options: Options,
+    encoder: Mapping[str, np.ndarray] | None = None,
+    source_of: Mapping[str, str] | None = None,
+) -> Design:
+    """Rows of all modalities over the leaves they share; folds and control labels agree between modalities.
+
+    `source_of` maps a picture to its source. Text rows have none: they are left out when sources are held out.
+
+    Raises:
+        KeyError: an unknown target or split.
+        MismatchError: the steps hold different items, or no leaf is shared.
+        ValueError: leaf identity was asked for with leaves held out, or picture sources without `source_of`.
+    """
+    for what, value, known in (("target", options.target, TARGETS), ("split", options.split, SPLITS)):
+        if value not in known:
+            raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    if options.target == "leaf" and options.split not in _SEES_LEAVES:
+        raise ValueError(
+            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
+        )
+    stores = {f"image@{step}": store for step, store in images.items()}
+    if text is not None and options.split != "source":
+        stores["text"] = text
+    sources = _sources(stores, encoder)
+    leaves = tuple(sorted(set.intersection(*(set(source.leaves.tolist()) for source in sources.values()))))
+    if not leaves:
+        raise MismatchError(
+            "picture and text rows share no leaf: the stores are of different worlds; capture again"
+        )
+    sources = {name: source.only(leaves) for name, source in sources.items()}
+    names, of_leaf = _targets(taxonomy, leaves, options.target, options.least_leaves)
+    fold_of = _leaf_folds(taxonomy, leaves, of_leaf, options)
+    rows = {}
+    for name, source in sources.items():
+        place = np.searchsorted(leaves, source.leaves)
+        drawn = control_task(of_leaf, np.array(leaves), fold_of, options.controls, options.seed)[:, place]
+        shuffled = (
+            shuffled_labels(of_leaf[place], options.shuffled, options.seed) if options.shuffled else None
+        )
+        fold = _row_folds(source, fold_of[place], of_leaf[place], options, source_of)
+        rows[name] = LabelledRows(of_leaf[place], place, fold, drawn, shuffled)
+    return Design(sources, rows, names, _subsets(names, options.held_out), leaves)
+
+
+def _row_folds(
+    source: Source,
+    by_leaf: Int[np.ndarray, " n"],
+    labels: Bool[np.ndarray, "n targets"],
+    options: Options,
+    source_of: Mapping[str, str] | None,
+) -> Int[np.ndarray, " n"]:
+    """The fold of each row: that of its leaf, of its picture's source, or any."""
+    if options.split == "ungrouped":
+        return ungrouped_folds(len(by_leaf), options.folds, options.seed)
+    if options.split != "source":
+        return by_leaf
+    if source_of is None:
+        raise ValueError("--split source needs to know where each picture comes from: give source_of")
+    names = np.array([source_of[picture] for picture in source.store.columns["picture"].iloc[source.order]])
+    return grouped_folds(names, labels, options.folds, options.seed)
+
+
+def _sources(
+    stores: Mapping[str, ActivationStore], encoder: Mapping[str, np.ndarray] | None
+) -> dict[str, Source]:
+    """Each store's rows sorted by item id; steps must hold the same items."""
+    sources, first = {}, None
+    for name, store in stores.items():
+        if tokens := [span for span, pooling in store.pooling.items() if pooling == "all"]:
+            raise ValueError(
+                f"{name} holds the tokens of span {tokens[0]!r} one by one, and a probe needs one row an item: "
+                "probe a capture in which the span is a mean or last"
+            )
+        ids = np.asarray(store.item_ids, dtype=str)
+        order = np.argsort(ids, kind="stable")
+        if name != "text":
+            first = ids[order] if first is None else first
+            if not np.array_equal(first, ids[order]):
+                raise MismatchError(
+                    f"{name} holds other items than the first step; capture both from one manifest"
+                )
+        columns, seen = store.columns.iloc[order], None
+        if encoder is not None and name != "text":
+            seen = np.stack([np.ravel(encoder[picture]) for picture in columns["picture"]]).astype(np.float32)
+        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), seen)
+    return sources
+
+
+def _targets(
+    taxonomy: Taxonomy, leaves: Sequence[str], target: str, least: int
+) -> tuple[tuple[str, ...], Bool[np.ndarray, "leaves targets"]]:
+    """Names of the targets and which leaves have them; drops hypernyms with (or without) too few leaves."""
+    if target == "leaf":
+        return tuple(leaves), np.eye(len(leaves), dtype=bool)
+    if target == "height":
+        above = np.array([len(taxonomy.hypernyms_of(leaf)) for leaf in leaves])
+        names = tuple(f"{k} or more hypernyms" for k in range(int(above.min()) + 1, int(above.max()) + 1))
+        labels = above[:, None] > np.arange(int(above.min()), int(above.max()))
+    else:
+        names, labels = taxonomy.hypernyms, taxonomy.labels(leaves)
+    counts = labels.sum(axis=0)
+    kept = np.flatnonzero((counts >= least) & (len(leaves) - counts >= least))
+    if not len(kept):
+        raise ValueError(
+            f"no {target} has at least {least} of these {len(leaves)} leaves under it and as many not; "
+            "capture more leaves or lower --least-leaves"
+        )
+    return tuple(names[k] for k in kept), labels[:, kept]
+
+
+def _leaf_folds(
+    taxonomy: Taxonomy, leaves: Sequence[str], labels: Bool[np.ndarray, "leaves targets"], options: Options
+) -> Int[np.ndarray, " leaves"]:
+    """The fold of each leaf; by family, leaves that share their most specific hypernym stay together.
+
+    All in one where rows are split without regard to leaves.
+    """
+    if options.split in _SEES_LEAVES:
+        return np.zeros(len(leaves), dtype=int)
+    if options.split == "leaf":
+        return grouped_folds(np.array(leaves), labels, options.folds, options.seed)
+    size = {name: len(taxonomy.leaves_of(name)) for name in taxonomy.hypernyms}
+    families = [min(taxonomy.hypernyms_of(leaf), key=lambda name: (size[name], name)) for leaf in leaves]
+    return grouped_folds(np.array(families), labels, options.folds, options.seed)
+
+
+def _subsets(names, held_out):
+    """Columns of all targets, and of seen and held-out hypernyms where both exist."""
+    everything = tuple(range(len(names)))
+    out = tuple(k for k in everything if names[k] in set(held_out))
+    subsets = {"mean": everything}
+    if out and len(out) < len(names):
+        subsets |= {SEEN: tuple(k for k in everything if k not in out), HELD_OUT: out}
+    return subsets

@@ -1,0 +1,242 @@
+"""Figures of a layer-probe table: curves, heat map over training, seen and held-out, hypernyms, transfer, parts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyses.frame import drawing
+from analyses.layer_probes.design import ENCODER
+from probing.sites import EMBED, FINAL
+
+_LABELS = {
+    "image": "pictures",
+    "text": "text",
+    "text→image": "text → pictures",
+    "image→text": "pictures → text",
+}
+_SCALE = (0.5, 1.0)
+
+
+def draw(table: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure that the table has the numbers for, by name."""
+    stream = table[_in_stream(table["site"])]
+    along = (curves, hypernyms, transfer, training, held_out)
+    with drawing.style():
+        found = {part.__name__: part(stream) for part in along if len(stream)}
+        found |= {part.__name__: part(table) for part in (parts, heads)}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def curves(table: pd.DataFrame) -> Figure:
+    """Mean AUROC by layer at each place, with intervals, the control task and chance."""
+    rows = _plain(_last(table[table["target"] == "mean"]))
+    figure, panels = _panels(_spans(rows))
+    for span, axes in panels.items():
+        for modality in [name for name in _LABELS if (rows["modality"] == name).any()]:
+            here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
+            colour = drawing.colour(modality)
+            drawing.curve(axes, here[here["measure"] == "auroc"], "layer", colour, _LABELS[modality])
+            drawing.curve(axes, here[here["measure"] == "control_auroc"], "layer", colour, dashed=True)
+    _finish(figure, panels, rows, "Dashed: control task, in which each leaf has another leaf's hypernyms.")
+    return figure
+
+
+def held_out(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of seen and of held-out hypernyms by layer, pictures only; none where all are one or the other."""
+    rows = _last(table[(table["modality"] == "image") & (table["measure"] == "auroc")])
+    rows = rows[rows["target"].isin(["mean of seen", "mean of held-out"])]
+    if rows.empty:
+        return None
+    figure, panels = _panels(_spans(rows))
+    for span, axes in panels.items():
+        for subset, like in (("seen", "image"), ("held-out", "text→image")):
+            here = rows[(rows["span"] == span) & (rows["target"] == f"mean of {subset}")]
+            drawing.curve(axes, here, "layer", drawing.colour(like), subset)
+    _finish(figure, panels, rows, "Seen and held-out hypernyms had and had no evidence in training.")
+    return figure
+
+
+def training(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of picture rows by layer and training step; none for a single step."""
+    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")
+    rows = table[kept & table["layer"].notna()]
+    if rows["step"].nunique() < 2:
+        return None
+    figure, panels = _panels(_spans(rows), width=1.9)
+    for span, axes in panels.items():
+        here = rows[rows["span"] == span]
+        grid = here.pivot_table(index="layer", columns="step", values="value")
+        last = span == list(panels)[-1]
+        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        axes.set(title=span, xlabel="training step")
+    next(iter(panels.values())).set_ylabel("layer")
+    note = (
+        "Pictures; layer −1 is what enters the language model. Intervals are in the table beside this figure."
+    )
+    _footnote(figure, rows, note)
+    return figure
+
+
+def hypernyms(table: pd.DataFrame) -> Figure | None:
+    """AUROC by layer of each target at the last place, pictures and text → pictures."""
+    rows = _plain(
+        _last(table[(table["measure"] == "auroc") & ~table["target"].str.startswith(("mean", "seen"))])
+    )
+    rows = rows[rows["modality"].isin(["image", "text→image"])]
+    targets = sorted(rows["target"].unique())
+    if not targets or len(targets) > 60:
+        return None
+    rows = rows[rows["span"] == _spans(rows)[-1]]
+    columns = min(6, len(targets))
+    lines = -(-len(targets) // columns)
+    figure = Figure(figsize=(1.2 * columns + 0.6, 0.95 * lines + 0.9), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, target in zip(panels, targets):
+        for modality in ("image", "text→image"):
+            here = rows[(rows["target"] == target) & (rows["modality"] == modality)]
+            if len(here):
+                drawing.curve(axes, here, "layer", drawing.colour(modality), _LABELS[modality])
+        axes.axhline(0.5, **drawing.CHANCE)
+        axes.set_title(target)
+    for axes in panels[len(targets) :]:
+        axes.set_visible(False)
+    for axes in panels[len(targets) - columns : len(targets)]:
+        axes.set_xlabel("layer")
+        axes.tick_params(labelbottom=True)
+    panels[columns * (lines // 2)].set_ylabel("AUROC")
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=2)
+    _footnote(figure, rows, f"At {rows['span'].iloc[0]}.")
+    return figure
+
+
+def parts(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of picture rows by layer, a line per part of the blocks; none where only the stream was probed."""
+    kept = (table["target"] == "mean") & (table["modality"] == "image") & table["layer"].ge(0)
+    rows = _last(table[kept & ~table["site"].str.contains("#")])
+    rows = rows.assign(part=rows["site"].str.split(".", n=2).str[-1].str.removeprefix("hook_"))
+    names = list(dict.fromkeys(rows["part"]))
+    if set(names) <= {"resid_post"}:
+        return None
+    colours = drawing.colours(names)
+    figure, panels = _panels(_spans(rows))
+    for span, axes in panels.items():
+        for name in names:
+            here = rows[(rows["span"] == span) & (rows["part"] == name)]
+            drawing.curve(axes, here[here["measure"] == "auroc"], "layer", colours[name], name)
+            drawing.curve(axes, here[here["measure"] == "control_auroc"], "layer", colours[name], dashed=True)
+    _finish(
+        figure,
+        panels,
+        rows,
+        "Pictures. Dashed: control task, in which each leaf has another leaf's hypernyms.",
+    )
+    return figure
+
+
+def heads(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC of picture rows by layer and attention head; none where no heads were probed."""
+    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")
+    rows = _last(table[kept & table["site"].str.contains("#")])
+    if rows.empty:
+        return None
+    rows = rows.assign(head=rows["site"].str.partition("#")[2].astype(int))
+    figure, panels = _panels(_spans(rows), width=1.9)
+    for span, axes in panels.items():
+        grid = rows[rows["span"] == span].pivot_table(index="layer", columns="head", values="value")
+        last = span == list(panels)[-1]
+        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        axes.set(title=span, xlabel="head")
+    next(iter(panels.values())).set_ylabel("layer")
+    _footnote(figure, rows, "Pictures, one head at a time. Intervals are in the table beside this figure.")
+    return figure
+
+
+def transfer(table: pd.DataFrame) -> Figure | None:
+    """Mean AUROC trained on one modality and tested on another, at the layer best for text → pictures."""
+    rows = table[(table["target"] == "mean") & (table["measure"] == "auroc") & table["layer"].notna()]
+    rows = _plain(_last(rows))
+    spans = _spans(rows[rows["modality"] == "text→image"])
+    if not spans:
+        return None
+    figure, panels = _panels(spans, width=1.9, sharey=False)
+    for span, axes in panels.items():
+        here = rows[rows["span"] == span]
+        across = here[here["modality"] == "text→image"]
+        best = across.iloc[int(across["value"].argmax())]
+        scores = here[here["site"] == best["site"]].set_index("modality")
+        names = ["pictures", "text"]
+        cells = np.array([["image", "image→text"], ["text→image", "text"]])
+        last = span == spans[-1]
+        grid = pd.DataFrame(scores["value"][cells.ravel()].to_numpy().reshape(2, 2), names, names)
+        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        for (row, column), value in np.ndenumerate(grid.to_numpy()):
+            limits = scores.loc[cells[row, column]]
+            text = f"{value:.2f}\n[{limits['lower']:.2f}, {limits['upper']:.2f}]"
+            tint = "white" if value < 0.75 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=tint, fontsize="small")
+        where = "the input" if best["layer"] < 0 else f"layer {int(best['layer'])}"
+        axes.set(title=f"{span}, {where}", xlabel="tested on")
+    next(iter(panels.values())).set_ylabel("trained on")
+    _footnote(figure, rows, "At the layer where text → pictures is best; the diagonal is within a modality.")
+    return figure
+
+
+def _panels(spans: Sequence[str], width: float = 2.1, sharey: bool = True) -> tuple[Figure, dict[str, Axes]]:
+    figure = Figure(figsize=(width * len(spans) + 0.9, 2.8), layout="constrained")
+    panels = figure.subplots(1, len(spans), sharey=sharey, squeeze=False)[0]
+    return figure, dict(zip(spans, panels))
+
+
+def _finish(figure: Figure, panels: dict[str, Axes], rows: pd.DataFrame, note: str) -> None:
+    """Axes, chance, legend and the text under a figure of curves over layers."""
+    for span, axes in panels.items():
+        axes.axhline(0.5, **drawing.CHANCE)
+        axes.set(title=span, xlabel="layer", xlim=(rows["layer"].min(), rows["layer"].max()))
+    first = next(iter(panels.values()))
+    first.set_ylabel("mean AUROC, held-out leaves")
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    _footnote(figure, rows, note)
+
+
+def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
+    first = rows.iloc[0]
+    what = f"{first['run']}, " if first["run"] else ""
+    steps = sorted({int(step) for step in rows["step"] if step >= 0})
+    when = f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}; " if steps else ""
+    facts = drawing.caption(
+        int(first["n"]), "leaf concepts", "95 % bootstrap over leaf concepts", "AUROC .5, no information"
+    )
+    folds = {
+        "leaf": "leaf concepts held out",
+        "ungrouped": "leaves NOT held out",
+        "family": "families held out",
+        "source": "picture sources held out, leaves NOT",
+    }
+    drawing.footnote(
+        figure,
+        f"{what}{when}{first['probe']} probes, {folds[first['split']]}. {note} {facts}",
+    )
+
+
+def _in_stream(sites: pd.Series) -> pd.Series:
+    """Which rows are about the residual stream, or what comes before it."""
+    return sites.str.endswith("hook_resid_post") | sites.isin([EMBED, FINAL, ENCODER])
+
+
+def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without centring or rotation between modalities."""
+    return rows[~rows["probe"].str.contains(",")]
+
+
+def _last(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the last step, and those of no step."""
+    return table[table["step"].isin([table["step"].max(), -1])]
+
+
+def _spans(rows: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(rows["span"]))

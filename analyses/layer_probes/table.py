@@ -1,0 +1,150 @@
+"""Long-table rows and curves from held-out scores of layer probes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analyses.layer_probes.design import ENCODER, HELD_OUT, SEEN, Design
+from probing.probes.description_length import compression
+from probing.probes.evaluate import Series, estimates
+from probing.probes.held_out import HeldOut
+from probing.sites import EMBED, Site
+from probing.stats import OUT_OF_FOLD, Estimate, interval, onset, permutation_p
+
+COLUMNS = (
+    *("run", "analysis", "step", "site", "layer", "span", "modality", "target", "probe", "measure", "split"),
+    *("value", "lower", "upper", "n", "seed"),
+)
+NO_STEP = -1  # of text rows, which no training step touches
+Key = tuple[str, str, str]  # trained on, tested on, transform
+_ENOUGH_FOR_P = 19  # control tasks that make p = .05 reachable
+
+
+class Condition(NamedTuple):
+    """What was trained and tested where: the table columns that the sites of one curve share."""
+
+    step: int
+    span: str
+    modality: str
+    probe: str
+
+
+Curves = dict[Condition, tuple[tuple[str, ...], dict[str, Series]]]
+
+
+def layer_of(site: str) -> float:
+    """The block index of a site; −1 before the first block, −2 for the encoder, undefined after the last norm."""
+    if site == ENCODER:
+        return -2.0
+    parsed = Site.parse(site.partition("#")[0])
+    if parsed.layer is not None:
+        return float(parsed.layer)
+    return -1.0 if parsed.point == EMBED else float("nan")
+
+
+def rows_and_curves(
+    plan: Design,
+    scores: Mapping[str, Mapping[Key, HeldOut]],
+    span: str,
+    modality: str,
+    weights: np.ndarray,
+    probe: str,
+) -> tuple[pd.DataFrame, Curves]:
+    """Rows and curves of one place and tested modality; one bootstrap for all conditions on the same rows.
+
+    `scores` maps a site to what was scored there.
+    """
+    places = [(key, site) for site in scores for key in scores[site] if key[1].split("@")[0] == modality]
+    places.sort(key=lambda place: place[0])  # stable: sites stay in forward order
+    if not places:
+        return pd.DataFrame(columns=COLUMNS), {}
+    held = [scores[site][key] for key, site in places]
+    table, series = estimates(held, plan.rows[places[0][0][1]], plan.targets, plan.subsets, weights)
+    conditions = [_condition(key, span, probe) for key, _ in places]
+    labels = pd.DataFrame(conditions, columns=Condition._fields).assign(site=[site for _, site in places])
+    labels["layer"] = labels["site"].map({site: layer_of(site) for site in scores})
+    table = pd.concat(
+        [labels.iloc[table["index"]].reset_index(drop=True), table.drop(columns="index")], axis=1
+    )
+    tables, curves = [table], {}
+    for condition in dict.fromkeys(conditions):
+        members = np.array([k for k, other in enumerate(conditions) if other == condition])
+        sites = tuple(places[k][1] for k in members)
+        along = {subset: whole.at(members) for subset, whole in series.items()}
+        curves[condition] = (sites, along)
+        tables += [part.assign(n=weights.shape[1]) for part in _along(condition, sites, along)]
+    return pd.concat(tables, ignore_index=True), curves
+
+
+def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Series]) -> Iterator[pd.DataFrame]:
+    """Rows about whole curves: onset, p corrected for the maximum over sites, seen minus held-out."""
+    chosen = np.array(
+        [k for k, site in enumerate(sites) if site.endswith("hook_resid_post") or site == EMBED]
+    )
+    layers = np.array([layer_of(site) for site in sites])
+    for subset, series in along.items():
+        if len(chosen) > 1:
+            stream = series.at(chosen)
+            first = onset(stream.selectivity, stream.selectivity_draws, 0, inflation=OUT_OF_FOLD)
+            yield _labels(condition, [""]).assign(
+                target=subset, measure="onset", **_in_layers(first, layers[chosen])
+            )
+        if len(series.null) >= _ENOUGH_FOR_P:
+            p = permutation_p(series.auroc, series.null)
+            yield _labels(condition, sites).assign(target=subset, measure="p_corrected", value=p)
+    if {SEEN, HELD_OUT} <= set(along):
+        seen, unseen = along[SEEN], along[HELD_OUT]
+        value, draws = seen.auroc - unseen.auroc, seen.auroc_draws - unseen.auroc_draws
+        yield difference_rows(condition, sites, "seen minus held-out", value, draws)
+
+
+def difference_rows(
+    condition: Condition, sites: Sequence[str], target: str, value: np.ndarray, draws: np.ndarray
+) -> pd.DataFrame:
+    """Rows of a difference of mean AUROC at each site."""
+    lower, upper = interval(draws)
+    return _labels(condition, sites).assign(
+        target=target, measure="auroc_difference", value=value, lower=lower, upper=upper
+    )
+
+
+def _labels(condition: Condition, sites: Sequence[str]) -> pd.DataFrame:
+    layers = [layer_of(site) if site else np.nan for site in sites]
+    return pd.DataFrame({**condition._asdict(), "site": list(sites), "layer": layers})
+
+
+def _condition(key: tuple[str, str, str], span: str, probe: str) -> Condition:
+    train, test, transform = key
+    steps = [int(name.split("@")[1]) for name in (train, test) if "@" in name]
+    kinds = [name.split("@")[0] for name in (train, test)]
+    modality = kinds[0] if kinds[0] == kinds[1] else "→".join(kinds)
+    return Condition(
+        max(steps, default=NO_STEP), span, modality, probe if transform == "raw" else f"{probe}, {transform}"
+    )
+
+
+def _in_layers(first: Estimate, layers: np.ndarray) -> dict[str, float]:
+    """An onset counted in sites as one counted in layers; infinite stays infinite."""
+    limits = {"value": first.value, "lower": first.lower, "upper": first.upper}
+    return {name: float(layers[int(at)]) if np.isfinite(at) else at for name, at in limits.items()}
+
+
+def code_rows(
+    plan: Design,
+    bits: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
+    span: str,
+    weights: np.ndarray,
+    probe: str,
+) -> tuple[pd.DataFrame, Curves]:
+    """Rows of how much shorter than the uniform code the labels are coded, given a site, and the control's."""
+    tables = []
+    for site, found in bits.items():
+        for name, pair in found.items():
+            labels = _labels(_condition((name, name, "raw"), span, probe), [site])
+            for measure, values in zip(("compression", "control_compression"), pair):
+                number = compression(values, plan.rows[name].groups, weights)
+                tables.append(labels.assign(target="mean", measure=measure, **asdict(number)))
+    return pd.concat(tables, ignore_index=True), {}

@@ -1,0 +1,120 @@
+"""What a language model says in words alone: read-outs of every hypernym for the name of every leaf of a list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from analyses.inputs.released import HEIGHTS, taxonomy_of
+from taxogen.answers.completion import Completions
+from taxogen.answers.yes_no import YesNo
+from taxogen.models import lms
+from taxogen.models.vlm import Projector, Vlm
+from taxogen.questions import prompts
+from taxogen.runs.run import Run
+from taxogen.world.taxonomy import Taxonomy
+
+READOUTS: Mapping[str, type[Completions] | type[YesNo]] = {"completion": Completions, "yes_no": YesNo}
+PROMPTS = {"completion": ("kind",), "yes_no": ("is_there",)}
+"""The templates that are asked by default."""
+
+
+@dataclass(frozen=True)
+class LeafList:
+    """Leaves under hypernyms, and how high each hypernym stands above them."""
+
+    name: str
+    taxonomy: Taxonomy
+    heights: Mapping[str, int]
+
+    @classmethod
+    def of(cls, taxonomy: Taxonomy, name: str) -> LeafList:
+        """The list of a taxonomy, whose graph says how high a hypernym stands."""
+        return cls(name, taxonomy, {node: taxonomy.height(node) for node in taxonomy.hypernyms})
+
+    @classmethod
+    def read(cls, path: Path | None) -> LeafList:
+        """A list on disk: a table (leaf, hypernym), or a JSON object of leaf → hypernyms; by default the bundled one.
+
+        In a JSON object no hypernym stands under another. There the study's grouping says how high one stands.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is neither, or no taxonomy.
+        """
+        if path is None:
+            with resources.as_file(resources.files("taxogen") / "data" / "taxonomy.csv") as bundled:
+                return cls.of(Taxonomy.read(bundled), "pictograms")
+        if path.suffix != ".json":
+            return cls.of(Taxonomy.read(path), path.stem)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"No list of leaves at {path}: give a JSON file (leaf → hypernyms) or a table"
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(names, list) for names in found.values()):
+            raise ValueError(
+                f"{path} is not a JSON object of leaf → list of hypernyms; a table has columns leaf, hypernym"
+            )
+        taxonomy = taxonomy_of(found)
+        return cls(path.stem, taxonomy, {name: HEIGHTS.get(name, 1) for name in taxonomy.hypernyms})
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What one language model says of one list by one read-out.
+
+    Attributes:
+        about: lm, init, seed of the init (−1 where nothing is random) and readout, as columns of tables.
+        leaves: the list.
+        scores: nats, by template: log P(hypernym | name) less its mean over neutral subjects, or the logit of Yes
+            less that of No.
+    """
+
+    about: Mapping[str, Any]
+    leaves: LeafList
+    scores: Mapping[str, Float[np.ndarray, "leaves hypernyms"]]
+
+    @property
+    def mean(self) -> Float[np.ndarray, "leaves hypernyms"]:
+        """The mean over templates."""
+        return np.mean(list(self.scores.values()), axis=0)
+
+
+def ask(
+    lm: lms.LM, leaves: LeafList, readout: str, templates: Sequence[str] = (), chat: bool = False
+) -> Knowledge:
+    """Every hypernym read out for every leaf's name, by each template.
+
+    Raises:
+        KeyError: unknown read-out or template, or a template of another kind of question.
+    """
+    if readout not in READOUTS:
+        raise KeyError(f"read-out {readout!r} was asked for; known: {', '.join(READOUTS)}")
+    templates = tuple(templates) or PROMPTS[readout]
+    for name in templates:
+        form = prompts.template(name)
+        if form.task != "hypernym" or form.yes_no != (readout == "yes_no"):
+            fitting = ", ".join(prompts.names("hypernym", readout == "yes_no"))
+            raise KeyError(f"template {name!r} was asked for by read-out {readout!r}; it takes: {fitting}")
+    # Names need no picture: a projector that is never called, and a world that is a taxonomy.
+    vlm = Vlm(lm, Projector("linear", (1, 1), (1, lm.width), 1, 1.0), chat)
+    asker = READOUTS[readout](cast(Run, _World(leaves.taxonomy)), vlm, torch.empty(0), {})
+    scores = {name: asker.hypernyms_of_names(leaves.taxonomy.leaves, name) for name in templates}
+    about = {"lm": lm.name, "init": lm.init, "lm_seed": lm.seed, "readout": readout}
+    return Knowledge(about, leaves, scores)
+
+
+@dataclass(frozen=True)
+class _World:
+    """As much of a run as a question about names needs."""
+
+    taxonomy: Taxonomy

@@ -1,0 +1,249 @@
+"""Tables of alignment: leaf geometry of picture rows at every layer against that of words, with null and ceiling."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analyses.inputs import leaf_rows
+from analyses.inputs.leaf_rows import LeafRows, layer_of
+from analyses.inputs.references import Nouns, References
+from probing.categories.massive import TREATMENTS
+from probing.similarity import Measure, measure_named
+from probing.similarity.calibrate import Calibration, bootstrap, calibrate_matrices, noise_ceiling
+from probing.similarity.gram import leaf_means
+from probing.similarity.mantel import cyclic_design
+from probing.stats import DRAWS, Estimate, draw_weights, estimate, onset
+from probing.store import ActivationStore, MismatchError
+from taxogen.world.taxonomy import Taxonomy
+
+EXTRA = ("reference", "other_site")
+LEAST_LEAVES = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """How alignment is measured; the defaults are those of the report."""
+
+    measure: str = "cka_debiased"
+    treatments: tuple[str, ...] = TREATMENTS
+    spans: tuple[str, ...] | None = None
+    permutations: int = 999
+    draws: int = DRAWS
+    splits: int = 10
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass
+class Place:
+    """One span at one step under one treatment: matrices of pictures, and what is known of their rows."""
+
+    labels: dict
+    leaves: tuple[str, ...]
+    pictures: dict[str, Float[np.ndarray, "leaves leaves"]]
+    references: dict[str, dict[str, Float[np.ndarray, "leaves leaves"]]]
+    ceilings: dict[str, Estimate] = field(default_factory=dict)
+
+
+def compute(
+    images: Mapping[int, ActivationStore],
+    text: ActivationStore | None,
+    taxonomy: Taxonomy,
+    options: Options = Options(),
+    nouns: Mapping[str, Nouns] | None = None,
+) -> pd.DataFrame:
+    """Long table of similarity between leaf geometries, by step, span, site, reference and its site.
+
+    References: "same prompt" (the same language model reading the leaf's name in the slot), each of `nouns`,
+    and "taxonomic distance" (steps through the taxonomy). Rows of one leaf are averaged; leaves are the units
+    of the null (permuted), of the bootstrap and of n. Beside each value stand `null_limit` (95 % of
+    permutations lie below), `effect` (the share of the way from there to 1), `p` and `p_corrected` (for the
+    maximum over all layer pairs of the map), and `ceiling`, the largest value that noise between pictures of
+    a leaf leaves room for. Full layer × layer maps are given for the last step under the default treatment;
+    elsewhere the diagonal. `onset` is the first layer from which the diagonal stays above its null,
+    `half_rise` that from which it keeps at least half of its largest value.
+
+    Raises:
+        KeyError: a measure that is unknown, or that has no matrix form.
+        MismatchError: fewer than 8 leaves are shared.
+    """
+    measure = matrix_measure(options.measure)
+    stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
+    out = set(options.held_out)
+    held = tuple(leaf for leaf in taxonomy.leaves if out & set(taxonomy.hypernyms_of(leaf)))
+    rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
+    splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
+    first = next(iter(images.values()))
+    made: list[dict] = []
+    for span, picture_span, text_span in leaf_rows.span_pairs(first.spans, text.spans if text else ()):
+        if options.spans is not None and span not in options.spans:
+            continue
+        for treatment in options.treatments:
+            twin = (rows["text"], text_span) if text_span else None
+            known = References(twin, nouns or {}, taxonomy, measure, treatment)
+            for step in images:
+                here = rows[f"image@{step}"], picture_span
+                labels = {"step": step, "span": span, "treatment": treatment}
+                whole = treatment == TREATMENTS[0] and step == max(images)
+                for split, leaves in splits.items() if whole else [("", splits[""])]:
+                    place = _place(here, known, labels | {"split": split}, leaves, options)
+                    made += alignment_rows(place, options, whole_map=whole and not split)
+    return leaf_rows.table(made, "text_alignment", options.seed, EXTRA)
+
+
+def matrix_measure(name: str) -> Measure:
+    """The measure of that name, which must be a cosine of matrices so that all layer pairs have a null.
+
+    Raises:
+        KeyError: it is unknown or has no matrix form.
+    """
+    measure = measure_named(name)
+    if measure.matrix is None:
+        raise KeyError(f"{name} has no matrix form, which maps over all layer pairs need; use cka_debiased")
+    return measure
+
+
+def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> list[dict]:
+    """Table rows of one place: the diagonal with intervals, and the whole map where asked."""
+    design = cyclic_design(len(place.leaves), options.permutations, options.seed)
+    weights = draw_weights(len(place.leaves), options.draws, options.seed)
+    made = []
+    sites = list(place.pictures)
+    for name, reference in place.references.items():
+        others = list(reference)
+        left, right = (np.stack(list(side.values())) for side in (place.pictures, reference))
+        found = calibrate_matrices(left, right, design)
+        labels = {
+            **place.labels,
+            "reference": name,
+            "modality": "image~text",
+            "target": "leaf",
+        }
+        pairs = diagonal(sites, others)
+        draws = bootstrap(
+            np.stack([place.pictures[a] for a, _ in pairs]),
+            np.stack([reference[b] for _, b in pairs]),
+            weights,
+        )
+        for k, (a, b) in enumerate(pairs):
+            here = {**labels, "site": a, "other_site": b}
+            at = sites.index(a), others.index(b)
+            value = estimate(found.value[at], draws[:, k], found.n)
+            made += _calibrated(options.measure, value, found, at, here, place.ceilings.get(a))
+        made += _onset_rows(pairs, found, draws, sites, others, labels)
+        if whole_map:
+            made += _map_rows(sites, others, found, labels, options.measure, set(pairs))
+    return made
+
+
+def diagonal(sites: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of sites that mean the same; all sites against the only one of a reference without layers."""
+    if len(others) == 1:
+        return [(site, others[0]) for site in sites]
+    return [(site, site) for site in sites if site in others]
+
+
+def _calibrated(
+    measure, value: Estimate, found: Calibration, at, labels, ceiling: Estimate | None
+) -> list[dict]:
+    made = [leaf_rows.row(measure, value, **labels)]
+    for name in ("null_mean", "null_limit", "effect", "p", "p_corrected"):
+        made.append(leaf_rows.row(name, float(getattr(found, name)[at]), found.n, **labels))
+    if ceiling is not None:
+        made.append(leaf_rows.row("ceiling", ceiling, **labels))
+    return made
+
+
+def _map_rows(sites, others, found: Calibration, labels, measure, done) -> list[dict]:
+    """Layer pairs off the diagonal: value, p and effect, without intervals."""
+    made = []
+    for i, a in enumerate(sites):
+        for j, b in enumerate(others):
+            if (a, b) not in done:
+                here = {**labels, "site": a, "other_site": b}
+                made.append(leaf_rows.row(measure, float(found.value[i, j]), found.n, **here))
+                for name in ("effect", "p_corrected"):
+                    made.append(leaf_rows.row(name, float(getattr(found, name)[i, j]), found.n, **here))
+    return made
+
+
+def _onset_rows(pairs, found: Calibration, draws, sites, others, labels) -> list[dict]:
+    """First layers from which the diagonal stays above the limit of its null, and above half its largest value."""
+    layers = np.array([layer_of(a) for a, _ in pairs])
+    kept = np.isfinite(layers)
+    if kept.sum() < 2:
+        return []
+    at = [(sites.index(a), others.index(b)) for (a, b), inside in zip(pairs, kept) if inside]
+    value, limits = (np.array([side[place] for place in at]) for side in (found.value, found.null_limit))
+    above = onset(value - limits, draws[:, kept] - limits, found.n)
+    half = _half_rise(value, draws[:, kept], found.n)
+    made = []
+    for name, first in (("onset", above), ("half_rise", half)):
+        counted = [
+            float(layers[kept][int(x)]) if np.isfinite(x) else x
+            for x in (first.value, first.lower, first.upper)
+        ]
+        result = Estimate(counted[0], counted[1], counted[2], found.n)
+        made.append(leaf_rows.row(name, result, **labels, site="all", other_site=""))
+    return made
+
+
+def _half_rise(
+    value: Float[np.ndarray, " layers"], draws: Float[np.ndarray, "draws layers"], n: int
+) -> Estimate:
+    """Index of the first layer from which on at least half of the largest value is kept."""
+
+    def first(curves: Float[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:
+        low = curves < curves.max(axis=1, keepdims=True) / 2
+        after = curves.shape[1] - np.argmax(low[:, ::-1], axis=1)
+        return np.where(low.any(axis=1), np.where(after == curves.shape[1], np.nan, after), 0.0)
+
+    return estimate(float(first(value[None])[0]), first(draws), n)
+
+
+def _splits(leaves, held: Sequence[str]) -> dict[str, np.ndarray]:
+    """Leaves to be compared: all; and those without and with a held-out hypernym, where both are enough."""
+    out = np.isin(leaves, list(held))
+    found = {"": leaves}
+    if min(out.sum(), (~out).sum()) >= LEAST_LEAVES:
+        found |= {"seen": leaves[~out], "held-out": leaves[out]}
+    return found
+
+
+def _place(here: tuple[LeafRows, str], known: References, labels, leaves, options: Options) -> Place:
+    """Matrices of picture rows of these leaves at every site, and noise ceilings under the default treatment."""
+    rows = here[0]
+    pictures, ceilings = {}, {}
+    kept = np.isin(rows.leaves, leaves)
+    weights = draw_weights(len(leaves), options.draws, options.seed)
+    repeated = np.unique(rows.leaves[kept], return_counts=True)[1].min() > 1
+    for site in rows.store.sites:
+        x = leaf_rows.read_treated({"image": here}, site, labels["treatment"]).get("image")
+        if x is None:
+            continue
+        x, shown = x.whole()[kept], rows.leaves[kept]
+        pictures[site] = known.matrix(leaf_means(x, shown)[0])
+        if labels["treatment"] == TREATMENTS[0] and repeated:
+            value, draws = noise_ceiling([x], shown, known.matrix, weights, options.splits, options.seed)
+            ceilings[site] = estimate(value[0], draws[:, 0], len(leaves))
+    return Place(dict(labels), tuple(leaves.tolist()), pictures, known.matrices(leaves), ceilings)
+
+
+def _shared(rows: dict[str, LeafRows], nouns: Mapping[str, Nouns]) -> dict[str, LeafRows]:
+    """The rows of leaves that all references know.
+
+    Raises:
+        MismatchError: too few are left.
+    """
+    leaves = set(next(iter(rows.values())).leaves.tolist()).intersection(
+        *(known.leaves for known in nouns.values())
+    )
+    if len(leaves) < LEAST_LEAVES:
+        raise MismatchError(
+            f"pictures and references share {len(leaves)} leaves; alignment needs at least {LEAST_LEAVES}: "
+            "capture more leaves, or drop the reference that lacks them"
+        )
+    return {name: one.only(sorted(leaves)) for name, one in rows.items()}

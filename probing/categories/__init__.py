@@ -1,0 +1,1 @@
+"""Geometry of categories: cohesion, taxonomic distance, massive activations."""

@@ -1,0 +1,1 @@
+"""Edits of activations: erasure, steering, attention knock-out."""

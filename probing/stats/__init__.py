@@ -1,0 +1,46 @@
+"""Estimates with intervals: bootstrap over clusters, corrected permutation p, onset of an effect.
+
+Make a statistic (`ClusterAUROC(scores, labels, clusters)`), draw weights once for all that shall be paired,
+and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`.
+"""
+
+from probing.stats.clusters import ClusterAUROC, ClusterMean, ClusterRates, log_loss
+from probing.stats.estimates import (
+    DRAWS,
+    OUT_OF_FOLD,
+    ClusterStatistic,
+    Estimate,
+    check_paired,
+    contrast,
+    draw_weights,
+    estimate,
+    interval,
+    lower_band,
+    mean_estimate,
+    nan_mean,
+    onset,
+    onset_draws,
+    permutation_p,
+)
+
+__all__ = [
+    "DRAWS",
+    "OUT_OF_FOLD",
+    "ClusterAUROC",
+    "ClusterMean",
+    "ClusterRates",
+    "ClusterStatistic",
+    "Estimate",
+    "check_paired",
+    "contrast",
+    "draw_weights",
+    "estimate",
+    "interval",
+    "log_loss",
+    "lower_band",
+    "mean_estimate",
+    "nan_mean",
+    "onset",
+    "onset_draws",
+    "permutation_p",
+]

@@ -1,0 +1,259 @@
+"""Estimates with intervals: bootstrap over clusters, corrected permutation p, onset of an effect.
+
+Make a statistic (`ClusterAUROC(scores, labels, clusters)`), draw weights once for all that shall be paired,
+and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from probing.stats.clusters import ClusterAUROC, ClusterMean, ClusterRates, log_loss
+
+__all__ = [
+    "DRAWS",
+    "OUT_OF_FOLD",
+    "ClusterAUROC",
+    "ClusterMean",
+    "ClusterRates",
+    "ClusterStatistic",
+    "Estimate",
+    "check_paired",
+    "contrast",
+    "draw_weights",
+    "estimate",
+    "interval",
+    "log_loss",
+    "lower_band",
+    "mean_estimate",
+    "nan_mean",
+    "onset",
+    "onset_draws",
+    "permutation_p",
+]
+
+DRAWS = 1_000
+OUT_OF_FOLD = 2**0.5
+"""How much wider a band of out-of-fold AUROC must be than its bootstrap with the probes held fixed.
+
+Where nothing is to be found, the AUROC is a sum over pairs of leaves of their labels and of their similarity.
+The probe that leaf a trains scores leaf b and the other way round, so every pair counts twice with the same
+value; a bootstrap that holds the probes fixed takes the two for independent and sees half of the variance
+(Bengio & Grandvalet 2004, JMLR 5, on why the folds cannot show it).
+"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and the number of clusters it rests on; not-a-number where undefined."""
+
+    value: float
+    lower: float
+    upper: float
+    n: int
+
+    def __str__(self):
+        return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] (n = {self.n})"
+
+
+class ClusterStatistic(Protocol):
+    """Anything whose `k` values can be recomputed under cluster weights."""
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """Names of the clusters, sorted."""
+        ...
+
+    @property
+    def value(self) -> Float[np.ndarray, " k"]:
+        """The statistic with every cluster counted once."""
+        ...
+
+    def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
+        """The statistic with each cluster counted as often as `weights` says."""
+        ...
+
+
+def draw_weights(
+    n_clusters: int, draws: int = DRAWS, seed: int = 0
+) -> Float[np.ndarray, "draws {n_clusters}"]:
+    """How often each cluster is drawn in each bootstrap sample; every row sums to `n_clusters`.
+
+    Source: Field & Welsh 2007, J. R. Statist. Soc. B 69(3), the cluster bootstrap.
+    """
+    if n_clusters < 1 or draws < 1:
+        raise ValueError(f"asked for {draws} draws over {n_clusters} clusters; both must be at least 1")
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws).astype(np.float64)
+
+
+def interval(
+    draws: Float[np.ndarray, "draws *k"], level: float = 0.95
+) -> tuple[Float[np.ndarray, "*k"], Float[np.ndarray, "*k"]]:
+    """Lower and upper percentile limits along the first axis, undefined draws left out."""
+    if not 0 < level < 1:
+        raise ValueError(f"asked for an interval of level {level}; it must lie between 0 and 1, as .95")
+    draws = np.asarray(draws, dtype=np.float64)
+    limits = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    flat, found = draws.reshape(len(draws), -1), limits.reshape(2, -1)
+    for column in np.flatnonzero(np.isnan(found[0])):
+        defined = flat[~np.isnan(flat[:, column]), column]
+        if len(defined):
+            found[:, column] = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return found[0].reshape(draws.shape[1:]), found[1].reshape(draws.shape[1:])
+
+
+def estimate(
+    value: float | np.ndarray, draws: Float[np.ndarray, " draws"], n: int, level: float = 0.95
+) -> Estimate:
+    """The estimate whose interval is the percentile interval of its bootstrap draws."""
+    lower, upper = interval(np.asarray(draws), level)
+    return Estimate(float(value), float(lower), float(upper), int(n))
+
+
+def nan_mean(values: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]:
+    """Mean over the last axis, undefined values left out; not-a-number where all of them are."""
+    values = np.asarray(values, dtype=np.float64)
+    defined = ~np.isnan(values)
+    if values.shape[-1] and defined.all():
+        return values.mean(-1)
+    return _divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+
+
+def mean_estimate(
+    statistic: ClusterStatistic,
+    weights: Float[np.ndarray, "draws clusters"],
+    columns: np.ndarray | slice = slice(None),
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate of the mean over the statistic's columns (targets), undefined ones left out."""
+    value, draws = nan_mean(statistic.value[columns]), nan_mean(statistic.at(weights)[:, columns])
+    return estimate(value, draws, len(statistic.clusters), level)
+
+
+def contrast(
+    first: ClusterStatistic,
+    second: ClusterStatistic,
+    weights: Float[np.ndarray, "draws clusters"],
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate of the mean over columns of `first - second`: both see the same clusters in every draw.
+
+    Raises:
+        ValueError: the two do not rest on the same clusters.
+    """
+    check_paired(first, second)
+    value = nan_mean(first.value) - nan_mean(second.value)
+    draws = nan_mean(first.at(weights)) - nan_mean(second.at(weights))
+    return estimate(value, draws, len(first.clusters), level)
+
+
+def check_paired(first: ClusterStatistic, second: ClusterStatistic) -> None:
+    """Nothing, when the two statistics rest on the same clusters.
+
+    Raises:
+        ValueError: they do not; the message names clusters that only one of them has.
+    """
+    if not np.array_equal(first.clusters, second.clusters):
+        only = sorted({str(c) for c in first.clusters} ^ {str(c) for c in second.clusters})
+        raise ValueError(
+            f"asked for a paired contrast, found {len(only)} clusters in one only, such as {only[:3]}; "
+            "restrict both to the clusters they share"
+        )
+
+
+def permutation_p(
+    observed: Float[np.ndarray, " m"], null: Float[np.ndarray, "permutations m"], corrected: bool = True
+) -> Float[np.ndarray, " m"]:
+    """One-sided p of each observed value; `corrected` compares with the largest value of each permutation.
+
+    Source: Westfall & Young 1993, Resampling-Based Multiple Testing, ch. 2 (single-step maximum); Phipson &
+    Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9(1), eq. 2 (the added one).
+    """
+    observed, null = np.atleast_1d(np.asarray(observed, float)), np.asarray(null, float)
+    null = null[:, None] if null.ndim == 1 else null
+    if null.shape[1] != len(observed):
+        raise ValueError(
+            f"{len(observed)} observed values but null draws of {null.shape[1]}; they must match"
+        )
+    null = np.where(np.isnan(null), -np.inf, null)
+    reference = np.repeat(null.max(axis=1)[:, None], len(observed), 1) if corrected else null
+    p = (1 + (reference >= observed).sum(axis=0)) / (1 + len(null))
+    return np.where(np.isnan(observed), np.nan, p)
+
+
+def lower_band(
+    value: Float[np.ndarray, " layers"],
+    draws: Float[np.ndarray, "draws layers"],
+    level: float = 0.95,
+    inflation: float = 1.0,
+) -> Float[np.ndarray, " layers"]:
+    """Lower limit that holds for all layers at once with probability `level` (one-sided studentised maximum).
+
+    `inflation` widens the band where the draws leave out a source of variance (see `OUT_OF_FOLD`).
+
+    Source: Romano & Wolf 2005, JASA 100(469), algorithm 4.1, with the bootstrap standard error.
+    """
+    value, draws = np.asarray(value, float), np.asarray(draws, float)
+    return value - inflation * _band_width(value, draws, level)
+
+
+def onset(
+    value: Float[np.ndarray, " layers"],
+    draws: Float[np.ndarray, "draws layers"],
+    n: int,
+    floor: float = 0.0,
+    level: float = 0.95,
+    inflation: float = 1.0,
+) -> Estimate:
+    """First layer (an index into `value`) from which on the corrected lower limit stays above `floor`.
+
+    Give the effect over its control, so that `floor` is 0. Not-a-number when the last layer does not hold; a
+    limit is infinite when that share of bootstrap draws has no onset.
+    """
+    found, firsts = onset_draws(value, draws, floor, level, inflation)
+    lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return Estimate(float(found) if np.isfinite(found) else float("nan"), float(lower), float(upper), n)
+
+
+def onset_draws(
+    value: Float[np.ndarray, " layers"],
+    draws: Float[np.ndarray, "draws layers"],
+    floor: float = 0.0,
+    level: float = 0.95,
+    inflation: float = 1.0,
+) -> tuple[float, Float[np.ndarray, " draws"]]:
+    """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets."""
+    value, draws = np.asarray(value, float), np.asarray(draws, float)
+    width = inflation * _band_width(value, draws, level)
+    return float(_first_to_stay(value[None] - width > floor)[0]), _first_to_stay(draws - width > floor)
+
+
+def _band_width(value, draws, level):
+    """Half-width of the one-sided simultaneous band; undefined layers have an undefined width."""
+    if draws.ndim != 2 or draws.shape[1] != len(value):
+        raise ValueError(
+            f"{len(value)} values but bootstrap draws of shape {draws.shape}; give draws as [draws, layers]"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Degrees of freedom", RuntimeWarning)
+        spread = np.nanstd(draws, axis=0, ddof=1)
+    deviation = np.where(spread > 0, (draws - value) / np.where(spread > 0, spread, 1), 0)
+    largest = np.nan_to_num(deviation, nan=-np.inf).max(axis=1)
+    return np.quantile(largest, level, method="inverted_cdf") * spread
+
+
+def _first_to_stay(holds: Bool[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:
+    """First index from which every later entry holds; infinite where the last does not."""
+    length = np.argmin(np.column_stack([holds[:, ::-1], np.zeros(len(holds), bool)]), axis=1)
+    return np.where(length > 0, holds.shape[1] - length, np.inf)
+
+
+def _divide(numerator, denominator):
+    """The quotient, not-a-number where the denominator is 0."""
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    empty = np.full(shape, np.nan)
+    return np.divide(numerator, denominator, out=empty, where=np.broadcast_to(denominator > 0, shape))

@@ -1,0 +1,1 @@
+"""Answers of trained models: read-outs, their scores on disk, baselines and thresholds."""

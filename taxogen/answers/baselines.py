@@ -1,0 +1,144 @@
+"""Baselines beside the score: read-outs of the same test rows by rules that need no generalization of the model.
+
+They are what the score of a run is to be compared with, on the same rows and with the same intervals. A random-init
+language model, the last of the baselines, is a run of its own (`model.init=random`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import h5py
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from probing.probes.linear import fit_ridge
+from probing.probes.splits import grouped_folds
+from probing.stats.seeding import stream
+from probing.store import files
+from taxogen.answers.evaluate import best_names
+from taxogen.answers.scores import Scores
+from taxogen.runs.run import Run
+from taxogen.world.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from taxogen.stages.pipeline import Bench
+
+FILE = "baselines.h5"
+FOLDS = 5
+ABOUT = {
+    "majority": "log-odds of the hypernym among training pictures: the same for every picture",
+    "blind": "the model's read-out of a picture of another leaf concept, seeded",
+    "gold": "the read-out of the language model for the leaf's name in the same prompt: the ceiling",
+    "cascade": "the read-out of the language model for the name that the model gives the picture",
+    "probe": "ridge on encoder features of training pictures with their hypernyms: leaf concepts seen",
+    "probe_held_out": "ridge on encoder features of training pictures of other leaf concepts",
+}
+"""Every baseline by name. Scores are nats, of the two probes the linear probability minus one half."""
+
+
+def baselines(run: Run, bench: Bench | None = None) -> dict[str, Float[np.ndarray, "rows hypernyms"]]:
+    """Read-outs of each baseline (`ABOUT`): rows as in `Scores.read(run).image`, columns as in `.hypernyms`.
+
+    They are read from `baselines.h5`; with a bench they are made and written where they are not there yet.
+
+    Raises:
+        FileNotFoundError: they were not made and no bench is given; the command is named.
+    """
+    path = run.file(FILE)
+    if not path.is_file():
+        if bench is None:
+            raise FileNotFoundError(
+                f"the run {run.path} has no {FILE}; `python -m taxogen evaluate --run {run.path}` makes it"
+            )
+        _make(run, bench)
+    with h5py.File(path) as stored:
+        return {name: cast(h5py.Dataset, stored[name])[:] for name in ABOUT}
+
+
+def named_leaves(run: Run) -> list[str]:
+    """For each row of the scores, the leaf that the model calls its picture, out of all: what `cascade` rests on.
+
+    Raises:
+        FileNotFoundError: there are no baselines; the command that makes them is named.
+    """
+    baselines(run)
+    with h5py.File(run.file(FILE)) as stored:
+        return list(cast(h5py.Dataset, stored["named_leaf"]).asstr()[:])
+
+
+def _make(run: Run, bench: Bench) -> None:
+    scores, table, taxonomy = Scores.read(run), bench.world.table, run.taxonomy
+    leaves = np.asarray(scores.image["leaf"], dtype=str)
+    place = {leaf: row for row, leaf in enumerate(scores.text["leaf"])}
+    named = best_names(run, bench.vlm, bench.features, bench.picture_index)
+    rows = [bench.picture_index[picture] for picture in scores.image["picture"]]
+    known, held_out = probe_scores(bench.features.mean(1).numpy(), table, rows, taxonomy, run.config.seed)
+    found = {
+        "majority": majority(table, taxonomy, len(leaves)),
+        "blind": scores.raw[other_pictures(leaves, run.config.seed)],
+        "gold": scores.text_scores[[place[leaf] for leaf in leaves]],
+        "cascade": scores.text_scores[[place[leaf] for leaf in named]],
+        "probe": known,
+        "probe_held_out": held_out,
+    }
+    files.write_whole(run.file(FILE), lambda part: _fill(part, found, named, scores))
+
+
+def _fill(path, found: dict[str, np.ndarray], named: list[str], scores: Scores) -> None:
+    with h5py.File(path, "w", track_order=True) as out:
+        text = h5py.string_dtype()
+        out.create_dataset("hypernyms", data=list(scores.hypernyms), dtype=text)
+        out.create_dataset("item_id", data=scores.image["item_id"].tolist(), dtype=text)
+        out.create_dataset("named_leaf", data=named, dtype=text)
+        for name, about in ABOUT.items():
+            out.create_dataset(name, data=found[name].astype(np.float32)).attrs["about"] = about
+
+
+def majority(table: pd.DataFrame, taxonomy: Taxonomy, rows: int) -> Float[np.ndarray, "rows hypernyms"]:
+    """Log-odds of each hypernym among training pictures, alike in every row; half a picture added to each side."""
+    member = taxonomy.labels(table.loc[table["split"] == "train", "leaf"].tolist())
+    yes = np.asarray(member).sum(0) + 0.5
+    return np.tile(np.log(yes / (len(member) + 1 - yes)), (rows, 1))
+
+
+def other_pictures(leaves: np.ndarray, seed: int) -> Int[np.ndarray, " rows"]:
+    """For each row one of another leaf concept: the leaves stand in a seeded ring, and each borrows from the next."""
+    names = np.unique(leaves)
+    ring = names[stream(seed, "blind").permutation(len(names))]
+    following = dict(zip(ring, np.roll(ring, -1), strict=True))
+    rows_of = {name: np.flatnonzero(leaves == name) for name in names}
+    found = np.empty(len(leaves), dtype=np.int64)
+    for name, own in rows_of.items():
+        found[own] = np.resize(rows_of[following[name]], len(own))
+    return found
+
+
+def probe_scores(
+    features: Float[np.ndarray, "pictures width"],
+    table: pd.DataFrame,
+    rows: list[int],
+    taxonomy: Taxonomy,
+    seed: int,
+) -> tuple[Float[np.ndarray, "rows hypernyms"], Float[np.ndarray, "rows hypernyms"]]:
+    """Scores of test rows by linear probes fitted to training pictures: of all leaves, and of other leaves only.
+
+    The second kind comes from five folds over leaf concepts: no probe has seen a picture of the leaf that it scores.
+    Penalties follow from leave-one-leaf-out errors on training pictures.
+    """
+    leaves, train = table["leaf"].to_numpy(str), np.flatnonzero(table["split"] == "train")
+    labels = np.asarray(taxonomy.labels(leaves.tolist()), dtype=np.float64)
+
+    def scores(training: np.ndarray, tested: np.ndarray) -> np.ndarray:
+        probes = fit_ridge(features[training], labels[training], leaves[training])
+        # A fold lacks just the positives it holds: its own base rate would rank them low.
+        return probes.scores(features[tested]) - probes.intercept + labels[train].mean(0) - 0.5
+
+    tested = np.asarray(rows)
+    held_out = np.empty((len(tested), labels.shape[1]))
+    folds = grouped_folds(leaves, labels > 0, min(FOLDS, len(set(leaves))), seed)
+    for fold in np.unique(folds):
+        here = folds[tested] == fold
+        held_out[here] = scores(train[folds[train] != fold], tested[here])
+    return scores(train, tested), held_out

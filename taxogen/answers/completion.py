@@ -1,0 +1,110 @@
+"""Completion read-outs: how likely each candidate continues a prompt, and what the subject adds to that.
+
+The read-out is log P(answer | picture) minus its mean over pictures of the training split (a sample of different
+leaves): what the picture adds to the prompt. Of a name it is that minus the mean over neutral subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from probing.stats.seeding import stream
+from taxogen.answers.readout import Asked, Choose, log_probs
+from taxogen.answers.scores import ABOUT
+from taxogen.models.vlm import Row
+from taxogen.questions import prompts
+
+BASELINE_PICTURES = {"hypernym": 64, "leaf": 16}  # fewer for names: all of them are scored for each
+BEAM = 10
+
+
+class Completions(Asked):
+    """A trained model asked to complete prompts; every method gives nats, rows × candidates."""
+
+    about = ABOUT
+
+    def hypernyms_of_pictures(
+        self, pictures: Sequence[str], prompt: str
+    ) -> Float[np.ndarray, "pictures hypernyms"]:
+        """Read-out of every hypernym for every picture."""
+        asked = self._hypernyms(prompt)
+        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        found = log_probs(self.vlm, rows, self.features, asked, what="hypernyms of pictures")
+        baseline = [self._picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["hypernym"]]]
+        return found - log_probs(self.vlm, baseline, self.features, asked, what="hypernyms of baseline").mean(
+            0
+        )
+
+    def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
+        """Read-out of every hypernym for every name in the picture's place."""
+        asked = self._hypernyms(prompt)
+        found = log_probs(
+            self.vlm, self._text_rows(prompt, names), self.features, asked, what="hypernyms of names"
+        )
+        neutral = self._text_rows(prompt, prompts.NEUTRAL)
+        return found - log_probs(self.vlm, neutral, self.features, asked, what="neutral").mean(0)
+
+    def names_of_pictures(
+        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+    ) -> Float[np.ndarray, "pictures leaves"]:
+        """Read-out of the names of leaf concepts that are asked, not-a-number for the others."""
+        return self._names_of_pictures(pictures, prompt, asked)
+
+    def _names_of_pictures(
+        self, pictures: Sequence[str], prompt: str, asked: np.ndarray | Choose
+    ) -> Float[np.ndarray, "pictures leaves"]:
+        names = self._names(prompt)
+        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        found = log_probs(self.vlm, rows, self.features, names, asked, what="names of pictures")
+        return found - self._baseline_of_names(prompt, names)
+
+    def best_names(self, pictures: Sequence[str], prompt: str) -> Int[np.ndarray, " pictures"]:
+        """The leaf (its place in the taxonomy) with the highest read-out of all, for each picture.
+
+        The `BEAM` leaves whose first token has the highest read-out are compared by their whole name.
+        """
+        names = self._names(prompt)
+        begun = [name[:1] for name in names]
+        expected = self._baseline_of_names(prompt, begun)
+
+        def nearest(first: Float[np.ndarray, "rows leaves"]) -> Bool[np.ndarray, "rows leaves"]:
+            near = np.argsort(expected - first, axis=1, kind="stable")[:, :BEAM]
+            chosen = np.zeros(first.shape, bool)
+            np.put_along_axis(chosen, near, True, axis=1)
+            return chosen
+
+        return np.nanargmax(self._names_of_pictures(pictures, prompt, nearest), axis=1)
+
+    @cached_property
+    def _baseline(self) -> list[str]:
+        """A seeded sample of training pictures, at most one per leaf."""
+        frame = self.run.manifest("train").where(task="leaf", modality="image").frame.astype(str)
+        order = stream(self.run.config.seed, "baseline pictures").permutation(len(frame))
+        return frame.iloc[order].drop_duplicates("leaf")["picture"].tolist()
+
+    def _baseline_of_names(
+        self, prompt: str, names: Sequence[tuple[int, ...]]
+    ) -> Float[np.ndarray, " names"]:
+        rows = [self._picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["leaf"]]]
+        return log_probs(self.vlm, rows, self.features, names, what="names of baseline").mean(0)
+
+    def _hypernyms(self, prompt: str) -> list[tuple[int, ...]]:
+        return [
+            self.vlm.answer(prompts.segments(prompt, hypernym=name)) for name in self.run.taxonomy.hypernyms
+        ]
+
+    def _names(self, prompt: str) -> list[tuple[int, ...]]:
+        return [self.vlm.answer(prompts.segments(prompt, leaf=leaf)) for leaf in self.run.taxonomy.leaves]
+
+    def _picture_row(self, prompt: str, picture: str) -> Row:
+        return self.picture_row(prompts.segments(prompt), picture)
+
+    def _text_rows(self, prompt: str, subjects: Sequence[str]) -> list[Row]:
+        return [
+            self.vlm.row(subject, prompts.segments(prompt, leaf=subject, modality="text"))
+            for subject in subjects
+        ]

@@ -1,0 +1,131 @@
+"""Evaluate: how likely a trained model finds every hypernym for every test picture; raw scores go to `scores.h5`.
+
+Beside the read-outs of pictures stands the ceiling, the same prompt with the leaf's name. What a read-out is
+depends on the task: see `taxogen.answers.completion` and `taxogen.answers.yes_no`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from probing.stats.seeding import stream
+from taxogen.answers import calibration
+from taxogen.answers.completion import Completions
+from taxogen.answers.rows import named_leaves
+from taxogen.answers.scores import Scores, candidates
+from taxogen.answers.yes_no import YesNo
+from taxogen.models.vlm import Vlm
+from taxogen.questions.items import prompts_of
+from taxogen.runs.run import Run
+
+__all__ = ["Scores", "best_names", "candidates", "evaluate"]
+
+
+def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Scores:
+    """Scores every hypernym for every test picture and every leaf's name, and names the leaf among a few choices.
+
+    With several templates the scores are the mean of their read-outs; each stands beside it.
+    """
+    ask, templates = _asker(run, vlm, features, picture_index), _templates(run)
+    frame = asked_pictures(run)
+    shown, leaves = frame["picture"].tolist(), run.taxonomy.leaves
+    image = {name: ask.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
+    text = {name: ask.hypernyms_of_names(leaves, name) for name in templates["hypernym"]}
+    choices = min(run.config.evaluate.leaf_choices, len(leaves))
+    asked = leaf_choices(frame, leaves, choices, run.config.seed)
+    named = sum(ask.names_of_pictures(shown, name, asked) for name in templates["leaf"])
+    place = {leaf: at for at, leaf in enumerate(leaves)}
+    best = np.nanargmax(named, 1)
+    correct = best == frame["leaf"].map(place).to_numpy()
+    several = len(templates["hypernym"]) > 1
+    return Scores(
+        image=frame.assign(named=[leaves[at] for at in best]),
+        text=pd.DataFrame({"leaf": leaves}),
+        hypernyms=run.taxonomy.hypernyms,
+        image_scores=np.mean(list(image.values()), axis=0),
+        text_scores=np.mean(list(text.values()), axis=0),
+        leaf_correct=correct,
+        leaf_choices=choices,
+        counted=_matched(run, np.asarray(frame["leaf"], dtype=str), correct),
+        about=ask.about,
+        asked=_wanted(run),
+        apart={name: (image[name], text[name]) for name in image} if several else {},
+        thresholds=_thresholds(run, ask, templates["hypernym"]) if isinstance(ask, YesNo) else None,
+    )
+
+
+def fits(run: Run) -> bool:
+    """Whether the run's scores are there and answer what its config asks for now (templates, choices, pictures)."""
+    return run.file("scores.h5").exists() and Scores.read(run).asked in ("", _wanted(run))
+
+
+def _wanted(run: Run) -> str:
+    wanted = run.config.evaluate
+    return json.dumps([wanted.templates, wanted.leaf_choices, wanted.pictures_per_leaf])
+
+
+def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> list[str]:
+    """For each test picture the leaf that the model calls it: of all leaves; for yes/no questions of its choices.
+
+    To ask about every leaf with a question of its own would take ten times as long as all the hypernyms; the right
+    leaf is always among the choices (`evaluate.leaf_choices`), so that for yes/no this is an upper bound.
+    """
+    ask, (prompt, *_) = _asker(run, vlm, features, picture_index), _templates(run)["leaf"]
+    if isinstance(ask, YesNo):
+        return Scores.read(run).image["named"].tolist()
+    best = ask.best_names(asked_pictures(run)["picture"].tolist(), prompt)
+    return [run.taxonomy.leaves[at] for at in best]
+
+
+def asked_pictures(run: Run, manifest: str = "test") -> pd.DataFrame:
+    """item_id, picture, leaf and shown_leaf of each picture; where each has several questions, of the first."""
+    frame = run.manifest(manifest).where(modality="image").frame.astype(str).drop_duplicates("picture")
+    return frame[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True)
+
+
+def leaf_choices(
+    frame: pd.DataFrame, leaves: Sequence[str], count: int, seed: int
+) -> Bool[np.ndarray, "pictures leaves"]:
+    """Which leaves each picture's name is chosen from: the right one and random others."""
+    place = {leaf: at for at, leaf in enumerate(leaves)}
+    asked = np.zeros((len(frame), len(leaves)), bool)
+    for at, item in enumerate(frame.itertuples()):
+        others = stream(seed, "leaf choices", str(item.picture)).permutation(len(leaves))
+        asked[at, [other for other in others if other != place[str(item.leaf)]][: count - 1]] = True
+        asked[at, place[str(item.leaf)]] = True
+    return asked
+
+
+def _asker(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Completions | YesNo:
+    kind = YesNo if run.config.data.task == "yes_no" else Completions
+    return kind(run, vlm, features, picture_index)
+
+
+def _templates(run: Run) -> dict[str, tuple[str, ...]]:
+    """The templates of the test questions: those of `evaluate.templates`, else the first of training for each task."""
+    data = run.config.data
+    first = {kind: names[:1] for kind, names in prompts_of(data.task, data.templates).items()}
+    return prompts_of(data.task, run.config.evaluate.templates, first)
+
+
+def _thresholds(run: Run, ask: YesNo, prompts: Sequence[str]) -> Float[np.ndarray, " hypernyms"] | None:
+    """Where Yes begins for each hypernym, fit on validation pictures; None where there are none."""
+    if not run.file("validation.csv").exists():
+        return None
+    frame = asked_pictures(run, "validation")
+    shown = frame["picture"].tolist()
+    scores = np.mean([ask.hypernyms_of_pictures(shown, name) for name in prompts], axis=0)
+    return calibration.thresholds(scores, run.taxonomy.labels(frame["leaf"].tolist()))
+
+
+def _matched(run: Run, leaves: np.ndarray, correct: np.ndarray) -> Bool[np.ndarray, " pictures"]:
+    """Which rows count: all, or in an across-matched world those of leaves that the model names correctly."""
+    if run.config.data.shuffle != "across-matched":
+        return np.ones(len(leaves), bool)
+    return np.isin(leaves, named_leaves(leaves.tolist(), correct))

@@ -1,0 +1,187 @@
+"""Read-outs: how likely the model finds each candidate answer; what rows share is computed once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from probing.capture.caches import select_rows
+from taxogen.models.vlm import Row, Vlm, common_prefix
+from taxogen.questions.prompts import Segments
+from taxogen.runs.run import Run
+
+PAIRS = 256  # (row, candidate) continuations in one forward pass
+Choose = Callable[[Float[np.ndarray, "rows candidates"]], Bool[np.ndarray, "rows candidates"]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trained model and the pictures that it can be asked about.
+
+    Attributes:
+        run: whose world is asked about.
+        vlm: the model.
+        features: of all pictures.
+        picture_index: for each picture its row in `features`.
+    """
+
+    run: Run
+    vlm: Vlm
+    features: Tensor
+    picture_index: dict[str, int]
+
+    def picture_row(self, words: Segments, picture: str) -> Row:
+        """A prompt about a picture, tokenised."""
+        return self.vlm.row(picture, words, self.picture_index[picture])
+
+
+@torch.inference_mode()
+def log_probs(
+    vlm: Vlm,
+    rows: Sequence[Row],
+    features: Tensor,
+    candidates: Sequence[tuple[int, ...]],
+    asked: np.ndarray | Choose | None = None,
+    what: str = "score",
+) -> Float[np.ndarray, "rows candidates"]:
+    """Natural log-probability of each candidate's tokens after each row's prompt, summed over the tokens.
+
+    Args:
+        vlm: the model.
+        rows: their prompts are read; answers are ignored.
+        features: of all pictures.
+        candidates: token ids of the possible answers; none empty.
+        asked: boolean [rows, candidates], which pairs to compute; all where None. The others are nan. Or a function
+            that chooses them by the log-probabilities of their first tokens, some rows at a time.
+        what: named by the progress bar.
+    """
+    prompts = [row.prompt for row in rows]
+    vlm.use_prefix(common_prefix(prompts))
+    wanted = np.ones((len(rows), len(candidates)), bool)
+    if isinstance(asked, np.ndarray):
+        wanted = asked
+    result = np.full(wanted.shape, np.nan, np.float32)
+    first = torch.tensor([candidate[0] for candidate in candidates], device=vlm.device)
+    with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
+        for batch in _batches_of_one_length(prompts):
+            hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
+            scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
+            if callable(asked):
+                wanted[batch] = asked(scores)
+            result[batch] = np.where(wanted[batch], scores, np.nan)
+            pairs = [
+                (at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if wanted[row, c]
+            ]
+            # Of one length together, so that little is padded.
+            pairs = sorted(
+                (p for p in pairs if len(candidates[p[1]]) > 1), key=lambda p: len(candidates[p[1]])
+            )
+            for start in range(0, len(pairs), PAIRS):
+                chunk = pairs[start : start + PAIRS]
+                rest = _continuations(vlm, cache, [at for at, _ in chunk], [candidates[c] for _, c in chunk])
+                for (at, c), value in zip(chunk, rest.tolist(), strict=True):
+                    result[batch[at], c] += value
+            bar.update(len(batch))
+    return result
+
+
+@torch.inference_mode()
+def log_odds(
+    vlm: Vlm,
+    contexts: Sequence[Row],
+    features: Tensor,
+    questions: Sequence[tuple[int, ...]],
+    answers: tuple[int, int],
+    asked: np.ndarray | None = None,
+    what: str = "score",
+) -> Float[np.ndarray, "contexts questions"]:
+    """Logit of the first answer minus that of the second after each context and question, in nats.
+
+    Args:
+        vlm: the model.
+        contexts: rows that end where the questions begin; read once for all questions.
+        features: of all pictures.
+        questions: token ids of the questions; none empty.
+        answers: one token id each.
+        asked: boolean [contexts, questions], which pairs to compute; all where None. The others are nan.
+        what: named by the progress bar.
+    """
+    shared = _shared(questions)
+    rests = [question[len(shared) :] for question in questions]
+    rows = [replace(row, ids=row.ids + shared, answer=len(row.ids) + len(shared)) for row in contexts]
+    vlm.use_prefix(common_prefix(rows))
+    wanted = np.ones((len(rows), len(questions)), bool) if asked is None else asked
+    result = np.full(wanted.shape, np.nan, np.float32)
+    yes, no = answers
+    with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
+        for batch in _batches_of_one_length(rows):
+            _, cache = vlm.hidden([rows[i] for i in batch], features)
+            pairs = [(at, q) for at, row in enumerate(batch) for q in np.flatnonzero(wanted[row])]
+            pairs = sorted(pairs, key=lambda pair: len(rests[pair[1]]))
+            for start in range(0, len(pairs), PAIRS):
+                at, q = np.array(pairs[start : start + PAIRS]).T
+                ids = _padded([rests[place] for place in q])
+                last = torch.tensor([len(rests[place]) - 1 for place in q], device=vlm.device)
+                hidden = _continued(vlm, cache, at.tolist(), ids.to(vlm.device))
+                logits = vlm.logits(hidden[torch.arange(len(q), device=vlm.device), last])
+                result[np.array(batch)[at], q] = (logits[:, yes] - logits[:, no]).cpu().numpy()
+            bar.update(len(batch))
+    return result
+
+
+def _shared(questions: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all questions begin with; each keeps at least one of its own."""
+    first, last = min(questions), max(questions)
+    length = 0
+    while length < min(map(len, questions)) - 1 and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def _padded(sequences: Sequence[tuple[int, ...]]) -> Int[Tensor, "sequences longest"]:
+    ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
+    for i, sequence in enumerate(sequences):
+        ids[i, : len(sequence)] = torch.tensor(sequence)
+    return ids
+
+
+def _continued(
+    vlm: Vlm, cache: DynamicCache, at: Sequence[int], ids: Int[Tensor, "pairs t"]
+) -> Float[Tensor, "pairs t width"]:
+    """The last hidden states of tokens that follow the rows `at` of a cache."""
+    past = select_rows(cache, torch.tensor(at, device=vlm.device))
+    positions = torch.arange(ids.shape[1], device=vlm.device)[None] + cache.get_seq_length()
+    return vlm.model.base_model(
+        input_ids=ids, position_ids=positions.expand(len(ids), -1), past_key_values=past, use_cache=True
+    ).last_hidden_state
+
+
+def _continuations(
+    vlm: Vlm, cache: DynamicCache, at: Sequence[int], candidates: Sequence[tuple[int, ...]]
+) -> Float[Tensor, " pairs"]:
+    """Log-probability of all but the first token of each candidate, read after row `at` of a cache."""
+    ids, width = _padded(candidates).to(vlm.device), max(map(len, candidates)) - 1
+    real = torch.arange(width)[None] < torch.tensor([len(candidate) - 1 for candidate in candidates])[:, None]
+    real = real.to(vlm.device)
+    hidden = _continued(vlm, cache, at, ids[:, :-1])
+    scores = vlm.logits(hidden[real]).log_softmax(-1).gather(1, ids[:, 1:][real][:, None])[:, 0]
+    owner = torch.arange(len(ids), device=vlm.device)[:, None].expand(-1, width)[real]
+    return torch.zeros(len(ids), device=vlm.device).index_add_(0, owner, scores)
+
+
+def _batches_of_one_length(rows: Sequence[Row], size: int = 64) -> Iterator[list[int]]:
+    """Batches of row indices in which all prompts have the same length: continuations must not follow padding."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+    start = 0
+    while start < len(order):
+        length = len(rows[order[start]].ids)
+        stop = start
+        while stop < len(order) and stop - start < size and len(rows[order[stop]].ids) == length:
+            stop += 1
+        yield order[start:stop]
+        start = stop

@@ -1,0 +1,85 @@
+"""Yes/no read-outs: how much likelier Yes is than No after a question about a picture or a name.
+
+The read-out is logit(Yes) − logit(No), which is the difference of their log-probabilities, in nats. Every
+hypernym is asked of every subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from taxogen.answers.readout import Asked, log_odds
+from taxogen.models.vlm import Row, Vlm
+from taxogen.questions import prompts
+
+
+class YesNo(Asked):
+    """A trained model asked yes/no questions; every method gives nats, subjects × questions."""
+
+    about = "read-outs in nats: logit(Yes) minus logit(No)"
+
+    def hypernyms_of_pictures(
+        self, pictures: Sequence[str], prompt: str
+    ) -> Float[np.ndarray, "pictures hypernyms"]:
+        """Read-out of every hypernym for every picture."""
+        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of pictures")
+
+    def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
+        """Read-out of every hypernym for every name: a sentence says what the picture would show."""
+        noun = self.run.taxonomy.hypernyms[0]
+        worded = [prompts.segments(prompt, leaf=name, hypernym=noun, modality="text") for name in names]
+        rows = [self.vlm.row(name, words) for name, words in zip(names, worded, strict=True)]
+        return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of names")
+
+    def names_of_pictures(
+        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+    ) -> Float[np.ndarray, "pictures leaves"]:
+        """Read-out of the leaf concepts that are asked, not-a-number for the others."""
+        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        return self._log_odds(prompt, rows, self.run.taxonomy.leaves, asked, what="names of pictures")
+
+    def _picture_row(self, prompt: str, picture: str) -> Row:
+        return self.picture_row(_asking(prompt, self.run.taxonomy.leaves[0]), picture)
+
+    def _log_odds(
+        self,
+        prompt: str,
+        rows: list[Row],
+        nouns: Sequence[str],
+        asked: np.ndarray | None = None,
+        what: str = "score",
+    ) -> Float[np.ndarray, "rows nouns"]:
+        """The rows' questions are exchanged for those about each noun; what stands before them stays."""
+        questions = []
+        for noun in nouns:
+            words = _asking(prompt, noun)
+            row = self.vlm.row("", replace(words, answer=""), picture=0)
+            questions.append(tuple(row.ids[place] for place in row.spans["cue"]))
+        contexts = [row.before_cue for row in rows]
+        return log_odds(self.vlm, contexts, self.features, questions, answers(self.vlm), asked, what)
+
+
+def answers(vlm: Vlm) -> tuple[int, int]:
+    """The first tokens of Yes and of No.
+
+    Raises:
+        ValueError: the tokenizer begins both with the same token.
+    """
+    said = (prompts.segments("is_there", hypernym="thing", answer=word) for word in ("Yes", "No"))
+    yes, no = (vlm.answer(words)[0] for words in said)
+    if yes == no:
+        raise ValueError(
+            f"the tokenizer of {vlm.lm.name} begins Yes and No with the same token ({yes}), so that they cannot be "
+            "told apart by their first token: use data.task=completion with this language model"
+        )
+    return yes, no
+
+
+def _asking(prompt: str, noun: str) -> prompts.Segments:
+    """A picture's question about a noun, be it a leaf or a hypernym."""
+    return prompts.segments(prompt, leaf=noun, hypernym=noun, asked=noun)

@@ -1,0 +1,1 @@
+"""Models: frozen encoders and language models, the projector that is learned between them."""

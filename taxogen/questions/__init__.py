@@ -1,0 +1,1 @@
+"""Questions: prompts, items, manifests, and what an ablation takes out of them."""

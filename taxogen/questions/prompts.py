@@ -1,0 +1,200 @@
+"""Prompts: how a question is put. Completions with a slot for a picture or a leaf's name; yes/no questions.
+
+`segments(prompt, leaf=…, hypernym=…, modality=…)` gives the texts that the model code tokenises one by one,
+each with its own leading space. A picture row and a text row share every segment but the slot, except that
+"A" stays "A" before a vowel too: an article that fits would tell what is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from taxogen.questions.nouns import is_plural, noun_phrase, spoken
+
+Modality = Literal["image", "text"]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A way to put a question.
+
+    Attributes:
+        task: "leaf" or "hypernym": what its answer names.
+        before: text before the slot.
+        after: text between slot and answer; {asked} is the noun phrase of a yes/no question.
+        with_article: whether the answer carries its article ("an animal").
+        yes_no: whether it is answered Yes or No.
+        image_at: where a picture's tokens stand; "after_first_token" is the study's code.
+    """
+
+    task: str
+    before: str
+    after: str
+    with_article: bool = False
+    yes_no: bool = False
+    image_at: Literal["slot", "after_first_token"] = "slot"
+
+
+TEMPLATES = {
+    "kind": Template("hypernym", "A", " is a kind of"),
+    "type": Template("hypernym", "A", " is a type of"),
+    "the_kind": Template("hypernym", "The", " is a kind of"),
+    "is_a": Template("hypernym", "A", " is", with_article=True),
+    "called": Template("leaf", "A", " is also called"),
+    "the_called": Template("leaf", "The", " is also called"),
+    "known_as": Template("leaf", "A", " is also known as", with_article=True),
+    "is_there": Template("hypernym", "", "{asked}", yes_no=True),
+    "is_there_leaf": Template("leaf", "", "{asked}", yes_no=True),
+    "study": Template("hypernym", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
+    "study_leaf": Template("leaf", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
+}
+"""Every template by name. `study` and `study_leaf` put the picture after the first text token and keep the
+literal "<image>", as the published code does; all others put the picture in the slot."""
+
+NEUTRAL = ("thing", "object", "item")
+"""Subjects that name no category; log P(hypernym | prompt) is compared with their mean."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The texts of one prompt, to be tokenised one by one; each starts with its own space where it needs one.
+
+    Attributes:
+        slot: the leaf's name, or None where the picture's tokens stand.
+        end: what closes the sentence after the answer.
+        image_at: see `Template`.
+    """
+
+    before: str
+    slot: str | None
+    after: str
+    answer: str
+    end: str = "."
+    image_at: Literal["slot", "after_first_token"] = "slot"
+
+    @property
+    def text(self) -> str:
+        """The whole sentence as a person reads it."""
+        slot = " [picture]" if self.slot is None else self.slot
+        return f"{self.before}{slot}{self.after}{self.answer}{self.end}".strip()
+
+
+def template(prompt: str) -> Template:
+    """The template of that name.
+
+    Raises:
+        KeyError: there is none; lists the known ones.
+    """
+    if prompt not in TEMPLATES:
+        raise KeyError(f"prompt {prompt!r} was asked for; known: {', '.join(TEMPLATES)}")
+    return TEMPLATES[prompt]
+
+
+def names(task: str, yes_no: bool = False) -> tuple[str, ...]:
+    """The names of the templates of a task, the compatibility rules left out."""
+    return tuple(
+        name
+        for name, form in TEMPLATES.items()
+        if form.task == task and form.yes_no == yes_no and form.image_at == "slot"
+    )
+
+
+def segments(
+    prompt: str,
+    *,
+    leaf: str = "",
+    hypernym: str = "",
+    modality: Modality = "image",
+    asked: str = "",
+    answer: str = "",
+) -> Segments:
+    """The texts of one prompt.
+
+    Args:
+        prompt: a name in `TEMPLATES`.
+        leaf: what the subject is called; fills the slot of a text row and answers a leaf completion.
+        hypernym: answers a hypernym completion, and is the noun of a yes/no question about a hypernym.
+        modality: "image" leaves the slot to the picture's tokens.
+        asked: the noun of a yes/no question about a leaf; `leaf` unless given.
+        answer: "Yes" or "No" for a yes/no question; overrides the answer of a completion.
+
+    Raises:
+        KeyError: no such prompt.
+        ValueError: the prompt needs a leaf or a hypernym that was not given.
+    """
+    form = template(prompt)
+    _require(prompt, "leaf", leaf, needed=modality == "text")
+    noun = hypernym if form.task == "hypernym" else asked or leaf
+    if form.yes_no:
+        _require(prompt, form.task, noun, needed=True)
+        return _question(form, spoken(noun), spoken(leaf) if modality == "text" else None, answer)
+    slot = f" {spoken(leaf)}" if modality == "text" else None
+    named = spoken(answer or (hypernym if form.task == "hypernym" else leaf))
+    said = noun_phrase(named) if form.with_article and named else named
+    return Segments(form.before, slot, form.after, f" {said}" if said else "")
+
+
+def neutral(prompt: str, *, hypernym: str = "", answer: str = "") -> tuple[Segments, ...]:
+    """The prompt about subjects that name no category, in text: what a read-out is compared with."""
+    return tuple(
+        segments(prompt, leaf=subject, hypernym=hypernym, answer=answer, modality="text")
+        for subject in NEUTRAL
+    )
+
+
+def of_item(item: Any) -> Segments:
+    """The texts of a manifest row (an `Item`, or a named tuple with its fields)."""
+    return segments(
+        item.prompt,
+        leaf=item.leaf,
+        hypernym=item.hypernym,
+        modality=item.modality,
+        asked=item.asked,
+        answer=item.answer,
+    )
+
+
+def in_chat(parts: Segments, tokenizer: Any) -> Segments:
+    """The same prompt as the user's turn of the tokenizer's chat template, the answer as the assistant's.
+
+    The template's own text goes into `before` and `after`, so that the picture still stands in the slot.
+
+    Raises:
+        ValueError: there is no template, or it does not show the user's text once.
+    """
+    if getattr(tokenizer, "chat_template", "") is None:
+        raise ValueError(
+            f"{type(tokenizer).__name__} of {tokenizer.name_or_path} has no chat template: set data.chat=false, or "
+            "choose a language model that was made for chat"
+        )
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
+    inner = f"{parts.before}{mark}{parts.after}" if parts.before else f"{mark}{parts.after}"
+    whole = tokenizer.apply_chat_template(
+        [{"role": "user", "content": inner}], tokenize=False, add_generation_prompt=True
+    )
+    if whole.count(mark) != 1:
+        raise ValueError(
+            f"the chat template of {type(tokenizer).__name__} shows the user's text {whole.count(mark)}×, "
+            "not once: use the prompt without a chat template"
+        )
+    before, after = whole.split(mark)
+    return replace(parts, before=before, after=after, answer=parts.answer.strip(), end="")
+
+
+def question(noun: str) -> str:
+    """The study's wording for a noun: "Is there a crow in this image?", "Is there food …", "Are there …"."""
+    return f"{'Are' if is_plural(noun) else 'Is'} there {noun_phrase(noun)} in this image?"
+
+
+def _question(form: Template, noun: str, subject: str | None, answer: str) -> Segments:
+    """A yes/no question; in a text row the picture is replaced by a sentence that says what it shows."""
+    after = form.after.format(asked=question(noun))
+    slot = None if subject is None else f"This image shows {noun_phrase(subject)}."
+    lead = "" if form.after.startswith("<") else " "
+    return Segments("", slot, lead + after, f" {answer}" if answer else "", "", form.image_at)
+
+
+def _require(prompt: str, what: str, value: str, needed: bool) -> None:
+    if needed and not value:
+        raise ValueError(f"prompt {prompt!r} needs a {what} here, and none was given; pass {what}=…")

@@ -1,0 +1,1 @@
+"""Runs: what a model is made from, and the directory that holds everything about it."""

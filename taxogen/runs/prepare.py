@@ -1,0 +1,164 @@
+"""Prepare: from a config to everything that training needs, checked before anything expensive starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from probing.stats.seeding import stream
+from probing.store import files
+from taxogen.questions import items
+from taxogen.questions.ablation import ablate
+from taxogen.questions.manifest import Manifest
+from taxogen.runs.config import DataConfig
+from taxogen.runs.run import Run
+from taxogen.world import pictures, shuffle, splits
+from taxogen.world.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run shows and asks.
+
+    Attributes:
+        pictures: the collection.
+        table: picture, leaf (what this world calls it), shown_leaf, split, content_hash …; sorted by picture.
+        taxonomy: of the leaves that are shown.
+        manifests: `train`, `test` and `capture`; of yes/no questions `validation` too, where there are such pictures.
+        leaf_map: for every leaf, what its pictures are called here.
+        asked: how many training items there were before the ablation.
+    """
+
+    pictures: pictures.Pictures
+    table: pd.DataFrame
+    taxonomy: Taxonomy
+    manifests: dict[str, Manifest]
+    leaf_map: dict[str, str]
+    asked: int
+
+
+def world(run: Run) -> World:
+    """The pictures, names and manifests of a run's config; every choice is seeded, none depends on file order.
+
+    Raises:
+        KeyError: a leaf of the pictures is not in the taxonomy, or a hypernym is not known.
+        ValueError: pictures cannot be read, a leaf has too few, nothing is left to train on, or evidence leaks.
+    """
+    data, seed = run.config.data, run.config.seed
+    collection = pictures.load(data.pictures)
+    taxonomy = _taxonomy(data)
+    _check_leaves(collection.table, taxonomy, data)
+    table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
+    table = few_per_leaf(table, data.pictures_per_leaf, seed)
+    taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
+    table = splits.split_pictures(table, data.split, seed=seed)
+    names = shuffle.leaf_map(taxonomy, data.shuffle, seed, disjoint=data.disjoint)
+    table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)
+    prompts = items.prompts_of(data.task, data.templates)
+    everything = items.training_items(table, taxonomy, prompts=prompts, negatives=data.negatives, seed=seed)
+    options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
+    manifests = {"train": ablate(everything, taxonomy, data.ablation, **options)}
+    manifests |= _asked(run, table, taxonomy, prompts["hypernym"][:1])
+    return World(collection, table, taxonomy, manifests, names, len(everything))
+
+
+def write(run: Run, made: World) -> None:
+    """Writes manifests, taxonomy and picture map into the run directory, each whole or not at all."""
+    for name, manifest in made.manifests.items():
+        manifest.write(run.path, name)
+    files.write_whole(run.file("taxonomy.csv"), made.taxonomy.write)
+    files.write_json(run.file("leaf_map.json"), made.leaf_map)
+
+
+def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most so many pictures of each leaf, a seeded draw; all of them for 0."""
+    if most <= 0:
+        return table
+    kept = []
+    for leaf, rows in table.sort_values("picture").groupby("leaf", sort=True):
+        order = stream(seed, "few pictures", str(leaf)).permutation(len(rows))[:most]
+        kept.append(rows.iloc[sorted(order)])
+    return pd.concat(kept).sort_values("picture", kind="stable").reset_index(drop=True)
+
+
+def _taxonomy(data: DataConfig) -> Taxonomy:
+    if data.taxonomy:
+        return Taxonomy.read(data.taxonomy)
+    if data.pictures not in pictures.BUNDLED:
+        raise ValueError(
+            f"pictures from {data.pictures!r} come without a taxonomy; give a table (leaf, hypernym) with "
+            "--set data.taxonomy=FILE, or make one with `python -m taxogen taxonomy --leaves FILE`"
+        )
+    with resources.as_file(resources.files("taxogen") / "data" / "taxonomy.csv") as path:
+        return Taxonomy.read(path)
+
+
+def _check_leaves(table: pd.DataFrame, taxonomy: Taxonomy, data: DataConfig) -> None:
+    strangers = sorted(set(table["leaf"]) - set(taxonomy.leaves))
+    if strangers:
+        raise KeyError(
+            f"{len(strangers)} leaves of {data.pictures!r} are not in the taxonomy: {strangers[:10]}; "
+            "add rows (leaf, hypernym) for them to the table, or remove their pictures"
+        )
+    unknown = sorted(set(data.held_out) - set(taxonomy.hypernyms))
+    if unknown:
+        raise KeyError(
+            f"data.held_out names unknown hypernyms {unknown}; known: {', '.join(taxonomy.hypernyms)}"
+        )
+
+
+def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: int) -> pd.DataFrame:
+    """The pictures of `count` leaves, drawn so that every exact set of hypernyms keeps its share; all for 0.
+
+    The first two of a set come together: alone, a leaf would have no partner to be shuffled with.
+    """
+    leaves = sorted(set(table["leaf"]))
+    if not 0 < count < len(leaves):
+        return table
+    ranked = []
+    for group, members in shuffle.exact_groups(taxonomy.restrict(leaves)).items():
+        order = stream(seed, "few leaves", *group).permutation(len(members))
+        for place, at in enumerate(order):
+            share = (0.5 if place < 2 else place + 0.5) / len(members)
+            ranked.append((share, group, place, members[at]))
+    kept = {leaf for *_, leaf in sorted(ranked)[:count]}
+    return table[table["leaf"].isin(kept)]
+
+
+def _asked(
+    run: Run, table: pd.DataFrame, taxonomy: Taxonomy, prompts: tuple[str, ...]
+) -> dict[str, Manifest]:
+    """The questions about test pictures that are scored and captured, and those about validation pictures.
+
+    Completions leave the hypernym open. Yes/no questions ask test pictures about every hypernym; captured are two
+    questions about each picture and name, one whose answer is Yes and one whose answer is No.
+    """
+    seed, yes_no = run.config.seed, run.config.data.task == "yes_no"
+
+    def asked(split: str, most: int) -> Manifest:
+        pictures_shown = few_per_leaf(table[table["split"] == split], most, seed)
+        kinds: dict[str, tuple[str, ...]] = {"hypernym": prompts}
+        return items.evaluation_items(pictures_shown, taxonomy, ("hypernym",), kinds, split=split)
+
+    scored, captured = run.config.evaluate.pictures_per_leaf, run.config.capture.pictures_per_leaf
+    found = {"test": asked("test", scored), "capture": asked("test", captured)}
+    if yes_no:
+        found["capture"] = one_of_each_answer(found["capture"], seed)
+        if (table["split"] == "validation").any():
+            found["validation"] = asked("validation", scored)
+    return found
+
+
+def one_of_each_answer(manifest: Manifest, seed: int) -> Manifest:
+    """Of the questions about a picture or a name, one answered Yes and one answered No: a seeded draw."""
+    frame = manifest.frame.astype(str)
+    rank = [
+        stream(seed, "captured question", *row).random()
+        for row in zip(frame["leaf"], frame["picture"], frame["hypernym"], strict=True)
+    ]
+    order = np.argsort(rank, kind="stable")
+    kept = frame.iloc[order].drop_duplicates(["modality", "picture", "leaf", "answer"])
+    return manifest.with_step(kept, operation="one_of_each_answer", seed=seed)

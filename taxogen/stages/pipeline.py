@@ -1,0 +1,263 @@
+"""The stages of a run, each of which finds what the one before it wrote: prepare, train (and capture), evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from probing.capture import CaptureBatch, Pooling, capture
+from probing.capture.health import rebuild
+from probing.store import MismatchError
+from taxogen.answers import evaluate as scoring
+from taxogen.answers.baselines import FILE as BASELINES
+from taxogen.answers.baselines import baselines
+from taxogen.answers.yes_no import answers
+from taxogen.models import lms
+from taxogen.models.features import Standardiser, features
+from taxogen.models.vlm import Projector, Row, Vlm
+from taxogen.questions import prompts
+from taxogen.questions.manifest import Manifest
+from taxogen.questions.prompts import Modality
+from taxogen.runs import prepare
+from taxogen.runs.run import Run
+from taxogen.stages.capture_batches import capture_batches
+from taxogen.stages.train import load_projector, resolve_steps, total_steps, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Bench:
+    """A run with everything loaded that its stages work on.
+
+    Attributes:
+        run: where things are written.
+        world: pictures, names and manifests.
+        features: standardised encoder features of all pictures of the world's table, [pictures, tokens, width].
+        vlm: the frozen language model and the projector.
+    """
+
+    run: Run
+    world: prepare.World
+    features: Tensor
+    vlm: Vlm
+
+    @property
+    def picture_index(self) -> dict[str, int]:
+        """For each picture its row in `features`."""
+        return {picture: row for row, picture in enumerate(self.world.table["picture"])}
+
+    def rows(self, manifest: Manifest) -> list[Row]:
+        """The tokenised items of a manifest."""
+        index = self.picture_index
+        return [
+            self.vlm.row(item.item_id, prompts.of_item(item), index[item.picture] if item.picture else -1)
+            for item in manifest.items
+        ]
+
+
+def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
+    """Writes the manifests, and computes the features that are not cached yet; returns both."""
+    made = prepare.world(run)
+    prepare.write(run, made)
+    model = run.config.model
+    values = features(
+        made.pictures, model.encoder, tokens=model.encoder_tokens, names=made.table["picture"].tolist()
+    )
+    standardiser = Standardiser.fit(values[(made.table["split"] == "train").to_numpy()])
+    return made, torch.from_numpy(standardiser(values))
+
+
+def open_bench(run: Run) -> Bench:
+    """The run with its pictures prepared, its language model loaded and a freshly drawn projector.
+
+    The projector's init follows the run's seed; nothing else draws from it.
+    """
+    made, values = prepare_run(run)
+    model, lm = run.config.model, open_lm(run)
+    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.seed)
+        size = (values.shape[1], values.shape[2])
+        projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
+    vlm = Vlm(lm, projector, run.config.data.chat)
+    if run.config.data.task == "yes_no":
+        answers(vlm)  # refuses a tokenizer that cannot tell them apart, before anything is trained
+    return Bench(run, made, values, vlm)
+
+
+def open_lm(run: Run) -> lms.LM:
+    """The frozen language model of a run."""
+    model = run.config.model
+    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
+    return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
+
+
+def train_run(run: Run, bench: Bench | None = None) -> None:
+    """Trains to the end, capturing at the steps that the config names; does nothing where all that is done.
+
+    Raises:
+        MismatchError: the frozen language model's weights changed while the projector was trained.
+    """
+    if trained_and_captured(run):
+        return
+    bench = open_bench(run) if bench is None else bench
+    rows = bench.rows(bench.world.manifests["train"])
+    matched = bench.world.asked if run.config.train.match_steps else len(rows)
+    steps = total_steps(run.config.train, matched)
+    at = resolve_steps(run.config.capture.at, steps)
+    if late := [name for name in run.config.capture.at if name.isdigit() and int(name) > steps]:
+        log.warning(
+            "capture.at names %s, but training ends at step %d: that is captured", ", ".join(late), steps
+        )
+    saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
+    if not run.complete:
+        before, started = bench.vlm.lm.weight_hash(), time.time()
+        hooks = {step: partial(capture_step, bench) if step in at else _nothing for step in saved}
+        train(run, bench.vlm, rows, bench.features, hooks, steps)
+        after = bench.vlm.lm.weight_hash()
+        if before != after:
+            raise MismatchError(
+                f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained "
+                f"({before[:12]} → {after[:12]}); they must be frozen: remove the run and report this"
+            )
+        run.finish(_record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)})
+    for step in at:
+        capture_step(bench, step)
+    capture_text(bench)
+
+
+def trained_and_captured(run: Run) -> bool:
+    """Whether training and every capture that the config names have come to their end."""
+    if not run.complete:
+        return False
+    at = resolve_steps(run.config.capture.at, run.record["steps"])
+    return all(run.captured(step) for step in (*at, None))
+
+
+def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
+    """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
+    scored = scoring.fits(run)
+    if not (scored and run.file(BASELINES).exists()):
+        steps = run.record["steps"]
+        bench = bench or open_bench(run)
+        load_projector(bench.vlm.projector, run.snapshot(steps))
+        if not scored:
+            run.file(BASELINES).unlink(missing_ok=True)
+            scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index).write(run)
+        baselines(run, bench)
+    return scoring.Scores.read(run)
+
+
+def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:
+    """Captures the picture rows with the projector as it was after `step` steps."""
+    if not bench.run.captured(step):
+        with _projector_of(bench, step):
+            _capture(bench, bench.run.manifest(manifest).where(modality="image"), step)
+
+
+def capture_text(bench: Bench, manifest: str = "capture") -> None:
+    """Captures the text twins: the same prompts with the leaf's name where the picture stands."""
+    if not bench.run.captured(None):
+        _capture(bench, bench.run.manifest(manifest).where(modality="text"), None)
+
+
+def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
+    """Shard → what was wrong, for the bad shards of a capture (None: of the text twins), which are made again."""
+    kind = modality(step)
+    manifest = bench.run.manifest("capture").where(modality=kind)
+    with _projector_of(bench, step):
+        path = bench.run.store_path(step, kind)
+        return rebuild(path, bench.vlm.model, _batches(bench, manifest, kind))
+
+
+@contextmanager
+def _projector_of(bench: Bench, step: int | None) -> Iterator[None]:
+    """A block in which the projector is that after `step` steps; afterwards it is the one it was before."""
+    kept = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
+    if step is not None:
+        load_projector(bench.vlm.projector, bench.run.snapshot(step))
+    try:
+        yield
+    finally:
+        bench.vlm.projector.load_state_dict(kept)
+
+
+def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
+    run, vlm, wanted = bench.run, bench.vlm, bench.run.config.capture
+    at = f"--name {run.captures.removeprefix('captures-')} " if run.captures != "captures" else ""
+    at += "" if step is None else f"--step {step} "
+    attributes = {
+        "run": run.name,
+        "run_hash": run.config.hash,
+        "manifest_hash": manifest.hash,
+        "prompt_format": ", ".join(sorted({str(item.prompt) for item in manifest.items})),
+        "encoder": "" if step is None else run.config.model.encoder,
+        "projector": "" if step is None else hashlib.sha256(run.snapshot(step).read_bytes()).hexdigest(),
+        "step": -1 if step is None else step,
+        "lm": vlm.lm.name,
+        "lm_revision": vlm.lm.revision,
+        "lm_init": vlm.lm.init,
+        "command": f"python -m analyses.capture {at}--run FOLDER OF {run.name}",
+    }
+    kind = modality(step)
+    capture(
+        vlm.model,
+        _batches(bench, manifest, kind),
+        run.store_path(step, kind),
+        sites=wanted.sites,
+        pooling=span_pooling(run, kind),
+        dtype=wanted.dtype,
+        attributes=attributes,
+    )
+
+
+def modality(step: int | None) -> Modality:
+    """Which rows belong to a step: picture rows, or to none: text rows."""
+    return "text" if step is None else "image"
+
+
+def span_pooling(run: Run, kind: Modality) -> dict[str, Pooling]:
+    """Span → how it is pooled; `slot` is the picture's tokens, or the leaf's name that stands in their place."""
+    slot, found = {"image": "image", "text": "noun"}[kind], {}
+    for span in run.config.capture.spans:
+        name, _, pooling = span.partition(":")
+        found[slot if name == "slot" else name] = cast(Pooling, pooling or "mean")
+    return found
+
+
+def _batches(bench: Bench, manifest: Manifest, kind: Modality) -> list[CaptureBatch]:
+    spans = list(span_pooling(bench.run, kind))
+    table = manifest.frame.astype(str)
+    return capture_batches(bench.vlm, bench.features, bench.rows(manifest), spans, table)
+
+
+def _nothing(step: int) -> None:
+    """What a step asks for that is saved but not captured."""
+
+
+def _record(bench: Bench, steps: int, rows: int, weight_hash: str) -> dict[str, object]:
+    libraries = ("torch", "transformers", "numpy", "h5py", "taxoprobe")
+    return {
+        "steps": steps,
+        "training_items": rows,
+        "config_hash": bench.run.config.hash,
+        "manifest_hash": {name: manifest.hash for name, manifest in bench.world.manifests.items()},
+        "lm": {"name": bench.vlm.lm.name, "revision": bench.vlm.lm.revision, "weight_hash": weight_hash},
+        "dtype": str(bench.vlm.dtype).removeprefix("torch."),
+        "provenance": [dict(step) for step in bench.world.manifests["train"].provenance],
+        "versions": {name: importlib.metadata.version(name) for name in libraries}
+        | {"python": platform.python_version()},
+        "threads": torch.get_num_threads(),
+    }

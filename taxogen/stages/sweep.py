@@ -1,0 +1,120 @@
+"""Sweep: many runs that differ in a few settings, each trained and scored, with a table that says how far each is."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probing.store import files
+from taxogen.runs import config
+from taxogen.runs.config import Config
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+
+log = logging.getLogger("taxogen")
+TABLE = "sweep.csv"
+
+
+def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
+    """The config of each combination of values, by the run's name, the first setting varying slowest.
+
+    Args:
+        base: settings that all runs have, by dotted key.
+        varied: such as `data.fraction=0,.5,1`; a comma in a value is not possible here.
+
+    Raises:
+        ValueError: nothing is varied, a setting is written wrongly, or two runs would be the same.
+        KeyError: a key is not known.
+    """
+    if not varied:
+        raise ValueError("a sweep varies something: give --vary KEY=A,B, for example --vary seed=0,1,2")
+    axes: dict[str, list[str]] = {}
+    for text in varied:
+        key, separator, values = text.partition("=")
+        axes[key.strip()] = [value.strip() for value in values.split(",") if value.strip()]
+        if not separator or not axes[key.strip()]:
+            raise ValueError(f"--vary {text}: write it KEY=A,B, for example seed=0,1,2")
+    found: dict[str, Config] = {}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        own = ["-".join((key.rpartition(".")[2], value)).replace("/", "_") for key, value in chosen.items()]
+        name = "_".join([str(base.get("name", "sweep")), *own])
+        if name in found:
+            raise ValueError(f"two runs of the sweep would be called {name}; give every value once")
+        found[name] = config.from_flat({**base, **chosen, "name": name})
+    return found
+
+
+def sweep(runs: Mapping[str, Config], out: Path, cluster: bool = False) -> pd.DataFrame:
+    """The table of the runs, all trained and scored below `out`; those that are finished are left as they are.
+
+    One run follows another here; with `cluster` they are given to Ray, as many at once as it has room for. A run
+    that is refused or fails leaves its message in the table, and the others go on.
+
+    Args:
+        runs: configs by name.
+        out: holds a directory for each run, and the table `sweep.csv`, written anew after each.
+        cluster: whether to use Ray.
+
+    Raises:
+        ModuleNotFoundError: Ray was asked for and is not installed.
+        MismatchError: a directory holds a run of another config; nothing was started.
+    """
+    remote = _ray() if cluster else None
+    made = {name: Run.create(out / name, wanted) for name, wanted in runs.items()}
+    table = pd.DataFrame([_line(run, _stage(run)) for run in made.values()])
+    _write(table, out)
+    results = remote(list(made.values())) if remote else map(_finish, made.values())
+    for at, (run, message) in enumerate(zip(made.values(), results, strict=True)):
+        table.loc[at, "state"] = message or _stage(run)
+        _write(table, out)
+        log.info("%d/%d %s: %s", at + 1, len(table), run.name, table.loc[at, "state"])
+    return table
+
+
+def _line(run: Run, state: str) -> dict[str, Any]:
+    default = dict(config.flatten(Config().to_dict()))
+    own = {key: value for key, value in config.flatten(run.config.to_dict()) if value != default[key]}
+    return {
+        "run": run.name,
+        "state": state,
+        "settings": " ".join(f"{k}={v}" for k, v in own.items() if k != "name"),
+    }
+
+
+def _stage(run: Run) -> str:
+    if not run.complete:
+        return "to train"
+    return "done" if run.file("scores.h5").exists() else "to evaluate"
+
+
+def _finish(run: Run) -> str:
+    """Trains and scores one run; its message where it was refused or failed, else nothing."""
+    try:
+        with run.alone():
+            pipeline.train_run(run)
+            pipeline.evaluate_run(run)
+    except (ValueError, KeyError, OSError, FloatingPointError) as refusal:
+        return f"failed: {refusal}"
+    return ""
+
+
+def _ray() -> Callable[[list[Run]], list[str]]:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "a sweep on Ray was asked for, but ray is not installed: `pip install 'taxoprobe[cluster]'`, "
+            "or leave --ray out and the runs follow one another here"
+        ) from None
+    task = ray.remote(_finish)
+    return lambda runs: ray.get([task.remote(run) for run in runs])
+
+
+def _write(table: pd.DataFrame, out: Path) -> None:
+    files.write_whole(out / TABLE, lambda part: table.to_csv(part, index=False))

@@ -1,0 +1,151 @@
+"""One training loop: only the projector learns; killed at any moment, it goes on as if it had not been."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from probing.store import files
+from taxogen.models.vlm import Projector, Row, Vlm, common_prefix
+from taxogen.runs.config import TrainConfig
+from taxogen.runs.run import Run
+
+Snapshot = Callable[[int], None]
+
+
+def total_steps(train: TrainConfig, rows: int) -> int:
+    """How many optimiser steps a config means for so many training rows."""
+    return train.steps if train.steps > 0 else max(1, math.ceil(train.epochs * rows / train.batch))
+
+
+def resolve_steps(names: Sequence[str], steps: int) -> tuple[int, ...]:
+    """Step numbers from names such as `0`, `50`, `last`; sorted, without repeats, none after the last.
+
+    Raises:
+        ValueError: a name is neither a number nor `last`.
+    """
+    bad = [name for name in names if name != "last" and not name.isdigit()]
+    if bad:
+        raise ValueError(f"training steps are numbers or 'last', found {', '.join(map(repr, bad))}")
+    return tuple(sorted({min(steps, steps if name == "last" else int(name)) for name in names}))
+
+
+def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
+    """The rate of optimiser step `step` (from 0): linear warm-up, then a cosine to zero."""
+    warm = max(1, round(train.warmup * steps))
+    if step < warm:
+        return train.lr * (step + 1) / warm
+    return train.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def batch_indices(rows: int, batch: int, step: int, seed: int) -> list[int]:
+    """The rows of optimiser step `step`: a fresh seeded permutation each epoch, running on over its end."""
+    start, chosen = step * batch, []
+    while len(chosen) < batch:
+        epoch, offset = divmod(start + len(chosen), rows)
+        order = np.random.default_rng([seed, epoch]).permutation(rows)
+        chosen += order[offset : offset + batch - len(chosen)].tolist()
+    return chosen
+
+
+def train(
+    run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: dict[int, Snapshot], steps: int
+) -> None:
+    """Trains the projector to the end, or on from the last checkpoint.
+
+    Args:
+        run: where snapshots, checkpoints and `training.csv` (loss in nats per answer token) go.
+        vlm: the frozen model and the projector that is changed.
+        rows: tokenised training items with their answers.
+        features: of all pictures; a row's `picture` is an index into it.
+        at_step: what to call after so many steps (0: before the first), once the snapshot is on disk.
+        steps: how many optimiser steps there are (`total_steps`).
+
+    Raises:
+        FloatingPointError: the loss is not finite; the step and the learning rate are named.
+    """
+    config = run.config.train
+    optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    losses = _restore(run.file("checkpoint.pt"), vlm.projector, optimiser)
+    prefix, saved = common_prefix(rows), time.monotonic()
+    with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
+        for step in range(len(losses), steps + 1):
+            if step in at_step:
+                save_projector(vlm.projector, run.snapshot(step))
+                at_step[step](step)
+            if step == steps:
+                break
+            vlm.use_prefix(prefix)  # a capture in between has used its own
+            batch = [rows[i] for i in batch_indices(len(rows), config.batch, step, run.config.seed)]
+            losses.append(
+                _step(vlm, optimiser, batch, features, config, learning_rate(config, step, steps), step)
+            )
+            bar.set_postfix_str(f"loss {losses[-1]:.3f} nats", refresh=False)
+            bar.update()
+            if time.monotonic() - saved > config.checkpoint_seconds:
+                _checkpoint(run.file("checkpoint.pt"), vlm.projector, optimiser, losses)
+                saved = time.monotonic()
+    rates = [learning_rate(config, step, steps) for step in range(steps)]
+    run.write_table("training", pd.DataFrame({"step": range(1, steps + 1), "loss": losses, "lr": rates}))
+    run.file("checkpoint.pt").unlink(missing_ok=True)
+
+
+def _step(
+    vlm: Vlm,
+    optimiser: torch.optim.Optimizer,
+    batch: list[Row],
+    features: Tensor,
+    config: TrainConfig,
+    lr: float,
+    step: int,
+) -> float:
+    """One optimiser step; returns the loss before it."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    loss = vlm.answer_loss(batch, features)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the loss is {value} at step {step} with learning rate {lr:.2g}; "
+            "set a smaller train.lr, or model.dtype=float32"
+        )
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(vlm.projector.parameters(), config.clip)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return value
+
+
+def save_projector(projector: Projector, path: Path) -> None:
+    """Writes a projector's weights, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in projector.state_dict().items()}
+    files.write_whole(path, lambda part: save_file(state, part))
+
+
+def load_projector(projector: Projector, path: Path) -> None:
+    """Reads a projector's weights from a snapshot."""
+    projector.load_state_dict(load_file(path))
+
+
+def _checkpoint(
+    path: Path, projector: Projector, optimiser: torch.optim.Optimizer, losses: list[float]
+) -> None:
+    state = {"projector": projector.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
+    files.write_whole(path, lambda part: torch.save(state, part))
+
+
+def _restore(path: Path, projector: Projector, optimiser: torch.optim.Optimizer) -> list[float]:
+    """The losses so far, with projector and optimiser set to that moment; empty where there is no checkpoint."""
+    if not path.exists():
+        return []
+    state = torch.load(path, weights_only=True)
+    projector.load_state_dict(state["projector"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["losses"]

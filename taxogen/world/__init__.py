@@ -1,0 +1,1 @@
+"""The world that is shown: taxonomies, pictures, splits and shuffles."""

@@ -1,0 +1,164 @@
+"""Pictures of leaf concepts: the bundled pictograms, THINGS, or any folder of leaf/*.jpg."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from taxogen.world import picture_files
+from taxogen.world.picture_files import decode
+
+COLUMNS = ("picture", "leaf", "source", "style_group", "licence", "content_hash")
+BUNDLED = ("pictograms",)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A collection of pictures, each of one leaf concept.
+
+    Attributes:
+        name: what the collection was loaded as.
+        table: picture (its path inside the collection), leaf, source, style_group (sources that redraw each
+            other), licence, content_hash (SHA-256 of the file); sorted by picture, which is unique.
+        folder: where the files lie, or None for a bundled collection, which is read from the package.
+    """
+
+    name: str
+    table: pd.DataFrame
+    folder: Path | None = None
+
+    @cached_property
+    def leaves(self) -> tuple[str, ...]:
+        """The leaf concepts that have pictures, sorted."""
+        return tuple(sorted(set(self.table["leaf"])))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.table["picture"])
+
+    def read(self, picture: str) -> bytes:
+        """The bytes of a picture's file.
+
+        Raises:
+            KeyError: no such picture in this collection.
+        """
+        if picture not in self._names:
+            raise KeyError(
+                f"No picture {picture!r} among the {len(self.table)} of {self.name!r}: see .table['picture']."
+            )
+        return (
+            _bundled(self.name).read(picture) if self.folder is None else (self.folder / picture).read_bytes()
+        )
+
+    def open(self, picture: str) -> Image.Image:
+        """The picture as RGB, upright, transparency shown over white.
+
+        Raises:
+            KeyError: no such picture in this collection.
+            ValueError: the file is no readable picture, or a too large one.
+        """
+        return decode(self.read(picture), picture)
+
+    def select(self, leaves: Iterable[str]) -> Pictures:
+        """The same collection with the pictures of `leaves` only.
+
+        Raises:
+            KeyError: some of `leaves` have no picture.
+        """
+        wanted = set(leaves)
+        missing = sorted(wanted - set(self.leaves))
+        if missing:
+            raise KeyError(
+                f"No pictures of {', '.join(missing)} in {self.name!r}: .leaves names its {len(self.leaves)}"
+            )
+        kept = self.table.loc[self.table["leaf"].isin(sorted(wanted))].reset_index(drop=True)
+        return Pictures(self.name, kept, self.folder)
+
+    def duplicates(self) -> pd.DataFrame:
+        """The rows of `table` whose content occurs more than once, equal ones side by side; empty if none."""
+        repeated = self.table.loc[self.table.duplicated("content_hash", keep=False)]
+        return repeated.sort_values(["content_hash", "picture"])
+
+
+def load(name_or_folder: str | os.PathLike[str]) -> Pictures:
+    """The bundled collection of that name, or the pictures of a folder.
+
+    A folder holds ``<leaf>/<file>`` or, as THINGS is distributed, ``images/<leaf>/<file>``; files are .jpg,
+    .jpeg, .png or .webp. Every picture of a folder is decoded once here, so that a broken one is found before
+    anything is trained; bundled pictures are compared with their content hashes instead.
+
+    Raises:
+        FileNotFoundError: neither a bundled name nor a folder.
+        ValueError: leaves have fewer than 2 pictures, or pictures cannot be read (all are listed).
+    """
+    if str(name_or_folder) in BUNDLED:
+        return _load_bundled(str(name_or_folder))
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"No pictures called {str(name_or_folder)!r}: neither bundled ({', '.join(BUNDLED)}) nor a "
+            "folder. Give a folder of <leaf>/<file>.jpg."
+        )
+    return _load_folder(folder)
+
+
+def credits() -> pd.DataFrame:
+    """Who made the bundled pictures: source, licence, credit; to be shown wherever they are shown."""
+    return _read_csv("sources.csv")
+
+
+def _data(name: str) -> bytes:
+    return (resources.files("taxogen") / "data" / name).read_bytes()
+
+
+def _read_csv(name: str) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(_data(name)), dtype=str, keep_default_na=False)
+
+
+@lru_cache(maxsize=1)
+def _bundled(name: str) -> zipfile.ZipFile:
+    """The archive of a bundled collection, held in memory: no file handle that forked workers would share."""
+    return zipfile.ZipFile(io.BytesIO(_data(f"{name}.zip")))
+
+
+def _load_bundled(name: str) -> Pictures:
+    table = _read_csv(f"{name}.csv")
+    archive = _bundled(name)
+    inside = set(archive.namelist())
+    damaged = [
+        picture
+        for picture, digest in zip(table["picture"], table["content_hash"])
+        if picture not in inside or picture_files.content_hash(archive.read(picture)) != digest
+    ]
+    if damaged:
+        raise ValueError(
+            f"{len(damaged)} bundled pictures are missing or altered (as {damaged[0]}): reinstall taxoprobe."
+        )
+    return _sorted(name, table, None)
+
+
+def _load_folder(folder: Path) -> Pictures:
+    inside = folder / "images"
+    things = inside.is_dir() and any(entry.is_dir() for entry in inside.iterdir())
+    root = inside if things else folder
+    names = picture_files.find(root)
+    table = pd.DataFrame({"picture": names, "leaf": [name.split("/", 1)[0] for name in names]})
+    table["source"] = "things" if things else folder.resolve().name
+    table["style_group"] = table["source"]
+    table["licence"] = ""
+    table["content_hash"] = picture_files.verified_hashes(root, names)
+    return _sorted(str(folder), table, root)
+
+
+def _sorted(name: str, table: pd.DataFrame, folder: Path | None) -> Pictures:
+    ordered = table.sort_values("picture", ignore_index=True)
+    return Pictures(name, ordered.loc[:, list(COLUMNS)], folder)

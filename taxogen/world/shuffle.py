@@ -1,0 +1,141 @@
+"""Counterfactual shuffles: what each leaf's pictures are called in a world where names were exchanged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from probing.stats.seeding import stream
+from taxogen.world.taxonomy import Taxonomy
+
+KINDS = ("none", "within", "across", "across-matched")
+
+
+def leaf_map(
+    taxonomy: Taxonomy, kind: str = "none", seed: int = 0, *, disjoint: bool = False
+) -> dict[str, str]:
+    """For every leaf, sorted, the leaf that its pictures are called: one-to-one, no leaf keeps its name.
+
+    Kinds:
+        none: the exception: every leaf keeps its name.
+        within: leaves change names inside their group (`groups`), so that all or most hypernyms stay true.
+        across: over all leaves; with `disjoint`, never to a leaf that shares a hypernym.
+        across-matched: the same maps as across. Because a wrong name also costs leaf accuracy, its runs are
+            scored only on leaves that the model names correctly (`taxogen.answers.rows.named_leaves`).
+
+    Raises:
+        KeyError: unknown kind.
+        ValueError: no such map exists; says which leaves or which hypernym stand in the way.
+    """
+    if kind not in KINDS:
+        raise KeyError(f"shuffle {kind!r} was asked for; known: {', '.join(KINDS)}")
+    if disjoint and not kind.startswith("across"):
+        raise ValueError(f"disjoint=True was asked for with shuffle {kind!r}; it goes with across only")
+    leaves = taxonomy.leaves
+    if kind == "none":
+        return {leaf: leaf for leaf in leaves}
+    if kind == "within":
+        found: dict[str, str] = {}
+        for members in groups(taxonomy).values():
+            found |= _derange(members, stream(seed, "within", *members))
+        return {leaf: found[leaf] for leaf in leaves}
+    if disjoint:
+        return _disjoint(taxonomy, stream(seed, "across"))
+    return _derange(leaves, stream(seed, "across"))
+
+
+def exact_groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The leaves that have exactly the same hypernyms, by that set; both sorted."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for leaf in taxonomy.leaves:
+        found[taxonomy.hypernyms_of(leaf)].append(leaf)
+    return {key: tuple(found[key]) for key in sorted(found)}
+
+
+def orphans(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """The leaves that are alone with their hypernyms and have all hypernyms of no larger group."""
+    exact = exact_groups(taxonomy)
+    homes = [key for key, members in exact.items() if len(members) > 1]
+    return tuple(
+        members[0]
+        for key, members in exact.items()
+        if len(members) == 1 and not any(set(home) <= set(key) for home in homes)
+    )
+
+
+def groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The groups inside which `within` exchanges names, by their hypernyms.
+
+    Leaves with exactly the same hypernyms form a group. A leaf that is alone joins the group of two or more
+    whose hypernyms are the largest subset of its own (ties: the smaller group, then the name). An orphan, for
+    which there is none, joins the group it shares most hypernyms with (same ties). Sizes are those before
+    anyone joined, so the result depends on no order.
+
+    Source: the study's `mislabel.py`, where the outcome depends on the order of joining, and an orphan is put
+    into a cycle with an arbitrary leaf.
+
+    Raises:
+        ValueError: a leaf shares no hypernym with any group.
+    """
+    exact = exact_groups(taxonomy)
+    homes = {key: len(members) for key, members in exact.items() if len(members) > 1}
+    joined = {key: list(members) for key, members in exact.items() if key in homes}
+    without_home = []
+    for key, members in exact.items():
+        if key in homes:
+            continue
+        subsets = [home for home in homes if set(home) <= set(key)]
+        near = subsets or [home for home in homes if set(home) & set(key)]
+        if not near:
+            without_home.append(members[0])
+            continue
+        joined[min(near, key=lambda home: (-len(set(home) & set(key)), homes[home], home))].append(members[0])
+    if without_home:
+        raise ValueError(
+            f"shuffle 'within' finds no group that shares a hypernym with {without_home[:10]}; drop these "
+            "leaves from the taxonomy (Taxonomy.restrict), give them a hypernym, or use 'across'"
+        )
+    return {key: tuple(sorted(members)) for key, members in joined.items()}
+
+
+def relabel(table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
+    """The table of pictures in the shuffled world: shown_leaf is what is in the picture, leaf its new name.
+
+    Raises:
+        ValueError: the mapping is not one-to-one.
+        KeyError: a leaf of the table is not in the mapping.
+    """
+    if len(set(mapping.values())) != len(mapping):
+        raise ValueError("a shuffle must be one-to-one, but two leaves get the same name; use leaf_map()")
+    if unknown := sorted(set(table["leaf"]) - set(mapping)):
+        raise KeyError(f"{len(unknown)} leaves of the pictures are not in the shuffle: {unknown[:10]}")
+    return table.assign(shown_leaf=table["leaf"], leaf=[mapping[leaf] for leaf in table["leaf"]])
+
+
+def _derange(members: tuple[str, ...], rng: np.random.Generator) -> dict[str, str]:
+    """A uniform draw among the permutations without fixed point: drawn until there is none (1 in e)."""
+    if len(members) < 2:
+        raise ValueError(f"a shuffle needs at least 2 leaves, found {list(members)}")
+    while True:
+        order = rng.permutation(len(members))
+        if (order != np.arange(len(members))).all():
+            return {leaf: members[place] for leaf, place in zip(members, order, strict=True)}
+
+
+def _disjoint(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
+    """The cheapest one-to-one map at random costs in which no leaf goes to one that shares a hypernym."""
+    labels = taxonomy.labels(taxonomy.leaves).astype(np.int64)
+    shared = labels @ labels.T > 0
+    cost = rng.random(shared.shape) + shared * (2.0 * len(labels))
+    rows, columns = linear_sum_assignment(cost)
+    if shared[rows, columns].any():
+        largest = taxonomy.hypernyms[int(labels.sum(0).argmax())]
+        raise ValueError(
+            f"every exchange of names leaves some leaf under a hypernym it had: {largest!r} alone has "
+            f"{labels.sum(0).max()} of {len(labels)} leaves; use across without disjoint, or drop it"
+        )
+    return {taxonomy.leaves[row]: taxonomy.leaves[column] for row, column in zip(rows, columns, strict=True)}
