@@ -16,7 +16,8 @@ from torch import nn
 from probing.hooks import record
 from probing.probes.linear import PENALTIES, fit_ridge
 from taxogen.models import lms
-from taxogen.models.vlm import Projector, Vlm, common_prefix
+from taxogen.models.projectors import Projector
+from taxogen.models.vlm import Vlm, common_prefix
 from taxogen.questions.prompts import segments
 from taxogen.runs.config import TrainConfig
 

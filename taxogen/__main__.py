@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from probing.hooks.verify import verify
-from taxogen.runs import config
+from taxogen.runs import bench, config
 from taxogen.runs.presets import PRESETS, preset
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
@@ -51,7 +51,7 @@ def open_run(options: argparse.Namespace) -> Run:
 def _prepare(options: argparse.Namespace) -> None:
     run = open_run(options)
     with run.alone():
-        made, features = pipeline.prepare_run(run)
+        made, features = bench.prepare_run(run)
     counts = {name: len(manifest) for name, manifest in made.manifests.items()}
     log.info(
         "%s: %d pictures of %d leaves, features %s",
@@ -100,7 +100,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    report = verify(pipeline.open_lm(Run.open(options.run)).model)
+    report = verify(bench.open_lm(Run.open(options.run)).model)
     sys.stdout.write(f"{report}\n")
     return 0 if report.holds else 1
 

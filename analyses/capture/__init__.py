@@ -17,6 +17,7 @@ from probing.hooks.layouts import layout_of
 from probing.sites import PATTERN
 from probing.store import MismatchError
 from taxogen.runs import config
+from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from taxogen.stages.train import resolve_steps
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def capture(run: Run, steps: Sequence[int]) -> dict[Path, str]:
     """Captures picture rows of the steps, and text rows; returns the shards that were damaged, and how."""
-    bench, mended = pipeline.open_bench(run), {}
+    bench, mended = open_bench(run), {}
     if any(PATTERN in site for site in run.config.capture.sites):
         bench.vlm.model.set_attn_implementation("eager")  # no other attention makes the pattern
     refuse_other(run, bench, [*steps, None])
@@ -77,7 +78,7 @@ def wanted(run: Run, options: argparse.Namespace) -> Run:
     return replace(run.with_captures(options.name), config=config.from_flat(settings))
 
 
-def refuse_other(run: Run, bench: pipeline.Bench, steps: Sequence[int | None]) -> None:
+def refuse_other(run: Run, bench: Bench, steps: Sequence[int | None]) -> None:
     """Raise a MismatchError where a whole capture holds other sites, spans or numbers than are asked for."""
     sites = tuple(map(str, layout_of(bench.vlm.model).select(run.config.capture.sites)))
     for step in steps:

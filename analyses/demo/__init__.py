@@ -22,6 +22,7 @@ import pandas as pd
 from analyses import behaviour, layer_probes, report
 from probing.store import files
 from taxogen.runs import config
+from taxogen.runs.bench import Bench, open_bench, prepare_run
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 
@@ -123,17 +124,17 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
 
 def work(name: str, run: Run, clock: Clock, first: bool) -> None:
     """Every stage of one run that is not done yet."""
-    bench = functools.cache(partial(pipeline.open_bench, run))
+    bench = functools.cache(partial(open_bench, run))
     with run.alone():
         if first:
             with clock.stage("pictures and features"):
-                _unless(run.complete, lambda: pipeline.prepare_run(run))
+                _unless(run.complete, lambda: prepare_run(run))
         for stage, do in _run_stages(run, bench).items():
             with clock.stage(f"{stage} {name}"):
                 do()
 
 
-def _run_stages(run: Run, bench: Callable[[], pipeline.Bench]) -> dict[str, Callable[[], object]]:
+def _run_stages(run: Run, bench: Callable[[], Bench]) -> dict[str, Callable[[], object]]:
     scored, probed = run.file("scores.h5"), run.folder("analyses", "layer_probes") / "layer_probes.parquet"
     trained = pipeline.trained_and_captured(run)
     return {

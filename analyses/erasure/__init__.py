@@ -40,8 +40,8 @@ from analyses.inputs.span_states import fold_of_leaves, post, span_states
 from analyses.inputs.subject import TASKS, ask, open_at, shown_pictures
 from probing.hooks.layouts import layout_of
 from probing.stats import DRAWS, draw_weights
+from taxogen.runs.bench import Bench
 from taxogen.runs.run import Run
-from taxogen.stages.pipeline import Bench
 
 SPANS = ("slot", "cue", "last")
 

@@ -18,7 +18,7 @@ from probing.patching.runs import forward
 from probing.probes.splits import grouped_folds
 from probing.stats.seeding import stream
 from taxogen.questions.items import PROMPTS
-from taxogen.stages.pipeline import Bench
+from taxogen.runs.bench import Bench
 from taxogen.world.taxonomy import Taxonomy
 
 BATCH = 64

@@ -30,8 +30,8 @@ from probing.hooks.layouts import layout_of
 from probing.lens import LogitLens
 from probing.sites import EMBED
 from probing.stats import DRAWS, draw_weights
+from taxogen.runs.bench import Bench
 from taxogen.runs.run import Run
-from taxogen.stages.pipeline import Bench
 
 
 @dataclass(frozen=True)

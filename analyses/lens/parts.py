@@ -20,7 +20,7 @@ from probing.stats.seeding import stream
 from taxogen.models.vlm import Row, common_prefix
 from taxogen.questions import prompts
 from taxogen.questions.items import PROMPTS
-from taxogen.stages.pipeline import Bench
+from taxogen.runs.bench import Bench
 from taxogen.world.taxonomy import Taxonomy
 
 BATCH, LOOKED_AT = 64, 128

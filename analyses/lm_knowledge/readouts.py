@@ -17,7 +17,8 @@ from analyses.inputs.released import HEIGHTS, taxonomy_of
 from taxogen.answers.completion import Completions
 from taxogen.answers.yes_no import YesNo
 from taxogen.models import lms
-from taxogen.models.vlm import Projector, Vlm
+from taxogen.models.projectors import Projector
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy

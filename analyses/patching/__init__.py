@@ -33,8 +33,8 @@ from probing.patching.alignment import KINDS as ALIGNMENTS
 from probing.stats import DRAWS
 from probing.stats.seeding import stream
 from probing.store import MismatchError
+from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
-from taxogen.stages.pipeline import Bench, open_bench
 from taxogen.stages.train import load_projector
 
 __all__ = ["Options", "compute", "draw", "main", "prepare", "run_grid", "screen"]

@@ -17,7 +17,7 @@ from probing.sites import Site
 from taxogen.models.vlm import Row, common_prefix
 from taxogen.questions.items import prompts_of
 from taxogen.questions.manifest import Item, Manifest
-from taxogen.stages.pipeline import Bench
+from taxogen.runs.bench import Bench
 
 Subject = tuple[str, str]
 """A leaf and the modality in which it is asked about."""

@@ -6,7 +6,7 @@ language model, the last of the baselines, is a run of its own (`model.init=rand
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import h5py
 import numpy as np
@@ -19,11 +19,9 @@ from probing.stats.seeding import stream
 from probing.store import files
 from taxogen.answers.evaluate import best_names
 from taxogen.answers.scores import Scores
+from taxogen.runs.bench import Bench
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
-
-if TYPE_CHECKING:
-    from taxogen.stages.pipeline import Bench
 
 FILE = "baselines.h5"
 FOLDS = 5

@@ -32,7 +32,7 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
 
     With several templates the scores are the mean of their read-outs; each stands beside it.
     """
-    ask, templates = _asker(run, vlm, features, picture_index), _templates(run)
+    ask, templates = _asker(run, vlm, features, picture_index), templates_of(run)
     frame = asked_pictures(run)
     shown, leaves = frame["picture"].tolist(), run.taxonomy.leaves
     image = {name: ask.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
@@ -76,7 +76,7 @@ def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, in
     To ask about every leaf with a question of its own would take ten times as long as all the hypernyms; the right
     leaf is always among the choices (`evaluate.leaf_choices`), so that for yes/no this is an upper bound.
     """
-    ask, (prompt, *_) = _asker(run, vlm, features, picture_index), _templates(run)["leaf"]
+    ask, (prompt, *_) = _asker(run, vlm, features, picture_index), templates_of(run)["leaf"]
     if isinstance(ask, YesNo):
         return Scores.read(run).image["named"].tolist()
     best = ask.best_names(asked_pictures(run)["picture"].tolist(), prompt)
@@ -107,7 +107,7 @@ def _asker(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) 
     return kind(run, vlm, features, picture_index)
 
 
-def _templates(run: Run) -> dict[str, tuple[str, ...]]:
+def templates_of(run: Run) -> dict[str, tuple[str, ...]]:
     """The templates of the test questions: those of `evaluate.templates`, else the first of training for each task."""
     data = run.config.data
     first = {kind: names[:1] for kind, names in prompts_of(data.task, data.templates).items()}

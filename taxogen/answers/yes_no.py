@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from taxogen.answers.readout import Asked, log_odds
-from taxogen.models.vlm import Row, Vlm
+from taxogen.models.vlm import Row, yes_no_tokens
 from taxogen.questions import prompts
 
 
@@ -61,23 +61,7 @@ class YesNo(Asked):
             row = self.vlm.row("", replace(words, answer=""), picture=0)
             questions.append(tuple(row.ids[place] for place in row.spans["cue"]))
         contexts = [row.before_cue for row in rows]
-        return log_odds(self.vlm, contexts, self.features, questions, answers(self.vlm), asked, what)
-
-
-def answers(vlm: Vlm) -> tuple[int, int]:
-    """The first tokens of Yes and of No.
-
-    Raises:
-        ValueError: the tokenizer begins both with the same token.
-    """
-    said = (prompts.segments("is_there", hypernym="thing", answer=word) for word in ("Yes", "No"))
-    yes, no = (vlm.answer(words)[0] for words in said)
-    if yes == no:
-        raise ValueError(
-            f"the tokenizer of {vlm.lm.name} begins Yes and No with the same token ({yes}), so that they cannot be "
-            "told apart by their first token: use data.task=completion with this language model"
-        )
-    return yes, no
+        return log_odds(self.vlm, contexts, self.features, questions, yes_no_tokens(self.vlm), asked, what)
 
 
 def _asking(prompt: str, noun: str) -> prompts.Segments:

@@ -11,36 +11,11 @@ from transformers import DynamicCache, PreTrainedModel
 
 from probing.hooks.structure import sample_tokens
 from taxogen.models.lms import LM
+from taxogen.models.projectors import Projector
+from taxogen.questions import prompts
 from taxogen.questions.prompts import Segments, in_chat
 
 IMAGE = -1  # stands in a row's ids where a projected picture token goes
-
-
-class Projector(nn.Module):
-    """A map from encoder features to tokens in the language model's embedding space.
-
-    Each token is divided by its root mean square and multiplied by `scale` (the standard deviation of the embedding
-    table), so that a frozen model meets vectors of the size it knows from the first step on.
-    """
-
-    def __init__(
-        self, kind: str, features: tuple[int, int], tokens: tuple[int, int], hidden: int, scale: float
-    ):
-        """`features`: (encoder tokens, width) of a picture; `tokens`: (image tokens, width) of the result."""
-        super().__init__()
-        self.tokens, self.scale = tokens, scale
-        flat, out = features[0] * features[1], tokens[0] * tokens[1]
-        if kind == "linear":
-            self.net: nn.Module = nn.Linear(flat, out)
-        elif kind == "gelu-mlp":
-            self.net = nn.Sequential(nn.Linear(flat, hidden), nn.GELU(), nn.Linear(hidden, out))
-        else:
-            raise KeyError(f"projector {kind!r} is not known; known: gelu-mlp, linear")
-
-    def forward(self, features: Float[Tensor, "n encoder_tokens d"]) -> Float[Tensor, "n image_tokens width"]:
-        """Image tokens for each picture."""
-        tokens = self.net(features.flatten(1)).unflatten(1, self.tokens)
-        return nn.functional.rms_norm(tokens, (self.tokens[1],), eps=1e-6) * self.scale
 
 
 @dataclass(frozen=True)
@@ -217,3 +192,19 @@ def common_prefix(rows: Sequence[Row]) -> tuple[int, ...]:
     while length < limit and first[length] == last[length]:
         length += 1
     return first[:length]
+
+
+def yes_no_tokens(vlm: Vlm) -> tuple[int, int]:
+    """The first tokens of Yes and of No.
+
+    Raises:
+        ValueError: the tokenizer begins both with the same token.
+    """
+    texts = (prompts.segments("is_there", hypernym="thing", answer=word) for word in ("Yes", "No"))
+    yes, no = (vlm.answer(text)[0] for text in texts)
+    if yes == no:
+        raise ValueError(
+            f"the tokenizer of {vlm.lm.name} begins Yes and No with the same token ({yes}), so that they cannot be "
+            "distinguished by their first token: use data.task=completion with this language model"
+        )
+    return yes, no

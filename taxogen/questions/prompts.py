@@ -13,6 +13,8 @@ from typing import Any, Literal
 from taxogen.questions.nouns import is_plural, noun_phrase, spoken
 
 Modality = Literal["image", "text"]
+SLOT: dict[Modality, str] = {"image": "image", "text": "noun"}
+"""Where a prompt's slot is in rows of each modality: the span of the picture's tokens, or of the leaf's name."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Segments:
         """The whole sentence as a person reads it."""
         slot = " [picture]" if self.slot is None else self.slot
         return f"{self.before}{slot}{self.after}{self.answer}{self.end}".strip()
+
+
+def span_name(span: str, modality: Modality) -> str:
+    """What rows of a modality call a span: `slot` is the picture's tokens, or the leaf's name in their place."""
+    return SLOT[modality] if span == "slot" else span
 
 
 def template(prompt: str) -> Template:

@@ -9,12 +9,10 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor, nn
 
 from probing.capture import CaptureBatch, Pooling, capture
 from probing.capture.health import rebuild
@@ -22,86 +20,14 @@ from probing.store import MismatchError
 from taxogen.answers import evaluate as scoring
 from taxogen.answers.baselines import FILE as BASELINES
 from taxogen.answers.baselines import baselines
-from taxogen.answers.yes_no import answers
-from taxogen.models import lms
-from taxogen.models.features import Standardiser, features
-from taxogen.models.vlm import Projector, Row, Vlm
-from taxogen.questions import prompts
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality
-from taxogen.runs import prepare
+from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages.capture_batches import capture_batches
 from taxogen.stages.train import load_projector, resolve_steps, total_steps, train
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Bench:
-    """A run with everything loaded that its stages work on.
-
-    Attributes:
-        run: where things are written.
-        world: pictures, names and manifests.
-        features: standardised encoder features of all pictures of the world's table, [pictures, tokens, width].
-        vlm: the frozen language model and the projector.
-    """
-
-    run: Run
-    world: prepare.World
-    features: Tensor
-    vlm: Vlm
-
-    @property
-    def picture_index(self) -> dict[str, int]:
-        """For each picture its row in `features`."""
-        return {picture: row for row, picture in enumerate(self.world.table["picture"])}
-
-    def rows(self, manifest: Manifest) -> list[Row]:
-        """The tokenised items of a manifest."""
-        index = self.picture_index
-        return [
-            self.vlm.row(item.item_id, prompts.of_item(item), index[item.picture] if item.picture else -1)
-            for item in manifest.items
-        ]
-
-
-def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
-    """Writes the manifests, and computes the features that are not cached yet; returns both."""
-    made = prepare.world(run)
-    prepare.write(run, made)
-    model = run.config.model
-    values = features(
-        made.pictures, model.encoder, tokens=model.encoder_tokens, names=made.table["picture"].tolist()
-    )
-    standardiser = Standardiser.fit(values[(made.table["split"] == "train").to_numpy()])
-    return made, torch.from_numpy(standardiser(values))
-
-
-def open_bench(run: Run) -> Bench:
-    """The run with its pictures prepared, its language model loaded and a freshly drawn projector.
-
-    The projector's init follows the run's seed; nothing else draws from it.
-    """
-    made, values = prepare_run(run)
-    model, lm = run.config.model, open_lm(run)
-    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.config.seed)
-        size = (values.shape[1], values.shape[2])
-        projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
-    vlm = Vlm(lm, projector, run.config.data.chat)
-    if run.config.data.task == "yes_no":
-        answers(vlm)  # refuses a tokenizer that cannot tell them apart, before anything is trained
-    return Bench(run, made, values, vlm)
-
-
-def open_lm(run: Run) -> lms.LM:
-    """The frozen language model of a run."""
-    model = run.config.model
-    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
-    return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
 
 
 def train_run(run: Run, bench: Bench | None = None) -> None:

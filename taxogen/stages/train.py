@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probing.store import files
-from taxogen.models.vlm import Projector, Row, Vlm, common_prefix
+from taxogen.models.projectors import Projector
+from taxogen.models.vlm import Row, Vlm, common_prefix
 from taxogen.runs.config import TrainConfig
 from taxogen.runs.run import Run
 

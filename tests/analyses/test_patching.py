@@ -10,8 +10,9 @@ from analyses.patching.grid import KINDS, Options
 from analyses.patching.pairs import Pair, pairs_of
 from probing.patching import Cell
 from probing.sites import Site
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
-from taxogen.stages.pipeline import open_bench, train_run
+from taxogen.stages.pipeline import train_run
 from tests.world import toy_config, write_world
 
 SETTINGS = ("train.steps=4", "capture.at=")
