@@ -1,18 +1,124 @@
-"""Command lines that analyses share: which runs, which step of a saved projector, how many draws."""
+"""Command lines from dataclasses: a field that is an `option` is a flag, its line under "Attributes" is the help."""
+
+from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from probing.stats import DRAWS
+
+_FLAG = "flag"
+_WIDE = 40  # choices that are longer than this stand in the help, not in the usage line
 
 
-def parser_of(name: str, about: str | None, draws: int, seed: int) -> argparse.ArgumentParser:
-    """The parser of `python -m analyses.NAME`, which describes itself by the first line of its module."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m analyses.{name}", description=(about or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--run", action="append", required=True, type=Path, help="a run directory; may be given again"
-    )
-    parser.add_argument("--step", type=int, help="of a saved projector (default: the last)")
-    parser.add_argument("--draws", type=int, default=draws, help="of the bootstrap over leaf concepts")
-    parser.add_argument("--seed", type=int, default=seed)
-    return parser
+def option(
+    default: Any,
+    *,
+    flag: str = "",
+    choices: Sequence[str] = (),
+    empty: bool = False,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field that is also a flag of the command line; its type says what the flag takes.
+
+    A bool is a switch, a tuple takes several values (`--span slot cue` or `--span slot --span cue`).
+
+    Args:
+        default: of the field, and so of the flag.
+        flag: its spelling; by default that of the field, with dashes.
+        choices: the only values it takes.
+        empty: whether the flag of a tuple may be given without a value, for none at all.
+        metavar: what stands for the value in the help.
+    """
+    flag_of = {"flag": flag, "choices": tuple(choices) or None, "empty": empty, "metavar": metavar}
+    return dataclasses.field(default=default, metadata={_FLAG: flag_of})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How intervals are drawn.
+
+    Attributes:
+        draws: bootstrap draws
+        seed: of every draw
+    """
+
+    draws: int = option(DRAWS)
+    seed: int = option(0)
+
+
+def flags_of(options: type) -> dict[str, dataclasses.Field]:
+    """The fields of an options class that are flags, by flag; its own before those that it inherits."""
+    fields = [one for one in dataclasses.fields(options) if _FLAG in one.metadata]
+    fields.sort(key=lambda one: one.name not in vars(options).get("__annotations__", {}))
+    return {one.metadata[_FLAG]["flag"] or "--" + one.name.replace("_", "-"): one for one in fields}
+
+
+def help_of(options: type) -> dict[str, str]:
+    """The line of each field under "Attributes" in the docstring of an options class or of one that it inherits."""
+    lines: dict[str, str] = {}
+    for parent in reversed(options.__mro__):
+        if "__dataclass_fields__" not in vars(parent) and parent is not options:
+            continue
+        text = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2]
+        for name, said in re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", text, flags=re.MULTILINE):
+            lines[name] = " ".join(said.split()).rstrip(".")
+    return lines
+
+
+def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
+    """Adds the flags of an options class to a parser, each with its help and its default.
+
+    Raises:
+        TypeError: an option has no line of help, or a type that no flag can take.
+    """
+    hints, lines = typing.get_type_hints(options), help_of(options)
+    for flag, field in flags_of(options).items():
+        if field.name not in lines:
+            raise TypeError(f"{options.__qualname__}.{field.name} has no line under Attributes")
+        about = field.metadata[_FLAG]
+        text = f"{lines[field.name]}{_default(field.default)}".replace("%", "%%")
+        settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+        kind, several = _kind(hints[field.name])
+        if kind is bool:
+            parser.add_argument(flag, action="store_true", **settings)
+            continue
+        settings |= {"type": kind, "choices": about["choices"], "metavar": about["metavar"]}
+        if about["choices"] and len(",".join(about["choices"])) > _WIDE:
+            settings["metavar"] = about["metavar"] or field.name.upper()
+            settings["help"] += f"; known: {', '.join(about['choices'])}"
+        if several:
+            settings |= {"action": "extend", "nargs": "*" if about["empty"] else "+"}
+        parser.add_argument(flag, **settings)
+
+
+def options_from(options: type, given: argparse.Namespace) -> Any:
+    """The options that a parsed command line asks for."""
+    values = {name: value for name, value in vars(given).items() if name in options.__dataclass_fields__}
+    return options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """What one value of a flag is, and whether it takes several."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (one for one in typing.get_args(hint) if one is not type(None))
+    several = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if several else hint
+    if kind not in (bool, int, float, str, Path):
+        raise TypeError(f"a flag cannot take {hint}")
+    return kind, several
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False or value in ("", ()):
+        return ""
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f" (default: {text})"

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import nn
 
-from analyses.inputs.subject import Asked
+from analyses.inputs.subject import Question
 from probing.edits.knockout import Edges, between, knock_out
 from probing.patching.cells import Cell, Patch
 from probing.sites import Site
@@ -82,7 +82,7 @@ def placebo_edges(
 
 def knocked_out(
     model: nn.Module,
-    asked: Mapping[str, Asked],
+    asked: Mapping[str, Question],
     window: Window,
     paths: tuple[str, ...],
     placebos: int,
@@ -91,8 +91,8 @@ def knocked_out(
     """Read-outs of every picture with each path blocked in a window, and with placebos; one row a picture and edit."""
     tables = []
     for task, one in asked.items():
-        rows = one.kept.rows
-        length = rows.skip + one.kept.hidden.shape[1]
+        rows = one.clean.rows
+        length = rows.skip + one.clean.hidden.shape[1]
         clean = _logits(one, Window(0, window.last))  # first: a restart is checked on the model as it is
         tables.append(_read_outs(one, clean).assign(path="", edit="none", draw=0, task=task))
         for path in paths:
@@ -108,15 +108,15 @@ def knocked_out(
     return pd.concat(tables, ignore_index=True).assign(first=window.first, last=window.last)
 
 
-def _logits(asked: Asked, window: Window) -> Float[np.ndarray, "rows names"]:
+def _logits(asked: Question, window: Window) -> Float[np.ndarray, "rows names"]:
     """Logits of the names by a pass that starts at the first layer of a window with what is there in the clean one."""
     site = Site("hook_resid_pre", window.first)
-    state = asked.kept.states[window.first][:, list(asked.positions("slot"))]
+    state = asked.clean.states[window.first][:, list(asked.positions("slot"))]
     found = asked.restart.run([Patch(Cell((site,), "slot"), {str(site): state})], asked.read)
     return found[0].double().cpu().numpy()
 
 
-def _read_outs(asked: Asked, logits: Float[np.ndarray, "rows names"]) -> pd.DataFrame:
+def _read_outs(asked: Question, logits: Float[np.ndarray, "rows names"]) -> pd.DataFrame:
     """Columns: leaf; margin, the log-odds of the right names in nats; top1, whether the first of all is right."""
     best = np.where(asked.alike, -np.inf, logits).argmax(1)
     right = asked.own[np.arange(len(best)), best]

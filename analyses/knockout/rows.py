@@ -85,3 +85,31 @@ def _bands(
             site = f"blocks.{window.split('-')[0]}.hook_attn_out"
             rows.append(row(f"{measure}_loss_lower_band", float(limit), site=site, window=window, **labels))
     return rows
+
+
+def summary(table: pd.DataFrame) -> str:
+    """What the table says: for each path, the windows in which it carries something beyond its placebo."""
+    clean = table[(table["edit"] == "none") & (table["measure"] == "margin")].set_index("target")
+    lines = [f"Paths of an answer, {', '.join(table['run'].unique())} (log-odds of right names, nats):"]
+    for task in clean.index:
+        level = clean.loc[task]
+        lines.append(f"  {task}: clean {_estimate(level)}, n = {level['n']}")
+        rows = table[(table["target"] == task) & (table["edit"] == BEYOND)]
+        for path, here in rows.groupby("path", sort=False):
+            changes = here[here["measure"] == "margin_change"]
+            bands = here[here["measure"] == "margin_loss_lower_band"]
+            said = changes[changes["window"].isin(bands.loc[bands["value"] > 0, "window"])]
+            found = "; ".join(_said(one) for one in said.to_dict("records")) or "no window"
+            whole = changes[~changes["window"].isin(bands["window"])].to_dict("records")
+            lines.append(
+                f"    {path}: {found} beyond placebo{''.join(f'; all layers {_said(one)}' for one in whole)}"
+            )
+    return "\n".join(lines)
+
+
+def _said(one: dict) -> str:
+    return f"{one['window']} {_estimate(one)}"
+
+
+def _estimate(one: Any) -> str:
+    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -5,7 +5,7 @@ import planted as circuit
 import torch
 
 from analyses.inputs.span_states import SpanStates
-from analyses.inputs.subject import Asked
+from analyses.inputs.subject import Candidates, Question
 from probing.patching.answers import Answers
 from probing.patching.restart import Restart
 from probing.patching.runs import Rows, keep
@@ -25,12 +25,14 @@ def rows(model, task, seed=0):
     return Rows(lambda: {"inputs_embeds": embedded}, circuit.spans(_QUESTION[task], slot=circuit.PICTURE))
 
 
-def asked(model, task):
+def question(model, task):
     names = TAXONOMY.hypernyms if task == "hypernym" else TAXONOMY.leaves
     own = TAXONOMY.labels(LEAVES.tolist()) if task == "hypernym" else np.eye(len(LEAVES), dtype=bool)
-    kept = keep(model, rows(model, task))
-    answers = Answers.of(model, [circuit.ID[name] for name in names])
-    return Asked(task, names, LEAVES, own, np.zeros_like(own), kept, Restart(model, kept), answers)
+    tokens = np.array([circuit.ID[name] for name in names])
+    clean, answers = keep(model, rows(model, task)), Answers.of(model, tokens.tolist())
+    return Question(
+        task, Candidates(tuple(names), tokens), LEAVES, own, clean, Restart(model, clean), answers
+    )
 
 
 def states(model, task, layers, spans, pictures=3):

@@ -204,7 +204,7 @@ AGAIN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_figures import _figures, example
+from test_figures import drawing, example
 drawing.save(example(), Path(sys.argv[2]), "example")
 """
 

@@ -1,0 +1,212 @@
+"""Analysis: a question declared once; the frame makes of it a command line, tables, figures and a report section."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analyses.frame import drawing, tables
+from analyses.frame.command_line import add_flags, options_from
+from analyses.frame.section import Block, Lines
+from probing.store import MismatchError, files
+from taxogen.runs.run import Run
+
+REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
+"""Exceptions whose message says what was asked, what is there and what to do: one line and exit code 2."""
+TRACEBACK = "TAXOPROBE_TRACEBACK"
+"""The environment variable that lets refusals through, for those who look for a fault in the code."""
+
+
+class Takes(Enum):
+    """Which runs a table is made of."""
+
+    EACH_RUN = "each run apart: a table in every run's folder"
+    RUNS_TOGETHER = "all runs together: one table, in --out or the first run's folder"
+    RUNS_OR_NONE = "all runs together, or none: then what the options name"
+    NO_RUN = "no run: what the options name"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is saved beside a table.
+
+    Attributes:
+        tables: further tables, by name.
+        figures: figures that need more than the table, by name.
+        files: file name → what writes it at a path.
+        notes: lines printed under the summary.
+    """
+
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis computes: its long table, and what is saved beside it."""
+
+    table: pd.DataFrame
+    extras: Extras = Extras()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question to trained models, in one place.
+
+    Attributes:
+        name: of its folder in `analyses`, of its results' folder and of its table.
+        about: the docstring of its module: the question in the first line, then Reads and Writes.
+        options: a dataclass whose `option` fields are the command line.
+        compute: (runs, options) → Result; with `Takes.EACH_RUN` it is given one run at a time.
+        draw: table → figures by name; a pure function of the table, also of one read from disk.
+        summary: table → a few lines for a person.
+        example: a command line that works on the runs of `make demo`.
+        takes: which runs a table is made of.
+        needs: analyses whose tables it reads.
+        check: (runs, options) → None; raises a refusal before anything is computed.
+        conclude: (runs, results, options) → Extras across runs, saved in the first run's folder.
+        folder: options → where results go: another question, another folder.
+        table_name: options → name of the table; where it is not that of the analysis, figures begin with it.
+        section: table → blocks of its report section; by default its summary.
+    """
+
+    name: str
+    about: str | None
+    options: type
+    compute: Callable[[Sequence[Run], Any], Result]
+    draw: Callable[[pd.DataFrame], dict[str, Figure]]
+    summary: Callable[[pd.DataFrame], str]
+    example: str
+    takes: Takes = Takes.EACH_RUN
+    needs: tuple[str, ...] = ()
+    check: Callable[[Sequence[Run], Any], None] | None = None
+    conclude: Callable[[Sequence[Run], Sequence[Result], Any], Extras] | None = None
+    folder: Callable[[Any], str] | None = None
+    table_name: Callable[[Any], str] | None = None
+    section: Callable[[pd.DataFrame], list[Block]] | None = None
+
+    @property
+    def question(self) -> str:
+        """The question in one line."""
+        return inspect.cleandoc(self.about or "").splitlines()[0]
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Asks the runs that a command line names; prints summaries, saves tables and figures.
+
+        Raises:
+            SystemExit: with code 2 and one line, where something cannot be done.
+        """
+        parser = self.parser()
+        given = parser.parse_args(argv)
+        try:
+            self._answer(given)
+        except REFUSALS as refusal:
+            if os.environ.get(TRACEBACK):
+                raise
+            parser.exit(2, f"{parser.prog}: {in_one_line(refusal)}\n")
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The parser of the command line."""
+        told = inspect.cleandoc(self.about or "").partition("\n\n")[2]
+        told = "\n".join(line for line in told.splitlines() if not line.startswith("    "))
+        parser = argparse.ArgumentParser(
+            prog=f"python -m analyses.{self.name}",
+            description=self.question,
+            epilog=f"{told.strip()}\n\nExample:\n    {self.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if self.takes is not Takes.NO_RUN:
+            parser.add_argument(
+                "--run", action="append", type=Path, metavar="DIR",
+                required=self.takes is not Takes.RUNS_OR_NONE, help="a run directory; may be given again",
+            )  # fmt: skip
+        if self.takes is not Takes.EACH_RUN:
+            where = "artifacts" if self.takes is Takes.NO_RUN else "the first run's folder"
+            parser.add_argument(
+                "--out", type=Path, metavar="DIR", help=f"of the results (default: in {where})"
+            )
+        add_flags(parser, self.options)
+        return parser
+
+    def ask(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> list[Result]:
+        """The results for some runs, saved and printed as the command line does."""
+        if self.check is not None:
+            self.check(runs, options)
+        groups = [[run] for run in runs] if self.takes is Takes.EACH_RUN else [list(runs)]
+        results = []
+        for number, group in enumerate(groups, start=1):
+            if len(groups) > 1:
+                print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
+            result = self.compute(group, options)
+            folder = self.place(group, options, out)
+            self.save(result, folder, options)
+            print(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}", sep="\n")
+            results.append(result)
+        if self.conclude is not None:
+            extras = self.conclude(runs, results, options)
+            self._save_extras(extras, self.place(list(runs[:1]), options, out))
+            print(*extras.notes, sep="\n", end="\n" if extras.notes else "")
+        return results
+
+    def place(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> Path:
+        """The folder of the results."""
+        folder = self.folder(options) if self.folder else self.name
+        if out is not None:
+            return out
+        return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
+
+    def save(self, result: Result, folder: Path, options: Any) -> None:
+        """Writes a table, its figures, and what is beside them."""
+        name = self.table_name(options) if self.table_name else self.name
+        tables.save(result.table, folder, name)
+        for figure_name, figure in self.draw(result.table).items():
+            drawing.save(figure, folder, figure_name if name == self.name else f"{name}-{figure_name}")
+        self._save_extras(result.extras, folder)
+
+    def tables_in(self, folder: Path) -> dict[str, pd.DataFrame]:
+        """The tables with default options that lie in a results folder, by name; empty where there are none."""
+        name = self.table_name(self.options()) if self.table_name else self.name
+        path = folder / f"{name}.parquet"
+        return {name: pd.read_parquet(path)} if path.is_file() else {}
+
+    def blocks(self, table: pd.DataFrame) -> list[Block]:
+        """The section of a report about a table."""
+        return self.section(table) if self.section else [Lines(self.summary(table))]
+
+    def _answer(self, given: argparse.Namespace) -> None:
+        options = options_from(self.options, given)
+        runs = [Run.open(path) for path in getattr(given, "run", None) or ()]
+        twice = [str(run.path) for at, run in enumerate(runs) if run.path.resolve() in _paths(runs[:at])]
+        if twice:
+            raise MismatchError(f"{twice[0]} was given twice; give each run once")
+        self.ask(runs, options, getattr(given, "out", None))
+
+    def _save_extras(self, extras: Extras, folder: Path) -> None:
+        for name, table in extras.tables.items():
+            tables.save(table, folder, name)
+        for name, figure in extras.figures.items():
+            drawing.save(figure, folder, name)
+        for name, write in extras.files.items():
+            files.write_whole(folder / name, write)
+
+
+def in_one_line(refusal: BaseException) -> str:
+    """The message of a refusal without line breaks; KeyError would put quotes around it."""
+    text = str(refusal.args[0]) if isinstance(refusal, KeyError) and refusal.args else str(refusal)
+    return " ".join(text.split()) or type(refusal).__name__
+
+
+def _paths(runs: Sequence[Run]) -> set[Path]:
+    return {run.path.resolve() for run in runs}
