@@ -3,16 +3,19 @@
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from probing.hooks.verify import verify
-from taxogen.runs import bench, config
+from taxogen.runs import config
 from taxogen.runs.presets import PRESETS, preset
-from taxogen.runs.run import Run
-from taxogen.stages import pipeline
+
+if TYPE_CHECKING:  # each command imports what it needs: help and completion do not wait for torch
+    from taxogen.runs.run import Run
 
 log = logging.getLogger("taxogen")
 RUNS = Path("artifacts/runs")
@@ -23,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for library in ("httpx", "transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         return options.do(options) or 0
     except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
@@ -34,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def open_run(options: argparse.Namespace) -> Run:
     """The run that the options name: one that is there, its own config changed by --set, or one made for the config."""
+    from taxogen.runs.run import Run
+
     there = options.run and (options.run / "config.json").exists()
     if there and not options.config and not options.preset:
         run = Run.open(options.run)
@@ -49,6 +54,8 @@ def open_run(options: argparse.Namespace) -> Run:
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    from taxogen.runs import bench
+
     run = open_run(options)
     with run.alone():
         made, features = bench.prepare_run(run)
@@ -64,6 +71,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from taxogen.stages import pipeline
+
     if options.capture_at:
         options.settings = [*options.settings, f"capture.at={options.capture_at}"]
     for name in ("sites", "spans"):
@@ -77,6 +86,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from taxogen.stages import pipeline
+
     run = open_run(options)
     with run.alone():
         scores = pipeline.evaluate_run(run)
@@ -100,6 +111,10 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from probing.hooks.verify import verify
+    from taxogen.runs import bench
+    from taxogen.runs.run import Run
+
     report = verify(bench.open_lm(Run.open(options.run)).model)
     sys.stdout.write(f"{report}\n")
     return 0 if report.holds else 1
@@ -112,9 +127,15 @@ def _taxonomy(options: argparse.Namespace) -> None:
     log.info("wrote %s", options.out)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The parser of `python -m taxogen`."""
     parser = argparse.ArgumentParser(prog="python -m taxogen", description="Make, train and score runs.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    add_commands(parser.add_subparsers(dest="command", required=True))
+    return parser
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds every command of taxogen to the subcommands of a parser."""
     for name, do, about in (
         ("prepare", _prepare, "check the input, write manifests, compute features"),
         ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
@@ -123,34 +144,49 @@ def _parser() -> argparse.ArgumentParser:
         ("sweep", _sweep, "train and score a run for each combination of settings"),
     ):
         command = commands.add_parser(name, help=about, description=about)
-        command.add_argument(
-            "--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given"
-        )
-        command.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from")
-        command.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
         command.set_defaults(do=do)
-        if name != "config":
-            holds = f"the run directory; default {RUNS}/NAME"
-            holds = f"holds the runs; default {RUNS}" if name == "sweep" else holds
-            command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
-        if name == "sweep":
-            command.add_argument("--vary", action="append", default=[], metavar="KEY=A,B")
-            command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
-        if name == "train":
-            command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
-            command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
-            command.add_argument("--spans", help="such as slot,cue,last")
-    doctor = commands.add_parser("doctor", help="say whether the run's language model is captured faithfully")
-    doctor.add_argument("--run", type=Path, required=True, metavar="DIR")
+        _add_settings(command, name)
+    about = "say whether the run's language model is captured faithfully"
+    doctor = commands.add_parser("doctor", help=about, description=about)
+    doctor.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
     doctor.set_defaults(do=_doctor)
-    taxonomy = commands.add_parser("taxonomy", help="build a taxonomy table from WordNet")
+    about = "build a taxonomy table from WordNet"
+    taxonomy = commands.add_parser("taxonomy", help=about, description=about)
     taxonomy.add_argument("--leaves", type=Path, required=True, metavar="FILE", help="CSV: leaf, synset")
     taxonomy.add_argument(
         "--hypernyms", type=Path, metavar="FILE", help="CSV: hypernym, synset; default: all above the leaves"
     )
-    taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE")
+    taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     taxonomy.set_defaults(do=_taxonomy)
-    return parser
+
+
+def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
+    """The flags that choose settings, and those of single commands beside them."""
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given"
+    )
+    command.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from")
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting that differs; may be given again",
+    )  # fmt: skip
+    if name != "config":
+        holds = (
+            f"holds the runs; default {RUNS}"
+            if name == "sweep"
+            else f"the run directory; default {RUNS}/NAME"
+        )
+        command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
+    if name == "sweep":
+        command.add_argument(
+            "--vary", action="append", default=[], metavar="KEY=A,B",
+            help="a setting and the values it takes; may be given again",
+        )  # fmt: skip
+        command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
+    if name == "train":
+        command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
+        command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
+        command.add_argument("--spans", help="such as slot,cue,last")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from analyses.frame.analysis import REFUSALS, in_one_line
 from probing.hooks.layouts import layout_of
 from probing.sites import PATTERN
 from probing.store import MismatchError
@@ -27,8 +28,8 @@ WANTED = ("sites", "spans", "dtype")
 
 def main(argv: list[str] | None = None) -> None:
     """Captures the asked steps and the text twins, unless they are there already, and mends what is damaged."""
-    parser = _parser()
-    options = parser.parse_args(argv)
+    command = parser()
+    options = command.parse_args(argv)
     try:
         run = wanted(Run.open(options.run), options)
         steps = resolve_steps(options.step or ["last"], run.record["steps"])
@@ -38,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
             )
         with run.alone():
             mended = capture(run, steps)
-    except (ValueError, KeyError, FileNotFoundError) as refusal:
-        parser.error(str(refusal.args[0]))
+    except REFUSALS as refusal:
+        command.exit(2, f"{command.prog}: {in_one_line(refusal)}\n")
     for shard, reason in mended.items():
         print(f"{shard} was made again: {reason}")
     print(f"{run.path / run.captures}: captured at steps {', '.join(map(str, run.steps))}")
@@ -96,7 +97,8 @@ def refuse_other(run: Run, bench: Bench, steps: Sequence[int | None]) -> None:
             raise MismatchError(f"{store.path} holds another capture ({said}); give this one another --name")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m analyses.capture", description=(__doc__ or "").partition(":")[0]
     )

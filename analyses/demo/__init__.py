@@ -90,12 +90,7 @@ class Clock:
 
 def main(argv: list[str] | None = None) -> None:
     """Prepares, trains, evaluates, captures, probes and reports every condition."""
-    parser = argparse.ArgumentParser(prog="python -m analyses.demo", description=__doc__)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo")
-    parser.add_argument("--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
-    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     out = options.out or Path("artifacts") / options.preset
     runs = make_runs(options.preset, options.runs, tuple(options.settings))
@@ -108,6 +103,25 @@ def main(argv: list[str] | None = None) -> None:
         report.write(out, runs=list(runs.values()), scores=table, seconds=clock.seconds)
     files.write_json(out / "summary.json", summary(table, clock.seconds))
     print(f"\n{behaviour.summary(table)}\n\nreport: {out / 'report.html'}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m analyses.demo", description=__doc__)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo", help="how much of it")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR", help="holds the run directories"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting that differs",
+    )
+    return parser
 
 
 def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict[str, Run]:

@@ -120,7 +120,8 @@ def _about(name: str) -> str:
         return _stages()[name]
     file = Path(__file__).parent.parent / name / "__init__.py"
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0].partition(": `")[0].rstrip(".")
+    about = text.partition("\n")[0].partition(": `")[0].rstrip(".")
+    return about[:1].lower() + about[1:]
 
 
 def _run(module: str, words: Sequence[str]) -> int:

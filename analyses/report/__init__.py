@@ -63,14 +63,26 @@ def write(out: Path, runs: Sequence[Run], scores: pd.DataFrame, seconds: dict[st
 
 def main(argv: list[str] | None = None) -> None:
     """Computes what is missing, and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m analyses.report", description=__doc__)
-    parser.add_argument("--run", action="append", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     runs = [Run.open(path) for path in options.run]
     table = behaviour.compute(behaviour.conditions(runs))
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"report: {write(options.out, runs, table, seconds={})}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m analyses.report", description=__doc__)
+    parser.add_argument(
+        "--run",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="a run directory; may be given again",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the page is written")
+    return parser
 
 
 def _template() -> jinja2.Template:

@@ -86,9 +86,10 @@ def test_a_damaged_shard_is_made_again_and_nothing_else(copied, capsys):
 )
 def test_what_cannot_be_captured_is_one_clear_error(copied, capsys, options, message):
     before = content(copied)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as refused:
         capture.main(["--run", str(copied.path), *options])
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert refused.value.code == 2
     assert re.search(message, line)
     assert content(copied) == before
 

@@ -74,7 +74,7 @@ def test_the_doctor_is_green_for_a_run_and_red_for_a_broken_model(tmp_path, sett
     assert "green" in out
     assert "RED" not in out
     broken = verify.Report("toy", (verify.Check("residual identity", False, "off by 0.3"),))
-    monkeypatch.setattr("taxogen.__main__.verify", lambda model: broken)
+    monkeypatch.setattr("probing.hooks.verify.verify", lambda model: broken)
     assert main(["doctor", "--run", str(run)]) == 1
     assert "RED    residual identity  off by 0.3" in capsys.readouterr().out
 
