@@ -18,9 +18,9 @@ from scipy.stats import rankdata
 from analyses.cohesion import figures
 from analyses.cohesion.rows import ENCODER, Options, compute
 from analyses.frame import drawing, tables
+from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.conditions import condition_of
-from analyses.inputs.leaf_rows import NO_STEP
 from analyses.layer_probes import held_out_hypernyms
 from probing.categories.massive import TREATMENTS
 from probing.stats import DRAWS, ClusterAUROC, Estimate, estimate
@@ -49,8 +49,8 @@ def relate(found: pd.DataFrame, scores: Mapping[str, float], seed: int = 0) -> p
         usable = np.isfinite(values[0]) & np.isfinite(values[1])
         if usable.sum() >= 5:
             correlated = rank_correlation(values[0][usable], values[1][usable], seed)
-            made.append(leaf_rows.row("correlation_with_score", correlated, **labels, target="mean"))
-    return leaf_rows.table(made, "cohesion", seed) if made else found.iloc[:0]
+            made.append(tables.row("correlation_with_score", correlated, **labels, target="mean"))
+    return tables.table(made, "cohesion", seed) if made else found.iloc[:0]
 
 
 def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
@@ -185,12 +185,12 @@ def _related(run: Run, found: pd.DataFrame, held_out: Sequence[str], seed: int) 
     scores = hypernym_scores(Scores.read(run), run.taxonomy)
     asked = {name: value for name, value in scores.items() if not held_out or name in held_out}
     rows = [
-        leaf_rows.row(
+        tables.row(
             "auroc", value, site="scores", step=NO_STEP, span="", modality="image", target=name, treatment=""
         )
         for name, value in asked.items()
     ]
-    return [relate(found, asked, seed), leaf_rows.table(rows, "cohesion", seed)]
+    return [relate(found, asked, seed), tables.table(rows, "cohesion", seed)]
 
 
 def hypernym_scores(scores: Scores, taxonomy: Taxonomy) -> dict[str, float]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
+from analyses.frame import tables
+from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
-from analyses.inputs.leaf_rows import NO_STEP, LeafRows
+from analyses.inputs.leaf_rows import LeafRows
 from probing.categories.cohesion import (
     Cohesion,
     CohesionDraws,
@@ -145,11 +147,11 @@ def _massive_found(x, labels) -> list[dict]:
     made = []
     for found in massive_dimensions(x):
         here = {**labels, "target": f"dimension {found.dimension}"}
-        made.append(leaf_rows.row("massive_ratio", found.ratio_to_median, len(x), **here))
-        made.append(leaf_rows.row("massive_variance_share", found.variance_share, len(x), **here))
+        made.append(tables.row("massive_ratio", found.ratio_to_median, len(x), **here))
+        made.append(tables.row("massive_variance_share", found.variance_share, len(x), **here))
     times = massive_rows(x)
     here = {**labels, "target": "rows"}
-    made.append(leaf_rows.row("massive_rows", len(times), len(x), **here))
+    made.append(tables.row("massive_rows", len(times), len(x), **here))
     if len(times):
-        made.append(leaf_rows.row("massive_row_ratio", float(times[0]), len(x), **here))
+        made.append(tables.row("massive_row_ratio", float(times[0]), len(x), **here))
     return made

@@ -8,8 +8,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from analyses.cohesion.pairs import Measured, Null, measured
+from analyses.frame import tables
+from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
-from analyses.inputs.leaf_rows import NO_STEP
 from probing.categories.cohesion import Cohesion, leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
 from probing.stats import DRAWS, draw_weights, estimate, nan_mean
@@ -89,7 +90,7 @@ def compute(
                     made += _summaries(kind, categories, null, at)
     if encoder is not None:
         made += _encoder_rows(encoder, categories, null)
-    return leaf_rows.table(made, "cohesion", options.seed)
+    return tables.table(made, "cohesion", options.seed)
 
 
 def categories_of(taxonomy: Taxonomy, leaves: Sequence[str], options: Options) -> Categories:
@@ -132,8 +133,8 @@ def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> li
             for k, name in enumerate(categories.names):
                 draws, size = (drawn[0] - drawn[1])[:, index, k], int(categories.members[:, k].sum())
                 value = estimate(found.difference[index, k], draws, size)
-                made.append(leaf_rows.row("cohesion", value, **here, target=name))
-                made.append(leaf_rows.row("p", found.p_category[index, k], value.n, **here, target=name))
+                made.append(tables.row("cohesion", value, **here, target=name))
+                made.append(tables.row("p", found.p_category[index, k], value.n, **here, target=name))
             if labels["modality"] != "text":
                 made.append(
                     _leaf_row("cohesion", kind.by_leaf[index], null.weights, {**here, "target": "leaf"})
@@ -153,25 +154,25 @@ def _mean_rows(found: Cohesion, samples, index, measure, categories, labels) -> 
             value = float(np.sqrt(inside.mean() / outside.mean()))
             means = [nan_mean(sample) for sample in drawn]
             made.append(
-                leaf_rows.row("distance_ratio", estimate(value, np.sqrt(means[0] / means[1]), n), **here)
+                tables.row("distance_ratio", estimate(value, np.sqrt(means[0] / means[1]), n), **here)
             )
             for name, values, sample in (("within", inside, means[0]), ("between", outside, means[1])):
                 size = estimate(np.sqrt(values.mean()), np.sqrt(sample), n)
-                made.append(leaf_rows.row(f"distance_{name}", size, **here))
+                made.append(tables.row(f"distance_{name}", size, **here))
         else:
             draws = nan_mean(drawn[0] - drawn[1])
-            made.append(leaf_rows.row(measure, estimate((inside - outside).mean(), draws, n), **here))
+            made.append(tables.row(measure, estimate((inside - outside).mean(), draws, n), **here))
             for name, values, sample in (("within", inside, drawn[0]), ("between", outside, drawn[1])):
                 made.append(
-                    leaf_rows.row(f"{measure}_{name}", estimate(values.mean(), nan_mean(sample), n), **here)
+                    tables.row(f"{measure}_{name}", estimate(values.mean(), nan_mean(sample), n), **here)
                 )
         if target == "mean":
             name = "distance_ratio" if measure == "distance" else measure
-            made.append(leaf_rows.row(f"{name}_p", float(found.p[index]), n, **here))
-            made.append(leaf_rows.row(f"{name}_p_corrected", float(found.p_corrected[index]), n, **here))
+            made.append(tables.row(f"{name}_p", float(found.p[index]), n, **here))
+            made.append(tables.row(f"{name}_p_corrected", float(found.p_corrected[index]), n, **here))
             if measure != "distance":
                 made.append(
-                    leaf_rows.row(f"{name}_null_limit", np.quantile(found.null[:, index], 0.95), n, **here)
+                    tables.row(f"{name}_null_limit", np.quantile(found.null[:, index], 0.95), n, **here)
                 )
     return made
 
@@ -180,11 +181,11 @@ def _leaf_row(measure, values, weights, labels) -> dict:
     """Mean over leaves, undefined ones left out, with its bootstrap over leaves."""
     kept = np.isfinite(values)
     if not kept.any():
-        return leaf_rows.row(measure, float("nan"), 0, **labels)
+        return tables.row(measure, float("nan"), 0, **labels)
     drawn = weights[:, kept]
     counts = drawn.sum(axis=1)
     draws = np.where(counts > 0, drawn @ values[kept] / np.where(counts > 0, counts, 1), np.nan)
-    return leaf_rows.row(measure, estimate(values[kept].mean(), draws, int(kept.sum())), **labels)
+    return tables.row(measure, estimate(values[kept].mean(), draws, int(kept.sum())), **labels)
 
 
 def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:

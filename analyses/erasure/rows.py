@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analyses.inputs.leaf_rows import row, table
+from analyses.frame.tables import row, table
 from analyses.inputs.span_states import post
 from probing.stats import ClusterAUROC, ClusterMean, estimate, lower_band, nan_mean
 

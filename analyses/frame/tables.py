@@ -1,13 +1,78 @@
-"""Result tables on disk: parquet for programs, CSV for people; both whole or not at all."""
+"""Long tables: their columns, a row from an estimate, the layer of a site, and how they are saved."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from probing.sites import EMBED, Site
+from probing.stats import Estimate
 from probing.store import files
+
+COLUMNS = (
+    *(
+        "run",
+        "analysis",
+        "step",
+        "site",
+        "layer",
+        "span",
+        "modality",
+        "target",
+        "treatment",
+        "measure",
+        "split",
+    ),
+    *("value", "lower", "upper", "n", "seed"),
+)
+OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
+"""Entries of the site column that are no sites of the language model."""
+NO_STEP = -1
+"""The step of rows that no training step touches, such as those of text."""
+
+
+def layer_of(site: str, encoder: float = float("nan")) -> float:
+    """The block index of a site or head (`blocks.3.attn.hook_z#5`), −1 for the input of the first block.
+
+    NaN after the last norm and outside a language model.
+
+    Args:
+        site: an entry of the column `site`.
+        encoder: the layer of the image encoder, where it has a place on the axis.
+    """
+    if site == "encoder":
+        return encoder
+    if site in OUTSIDE:
+        return float("nan")
+    parsed = Site.parse(site.partition("#")[0])
+    if parsed.layer is not None:
+        return float(parsed.layer)
+    return -1.0 if parsed.point == EMBED else float("nan")
+
+
+def row(measure: str, number: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:
+    """One row of a long table; a bare number has no interval."""
+    if not isinstance(number, Estimate):
+        number = Estimate(float(number), float("nan"), float("nan"), n)
+    limits = {"value": number.value, "lower": number.lower, "upper": number.upper, "n": number.n}
+    return {**labels, "measure": measure, **limits}
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], analysis: str, seed: int, extra: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The long table of these rows; `extra` columns stand before the span, labels that no row has are empty."""
+    frame = pd.DataFrame(list(rows)).assign(run="", analysis=analysis, seed=seed)
+    frame["layer"] = [layer_of(site) for site in frame["site"]]
+    columns = [*COLUMNS[:5], *extra, *COLUMNS[5:]]
+    for name in columns:
+        if name not in frame:
+            frame[name] = ""
+    return frame[columns]
 
 
 def save(table: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes name.parquet and name.csv into a folder."""
+    """Writes name.parquet for programs and name.csv for people, each whole or not at all."""
     files.write_whole(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False))
     files.write_whole(folder / f"{name}.csv", lambda part: table.to_csv(part, index=False))

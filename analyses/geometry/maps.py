@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL.Image import Image
 
-from analyses.inputs import leaf_rows
+from analyses.frame import tables
 from probing.store import ActivationStore
 from taxogen.world.pictures import Pictures
 
@@ -26,12 +26,12 @@ def map_rows(
     """
     places, shares = _components(x) if kind == "pca" else (_neighbourly(x, seed), ())
     made = [
-        leaf_rows.row(name, float(value), len(x), **labels, target=str(leaf))
+        tables.row(name, float(value), len(x), **labels, target=str(leaf))
         for name, column in zip(MAPS[kind], places.T)
         for leaf, value in zip(leaves, column / column.std())
     ]
     return made + [
-        leaf_rows.row(f"{name}_share", float(share), len(x), **labels, target="leaf")
+        tables.row(f"{name}_share", float(share), len(x), **labels, target="leaf")
         for name, share in zip(MAPS[kind], shares)
     ]
 

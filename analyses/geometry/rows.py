@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 
 from analyses.cohesion.rows import Options as CategoryOptions
 from analyses.cohesion.rows import categories_of
+from analyses.frame import tables
+from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions, jackknife
 from analyses.geometry.maps import map_rows
 from analyses.inputs import leaf_rows
-from analyses.inputs.leaf_rows import NO_STEP, layer_of
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
 from probing.categories.massive import TREATMENTS
@@ -83,11 +84,11 @@ def compute(
             for site, x in means.items():
                 at_site = {**labels, "site": site}
                 for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
-                    made.append(leaf_rows.row(name, jackknife(dimension, x), **at_site, target="leaf"))
+                    made.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
                 made += _hierarchy_rows(x, spread.get(site), taxonomy, leaves, at_site, options)
                 if site in mapped:
                     made += map_rows(x, leaves, options.map, at_site, options.seed)
-    return leaf_rows.table(made, "geometry", options.seed)
+    return tables.table(made, "geometry", options.seed)
 
 
 def _read(rows, span, options: Options):
@@ -121,10 +122,10 @@ def _distance_rows(means, distances, controls, labels, options: Options) -> list
             for k, site in enumerate(means):
                 here = {**labels, "site": site, "target": "leaf"}
                 value = estimate(found.value[k, 0], draws[:, k], found.n)
-                made.append(leaf_rows.row(name, value, **here))
+                made.append(tables.row(name, value, **here))
                 for part in ("null_limit", "p_corrected"):
                     value = float(getattr(found, part)[k, 0])
-                    made.append(leaf_rows.row(f"{name}_{part}", value, found.n, **here))
+                    made.append(tables.row(f"{name}_{part}", value, found.n, **here))
     return made
 
 
@@ -138,10 +139,10 @@ def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> li
     made = []
     for name, squares in (("hierarchy_own", own), ("hierarchy_other", other)):
         draws = np.sqrt((weights @ squares) / weights.sum(axis=1))
-        made.append(leaf_rows.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **here))
+        made.append(tables.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **here))
     draws = np.sqrt((weights @ own) / (weights @ other))
     value = float(np.sqrt(own.mean() / other.mean()))
-    made.append(leaf_rows.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **here))
+    made.append(tables.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **here))
     return made
 
 

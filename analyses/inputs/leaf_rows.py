@@ -1,9 +1,8 @@
-"""Rows of activation stores by leaf concept, under a treatment of massive activations; long-table columns."""
+"""Rows of activation stores by leaf concept, under a treatment of massive activations."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,29 +10,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
-from probing.sites import EMBED, Site
-from probing.stats import Estimate
 from probing.store import ActivationStore, MismatchError
 
-COLUMNS = (
-    *(
-        "run",
-        "analysis",
-        "step",
-        "site",
-        "layer",
-        "span",
-        "modality",
-        "target",
-        "treatment",
-        "measure",
-        "split",
-    ),
-    *("value", "lower", "upper", "n", "seed"),
-)
-# What stands in the site column without being a site.
-OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
-NO_STEP = -1  # of text rows, which no training step touches
 _CHUNK = 2048
 _SAME_PLACE = {"image": "noun"}
 
@@ -138,43 +116,6 @@ def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, s
         twin = twin if twin in texts else ""
         pairs.append(("slot" if twin and twin != span else span, span, twin))
     return pairs
-
-
-def layer_of(site: str) -> float:
-    """The block index of a site; −1 before the first block, not-a-number after the last norm or outside a model."""
-    if site in OUTSIDE:
-        return float("nan")
-    parsed = Site.parse(site)
-    return (
-        float(parsed.layer) if parsed.layer is not None else (-1.0 if parsed.point == EMBED else float("nan"))
-    )
-
-
-def row(measure: str, found: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:
-    """One row of a long table; a bare number has no interval."""
-    found = found if isinstance(found, Estimate) else Estimate(float(found), float("nan"), float("nan"), n)
-    return {
-        **labels,
-        "measure": measure,
-        "value": found.value,
-        "lower": found.lower,
-        "upper": found.upper,
-        "n": found.n,
-    }
-
-
-def table(
-    rows: Sequence[Mapping[str, Any]], analysis: str, seed: int, extra: Sequence[str] = ()
-) -> pd.DataFrame:
-    """The long table of these rows, its columns in order."""
-    made = pd.DataFrame(list(rows))
-    made = made.assign(run="", analysis=analysis, seed=seed)
-    made["layer"] = [layer_of(site) for site in made["site"]]
-    columns = [*COLUMNS[:5], *extra, *COLUMNS[5:]]
-    for name in columns:
-        if name not in made:
-            made[name] = ""
-    return made[columns]
 
 
 def disagreements(

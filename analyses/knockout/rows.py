@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.inputs.leaf_rows import row, table
+from analyses.frame.tables import row, table
 from probing.stats import ClusterMean, estimate, lower_band
 
 MEASURES = ("margin", "top1")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.inputs.leaf_rows import layer_of, row, table
+from analyses.frame.tables import layer_of, row, table
 from probing.stats import ClusterMean, Estimate, estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.inputs import leaf_rows
+from analyses.frame import tables
 from analyses.patching.grid import Options, Parts
 from analyses.patching.pairs import Pair
 from probing.patching import Cell, excess, rank_agreement
@@ -103,7 +103,7 @@ def _run_rows(found: Parts, clusters: np.ndarray, weights: np.ndarray, here: Row
     ):
         statistic = ClusterMean(values, clusters)
         known = estimate(statistic.value[0], statistic.at(weights)[:, 0], len(statistic.clusters))
-        rows.append(leaf_rows.row(measure, known, site="all", **here))
+        rows.append(tables.row(measure, known, site="all", **here))
     return rows
 
 
@@ -207,19 +207,19 @@ def screen_rows(
     rows = _mean_rows("attribution", attribution, clusters, cells, labels, options, draws)
     known = rank_agreement(attribution[list(sample)], effect, options.seed)
     note = f"Spearman over {len(sample)} cells drawn at random; {options.integrated or 'no'} steps of integration"
-    rows.append(leaf_rows.row("rank_agreement", known, site="all", **{**labels, "note": note}))
+    rows.append(tables.row("rank_agreement", known, site="all", **{**labels, "note": note}))
     return _table(rows, options)
 
 
 def _table(rows: Sequence[Row], options: Options) -> pd.DataFrame:
     fixed = {"direction": options.direction, "mode": options.mode}
     blank = {name: "" for name in (*EXTRA, "span")}
-    return leaf_rows.table([{**blank, **row, **fixed} for row in rows], "patching", options.seed, EXTRA)
+    return tables.table([{**blank, **row, **fixed} for row in rows], "patching", options.seed, EXTRA)
 
 
 def _row(measure: str, found: Estimate | float, cell: Cell, labels: Row, n: int = 0) -> Row:
     layers = cell.layers
-    return leaf_rows.row(
+    return tables.row(
         measure,
         found,
         n,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.inputs.leaf_rows import OUTSIDE, layer_of
+from analyses.frame.tables import OUTSIDE, layer_of
 from analyses.inputs.references import TWIN
 from probing.categories.massive import TREATMENTS
 

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from analyses.frame import tables
+from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
-from analyses.inputs.leaf_rows import LeafRows, layer_of
+from analyses.inputs.leaf_rows import LeafRows
 from analyses.inputs.references import Nouns, References
 from probing.categories.massive import TREATMENTS
 from probing.similarity import Measure, measure_named
@@ -91,7 +93,7 @@ def compute(
                 for split, leaves in splits.items() if whole else [("", splits[""])]:
                     place = _place(here, known, labels | {"split": split}, leaves, options)
                     made += alignment_rows(place, options, whole_map=whole and not split)
-    return leaf_rows.table(made, "text_alignment", options.seed, EXTRA)
+    return tables.table(made, "text_alignment", options.seed, EXTRA)
 
 
 def matrix_measure(name: str) -> Measure:
@@ -149,11 +151,11 @@ def diagonal(sites: Sequence[str], others: Sequence[str]) -> list[tuple[str, str
 def _calibrated(
     measure, value: Estimate, found: Calibration, at, labels, ceiling: Estimate | None
 ) -> list[dict]:
-    made = [leaf_rows.row(measure, value, **labels)]
+    made = [tables.row(measure, value, **labels)]
     for name in ("null_mean", "null_limit", "effect", "p", "p_corrected"):
-        made.append(leaf_rows.row(name, float(getattr(found, name)[at]), found.n, **labels))
+        made.append(tables.row(name, float(getattr(found, name)[at]), found.n, **labels))
     if ceiling is not None:
-        made.append(leaf_rows.row("ceiling", ceiling, **labels))
+        made.append(tables.row("ceiling", ceiling, **labels))
     return made
 
 
@@ -164,9 +166,9 @@ def _map_rows(sites, others, found: Calibration, labels, measure, done) -> list[
         for j, b in enumerate(others):
             if (a, b) not in done:
                 here = {**labels, "site": a, "other_site": b}
-                made.append(leaf_rows.row(measure, float(found.value[i, j]), found.n, **here))
+                made.append(tables.row(measure, float(found.value[i, j]), found.n, **here))
                 for name in ("effect", "p_corrected"):
-                    made.append(leaf_rows.row(name, float(getattr(found, name)[i, j]), found.n, **here))
+                    made.append(tables.row(name, float(getattr(found, name)[i, j]), found.n, **here))
     return made
 
 
@@ -187,7 +189,7 @@ def _onset_rows(pairs, found: Calibration, draws, sites, others, labels) -> list
             for x in (first.value, first.lower, first.upper)
         ]
         result = Estimate(counted[0], counted[1], counted[2], found.n)
-        made.append(leaf_rows.row(name, result, **labels, site="all", other_site=""))
+        made.append(tables.row(name, result, **labels, site="all", other_site=""))
     return made
 
 

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from analyses import cohesion as analysis
 from analyses.cohesion import figures
 from analyses.cohesion.rows import Options
-from analyses.inputs.leaf_rows import COLUMNS, layer_of, leaf_rows
+from analyses.frame.tables import COLUMNS, layer_of
+from analyses.inputs.leaf_rows import leaf_rows
 from probing.store import MismatchError
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
