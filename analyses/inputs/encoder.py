@@ -1,0 +1,64 @@
+"""Encoder features of a run's pictures: as the encoder gives them, as the projector sees them, and the leaf of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from taxogen.models.features import Standardiser, features
+from taxogen.runs import prepare
+from taxogen.runs.run import Run
+
+ENCODER = "encoder"
+"""What stands in the site column of numbers about encoder features."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderRows:
+    """Features of pictures, one row a picture.
+
+    Attributes:
+        pictures: their names, sorted.
+        leaves: what each is called in the run's world.
+        raw: as the encoder gives them.
+        standardised: what enters the projector: mean 0 and standard deviation 1 over the training pictures, which
+            alone are fitted on, whichever pictures these are.
+    """
+
+    pictures: Shaped[np.ndarray, " n"]
+    leaves: Shaped[np.ndarray, " n"]
+    raw: Float[np.ndarray, "n tokens width"]
+    standardised: Float[np.ndarray, "n tokens width"]
+
+    @property
+    def pooled(self) -> Float[np.ndarray, "n width"]:
+        """The encoder's features, mean over tokens."""
+        return self.raw.mean(axis=1)
+
+    def of(self, pictures: Iterable[str]) -> EncoderRows:
+        """The rows of these pictures.
+
+        Raises:
+            KeyError: the run's world has no such picture.
+        """
+        wanted = set(map(str, pictures))
+        if unknown := sorted(wanted - set(self.pictures.tolist())):
+            raise KeyError(
+                f"encoder features of {len(wanted)} pictures were asked for; the run's world lacks "
+                f"{len(unknown)} of them, first {unknown[0]!r}: capture again"
+            )
+        kept = np.isin(self.pictures, sorted(wanted))
+        return EncoderRows(self.pictures[kept], self.leaves[kept], self.raw[kept], self.standardised[kept])
+
+
+def encoder_rows(run: Run) -> EncoderRows:
+    """The features of all pictures of a run's world, from the cache where they are in it."""
+    world, model = prepare.world(run), run.config.model
+    table = world.table.sort_values("picture", kind="stable")
+    names = table["picture"].tolist()
+    raw = features(world.pictures, model.encoder, names, model.encoder_tokens)
+    standardiser = Standardiser.fit(raw[(table["split"] == "train").to_numpy()])
+    return EncoderRows(np.array(names, str), table["leaf"].to_numpy(str), raw, standardiser(raw))
