@@ -11,6 +11,7 @@ from analyses.cohesion.pairs import Measured, Null, measured
 from analyses.frame import tables
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
+from analyses.inputs.categories import leaves_under, subsets
 from probing.categories.cohesion import Cohesion, leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
 from probing.stats import DRAWS, draw_weights, estimate, nan_mean
@@ -62,8 +63,7 @@ def compute(
     features that enter the projector: (rows, leaf of each row).
     """
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    out = set(options.held_out)
-    held = {leaf for leaf in taxonomy.leaves if out & set(taxonomy.hypernyms_of(leaf))}
+    held = leaves_under(taxonomy, options.held_out)
     rows = leaf_rows.leaf_rows(stores, held)
     leaves = tuple(np.unique(next(iter(rows.values())).leaves).tolist())
     categories = categories_of(taxonomy, leaves, options)
@@ -108,14 +108,7 @@ def categories_of(taxonomy: Taxonomy, leaves: Sequence[str], options: Options) -
             "capture more leaves"
         )
     names = tuple(taxonomy.hypernyms[k] for k in kept)
-    out = tuple(k for k, name in enumerate(names) if name in options.held_out)
-    subsets = {"mean": tuple(range(len(names)))}
-    if out and len(out) < len(names):
-        subsets |= {
-            "mean of seen": tuple(k for k in range(len(names)) if k not in out),
-            "mean of held-out": out,
-        }
-    return Categories(names, tuple(leaves), members[:, kept], subsets)
+    return Categories(names, tuple(leaves), members[:, kept], subsets(names, options.held_out))
 
 
 def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:

@@ -18,8 +18,8 @@ from analyses.geometry import figures
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, Thumbnails, thumbnails
 from analyses.geometry.rows import Options, compute
+from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import condition_of
-from analyses.layer_probes import held_out_hypernyms
 from probing.categories.massive import TREATMENTS
 from probing.stats import DRAWS
 from taxogen.runs import prepare

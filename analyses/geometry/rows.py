@@ -13,7 +13,7 @@ from analyses.frame import tables
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions, jackknife
 from analyses.geometry.maps import map_rows
-from analyses.inputs import leaf_rows
+from analyses.inputs import categories, leaf_rows
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
 from probing.categories.massive import TREATMENTS
@@ -63,8 +63,7 @@ def compute(
     """
     dimension_of = dimensions(options.estimators)
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    out = set(options.held_out)
-    held = [leaf for leaf in taxonomy.leaves if out & set(taxonomy.hypernyms_of(leaf))]
+    held = categories.leaves_under(taxonomy, options.held_out)
     rows = leaf_rows.leaf_rows(stores, held)
     leaves = np.unique(next(iter(rows.values())).leaves)
     distances = taxonomic_distances(taxonomy, leaves.tolist())

@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing, tables
+from analyses.inputs.categories import held_out_hypernyms
 from analyses.layer_probes import digest, figures
 from analyses.layer_probes.design import SPLITS, TARGETS, Options
 from analyses.layer_probes.layers import PROBES, LayerProbes, contrasts, probe_layers
@@ -162,12 +163,6 @@ def save_directions(found: LayerProbes, path: Path, run: str) -> None:
                 file.create_dataset(name, data=values.T.astype(np.float32))
 
     files.write_whole(path, write)
-
-
-def held_out_hypernyms(run: Run) -> tuple[str, ...]:
-    """The hypernyms whose evidence the run's training data lacks altogether."""
-    notes = [step for step in run.manifest("train").provenance if "held_out" in step]
-    return tuple(notes[-1]["held_out"]) if notes else ()
 
 
 def _write(folder: Path, run: str, found: LayerProbes) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from analyses.inputs.categories import subsets
 from probing.probes.controls import control_task, shuffled_labels
 from probing.probes.held_out import LabelledRows
 from probing.probes.linear import PENALTIES
@@ -17,7 +18,6 @@ from taxogen.world.taxonomy import Taxonomy
 TARGETS = ("hypernym", "leaf", "height")
 SPLITS = ("leaf", "ungrouped", "family", "source")
 ENCODER = "encoder"
-SEEN, HELD_OUT = "mean of seen", "mean of held-out"
 _SEES_LEAVES = ("ungrouped", "source")
 _SAME_PLACE = {"image": "noun"}
 
@@ -158,7 +158,7 @@ def design(
         )
         fold = _row_folds(source, fold_of[place], of_leaf[place], options, source_of)
         rows[name] = LabelledRows(of_leaf[place], place, fold, drawn, shuffled)
-    return Design(sources, rows, names, _subsets(names, options.held_out), leaves)
+    return Design(sources, rows, names, subsets(names, options.held_out), leaves)
 
 
 def _row_folds(
@@ -241,13 +241,3 @@ def _leaf_folds(
     size = {name: len(taxonomy.leaves_of(name)) for name in taxonomy.hypernyms}
     families = [min(taxonomy.hypernyms_of(leaf), key=lambda name: (size[name], name)) for leaf in leaves]
     return grouped_folds(np.array(families), labels, options.folds, options.seed)
-
-
-def _subsets(names, held_out):
-    """Columns of all targets, and of seen and held-out hypernyms where both exist."""
-    everything = tuple(range(len(names)))
-    out = tuple(k for k in everything if names[k] in set(held_out))
-    subsets = {"mean": everything}
-    if out and len(out) < len(names):
-        subsets |= {SEEN: tuple(k for k in everything if k not in out), HELD_OUT: out}
-    return subsets

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analyses.layer_probes.design import ENCODER, HELD_OUT, SEEN, Design, Options, design, span_pairs
+from analyses.inputs.categories import HELD_OUT, SEEN, SEEN_MINUS_HELD_OUT
+from analyses.layer_probes.design import ENCODER, Design, Options, design, span_pairs
 from analyses.layer_probes.table import (
     COLUMNS,
     NO_STEP,
@@ -150,7 +151,7 @@ def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed:
                 value = np.mean([a.auroc - b.auroc for a, b in pairs], axis=0)
                 found[subset] = value, np.einsum("dp,dps->ds", drawn, each)
         if SEEN in found and HELD_OUT in found:
-            found["seen minus held-out"] = tuple(a - b for a, b in zip(found[SEEN], found[HELD_OUT]))
+            found[SEEN_MINUS_HELD_OUT] = tuple(a - b for a, b in zip(found[SEEN], found[HELD_OUT]))
         tables += [
             difference_rows(condition, sites, subset, *pair).assign(n=len(first[0].leaves))
             for subset, pair in found.items()

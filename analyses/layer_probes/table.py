@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyses.layer_probes.design import ENCODER, HELD_OUT, SEEN, Design
+from analyses.inputs.categories import HELD_OUT, SEEN, SEEN_MINUS_HELD_OUT
+from analyses.layer_probes.design import ENCODER, Design
 from probing.probes.description_length import compression
 from probing.probes.evaluate import Series, estimates
 from probing.probes.held_out import HeldOut
@@ -98,7 +99,7 @@ def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Serie
     if {SEEN, HELD_OUT} <= set(along):
         seen, unseen = along[SEEN], along[HELD_OUT]
         value, draws = seen.auroc - unseen.auroc, seen.auroc_draws - unseen.auroc_draws
-        yield difference_rows(condition, sites, "seen minus held-out", value, draws)
+        yield difference_rows(condition, sites, SEEN_MINUS_HELD_OUT, value, draws)
 
 
 def difference_rows(

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing, tables
 from analyses.inputs import leaf_rows
+from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import condition_of
 from analyses.inputs.references import TWIN, Nouns, bare_nouns
 from analyses.inputs.text_encoders import PACKAGED, encoded_nouns
-from analyses.layer_probes import held_out_hypernyms
 from analyses.text_alignment import figures
 from analyses.text_alignment.rows import Options, compute, matrix_measure
 from probing.categories.massive import TREATMENTS

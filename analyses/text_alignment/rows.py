@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from analyses.frame import tables
 from analyses.frame.tables import layer_of
-from analyses.inputs import leaf_rows
+from analyses.inputs import categories, leaf_rows
 from analyses.inputs.leaf_rows import LeafRows
 from analyses.inputs.references import Nouns, References
 from probing.categories.massive import TREATMENTS
@@ -74,8 +74,7 @@ def compute(
     """
     measure = matrix_measure(options.measure)
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    out = set(options.held_out)
-    held = tuple(leaf for leaf in taxonomy.leaves if out & set(taxonomy.hypernyms_of(leaf)))
+    held = categories.leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
     first = next(iter(images.values()))

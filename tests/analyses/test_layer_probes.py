@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analyses import layer_probes
-from analyses.layer_probes import digest
+from analyses.layer_probes import digest, layers
 from analyses.layer_probes.design import Options, design, span_pairs
 from analyses.layer_probes.layers import contrasts, probe_layers
 from analyses.layer_probes.table import COLUMNS, layer_of
@@ -135,7 +135,7 @@ def test_tensors_give_the_numbers_of_arrays(stores, monkeypatch, probe):
         asked.append(where)
         return torch.from_numpy(np.ascontiguousarray(values))
 
-    monkeypatch.setattr(_probe_layers, "put", as_tensor)
+    monkeypatch.setattr(layers, "put", as_tensor)
     tensors = layer_probes.compute({9: image}, text, TAXONOMY, replace(options, device="cuda"))
     assert set(asked) == {"cuda"}
     numbers = ["value", "lower", "upper"]
