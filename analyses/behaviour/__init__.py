@@ -1,4 +1,4 @@
-"""What trained models answer about pictures: `python -m analyses.behaviour --run R [--run R2 …]`.
+"""What trained models answer about pictures: hypernyms and names, beside baselines, condition by condition.
 
     python -m analyses.behaviour --run R [--run R2 …] [--interval hierarchical|study] [--published FOLDER] [--out DIR]
 
@@ -9,228 +9,55 @@ Writes: behaviour.csv, .parquet and figures (behaviour, baselines, and fractions
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-
-from analyses.behaviour import figures as panels
-from analyses.frame import drawing, tables
-from analyses.inputs.answers import Part
-from analyses.inputs.conditions import Condition, condition_of, conditions, contrasted
-from analyses.inputs.intervals import INTERVALS, Rule
-from analyses.inputs.measures import (
-    HYPERNYM_MEASURES,
-    LEAF_MEASURES,
-    MEASURES,
-    Frame,
-    Measured,
-    measured,
-)
-from probing.stats import DRAWS, Estimate
+from analyses.behaviour.figures import draw, fractions
+from analyses.behaviour.rows import behaviour_table, headline, several_fractions, summary
+from analyses.behaviour.section import section
+from analyses.frame.analysis import Analysis, Extras, Result, Takes
+from analyses.frame.command_line import Resampling, option
+from analyses.inputs.conditions import conditions
+from analyses.inputs.intervals import INTERVALS
+from analyses.inputs.published_scores import curves
 from taxogen.runs.run import Run
 
-__all__ = [
-    "MEASURES",
-    "compute",
-    "condition_of",
-    "conditions",
-    "draw",
-    "figures",
-    "headline",
-    "main",
-    "summary",
-]
-
-RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
-SHORT = ("auroc", "macro_f1")  # of baselines, and of the leaves that are named correctly
-TEXT = ("auroc", "top1")
+__all__ = ["ANALYSIS", "Options", "compute", "draw", "headline", "main", "section", "summary"]
 
 
-def compute(
-    found: Sequence[Condition], draws: int = DRAWS, seed: int = 0, interval: str = "hierarchical"
-) -> pd.DataFrame:
-    """The long table of scores, baselines and contrasts, each with a 95 % interval.
+@dataclass(frozen=True, kw_only=True)
+class Options(Resampling):
+    """How intervals are made, and what is drawn behind the scores.
 
-    Target `mean` averages over hypernyms and seeds. Its interval and that of a contrast resample hypernyms, leaf
-    concepts and seeds, both sides of a contrast alike; or are the study's (`interval="study"`). That of a single
-    hypernym resamples leaves and seeds. `n` counts leaf concepts, under the study's rule values. `scored`, `leaves`,
-    `baseline` and `modality` say what a number rests on (`_behaviour_answers.Part`); `headline` marks what the
-    condition's ablation says to look at.
+    Attributes:
+        interval: hierarchical resamples hypernyms, leaf concepts and seeds; study is the published t-interval
+        published: folder of the study's released files, whose curves are drawn behind those of several fractions
     """
-    bench = _Bench(found, Rule(interval, draws, seed))
-    rows = [row for condition in found for row in bench.condition(condition)]
-    rows += [row for pair in contrasted(found) for row in bench.contrast(*pair)]
-    return pd.DataFrame(rows).assign(analysis="behaviour", interval=interval, split="test", seed=seed)
+
+    interval: str = option("hierarchical", choices=tuple(sorted(INTERVALS)))
+    published: Path | None = option(None, metavar="FOLDER")
 
 
-def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that each condition's ablation and shuffle say to look at, without the baselines."""
-    return table[table["headline"].astype(bool)]
+def compute(runs: Sequence[Run], options: Options) -> Result:
+    """Long table of the scores, baselines and contrasts of the runs' conditions; see `behaviour_table`."""
+    released = curves(options.published) if options.published else None
+    table = behaviour_table(conditions(runs), options.draws, options.seed, options.interval)
+    drawn = released is not None and several_fractions(table)
+    return Result(table, Extras(figures={"fractions": fractions(table, released)} if drawn else {}))
 
 
-def draw(table: pd.DataFrame) -> Figure:
-    """Scores of each condition with their intervals, and the contrasts between conditions."""
-    return panels.forest(headline(table))
-
-
-def figures(table: pd.DataFrame, published: pd.DataFrame | None = None) -> dict[str, Figure]:
-    """Every figure that the table has the numbers for, by name."""
-    made = {"behaviour": draw(table), "baselines": panels.baselines(table)}
-    if table.loc[table["contrast"] == "", "effective"].nunique() > 1:
-        made["fractions"] = panels.fractions(table, published)
-    return made
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Computes, prints, draws and saves."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.behaviour", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--run", action="append", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--out", type=Path, metavar="DIR")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--interval", choices=sorted(INTERVALS), default="hierarchical")
-    parser.add_argument("--published", type=Path, metavar="FOLDER", help="draw the study's curves, too")
-    options = parser.parse_args(argv)
-    published = panels.published(options.published) if options.published else None
-    runs = [Run.open(path) for path in options.run]
-    table = compute(conditions(runs), options.draws, options.seed, options.interval)
-    out = options.out or runs[0].folder("analyses", "behaviour")
-    tables.save(table, out, "behaviour")
-    for name, figure in figures(table, published).items():
-        drawing.save(figure, out, name)
-    print(summary(table))
-    print(f"table and figures: {out}")
-
-
-def summary(table: pd.DataFrame) -> str:
-    """The table's means as lines a person can read; the baselines below the scores."""
-    means = table[(table["target"] == "mean") & (table["contrast"] == "")]
-    means = pd.concat([means[means["headline"]], means[means["baseline"] != ""]])
-    differences = table[table["headline"] | (table["leaves"] == "both_named")]
-    differences = differences[differences["contrast"] != ""]
-    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n"]
-    for row in pd.concat([means, differences]).itertuples():
-        about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
-        name = f"{row.contrast or row.condition} ({about})"
-        lines.append(
-            f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
-        )
-    return "\n".join(lines)
-
-
-class _Bench:
-    """The statistics of all conditions, each made once, and the table rows that are made from them."""
-
-    def __init__(self, found: Sequence[Condition], rule: Rule):
-        self.rule, self.frame = rule, Frame.of(found)
-        self._made: dict[Any, Measured | None] = {}
-
-    def condition(self, condition: Condition) -> Iterator[dict[str, Any]]:
-        """Rows of every part and measure of a condition."""
-        for part, measures in _parts(condition):
-            for measure in measures:
-                found = self._measured(condition, part, measure)
-                if found is None:
-                    continue
-                common = _common(condition, part, measure, condition.headline) | {
-                    "chance": _chance(condition, part, measure)
-                }
-                yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
-                if measure in HYPERNYM_MEASURES and not part.baseline:
-                    each = self.rule.each(found.statistics, found.counted.sum(axis=0))
-                    for hypernym, one in zip(self.frame.hypernyms, each, strict=True):
-                        yield common | _numbers(hypernym, one)
-
-    def contrast(self, first: Condition, second: Condition) -> Iterator[dict[str, Any]]:
-        """Rows of the difference of two conditions that have the same seeds."""
-        about = {"contrast": f"{first.name}_minus_{second.name}", "chance": 0.0}
-        matched = "named" in (first.headline.leaves, second.headline.leaves)
-        main = replace(first.headline, leaves="both_named" if matched else "all")
-        for part, measures in _contrast_parts(first, second):
-            for measure in measures:
-                sides = [
-                    self._measured(one, part, measure, other)
-                    for one, other in ((first, second), (second, first))
-                ]
-                if sides[0] is None or sides[1] is None:
-                    continue
-                n = int((sides[0].counted & sides[1].counted).any(axis=1).sum())
-                found = self.rule.contrast(sides[0].statistics, sides[1].statistics, n)
-                yield _common(first, part, measure, main) | about | _numbers("mean", found)
-
-    def _measured(
-        self, condition: Condition, part: Part, measure: str, partner: Condition | None = None
-    ) -> Measured | None:
-        partner = partner if part.leaves == "both_named" else None
-        key = (condition.name, condition.seeds, part, measure, partner and partner.name)
-        if key not in self._made:
-            self._made[key] = measured(condition, part, measure, self.frame, partner)
-        return self._made[key]
-
-
-def _parts(condition: Condition) -> Iterator[tuple[Part, Sequence[str]]]:
-    """Every part of a condition's answers with the measures that are made of it."""
-    main = replace(condition.headline, leaves="all")
-    for name in condition.answers[0].pairs:
-        leaf = LEAF_MEASURES if name == main.scored else ()
-        yield replace(main, scored=name), (*HYPERNYM_MEASURES, "top1", *leaf)
-    for decision in condition.answers[0].decisions[1:]:
-        yield replace(main, decision=decision), RATES
-    yield replace(main, leaves="named"), SHORT
-    yield Part("text", main.scored), TEXT
-    for name in dict.fromkeys(["majority", *condition.answers[0].baselines]):
-        yield Part(scored=main.scored, baseline=name), SHORT
-
-
-def _contrast_parts(first: Condition, second: Condition) -> Iterator[tuple[Part, Sequence[str]]]:
-    main = replace(first.headline, leaves="all")
-    yield main, (*HYPERNYM_MEASURES, "top1", *LEAF_MEASURES)
-    if first.about["shuffle"] != second.about["shuffle"]:
-        yield replace(main, leaves="both_named"), SHORT
-    else:
-        yield Part("text", main.scored), TEXT
-
-
-def _common(condition: Condition, part: Part, measure: str, main: Part) -> dict[str, Any]:
-    """The labels of a row; `main` is the part to look at, and leaf measures, which rest on no hypernym, always are."""
-    same = part.leaves == main.leaves or part.modality == "text"
-    same &= part.modality == "text" or measure not in RATES or part.decision == main.decision
-    leading = measure in LEAF_MEASURES or (part.scored == main.scored and same)
-    about = {name: condition.about[name] for name in condition.about if name not in ("evidence", "other")}
-    return {
-        "condition": condition.name,
-        "contrast": "",
-        **about,
-        "ablation": condition.about["evidence"].removeprefix("ablation "),
-        "runs": len(condition.answers),
-        **part.__dict__,
-        "decision": part.decision if measure in RATES else "",
-        "measure": measure,
-        "headline": leading and not part.baseline,
-    }
-
-
-def _chance(condition: Condition, part: Part, measure: str) -> float:
-    """The level that knowing nothing reaches; not-a-number where it depends on the threshold."""
-    answers = condition.answers[0]
-    if measure == "top1":
-        values, labels, _ = answers.read(part)
-        return float(labels[values == values].mean())
-    levels = {
-        "auroc": 0.5,
-        "balanced_accuracy": 0.5,
-        "leaf_naming": 1 / answers.scores.leaf_choices,
-        "leaf_top1": 1 / len(answers.taxonomy.leaves),
-    }
-    return levels.get(measure, float("nan"))
-
-
-def _numbers(target: str, found: Estimate) -> dict[str, Any]:
-    return {"target": target, **found.__dict__}
+ANALYSIS = Analysis(
+    "behaviour",
+    __doc__,
+    Options,
+    compute,
+    draw,
+    summary,
+    example="python -m analyses.behaviour --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-across",
+    takes=Takes.RUNS_TOGETHER,
+    section=section,
+    order=0,
+    light=True,
+)
+main = ANALYSIS.main

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analyses.behaviour.rows import headline, several_fractions
 from analyses.frame import drawing
 from analyses.inputs.intervals import INTERVALS
 from analyses.inputs.measures import MEASURES
-from analyses.inputs.released import Released
-from analyses.published import rows
 
 KINDS = {
     "": ("the model", "o"),
@@ -32,6 +30,12 @@ _PUBLISHED = {
     "within": "within",
     "across": "across",
 }
+
+
+def draw(table: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure that the table has the numbers for, by name."""
+    made = {"behaviour": forest(headline(table)), "baselines": baselines(table)}
+    return made | ({"fractions": fractions(table)} if several_fractions(table) else {})
 
 
 def forest(table: pd.DataFrame) -> Figure:
@@ -117,21 +121,6 @@ def fractions(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Fig
             figure, _caption(means, "dashed, chance; dotted, the majority answer") + _note(published)
         )
     return figure
-
-
-def published(folder: Path) -> pd.DataFrame:
-    """The study's curves (DINOv2, random ablation): macro-F1 by share of questions removed, for each LM, init, shuffle.
-
-    Raises:
-        FileNotFoundError: the folder does not hold the released files.
-    """
-    table = pd.DataFrame(rows.conditions(Released(folder)))
-    kept = (table["target"] == "mean") & (table["encoder"] == "dinov2")
-    table = table[kept & table["ablation"].isin(["random", "full"])]
-    index = ["lm", "init", "shuffle", "ablation", "amount"]
-    shares = table[table["measure"] == "share_of_questions"].set_index(index)["value"]
-    means = table[table["measure"] == "macro_f1_bootstrap"].set_index(index)
-    return means.assign(effective=shares).reset_index()
 
 
 def _beside(axis: Axes, rows: pd.DataFrame, place: float) -> None:

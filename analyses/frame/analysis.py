@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing, tables
 from analyses.frame.command_line import add_flags, options_from
-from analyses.frame.section import Block, Lines
+from analyses.frame.section import Block, Lines, Shown
 from probing.store import MismatchError, files
 from taxogen.runs.run import Run
 
@@ -79,7 +79,9 @@ class Analysis:
         conclude: (runs, results, options) → Extras across runs, saved in the first run's folder.
         folder: options → where results go: another question, another folder.
         table_name: options → name of the table; where it is not that of the analysis, figures begin with it.
-        section: table → blocks of its report section; by default its summary.
+        section: table → blocks of its report section; by default its summary and figures.
+        order: of its section in a report.
+        light: whether a report computes it itself, where what it reads is there.
     """
 
     name: str
@@ -96,6 +98,8 @@ class Analysis:
     folder: Callable[[Any], str] | None = None
     table_name: Callable[[Any], str] | None = None
     section: Callable[[pd.DataFrame], list[Block]] | None = None
+    order: int = 100
+    light: bool = False
 
     @property
     def question(self) -> str:
@@ -182,8 +186,10 @@ class Analysis:
         return {name: pd.read_parquet(path)} if path.is_file() else {}
 
     def blocks(self, table: pd.DataFrame) -> list[Block]:
-        """The section of a report about a table."""
-        return self.section(table) if self.section else [Lines(self.summary(table))]
+        """The section of a report about a table: a block `Shown` stands for a figure of `draw`."""
+        if self.section is not None:
+            return self.section(table)
+        return [Lines(self.summary(table)), *(Shown(name) for name in self.draw(table))]
 
     def _answer(self, given: argparse.Namespace) -> None:
         options = options_from(self.options, given)

@@ -26,6 +26,8 @@ def option(
     choices: Sequence[str] = (),
     empty: bool = False,
     metavar: str | None = None,
+    required: bool = False,
+    const: Any = None,
 ) -> Any:
     """A dataclass field that is also a flag of the command line; its type says what the flag takes.
 
@@ -37,8 +39,11 @@ def option(
         choices: the only values it takes.
         empty: whether the flag of a tuple may be given without a value, for none at all.
         metavar: what stands for the value in the help.
+        required: whether the command line must give it.
+        const: the value of a flag that is given without one, where it may be.
     """
     flag_of = {"flag": flag, "choices": tuple(choices) or None, "empty": empty, "metavar": metavar}
+    flag_of |= {"required": required, "const": const}
     return dataclasses.field(default=default, metadata={_FLAG: flag_of})
 
 
@@ -87,6 +92,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         about = field.metadata[_FLAG]
         text = f"{lines[field.name]}{_default(field.default)}".replace("%", "%%")
         settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+        settings |= {"required": True} if about["required"] else {}
         kind, several = _kind(hints[field.name])
         if kind is bool:
             parser.add_argument(flag, action="store_true", **settings)
@@ -95,6 +101,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         if about["choices"] and len(",".join(about["choices"])) > _WIDE:
             settings["metavar"] = about["metavar"] or field.name.upper()
             settings["help"] += f"; known: {', '.join(about['choices'])}"
+        if about["const"] is not None:
+            settings |= {"nargs": "?", "const": about["const"]}
         if several:
             settings |= {"action": "extend", "nargs": "*" if about["empty"] else "+"}
         parser.add_argument(flag, **settings)

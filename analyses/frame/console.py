@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(f"analyses.{known}", rest)
         case ["analyse", name, *_]:
             return _refuse(f"no question {name!r}", name, f"taxoprobe {ANALYSE}")
-        case [name, *rest] if name in _stages():
+        case [name, *rest] if name in stages():
             return _run("taxogen.__main__", [name, *rest])
         case [name, *rest] if name in _packages():
             return _run(f"analyses.{name}", rest)
@@ -101,11 +101,11 @@ def _names() -> list[str]:
 
 def _packages() -> set[str]:
     """The commands that are packages of `analyses` and no questions."""
-    return set(_names()) - set(_stages()) - {ANALYSE}
+    return set(_names()) - set(stages()) - {ANALYSE}
 
 
 @cache
-def _stages() -> dict[str, str]:
+def stages() -> dict[str, str]:
     """The commands of `python -m taxogen` → what each does."""
     commands = argparse.ArgumentParser().add_subparsers()
     add_commands(commands)
@@ -116,8 +116,8 @@ def _about(name: str) -> str:
     """What a command does, in one line; of a package, the first line of its file."""
     if name == ANALYSE:
         return f"one of {len(registry.questions())} questions to runs; taxoprobe {ANALYSE} lists them"
-    if name in _stages():
-        return _stages()[name]
+    if name in stages():
+        return stages()[name]
     file = Path(__file__).parent.parent / name / "__init__.py"
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     about = text.partition("\n")[0].partition(": `")[0].rstrip(".")

@@ -6,13 +6,53 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from probing.store import files
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Codec(Generic[Value]):
+    """How values of a kind lie on disk: the suffix of their files, and what writes and reads them."""
+
+    suffix: str
+    write: Callable[[Value, Path], object]
+    read: Callable[[Path], Value]
+
+
+def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    with path.open("wb") as out:  # a path without the suffix .npz would get it appended
+        np.savez_compressed(out, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored_arrays:
+        return {name: stored_arrays[name] for name in stored_arrays.files}
+
+
+TABLE: Codec[pd.DataFrame] = Codec(
+    ".parquet", lambda table, path: table.to_parquet(path, index=False), pd.read_parquet
+)
+"""A table."""
+ARRAYS: Codec[dict[str, np.ndarray]] = Codec(".npz", _write_arrays, _read_arrays)
+"""Arrays by name."""
+
+
+def stored(folder: Path, name: str, make: Callable[[], Value], codec: Codec[Value]) -> Value:
+    """The value kept under a name in a folder; one that is not there is made first, and kept whole or not at all."""
+    path = folder / f"{name}{codec.suffix}"
+    if not path.is_file():
+        value = make()
+        files.write_whole(path, lambda part: codec.write(value, part))
+    return codec.read(path)
 
 
 @dataclass(frozen=True)
@@ -31,15 +71,14 @@ class Parts:
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """The pieces that are not there yet."""
-        return [name for name in names if not self._path(name).is_file()]
+        return [name for name in names if not (self.folder / f"{name}{TABLE.suffix}").is_file()]
 
     def collect(self, names: Iterable[str], make: Callable[[str], pd.DataFrame], what: str) -> pd.DataFrame:
         """All pieces as one table, in order; those that are missing are made, with the time left on a bar."""
         names = list(names)
         for name in tqdm(self.missing(names), desc=what, unit="part", leave=False, mininterval=1):
-            table = make(name)
-            files.write_whole(self._path(name), lambda part, table=table: table.to_parquet(part, index=False))
-        return pd.concat([pd.read_parquet(self._path(name)) for name in names], ignore_index=True)
+            self._piece(name, make)
+        return pd.concat([self._piece(name, make) for name in names], ignore_index=True)
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.parquet"
+    def _piece(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        return stored(self.folder, name, partial(make, name), TABLE)

@@ -1,9 +1,12 @@
-"""Blocks of a report section: a grid of cells, lines of text, or a paragraph."""
+"""Blocks of a report section: a grid of cells, a figure with its caption, lines of text, or a paragraph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -37,4 +40,24 @@ class Paragraph:
     text: str
 
 
-Block = Grid | Lines | Paragraph
+@dataclass(frozen=True)
+class Shown:
+    """A figure of the analysis, by name, and what its reader must know."""
+
+    figure: str
+    caption: str = ""
+
+
+Block = Grid | Shown | Lines | Paragraph
+
+
+def number_text(value: float, places: int = 2) -> str:
+    """A number for a cell; a dash for NaN."""
+    return "–" if pd.isna(value) else f"{value:.{places}f}"
+
+
+def estimate_text(row: Mapping[Any, Any], places: int = 2) -> str:
+    """The value of a table row with its interval, such as `0.904 [0.87, 0.93]`; a dash for NaN."""
+    if pd.isna(row["value"]):
+        return "–"
+    return f"{row['value']:.{places}f} [{number_text(row['lower'])}, {number_text(row['upper'])}]"

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from analyses.inputs.conditions import Condition, condition_of, conditions
 from analyses.inputs.released import HEIGHTS, taxonomy_of
-from taxogen.answers.completion import Completions
-from taxogen.answers.yes_no import YesNo
+from probing.store import MismatchError
+from taxogen.answers import READOUTS
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Vlm
@@ -23,9 +24,8 @@ from taxogen.questions import prompts
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 
-READOUTS: Mapping[str, type[Completions] | type[YesNo]] = {"completion": Completions, "yes_no": YesNo}
-PROMPTS = {"completion": ("kind",), "yes_no": ("is_there",)}
-"""The templates that are asked by default."""
+PROMPTS = {name: form.prompts["hypernym"] for name, form in prompts.FORMATS.items()}
+"""The templates that are asked by default, by read-out."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def ask(
     templates = tuple(templates) or PROMPTS[readout]
     for name in templates:
         form = prompts.template(name)
-        if form.task != "hypernym" or form.yes_no != (readout == "yes_no"):
-            fitting = ", ".join(prompts.names("hypernym", readout == "yes_no"))
+        if form.task != "hypernym" or form.format != readout:
+            fitting = ", ".join(prompts.names("hypernym", readout))
             raise KeyError(f"template {name!r} was asked for by read-out {readout!r}; it takes: {fitting}")
     # Names need no picture: a projector that is never called, and a world that is a taxonomy.
     vlm = Vlm(lm, Projector("linear", (1, 1), (1, lm.width), 1, 1.0), chat)
@@ -119,3 +119,43 @@ class _World:
     """As much of a run as a question about names needs."""
 
     taxonomy: Taxonomy
+
+
+def of_runs(
+    runs: Sequence[Run], readouts: Sequence[str], templates: Sequence[str] = (), chat: bool = False
+) -> tuple[list[Knowledge], dict[int, list[Condition]]]:
+    """The knowledge of the runs' language models about the runs' leaves, and which conditions go with which.
+
+    Of random inits that of the first run's seed is asked.
+
+    Raises:
+        MismatchError: runs of one condition show different leaves.
+    """
+    places: dict[tuple, int] = {}
+    known: list[Knowledge] = []
+    found: dict[int, list[Condition]] = {}
+    for condition in conditions(runs):
+        members = [run for run in runs if condition_of(run, runs) == condition.name]
+        if len({run.taxonomy for run in members}) > 1:
+            raise MismatchError(
+                f"the runs of {condition.name} show different leaves ({', '.join(run.name for run in members)}): "
+                "what is known of one list cannot be compared with answers about another; give them apart"
+            )
+        config = members[0].config
+        key = (config.model.lm, config.model.init, members[0].taxonomy)
+        if key not in places:
+            places[key] = len(known)
+            lm = lms.load(config.model.lm, config.model.init, config.seed)  # pyright: ignore[reportArgumentType]
+            leaves = LeafList.of(members[0].taxonomy, config.data.pictures)
+            known += [ask_fitting(lm, leaves, readout, templates, chat) for readout in readouts]
+        for place in range(places[key], places[key] + len(readouts)):
+            found.setdefault(place, []).append(condition)
+    return known, found
+
+
+def ask_fitting(
+    lm: lms.LM, leaves: LeafList, readout: str, templates: Sequence[str], chat: bool
+) -> Knowledge:
+    """Templates that were named go to the read-out that they belong to."""
+    fitting = [name for name in templates if prompts.template(name).format == readout]
+    return ask(lm, leaves, readout, fitting, chat and bool(prompts.FORMATS[readout].answers))

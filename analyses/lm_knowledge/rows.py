@@ -6,23 +6,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
-from analyses.inputs.intervals import Aligned, Rule
-from analyses.inputs.measures import auroc, prevalence_matched
+from analyses.inputs.intervals import DEFAULT, Aligned, Rule
+from analyses.inputs.measures import prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
-from probing.stats import ClusterStatistic, Estimate
+from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation
 from probing.stats.hierarchical import leaf_weights, mean_over
-from probing.stats.rates import ClusterConfusion
+from taxogen.answers import READOUTS
 
 RATES = ("macro_f1", "balanced_accuracy", "tpr", "tnr")
 PICTURES = ("any", "all")
 """Whether any or all pictures of a leaf must be answered Yes for the model to be said to know a pair."""
 Row = dict[str, Any]
+TARGETS = ("mean", "auroc")
+
+
+def knowledge_table(
+    known: Sequence[Knowledge], found: Mapping[int, Sequence[Condition]] | None = None, rule: Rule = DEFAULT
+) -> pd.DataFrame:
+    """The long table: what each language model knows by each read-out and, of its conditions, how far answers agree.
+
+    Intervals of means resample hypernyms and leaves, of a hypernym leaves; `n` counts leaf concepts (of a height:
+    hypernyms). `decision` says when an answer is Yes: for as many leaves as have the hypernym (prevalence), or above
+    a read-out of zero. A hypernym's height is the longest way down to a leaf.
+
+    Args:
+        known: by language model, list and read-out.
+        found: for places in `known` the conditions whose answers about pictures are compared with it.
+        rule: how intervals are made.
+    """
+    rows = [row for one in known for row in knowledge_rows(one, rule)]
+    for place, members in (found or {}).items():
+        rows += [row for condition in members for row in agreement_rows(known[place], condition, rule)]
+    return pd.DataFrame(columns_in_order(rows)).assign(analysis="lm_knowledge", seed=rule.seed)
 
 
 def knowledge_rows(known: Knowledge, rule: Rule) -> Iterator[Row]:
@@ -73,14 +95,14 @@ def agreement_rows(known: Knowledge, condition: Condition, rule: Rule) -> Iterat
 def _statistics(
     known: Knowledge, scores: np.ndarray, labels: np.ndarray
 ) -> Iterator[tuple[str, str, ClusterStatistic]]:
-    """(measure, decision, statistic); a yes/no read-out has its own threshold, 0, besides the prevalence."""
+    """(measure, decision, statistic); some read-outs have a threshold of their own, 0, besides the prevalence."""
     leaves = np.array(known.leaves.taxonomy.leaves)
-    yield "auroc", "", auroc(scores.astype(np.float64), labels, leaves)
+    yield "auroc", "", ClusterAUROC(scores.astype(np.float64), labels, leaves)
     given = {"prevalence": prevalence_matched(scores.astype(np.float64), labels) > 0}
-    given |= {"zero": scores > 0} if known.about["readout"] == "yes_no" else {}
+    given |= {"zero": scores > 0} if "zero" in READOUTS[known.about["readout"]].decisions else {}
     for decision, decided in given.items():
         for measure in RATES:
-            yield measure, decision, ClusterConfusion(decided, labels, leaves, measure)
+            yield measure, decision, ClusterRates(decided, labels, leaves, measure)
 
 
 def _by_height(known: Knowledge, found: Aligned, rule: Rule) -> Iterator[Row]:
@@ -161,7 +183,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _auroc_in_words(known: Knowledge, condition: Condition) -> Float[np.ndarray, " hypernyms"]:
     taxonomy = condition.answers[0].taxonomy
     labels = np.asarray(taxonomy.labels(taxonomy.leaves))
-    return auroc(known.mean.astype(np.float64), labels, np.array(taxonomy.leaves)).value
+    return ClusterAUROC(known.mean.astype(np.float64), labels, np.array(taxonomy.leaves)).value
 
 
 def _auroc_of_pictures(condition: Condition) -> Float[np.ndarray, " hypernyms"]:
@@ -169,7 +191,7 @@ def _auroc_of_pictures(condition: Condition) -> Float[np.ndarray, " hypernyms"]:
     values = []
     for answers in condition.answers:
         columns = [answers.scores.hypernyms.index(name) for name in answers.taxonomy.hypernyms]
-        values.append(auroc(*answers.read(condition.headline)).value[columns])
+        values.append(ClusterAUROC(*answers.read(condition.headline)).value[columns])
     return np.mean(values, axis=0)
 
 
@@ -181,3 +203,18 @@ def columns_in_order(rows: Sequence[Row]) -> list[Row]:
     """The rows with every column in each, those that do not apply empty."""
     names = ("lm", "init", "lm_seed", "leaves", "readout", "prompt", "condition", "pictures", "decision")
     return [{**dict.fromkeys(names, ""), **row} for row in rows]
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The means, heights and agreements as lines a person can read."""
+    lines = [f"{'':58}{'measure':18}{'value':>7}  95 % interval      n"]
+    shown = table[~table["measure"].isin(["auroc", "macro_f1", "balanced_accuracy", "tpr", "tnr"])]
+    for row in pd.concat([table[table["target"] == "mean"], shown]).drop_duplicates().itertuples():
+        words = (row.lm, row.init, row.readout, row.prompt, row.condition, row.pictures, row.decision)
+        name = " ".join(
+            [str(word) for word in words if word] + [str(row.target)] * (row.target not in TARGETS)
+        )
+        lines.append(
+            f"{name:57} {row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+        )
+    return "\n".join(lines)

@@ -78,6 +78,12 @@ def _faults(numbers: Numbers, table: pd.DataFrame) -> Iterator[tuple[str, str, f
     yield "leaf questions name held-out hypernyms", "full", 0.0, named, "leaves called like one, such as bird"
 
 
+def summary(table: pd.DataFrame) -> str:
+    """The conditions and the faults of the printed values, as Markdown."""
+    text = to_markdown(table, faults(table))
+    return text.split("## Other tables")[0] + text[text.index("## Faults") :]
+
+
 def to_markdown(table: pd.DataFrame, found: list[Fault]) -> str:
     """The tables to read: conditions, single questions, LMs alone, coherence, height, rules, faults."""
     numbers = Numbers(table)

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from analyses import behaviour
+from analyses.behaviour.figures import fractions
+from analyses.behaviour.rows import behaviour_table
 from analyses.inputs import conditions
 from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition, contrasted
@@ -14,6 +16,7 @@ from probing.stats.hierarchical import t_interval
 from probing.store import MismatchError
 from taxogen.answers.evaluate import Scores
 from taxogen.answers.rows import score_table
+from taxogen.answers.yes_no import YesNo
 from taxogen.questions import ablation
 from taxogen.runs import config
 from taxogen.runs.run import Run
@@ -65,7 +68,7 @@ FOUND = (
 
 @pytest.fixture(scope="module")
 def table():
-    return behaviour.compute(FOUND, draws=300)
+    return behaviour_table(FOUND, draws=300)
 
 
 def mean(table, **where):
@@ -113,7 +116,7 @@ def test_chance_stands_beside_what_has_one(table):
 def test_means_and_hypernyms_are_those_of_the_scoring_of_one_run():
     """Oracle: `taxogen.answers.rows`, which scores one run."""
     one = condition("pretrained", 1.0, seeds=(4,))
-    found = behaviour.compute([one], draws=200)
+    found = behaviour_table([one], draws=200)
     found = found[(found["modality"] == "image") & (found["baseline"] == "") & (found["leaves"] == "all")]
     found = found.set_index(["measure", "target"])
     kept = one.answers[0].scores
@@ -133,20 +136,20 @@ def test_the_interval_over_seeds_is_wider_where_seeds_differ():
     unlike = dataclasses.replace(FOUND[0], answers=(*FOUND[0].answers[:2], *condition("", 0.0, (2,)).answers))
     widths = []
     for found in (alike, unlike):
-        line = mean(behaviour.compute([found], draws=300))
+        line = mean(behaviour_table([found], draws=300))
         widths.append(line["upper"] - line["lower"])
     assert widths[1] > 1.5 * widths[0]
 
 
 def test_the_interval_of_the_study_is_its_t_interval():
-    found = mean(behaviour.compute(FOUND[:1], interval="study"))
+    found = mean(behaviour_table(FOUND[:1], interval="study"))
     frame = Frame.of(FOUND[:1])
     made = measured(FOUND[0], Part(scored="held_out"), "auroc", frame)
     wanted = t_interval(np.stack([one.value for one in made.statistics]))
     assert (found["value"], found["lower"], found["upper"]) == (wanted.value, wanted.lower, wanted.upper)
     assert found["n"] == 9
     with pytest.raises(KeyError, match=r"interval 'wald' was asked for; known: hierarchical, study"):
-        behaviour.compute(FOUND[:1], interval="wald")
+        behaviour_table(FOUND[:1], interval="wald")
 
 
 def test_only_the_pairs_without_evidence_are_the_headline_of_a_random_ablation():
@@ -156,7 +159,7 @@ def test_only_the_pairs_without_evidence_are_the_headline_of_a_random_ablation()
     labels = TAXONOMY.labels(kept.image["leaf"].tolist())
     gone = removal.pairs[[TAXONOMY.leaves.index(leaf) for leaf in kept.image["leaf"]]]
     kept.image_scores[:] = np.where(labels & ~gone, 9.0, kept.image_scores)  # what was seen is known
-    table = behaviour.compute([found], draws=50)
+    table = behaviour_table([found], draws=50)
     rows = table[(table["measure"] == "auroc") & (table["target"] == "mean") & (table["baseline"] == "")]
     rows = rows[(rows["modality"] == "image") & (rows["leaves"] == "all")].set_index("scored")
     assert set(rows.index) == {"held_out", "seen", "all"}
@@ -167,7 +170,7 @@ def test_only_the_pairs_without_evidence_are_the_headline_of_a_random_ablation()
 
 def test_held_out_hypernyms_of_a_systematic_ablation_are_scored_alone():
     removal = ablation.plan(TAXONOMY, "systematic", held_out=["kind1"])
-    table = behaviour.compute([condition("pretrained", 1.0, removal=removal)], draws=50)
+    table = behaviour_table([condition("pretrained", 1.0, removal=removal)], draws=50)
     rows = behaviour.headline(table)
     rows = rows[(rows["measure"] == "auroc") & (rows["modality"] == "image")].set_index("target")
     assert rows["value"].notna().to_dict() == {"mean": True, "kind0": False, "kind1": True, "kind2": False}
@@ -175,7 +178,7 @@ def test_held_out_hypernyms_of_a_systematic_ablation_are_scored_alone():
 
 
 def test_nothing_removed_leaves_nothing_held_out():
-    table = behaviour.compute([condition("pretrained", 1.0, removal=ablation.plan(TAXONOMY))], draws=50)
+    table = behaviour_table([condition("pretrained", 1.0, removal=ablation.plan(TAXONOMY))], draws=50)
     assert set(table["scored"]) == {"seen"}
 
 
@@ -185,7 +188,7 @@ def test_leaves_that_are_not_named_do_not_count_in_a_matched_condition():
     named = kept.image["leaf"].isin(LEAVES[:30]).to_numpy()
     kept.leaf_correct[:] = named
     kept.image_scores[:] += 9.0 * (TAXONOMY.labels(kept.image["leaf"].tolist()) & named[:, None])
-    line = mean(behaviour.compute([found], draws=50), condition="across-matched")
+    line = mean(behaviour_table([found], draws=50), condition="across-matched")
     assert (line["value"], line["n"], line["leaves"]) == (1.0, 30, "named")
 
 
@@ -193,7 +196,7 @@ def test_a_matched_contrast_scores_the_leaves_that_both_name():
     sides = [condition(name, 1.0, seeds=(0,), shuffle=name) for name in ("within", "across-matched")]
     for side, leaves in zip(sides, (LEAVES[:40], LEAVES[20:]), strict=True):
         side.answers[0].scores.leaf_correct[:] = side.answers[0].scores.image["leaf"].isin(leaves)
-    line = mean(behaviour.compute(sides, draws=50), contrast="within_minus_across-matched")
+    line = mean(behaviour_table(sides, draws=50), contrast="within_minus_across-matched")
     assert (line["n"], line["leaves"]) == (20, "both_named")
 
 
@@ -211,7 +214,7 @@ def test_baselines_stand_beside_the_score():
         )
         for one in found.answers
     ]
-    table = behaviour.compute([dataclasses.replace(found, answers=tuple(answers))], draws=100)
+    table = behaviour_table([dataclasses.replace(found, answers=tuple(answers))], draws=100)
     rows = table[(table["target"] == "mean") & (table["measure"] == "auroc")].set_index("baseline")
     assert rows.loc["gold", "value"] == 1.0
     assert rows.loc["blind", "lower"] < 0.5 < rows.loc["blind", "upper"]
@@ -227,11 +230,11 @@ def test_baselines_stand_beside_the_score():
 def test_yes_no_answers_are_cut_at_the_calibrated_threshold_and_beside_it_at_zero():
     found = condition("pretrained", 3.0, seeds=(0,))
     kept = dataclasses.replace(
-        found.answers[0].scores, about="yes/no", thresholds=np.full(3, -8.5),
+        found.answers[0].scores, about=YesNo.about, thresholds=np.full(3, -8.5),
         image_scores=found.answers[0].scores.image_scores - 10.0,
     )  # fmt: skip
     answers = dataclasses.replace(found.answers[0], scores=kept)
-    table = behaviour.compute([dataclasses.replace(found, answers=(answers,))], draws=30)
+    table = behaviour_table([dataclasses.replace(found, answers=(answers,))], draws=30)
     rows = table[(table["target"] == "mean") & (table["modality"] == "image") & (table["baseline"] == "")]
     tpr = rows[rows["measure"] == "tpr"].set_index("decision")
     assert tpr["headline"].to_dict() == {"calibrated": True, "zero": False}
@@ -254,7 +257,7 @@ def test_runs_need_not_show_the_same_leaves():
     taxonomy = TAXONOMY.restrict(LEAVES[:45])
     small = dataclasses.replace(few, scores=kept, taxonomy=taxonomy, removal=ablation.plan(taxonomy, "full"))
     found = dataclasses.replace(FOUND[0], answers=(small, *FOUND[0].answers[1:]))
-    line = mean(behaviour.compute([found, FOUND[1]], draws=50), condition="pretrained", contrast="")
+    line = mean(behaviour_table([found, FOUND[1]], draws=50), condition="pretrained", contrast="")
     assert line["n"] == 60
     assert line["lower"] < line["value"] < line["upper"]
 
@@ -294,15 +297,15 @@ def runs(*settings):
 
 def test_runs_that_differ_in_the_seed_alone_are_one_condition():
     found = runs(["seed=1"], ["seed=2"], ["model.init=random"], ["data.shuffle=across"])
-    names = [behaviour.condition_of(run, found) for run in found]
+    names = [conditions.condition_of(run, found) for run in found]
     assert names == ["pretrained", "pretrained", "random_init", "across"]
 
 
 def test_what_tells_runs_apart_is_in_their_names():
     found = runs(["model.encoder=a"], ["model.encoder=b"], ["model.encoder=b", "model.init=random"])
-    names = [behaviour.condition_of(run, found) for run in found]
+    names = [conditions.condition_of(run, found) for run in found]
     assert names == ["pretrained · a", "pretrained · b", "random_init · b"]
-    assert [behaviour.condition_of(run, found[1:]) for run in found[1:]] == ["pretrained", "random_init"]
+    assert [conditions.condition_of(run, found[1:]) for run in found[1:]] == ["pretrained", "random_init"]
 
 
 def test_evidence_and_every_other_deciding_setting_is_in_the_name():
@@ -311,7 +314,7 @@ def test_evidence_and_every_other_deciding_setting_is_in_the_name():
         ["data.ablation=random", "data.fraction=0.3", "data.rule=leaf"],
         ["data.ablation=systematic", "data.held_out=bird,fruit", "train.steps=70"],
     )
-    names = [behaviour.condition_of(run, found) for run in found]
+    names = [conditions.condition_of(run, found) for run in found]
     assert names == [
         "pretrained · ablation random 0.3 · steps 300",
         "pretrained · ablation random 0.3 (rule leaf) · steps 300",
@@ -325,11 +328,11 @@ def test_one_seed_twice_is_refused(monkeypatch):
     with pytest.raises(
         MismatchError, match=r"same, same are one condition \(pretrained\) with seeds \[0, 0\]"
     ):
-        behaviour.conditions(found)
+        conditions.conditions(found)
 
 
 def test_the_figure_shows_every_condition(table):
-    axes = behaviour.draw(table).axes
+    axes = behaviour.draw(table)["behaviour"].axes
     labels = [text.get_text() for text in axes[0].get_yticklabels()]
     assert len(labels) == 4
     assert "random" in " ".join(labels)
@@ -343,13 +346,12 @@ def test_fractions_make_a_figure_with_the_published_curves_behind():
         )
         for (name, strength), fraction in itertools.product((("pretrained", 2.0), ("random_init", 0.5)), (0.2, 0.6))
     ]  # fmt: skip
-    table = behaviour.compute(found, draws=40)
+    table = behaviour_table(found, draws=40)
     published = pd.DataFrame(
         {"lm": "q", "init": "pretrained", "shuffle": "original", "effective": [0.2, 0.9], "value": [0.8, 0.7]}
     )
-    made = behaviour.figures(table, published)
-    assert set(made) == {"behaviour", "baselines", "fractions"}
-    panels = made["fractions"].axes
+    assert set(behaviour.draw(table)) == {"behaviour", "baselines", "fractions"}
+    panels = fractions(table, published).axes
     assert len(panels) == 4
     line = next(line for line in panels[0].get_lines() if line.get_label() == "pretrained")
     assert line.get_xdata() == pytest.approx([one.about["effective"] for one in found[:2]])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from analyses import lm_knowledge as analysis
 from analyses.inputs.intervals import Rule
 from analyses.lm_knowledge.readouts import Knowledge, LeafList, ask
-from analyses.lm_knowledge.rows import agreement_rows
+from analyses.lm_knowledge.rows import agreement_rows, knowledge_table
 from taxogen.models import lms
 from taxogen.world.taxonomy import Taxonomy
 from tests.analyses.test_behaviour import LEAVES, TAXONOMY, condition
@@ -37,7 +38,7 @@ def pick(table, **wanted):
 
 
 def test_planted_knowledge_has_its_size_and_planted_nothing_is_at_chance():
-    table = analysis.compute([known(1.5), known(0.0, "yes_no")], rule=QUICK)
+    table = knowledge_table([known(1.5), known(0.0, "yes_no")], rule=QUICK)
     found = pick(table, readout="completion", measure="auroc", target="mean")
     assert found["lower"] < 0.8556 < found["upper"]  # Φ(1.5 / √2)
     assert found["n"] == 60
@@ -47,14 +48,14 @@ def test_planted_knowledge_has_its_size_and_planted_nothing_is_at_chance():
 
 
 def test_a_yes_no_read_out_that_always_says_no_is_bad_at_zero_and_good_by_prevalence():
-    table = analysis.compute([known(6.0, "yes_no", shift=-20.0)], rule=QUICK)
+    table = knowledge_table([known(6.0, "yes_no", shift=-20.0)], rule=QUICK)
     rates = {
         name: pick(table, measure="tpr", target="mean", decision=name)["value"]
         for name in ("zero", "prevalence")
     }
     assert rates["zero"] == 0.0
     assert rates["prevalence"] > 0.98
-    assert "zero" not in set(analysis.compute([known()], rule=QUICK)["decision"])
+    assert "zero" not in set(knowledge_table([known()], rule=QUICK)["decision"])
 
 
 def test_a_planted_effect_of_height_is_found():
@@ -65,7 +66,7 @@ def test_a_planted_effect_of_height_is_found():
     one = dataclasses.replace(
         known(), leaves=leaves, scores={"kind": rng.normal(size=labels.shape) + 3.0 * labels * low}
     )
-    table = analysis.compute([one], rule=QUICK)
+    table = knowledge_table([one], rule=QUICK)
     by_height = table[table["measure"] == "auroc_by_height"].set_index("target")
     assert by_height.loc["height 1", "lower"] > 0.9
     assert by_height.loc["height 2", "value"] < 0.7
@@ -171,15 +172,18 @@ def test_the_command_asks_both_ways_and_writes_what_it_says(tmp_path, toy_lm, ca
     table = pd.read_parquet(out / "lm_knowledge.parquet")
     assert set(table["prompt"]) == {"kind", "type", "mean of templates"}
     assert "auroc_by_height" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        analysis.main(["--run", "x", "--leaves", "y"])
-    assert "--run gives the language model and the leaves" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", [{"leaves": Path("y")}, {"lm": "other"}, {"init": "random"}])
+def test_a_language_model_or_leaves_beside_runs_are_refused(beside):
+    with pytest.raises(ValueError, match="--run gives the language model and the leaves"):
+        analysis.check([SimpleNamespace()], analysis.Options(**beside))
 
 
 def test_the_figure_of_agreement_shows_every_condition():
     words = known(1.0)
     found = [answers_that_follow(words), answers_that_follow(words, "within", noise=0.5)]
-    table = analysis.compute([words], {0: found}, QUICK)
+    table = knowledge_table([words], {0: found}, QUICK)
     made = analysis.draw(table)
     assert set(made) == {"knowledge", "hypernyms", "agreement"}
     assert [text.get_text() for text in made["agreement"].axes[0].get_yticklabels()] == [

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from analyses import published
+from analyses.inputs import published_scores
 from analyses.inputs.released import LMS, Released, condition_key, counts_file, parse_run
-from analyses.published import rows
+from analyses.published.table import published_table
 from analyses.published.text import faults
 from probing.stats.correlations import correlation
 
@@ -155,7 +156,7 @@ def test_a_leaf_named_like_a_hypernym_keeps_a_place_of_its_own(release):
 
 
 def test_conditions_are_plain_means(release):
-    found = pd.DataFrame(rows.conditions(Released(release)))
+    found = pd.DataFrame(published_scores.conditions(Released(release)))
     wide = pd.read_csv(release / "macro_f1_heldout.csv").set_index("run_name")
     names = [f"align-dinov2+1b-things+hyp-abl20cat-shuffled-{seed}" for seed in (7, 42, 218)]
     values = wide.loc[names]
@@ -194,7 +195,7 @@ def test_the_whole_analysis_writes_what_it_says(release, tmp_path, capsys):
 
 
 def test_faults_stand_beside_the_values(release):
-    found = faults(published.compute(Released(release)))
+    found = faults(published_table(Released(release)))
     assert {line["fault"] for line in found} >= {
         "a drawn leaf is removed from all its hypernyms at once",
         "the across shuffle also costs leaf accuracy",

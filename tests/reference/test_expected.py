@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from analyses import published
+from analyses.inputs import published_scores
 from analyses.inputs.released import CONDITION, HEIGHTS, Released, condition_key, counts_file
-from analyses.published import rows
+from analyses.published import answers, rows
 from analyses.published.answers import lm_answers, questions
 from analyses.published.design import design
 from probing.stats.confusion import Confusion, by_hypernym, confusion
@@ -40,8 +41,8 @@ def data():
 def few_draws():
     """Values do not depend on the number of draws, only intervals do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "DRAWS", 40)
-        patch.setattr(_published_answers, "DRAWS", 40)
+        for module in (published_scores, rows, answers):
+            patch.setattr(module, "DRAWS", 40)
         patch.setattr(design, "__defaults__", (20,))
         patch.setattr(lm_answers, "__defaults__", (("selected",),))
         yield
@@ -83,7 +84,9 @@ def test_single_questions_through_the_metrics_themselves():
 def test_one_condition():
     name = "condition_qwen3-1.7b_dinov2_full_original"
     wanted = next(value for key, value in expected().items() if key.startswith(name))
-    found = section(rows.conditions)["conditions"]["qwen3-1.7b_dinov2_full_original"]["mean"]["macro_f1"]
+    found = section(published_scores.conditions)["conditions"]["qwen3-1.7b_dinov2_full_original"]["mean"][
+        "macro_f1"
+    ]
     assert found["n"] == wanted["n"]
     assert found["value"] == pytest.approx(wanted["mean"], **EXACT)
     assert found["sd"] == pytest.approx(wanted["sd"], **EXACT)
@@ -92,7 +95,7 @@ def test_one_condition():
 
 def test_every_condition_that_was_published_with_raw_scores():
     printed = data().published().query("experiment == 'Held-Out Hypernyms'")
-    found = section(rows.conditions)["conditions"]
+    found = section(published_scores.conditions)["conditions"]
     checked = 0
     for line in printed.to_dict("records"):
         key = condition_key(line)
@@ -124,7 +127,7 @@ def test_every_run_and_seed():
 
 
 def test_the_listed_hypernyms_alone_score_less_than_was_plotted():
-    found = section(rows.conditions)["conditions"]["qwen3-1.7b_dinov2_systematic10_original"]
+    found = section(published_scores.conditions)["conditions"]["qwen3-1.7b_dinov2_systematic10_original"]
     assert round(found["mean"]["macro_f1"]["value"], 3) == 0.737
     assert round(found["listed"]["macro_f1"]["value"], 3) == 0.436
     assert found["listed"]["macro_f1"]["n"] == 30

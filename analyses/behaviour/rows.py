@@ -1,0 +1,173 @@
+"""Rows of the `behaviour` analysis: scores, baselines and contrasts of conditions, each with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from analyses.inputs.answers import Part
+from analyses.inputs.conditions import Condition, contrasted
+from analyses.inputs.intervals import Rule
+from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
+from probing.stats import DRAWS, Estimate
+
+RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
+SHORT = ("auroc", "macro_f1")  # of baselines, and of the leaves that are named correctly
+TEXT = ("auroc", "top1")
+
+
+def behaviour_table(
+    of: Sequence[Condition], draws: int = DRAWS, seed: int = 0, interval: str = "hierarchical"
+) -> pd.DataFrame:
+    """The long table of scores, baselines and contrasts, each with a 95 % interval.
+
+    Target `mean` averages over hypernyms and seeds. Its interval and that of a contrast resample hypernyms, leaf
+    concepts and seeds, both sides of a contrast alike; or are the study's (`interval="study"`). That of a single
+    hypernym resamples leaves and seeds. `n` counts leaf concepts, under the study's rule values. `scored`, `leaves`,
+    `baseline` and `modality` say what a number rests on (`_behaviour_answers.Part`); `headline` marks what the
+    condition's ablation says to look at.
+    """
+    statistics = _Statistics(of, Rule(interval, draws, seed))
+    rows = [row for condition in of for row in statistics.condition(condition)]
+    rows += [row for pair in contrasted(of) for row in statistics.contrast(*pair)]
+    return pd.DataFrame(rows).assign(analysis="behaviour", interval=interval, split="test", seed=seed)
+
+
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that each condition's ablation and shuffle say to look at, without the baselines."""
+    return table[table["headline"].astype(bool)]
+
+
+def several_fractions(table: pd.DataFrame) -> bool:
+    """Whether the conditions differ in the share of evidence that was really removed."""
+    return table.loc[table["contrast"] == "", "effective"].nunique() > 1
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The table's means as lines a person can read; the baselines below the scores."""
+    means = table[(table["target"] == "mean") & (table["contrast"] == "")]
+    means = pd.concat([means[means["headline"]], means[means["baseline"] != ""]])
+    differences = table[table["headline"] | (table["leaves"] == "both_named")]
+    differences = differences[differences["contrast"] != ""]
+    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n"]
+    for row in pd.concat([means, differences]).itertuples():
+        about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
+        name = f"{row.contrast or row.condition} ({about})"
+        lines.append(
+            f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+        )
+    return "\n".join(lines)
+
+
+class _Statistics:
+    """The statistics of all conditions, each made once, and the table rows that are made from them."""
+
+    def __init__(self, of: Sequence[Condition], rule: Rule):
+        self.rule, self.frame = rule, Frame.of(of)
+        self._made: dict[Any, Measured | None] = {}
+
+    def condition(self, condition: Condition) -> Iterator[dict[str, Any]]:
+        """Rows of every part and measure of a condition."""
+        for part, measures in _parts(condition):
+            for measure in measures:
+                found = self._measured(condition, part, measure)
+                if found is None:
+                    continue
+                common = _common(condition, part, measure, condition.headline) | {
+                    "chance": _chance(condition, part, measure)
+                }
+                yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
+                if measure in HYPERNYM_MEASURES and not part.baseline:
+                    each = self.rule.each(found.statistics, found.counted.sum(axis=0))
+                    for hypernym, one in zip(self.frame.hypernyms, each, strict=True):
+                        yield common | _numbers(hypernym, one)
+
+    def contrast(self, first: Condition, second: Condition) -> Iterator[dict[str, Any]]:
+        """Rows of the difference of two conditions that have the same seeds."""
+        about = {"contrast": f"{first.name}_minus_{second.name}", "chance": 0.0}
+        matched = "named" in (first.headline.leaves, second.headline.leaves)
+        main = replace(first.headline, leaves="both_named" if matched else "all")
+        for part, measures in _contrast_parts(first, second):
+            for measure in measures:
+                sides = [
+                    self._measured(one, part, measure, other)
+                    for one, other in ((first, second), (second, first))
+                ]
+                if sides[0] is None or sides[1] is None:
+                    continue
+                n = int((sides[0].counted & sides[1].counted).any(axis=1).sum())
+                found = self.rule.contrast(sides[0].statistics, sides[1].statistics, n)
+                yield _common(first, part, measure, main) | about | _numbers("mean", found)
+
+    def _measured(
+        self, condition: Condition, part: Part, measure: str, partner: Condition | None = None
+    ) -> Measured | None:
+        partner = partner if part.leaves == "both_named" else None
+        key = (condition.name, condition.seeds, part, measure, partner and partner.name)
+        if key not in self._made:
+            self._made[key] = measured(condition, part, measure, self.frame, partner)
+        return self._made[key]
+
+
+def _parts(condition: Condition) -> Iterator[tuple[Part, Sequence[str]]]:
+    """Every part of a condition's answers with the measures that are made of it."""
+    main = replace(condition.headline, leaves="all")
+    for name in condition.answers[0].pairs:
+        leaf = LEAF_MEASURES if name == main.scored else ()
+        yield replace(main, scored=name), (*HYPERNYM_MEASURES, "top1", *leaf)
+    for decision in condition.answers[0].decisions[1:]:
+        yield replace(main, decision=decision), RATES
+    yield replace(main, leaves="named"), SHORT
+    yield Part("text", main.scored), TEXT
+    for name in dict.fromkeys(["majority", *condition.answers[0].baselines]):
+        yield Part(scored=main.scored, baseline=name), SHORT
+
+
+def _contrast_parts(first: Condition, second: Condition) -> Iterator[tuple[Part, Sequence[str]]]:
+    main = replace(first.headline, leaves="all")
+    yield main, (*HYPERNYM_MEASURES, "top1", *LEAF_MEASURES)
+    if first.about["shuffle"] != second.about["shuffle"]:
+        yield replace(main, leaves="both_named"), SHORT
+    else:
+        yield Part("text", main.scored), TEXT
+
+
+def _common(condition: Condition, part: Part, measure: str, main: Part) -> dict[str, Any]:
+    """The labels of a row; `main` is the part to look at, and leaf measures, which rest on no hypernym, always are."""
+    same = part.leaves == main.leaves or part.modality == "text"
+    same &= part.modality == "text" or measure not in RATES or part.decision == main.decision
+    leading = measure in LEAF_MEASURES or (part.scored == main.scored and same)
+    about = {name: condition.about[name] for name in condition.about if name not in ("evidence", "other")}
+    return {
+        "condition": condition.name,
+        "contrast": "",
+        **about,
+        "ablation": condition.about["evidence"].removeprefix("ablation "),
+        "runs": len(condition.answers),
+        **part.__dict__,
+        "decision": part.decision if measure in RATES else "",
+        "measure": measure,
+        "headline": leading and not part.baseline,
+    }
+
+
+def _chance(condition: Condition, part: Part, measure: str) -> float:
+    """The level that knowing nothing reaches; not-a-number where it depends on the threshold."""
+    answers = condition.answers[0]
+    if measure == "top1":
+        values, labels, _ = answers.read(part)
+        return float(labels[values == values].mean())
+    levels = {
+        "auroc": 0.5,
+        "balanced_accuracy": 0.5,
+        "leaf_naming": 1 / answers.scores.leaf_choices,
+        "leaf_top1": 1 / len(answers.taxonomy.leaves),
+    }
+    return levels.get(measure, float("nan"))
+
+
+def _numbers(target: str, found: Estimate) -> dict[str, Any]:
+    return {"target": target, **found.__dict__}

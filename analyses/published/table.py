@@ -1,0 +1,53 @@
+"""Table of the `published` analysis: every section of numbers, as a long table and as a nested mapping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analyses.inputs import published_scores
+from analyses.inputs.released import Released
+from analyses.published import rows
+from analyses.published.answers import lm_answers, questions
+from analyses.published.design import design
+
+SECTIONS: tuple[Callable[[Released], list[published_scores.Row]], ...] = (
+    published_scores.conditions,
+    rows.runs,
+    rows.as_printed,
+    questions,
+    lm_answers,
+    rows.majority,
+    rows.coherence,
+    rows.heights,
+    design,
+)
+
+
+def published_table(data: Released) -> pd.DataFrame:
+    """A row per number: section, key (a condition, run or file), target, measure, value, lower, upper, n, sd.
+
+    Intervals of macro_f1 are the study's t-intervals over hypernym × seed; those of macro_f1_bootstrap
+    resample hypernyms and seeds; those of single questions resample leaves.
+    """
+    table = pd.DataFrame([row for section in SECTIONS for row in section(data)])
+    return table.assign(analysis="published")
+
+
+def nested(table: pd.DataFrame) -> dict[str, Any]:
+    """The table as section → key → target → measure → {value, lower, upper, n, sd}, limits where defined."""
+    result: dict[str, Any] = {}
+    for line in table.to_dict("records"):
+        numbers = {
+            name: line[name] for name in ("value", "lower", "upper", "sd") if not _undefined(line[name])
+        }
+        place = result.setdefault(line["section"], {}).setdefault(line["key"], {})
+        place.setdefault(line["target"], {})[line["measure"]] = {**numbers, "n": int(line["n"])}
+    return result
+
+
+def _undefined(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
