@@ -1,0 +1,72 @@
+"""Parts on disk: made once, whole or not there, found again under the same names; tables and arrays alike."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses.frame.parts import ARRAYS, TABLE, Parts, stored
+
+
+def never():
+    raise AssertionError("a part that is on disk was made again")
+
+
+VALUES = {
+    "table": (TABLE, pd.DataFrame({"leaf": ["crow", "owl"], "margin": [0.5, np.nan]})),
+    "arrays": (ARRAYS, {"kl": np.eye(3, dtype=np.float32), "base": np.array([1.0, np.nan])}),
+}
+
+
+def same(first, second):
+    if isinstance(first, pd.DataFrame):
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+        return
+    assert list(first) == list(second)
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], strict=True)
+
+
+@pytest.mark.parametrize("codec, value", VALUES.values(), ids=VALUES)
+def test_a_value_is_made_once_and_read_back_equal(tmp_path, codec, value):
+    same(stored(tmp_path / "parts", "one", lambda: value, codec), value)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [f"one{codec.suffix}"]
+    same(stored(tmp_path / "parts", "one", never, codec), value)
+    other = stored(tmp_path / "parts", "two", lambda: value, codec)
+    same(other, value)
+
+
+@pytest.mark.parametrize("codec", [TABLE, ARRAYS], ids=VALUES)
+def test_what_breaks_off_leaves_no_file(tmp_path, codec):
+    with pytest.raises(AssertionError, match="made again"):
+        stored(tmp_path, "one", never, codec)
+    with pytest.raises((AttributeError, TypeError)):
+        stored(tmp_path, "one", lambda: "no value of this kind", codec)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_those_of_earlier_versions(tmp_path):
+    """A table under NAME.parquet in a folder named by the settings; arrays as compressed npz."""
+    parts = Parts.of(tmp_path, {"width": 5, "paths": ("slot → cue",), "step": 60})
+    assert parts.folder == tmp_path / "parts" / "df459b80585d"
+    pd.DataFrame({"first": [3]}).to_parquet(parts.folder / "3-5.parquet", index=False)
+    assert parts.collect(["3-5"], never, "read")["first"].tolist() == [3]
+    np.savez_compressed(tmp_path / "patched.npz", kl=np.arange(3.0))
+    assert stored(tmp_path, "patched", never, ARRAYS)["kl"].tolist() == [0, 1, 2]
+
+
+def test_a_second_start_makes_what_is_missing_and_keeps_the_order(tmp_path):
+    parts, calls = Parts.of(tmp_path, {"seed": 0}), []
+
+    def make(name):
+        calls.append(name)
+        if name == "c" and calls.count("c") == 1:
+            raise KeyboardInterrupt
+        return pd.DataFrame({"name": [name, name]})
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.collect(["b", "a", "c", "d"], make, "killed")
+    assert parts.missing(["b", "a", "c", "d"]) == ["c", "d"]
+    again = parts.collect(["b", "a", "c", "d"], make, "again")
+    assert again["name"].tolist() == ["b", "b", "a", "a", "c", "c", "d", "d"]
+    assert calls == ["b", "a", "c", "c", "d"]
+    assert Parts.of(tmp_path, {"seed": 1}).missing(["a"]) == ["a"]
