@@ -1,10 +1,10 @@
-# make demo | test | check | bench: each sets up .venv by itself; a second time it is quick.
+# make demo | test | check | bench | mutants: each sets up .venv by itself; a second time it is quick.
 PYTHON ?= python3
 PRESET ?= demo
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench mutants clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m analyses.demo --preset $(PRESET)
@@ -21,6 +21,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+mutants: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 $(INSTALLED): pyproject.toml constraints.txt embedded.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=…")'

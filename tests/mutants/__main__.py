@@ -1,0 +1,121 @@
+"""Mutants: small faults put into the source one at a time, and whether the tests see them.
+
+python -m tests.mutants --per-room 12 --seed 0
+python -m tests.mutants --room probing/stats --room lens --per-room 30
+python -m tests.mutants --again                  # the survivors of the last run, after tests were added
+python -m tests.mutants --markdown               # the last run as the tables of docs/testing.md
+
+Reads: the files that git tracks or would track, copied to a temporary folder; reasons.toml.
+Writes: artifacts/mutants.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.mutants import report
+from tests.mutants.rooms import Mutant, mutants, rooms, sample
+from tests.mutants.runs import run
+
+ROOT = Path(__file__).parent.parent.parent
+MARKS = {
+    "killed": "✓",
+    "timeout": "✓ out of time",
+    "survived": "SURVIVED",
+    "invalid": "invalid",
+    "untested": "untested",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    description, _, examples = (__doc__ or "").partition("\n\n")
+    made = argparse.ArgumentParser(
+        "python -m tests.mutants",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--room", action="append", default=[], help="a room, or the end of its name; default: all"
+    )
+    made.add_argument("--files", action="append", default=[], help="only files whose paths contain this")
+    made.add_argument("--per-room", type=int, default=12, help="mutants drawn of each room")
+    made.add_argument("--seed", type=int, default=0, help="of the draw")
+    made.add_argument("--workers", type=int, default=2, help="processes that test at the same time")
+    made.add_argument(
+        "--out", type=Path, default=ROOT / "artifacts" / "mutants.json", help="where records are kept"
+    )
+    made.add_argument("--list", action="store_true", help="print the drawn mutants and test none")
+    made.add_argument("--again", action="store_true", help="test only the survivors of --out again")
+    made.add_argument("--markdown", action="store_true", help="print --out as tables of a page and test none")
+    made.add_argument(
+        "--skeleton", action="store_true", help="print survivors of --out as lines for reasons.toml"
+    )
+    return made
+
+
+def chosen_rooms(names: list[str]) -> list[str]:
+    """The rooms that are named, or all.
+
+    Raises:
+        KeyError: no room has that name; the known are listed.
+    """
+    known = rooms(ROOT)
+    for name in names:
+        if not any(f"/{room}".endswith(f"/{name}") for room in known):
+            raise KeyError(f"no room {name!r}; rooms are {', '.join(known)}")
+    return [room for room in known if not names or any(f"/{room}".endswith(f"/{name}") for name in names)]
+
+
+def main() -> int:
+    """Runs the command; 1 where a test fails without any mutation."""
+    options = parser().parse_args()
+    why = report.reasons()
+    earlier: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.is_file() else []
+    if options.markdown or options.skeleton:
+        print((report.markdown if options.markdown else report.skeleton)(earlier, why))
+        return 0
+    drawn = {
+        room: sample(ROOT, room, options.per_room, options.seed, options.files)
+        for room in chosen_rooms(options.room)
+    }
+    records: list[dict[str, Any]] = []
+    if options.again:
+        lived = {one["key"] for one in report.survivors(earlier)}
+        drawn = {room: _of_keys(room, lived) for room in chosen_rooms(options.room)}
+        again = {mutant.key for every in drawn.values() for mutant in every}
+        records = [one for one in earlier if one["status"] != "unsound" and one["key"] not in again]
+    if options.list:
+        for mutant in (one for every in drawn.values() for one in every):
+            print(
+                f"{mutant.file}:{mutant.mutation.line} {mutant.mutation.kind}: {mutant.before} → {mutant.after}"
+            )
+        return 0
+    total, done = sum(map(len, drawn.values())), 0
+    for record in run(ROOT, {room: every for room, every in drawn.items() if every}, options.workers):
+        records.append(record)
+        if record["status"] != "unsound":
+            done += 1
+            place, mark = f"{record['file']}:{record['line']}", MARKS.get(record["status"], record["status"])
+            print(
+                f"{done}/{total} {place} {record['kind']} {mark} {record['seconds']} s {record['by']}",
+                flush=True,
+            )
+        options.out.parent.mkdir(exist_ok=True)
+        options.out.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print("", report.plain(records, why), sep="\n")
+    return int(any(one["status"] == "unsound" for one in records))
+
+
+def _of_keys(room: str, keys: set[str]) -> list[Mutant]:
+    every = {mutant.key: mutant for mutant in mutants(ROOT, room) if mutant.key in keys}
+    return list(every.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
