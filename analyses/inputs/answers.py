@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
-from taxogen.answers import baselines
+from taxogen.answers import baselines, readout_about
 from taxogen.answers.evaluate import Scores
 from taxogen.answers.rows import labels_of, named_leaves, only_leaves
-from taxogen.answers.scores import ABOUT
 from taxogen.questions import ablation
 from taxogen.questions.ablation import Removal
 from taxogen.runs.run import Run
@@ -85,10 +84,9 @@ class Answers:
 
     @property
     def decisions(self) -> tuple[str, ...]:
-        """The ways in which this run's answers can be told to be Yes, the one to look at first."""
-        if self.scores.about == ABOUT:
-            return ("prevalence",)
-        return ("zero",) if self.scores.thresholds is None else ("calibrated", "zero")
+        """The ways in which this run's answers can be decided to be Yes, the first to be looked at."""
+        ways = readout_about(self.scores.about).decisions
+        return tuple(way for way in ways if way != "calibrated" or self.scores.thresholds is not None)
 
     @property
     def leaves(self) -> Shaped[np.ndarray, " rows"]:

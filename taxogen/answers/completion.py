@@ -13,54 +13,57 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probing.stats.seeding import stream
-from taxogen.answers.readout import Asked, Choose, log_probs
+from taxogen.answers.readout import Choose, Readout, log_probs
 from taxogen.answers.scores import ABOUT
-from taxogen.models.vlm import Row
 from taxogen.questions import prompts
 
 BASELINE_PICTURES = {"hypernym": 64, "leaf": 16}  # fewer for names: all of them are scored for each
 BEAM = 10
 
 
-class Completions(Asked):
-    """A trained model asked to complete prompts; every method gives nats, rows × candidates."""
+class Completions(Readout):
+    """A trained model asked to complete prompts."""
 
+    format = "completion"
     about = ABOUT
+    decisions = ("prevalence",)
+
+    def texts(self, prompt: str, name: str = "") -> prompts.Segments:
+        """The texts of a prompt about a leaf's name (without one, about a picture), its answer left open."""
+        return prompts.segments(prompt, leaf=name, modality="text" if name else "image")
 
     def hypernyms_of_pictures(
         self, pictures: Sequence[str], prompt: str
     ) -> Float[np.ndarray, "pictures hypernyms"]:
         """Read-out of every hypernym for every picture."""
-        asked = self._hypernyms(prompt)
-        rows = [self._picture_row(prompt, picture) for picture in pictures]
-        found = log_probs(self.vlm, rows, self.features, asked, what="hypernyms of pictures")
-        baseline = [self._picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["hypernym"]]]
-        return found - log_probs(self.vlm, baseline, self.features, asked, what="hypernyms of baseline").mean(
-            0
-        )
+        hypernyms = self._hypernyms(prompt)
+        rows = [self.picture_row(prompt, picture) for picture in pictures]
+        baseline = [self.picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["hypernym"]]]
+        scores = log_probs(self.vlm, rows, self.features, hypernyms, what="hypernyms of pictures")
+        expected = log_probs(self.vlm, baseline, self.features, hypernyms, what="hypernyms of baseline")
+        return scores - expected.mean(0)
 
     def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
         """Read-out of every hypernym for every name in the picture's place."""
-        asked = self._hypernyms(prompt)
-        found = log_probs(
-            self.vlm, self._text_rows(prompt, names), self.features, asked, what="hypernyms of names"
-        )
-        neutral = self._text_rows(prompt, prompts.NEUTRAL)
-        return found - log_probs(self.vlm, neutral, self.features, asked, what="neutral").mean(0)
+        hypernyms = self._hypernyms(prompt)
+        rows = [self.name_row(prompt, name) for name in names]
+        neutral = [self.name_row(prompt, subject) for subject in prompts.NEUTRAL]
+        scores = log_probs(self.vlm, rows, self.features, hypernyms, what="hypernyms of names")
+        return scores - log_probs(self.vlm, neutral, self.features, hypernyms, what="neutral").mean(0)
 
     def names_of_pictures(
         self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
-        """Read-out of the names of leaf concepts that are asked, not-a-number for the others."""
+        """Read-out of the chosen names of leaf concepts, NaN for the others."""
         return self._names_of_pictures(pictures, prompt, asked)
 
     def _names_of_pictures(
         self, pictures: Sequence[str], prompt: str, asked: np.ndarray | Choose
     ) -> Float[np.ndarray, "pictures leaves"]:
         names = self._names(prompt)
-        rows = [self._picture_row(prompt, picture) for picture in pictures]
-        found = log_probs(self.vlm, rows, self.features, names, asked, what="names of pictures")
-        return found - self._baseline_of_names(prompt, names)
+        rows = [self.picture_row(prompt, picture) for picture in pictures]
+        scores = log_probs(self.vlm, rows, self.features, names, asked, what="names of pictures")
+        return scores - self._baseline_of_names(prompt, names)
 
     def best_names(self, pictures: Sequence[str], prompt: str) -> Int[np.ndarray, " pictures"]:
         """The leaf (its place in the taxonomy) with the highest read-out of all, for each picture.
@@ -89,7 +92,7 @@ class Completions(Asked):
     def _baseline_of_names(
         self, prompt: str, names: Sequence[tuple[int, ...]]
     ) -> Float[np.ndarray, " names"]:
-        rows = [self._picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["leaf"]]]
+        rows = [self.picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["leaf"]]]
         return log_probs(self.vlm, rows, self.features, names, what="names of baseline").mean(0)
 
     def _hypernyms(self, prompt: str) -> list[tuple[int, ...]]:
@@ -99,12 +102,3 @@ class Completions(Asked):
 
     def _names(self, prompt: str) -> list[tuple[int, ...]]:
         return [self.vlm.answer(prompts.segments(prompt, leaf=leaf)) for leaf in self.run.taxonomy.leaves]
-
-    def _picture_row(self, prompt: str, picture: str) -> Row:
-        return self.picture_row(prompts.segments(prompt), picture)
-
-    def _text_rows(self, prompt: str, subjects: Sequence[str]) -> list[Row]:
-        return [
-            self.vlm.row(subject, prompts.segments(prompt, leaf=subject, modality="text"))
-            for subject in subjects
-        ]

@@ -1,7 +1,7 @@
 """Evaluate: how likely a trained model finds every hypernym for every test picture; raw scores go to `scores.h5`.
 
 Beside the read-outs of pictures stands the ceiling, the same prompt with the leaf's name. What a read-out is
-depends on the task: see `taxogen.answers.completion` and `taxogen.answers.yes_no`.
+depends on the format of the questions: see `taxogen.answers.READOUTS`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probing.stats.seeding import stream
-from taxogen.answers import calibration
-from taxogen.answers.completion import Completions
+from taxogen.answers import READOUTS, Readout, calibration
 from taxogen.answers.rows import named_leaves
 from taxogen.answers.scores import Scores, candidates
-from taxogen.answers.yes_no import YesNo
 from taxogen.models.vlm import Vlm
 from taxogen.questions.items import prompts_of
 from taxogen.runs.run import Run
@@ -32,14 +30,14 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
 
     With several templates the scores are the mean of their read-outs; each stands beside it.
     """
-    ask, templates = _asker(run, vlm, features, picture_index), templates_of(run)
+    readout, templates = _readout(run, vlm, features, picture_index), templates_of(run)
     frame = asked_pictures(run)
     shown, leaves = frame["picture"].tolist(), run.taxonomy.leaves
-    image = {name: ask.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
-    text = {name: ask.hypernyms_of_names(leaves, name) for name in templates["hypernym"]}
+    image = {name: readout.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
+    text = {name: readout.hypernyms_of_names(leaves, name) for name in templates["hypernym"]}
     choices = min(run.config.evaluate.leaf_choices, len(leaves))
-    asked = leaf_choices(frame, leaves, choices, run.config.seed)
-    named = sum(ask.names_of_pictures(shown, name, asked) for name in templates["leaf"])
+    offered = leaf_choices(frame, leaves, choices, run.config.seed)
+    named = sum(readout.names_of_pictures(shown, name, offered) for name in templates["leaf"])
     place = {leaf: at for at, leaf in enumerate(leaves)}
     best = np.nanargmax(named, 1)
     correct = best == frame["leaf"].map(place).to_numpy()
@@ -53,10 +51,10 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
         leaf_correct=correct,
         leaf_choices=choices,
         counted=_matched(run, np.asarray(frame["leaf"], dtype=str), correct),
-        about=ask.about,
+        about=readout.about,
         asked=_wanted(run),
         apart={name: (image[name], text[name]) for name in image} if several else {},
-        thresholds=_thresholds(run, ask, templates["hypernym"]) if isinstance(ask, YesNo) else None,
+        thresholds=_thresholds(run, readout, templates["hypernym"]) if readout.calibrates() else None,
     )
 
 
@@ -71,15 +69,15 @@ def _wanted(run: Run) -> str:
 
 
 def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> list[str]:
-    """For each test picture the leaf that the model calls it: of all leaves; for yes/no questions of its choices.
+    """For each test picture the leaf that the model calls it: of all leaves, where its read-out can (`best_names`).
 
-    To ask about every leaf with a question of its own would take ten times as long as all the hypernyms; the right
-    leaf is always among the choices (`evaluate.leaf_choices`), so that for yes/no this is an upper bound.
+    Otherwise of its choices (`evaluate.leaf_choices`). The right leaf is always among them, so that there what rests
+    on the names is an upper bound.
     """
-    ask, (prompt, *_) = _asker(run, vlm, features, picture_index), templates_of(run)["leaf"]
-    if isinstance(ask, YesNo):
+    readout, (prompt, *_) = _readout(run, vlm, features, picture_index), templates_of(run)["leaf"]
+    best = readout.best_names(asked_pictures(run)["picture"].tolist(), prompt)
+    if best is None:
         return Scores.read(run).image["named"].tolist()
-    best = ask.best_names(asked_pictures(run)["picture"].tolist(), prompt)
     return [run.taxonomy.leaves[at] for at in best]
 
 
@@ -102,9 +100,8 @@ def leaf_choices(
     return asked
 
 
-def _asker(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Completions | YesNo:
-    kind = YesNo if run.config.data.task == "yes_no" else Completions
-    return kind(run, vlm, features, picture_index)
+def _readout(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Readout:
+    return READOUTS[run.config.data.task](run, vlm, features, picture_index)
 
 
 def templates_of(run: Run) -> dict[str, tuple[str, ...]]:
@@ -114,13 +111,13 @@ def templates_of(run: Run) -> dict[str, tuple[str, ...]]:
     return prompts_of(data.task, run.config.evaluate.templates, first)
 
 
-def _thresholds(run: Run, ask: YesNo, prompts: Sequence[str]) -> Float[np.ndarray, " hypernyms"] | None:
+def _thresholds(run: Run, readout: Readout, prompts: Sequence[str]) -> Float[np.ndarray, " hypernyms"] | None:
     """Where Yes begins for each hypernym, fit on validation pictures; None where there are none."""
     if not run.file("validation.csv").exists():
         return None
     frame = asked_pictures(run, "validation")
     shown = frame["picture"].tolist()
-    scores = np.mean([ask.hypernyms_of_pictures(shown, name) for name in prompts], axis=0)
+    scores = np.mean([readout.hypernyms_of_pictures(shown, name) for name in prompts], axis=0)
     return calibration.thresholds(scores, run.taxonomy.labels(frame["leaf"].tolist()))
 
 

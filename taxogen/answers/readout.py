@@ -1,7 +1,9 @@
 """Read-outs: how likely the model finds each candidate answer; what rows share is computed once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,24 +22,65 @@ Choose = Callable[[Float[np.ndarray, "rows candidates"]], Bool[np.ndarray, "rows
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A trained model and the pictures that it can be asked about.
+class Readout(ABC):
+    """A way to read what a trained model answers; every method gives nats, subjects × candidate answers.
 
     Attributes:
+        format: the format of questions that it reads (`data.task`).
+        about: what a number is, as stored with the scores.
+        decisions: the ways in which an answer can be decided to be Yes, the first to be looked at. prevalence: for as
+            many subjects as have the hypernym, those with the highest read-outs; calibrated: above the threshold that
+            is best on validation pictures; zero: above 0.
         run: whose world is asked about.
         vlm: the model.
         features: of all pictures.
         picture_index: for each picture its row in `features`.
     """
 
+    format: ClassVar[str]
+    about: ClassVar[str]
+    decisions: ClassVar[tuple[str, ...]]
     run: Run
     vlm: Vlm
     features: Tensor
     picture_index: dict[str, int]
 
-    def picture_row(self, words: Segments, picture: str) -> Row:
+    @abstractmethod
+    def texts(self, prompt: str, name: str = "") -> Segments:
+        """The texts of a prompt about a leaf's name (without one, about a picture), its answer left open."""
+
+    @abstractmethod
+    def hypernyms_of_pictures(
+        self, pictures: Sequence[str], prompt: str
+    ) -> Float[np.ndarray, "pictures hypernyms"]:
+        """Read-out of every hypernym for every picture."""
+
+    @abstractmethod
+    def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
+        """Read-out of every hypernym for every name in the picture's place."""
+
+    @abstractmethod
+    def names_of_pictures(
+        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+    ) -> Float[np.ndarray, "pictures leaves"]:
+        """Read-out of the chosen names of leaf concepts, NaN for the others."""
+
+    def best_names(self, pictures: Sequence[str], prompt: str) -> Int[np.ndarray, " pictures"] | None:
+        """The leaf (its place in the taxonomy) with the highest read-out of all; None where that takes too long."""
+        return None
+
+    @classmethod
+    def calibrates(cls) -> bool:
+        """Whether thresholds are fitted on validation pictures."""
+        return "calibrated" in cls.decisions
+
+    def picture_row(self, prompt: str, picture: str) -> Row:
         """A prompt about a picture, tokenised."""
-        return self.vlm.row(picture, words, self.picture_index[picture])
+        return self.vlm.row(picture, self.texts(prompt), self.picture_index[picture])
+
+    def name_row(self, prompt: str, name: str) -> Row:
+        """A prompt about a name, tokenised."""
+        return self.vlm.row(name, self.texts(prompt, name))
 
 
 @torch.inference_mode()

@@ -12,39 +12,50 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from taxogen.answers.readout import Asked, log_odds
-from taxogen.models.vlm import Row, yes_no_tokens
+from taxogen.answers.readout import Readout, log_odds
+from taxogen.models.vlm import Row, answer_tokens
 from taxogen.questions import prompts
 
 
-class YesNo(Asked):
-    """A trained model asked yes/no questions; every method gives nats, subjects × questions."""
+class YesNo(Readout):
+    """A trained model asked yes/no questions.
 
+    To ask about every leaf with a question of its own would take ten times as long as all the hypernyms, so that no
+    picture is named out of all leaves (`best_names`).
+    """
+
+    format = "yes_no"
     about = "read-outs in nats: logit(Yes) minus logit(No)"
+    decisions = ("calibrated", "zero")
+
+    def texts(self, prompt: str, name: str = "") -> prompts.Segments:
+        """The texts of a question about the first noun, whose place all nouns take in turn.
+
+        A sentence in the picture's place says the name.
+        """
+        if name:
+            noun = self.run.taxonomy.hypernyms[0]
+            return prompts.segments(prompt, leaf=name, hypernym=noun, modality="text")
+        return _asking(prompt, self.run.taxonomy.leaves[0])
 
     def hypernyms_of_pictures(
         self, pictures: Sequence[str], prompt: str
     ) -> Float[np.ndarray, "pictures hypernyms"]:
         """Read-out of every hypernym for every picture."""
-        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        rows = [self.picture_row(prompt, picture) for picture in pictures]
         return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of pictures")
 
     def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
         """Read-out of every hypernym for every name: a sentence says what the picture would show."""
-        noun = self.run.taxonomy.hypernyms[0]
-        worded = [prompts.segments(prompt, leaf=name, hypernym=noun, modality="text") for name in names]
-        rows = [self.vlm.row(name, words) for name, words in zip(names, worded, strict=True)]
+        rows = [self.name_row(prompt, name) for name in names]
         return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of names")
 
     def names_of_pictures(
         self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
-        """Read-out of the leaf concepts that are asked, not-a-number for the others."""
-        rows = [self._picture_row(prompt, picture) for picture in pictures]
+        """Read-out of the chosen leaf concepts, NaN for the others."""
+        rows = [self.picture_row(prompt, picture) for picture in pictures]
         return self._log_odds(prompt, rows, self.run.taxonomy.leaves, asked, what="names of pictures")
-
-    def _picture_row(self, prompt: str, picture: str) -> Row:
-        return self.picture_row(_asking(prompt, self.run.taxonomy.leaves[0]), picture)
 
     def _log_odds(
         self,
@@ -60,8 +71,8 @@ class YesNo(Asked):
             words = _asking(prompt, noun)
             row = self.vlm.row("", replace(words, answer=""), picture=0)
             questions.append(tuple(row.ids[place] for place in row.spans["cue"]))
-        contexts = [row.before_cue for row in rows]
-        return log_odds(self.vlm, contexts, self.features, questions, yes_no_tokens(self.vlm), asked, what)
+        contexts, tokens = [row.before_cue for row in rows], answer_tokens(self.vlm, self.format)
+        return log_odds(self.vlm, contexts, self.features, questions, tokens, asked, what)
 
 
 def _asking(prompt: str, noun: str) -> prompts.Segments:

@@ -37,7 +37,7 @@ class Row:
     def before_cue(self) -> "Row":
         """The same row up to the end of its slot: what questions about one subject share."""
         stop = self.spans["cue"][0]
-        slot = {name: places for name, places in self.spans.items() if name in ("image", "noun")}
+        slot = {name: self.spans[name] for name in prompts.SPAN_OF_SLOT.values() if name in self.spans}
         return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
 
 
@@ -76,7 +76,9 @@ class Vlm:
             answer = (*answer, cast(int, self.lm.tokenizer.eos_token_id))
         at = len(before) + len(slot)
         spans = {
-            "image" if segments.slot is None else "noun": tuple(range(len(before), at)),
+            prompts.span_name("slot", "image" if segments.slot is None else "text"): tuple(
+                range(len(before), at)
+            ),
             "cue": tuple(range(at, at + len(after))),
             "last": (at + len(after) - 1,),
         }
@@ -194,17 +196,20 @@ def common_prefix(rows: Sequence[Row]) -> tuple[int, ...]:
     return first[:length]
 
 
-def yes_no_tokens(vlm: Vlm) -> tuple[int, int]:
-    """The first tokens of Yes and of No.
+def answer_tokens(vlm: Vlm, format: str) -> tuple[int, int]:
+    """The first tokens of the words that affirm and deny a closed question of some format, such as Yes and No.
 
     Raises:
         ValueError: the tokenizer begins both with the same token.
     """
-    texts = (prompts.segments("is_there", hypernym="thing", answer=word) for word in ("Yes", "No"))
+    form = prompts.FORMATS[format]
+    texts = (
+        prompts.segments(form.prompts["hypernym"][0], hypernym="thing", answer=word) for word in form.answers
+    )
     yes, no = (vlm.answer(text)[0] for text in texts)
     if yes == no:
         raise ValueError(
-            f"the tokenizer of {vlm.lm.name} begins Yes and No with the same token ({yes}), so that they cannot be "
-            "distinguished by their first token: use data.task=completion with this language model"
+            f"the tokenizer of {vlm.lm.name} begins {' and '.join(form.answers)} with the same token ({yes}), so that "
+            "they cannot be distinguished by their first token: use data.task=completion with this language model"
         )
     return yes, no

@@ -13,33 +13,30 @@ from taxogen.questions.negatives import draw_hypernym_negatives, draw_leaf_negat
 from taxogen.world.taxonomy import Taxonomy
 
 TASKS = ("leaf", "hypernym")
-PROMPTS = {"leaf": ("called",), "hypernym": ("kind",)}
-"""The default templates: completions."""
-YES_NO_PROMPTS = {"leaf": ("is_there_leaf",), "hypernym": ("is_there",)}
-"""The default templates of yes/no questions."""
+PROMPTS = forms.FORMATS["completion"].prompts
+"""The templates that questions are put in unless others are named: completions."""
 
 
 def prompts_of(
     task: str, names: Iterable[str] = (), fallback: Mapping[str, tuple[str, ...]] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """The templates of leaf and of hypernym questions put as `task`: those named, else the fallback or the defaults.
+    """The templates of leaf and of hypernym questions in a format: those named, else the fallback or the defaults.
 
     Raises:
-        KeyError: unknown task or template.
-        ValueError: a template is of the other task.
+        KeyError: unknown format or template.
+        ValueError: a template is of another format.
     """
-    defaults = {"completion": PROMPTS, "yes_no": YES_NO_PROMPTS}
-    if task not in defaults:
-        raise KeyError(f"data.task {task!r} was asked for; known: {', '.join(defaults)}")
+    if task not in forms.FORMATS:
+        raise KeyError(f"data.task {task!r} was asked for; known: {', '.join(forms.FORMATS)}")
     named = [(forms.template(name), name) for name in names]
-    if wrong := [name for form, name in named if form.yes_no != (task == "yes_no")]:
-        fitting = [name for name, form in forms.TEMPLATES.items() if form.yes_no == (task == "yes_no")]
+    if wrong := [name for form, name in named if form.format != task]:
+        fitting = [name for name, form in forms.TEMPLATES.items() if form.format == task]
         raise ValueError(
             f"templates {wrong} do not go with data.task={task}; those that do: {', '.join(fitting)}"
         )
     return {
         kind: tuple(name for form, name in named if form.task == kind) or default
-        for kind, default in (fallback or defaults[task]).items()
+        for kind, default in (fallback or forms.FORMATS[task].prompts).items()
     }
 
 
@@ -75,10 +72,11 @@ def training_items(
     parts = []
     for task, name in _chosen(tasks, prompts):
         positives = _leaf_rows(pictures) if task == "leaf" else _hypernym_rows(pictures, taxonomy)
-        if forms.template(name).yes_no:
+        if answers := forms.template(name).answers:
+            yes, no = answers
             draw = draw_leaf_negatives if task == "leaf" else draw_hypernym_negatives
             kept, drawn = draw(positives, pictures, taxonomy, negatives, seed)
-            positives = pd.concat([kept.assign(answer="Yes"), drawn.assign(answer="No")])
+            positives = pd.concat([kept.assign(answer=yes), drawn.assign(answer=no)])
         parts.append(positives.assign(task=task, prompt=name))
     return _manifest(parts, "image", split, operation="training_items", negatives=negatives, seed=seed)
 
@@ -111,26 +109,26 @@ def evaluation_items(
         if modality not in rows:
             raise KeyError(f"modality {modality!r} was asked for; known: image, text")
         for task, name in _chosen(tasks, prompts):
-            part = _test_rows(rows[modality], taxonomy, task, forms.template(name).yes_no, exhaustive)
+            part = _test_rows(rows[modality], taxonomy, task, forms.template(name).answers, exhaustive)
             parts.setdefault(modality, []).append(part.assign(task=task, prompt=name))
     frames = [part.assign(modality=modality) for modality, found in parts.items() for part in found]
     return _manifest(frames, None, split, operation="evaluation_items", exhaustive=exhaustive)
 
 
 def _test_rows(
-    rows: pd.DataFrame, taxonomy: Taxonomy, task: str, yes_no: bool, exhaustive: bool
+    rows: pd.DataFrame, taxonomy: Taxonomy, task: str, answers: tuple[str, ...], exhaustive: bool
 ) -> pd.DataFrame:
     if task == "leaf":
-        found = _leaf_rows(rows)
-        return found.assign(answer="Yes") if yes_no else found
-    if not yes_no and not exhaustive:
+        leaf_rows = _leaf_rows(rows)
+        return leaf_rows.assign(answer=answers[0]) if answers else leaf_rows
+    if not answers and not exhaustive:
         return rows.assign(hypernym="", answer="", asked="")
     count = len(taxonomy.hypernyms)
     each = rows.loc[rows.index.repeat(count)].assign(
         hypernym=np.tile(taxonomy.hypernyms, len(rows)), asked=""
     )
-    if yes_no:
-        return each.assign(answer=np.where(taxonomy.labels(rows["leaf"].tolist()).ravel(), "Yes", "No"))
+    if answers:
+        return each.assign(answer=np.where(taxonomy.labels(rows["leaf"].tolist()).ravel(), *answers))
     return each.assign(answer=each["hypernym"])
 
 

@@ -7,14 +7,35 @@ each with its own leading space. A picture row and a text row share every segmen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from taxogen.questions.nouns import is_plural, noun_phrase, spoken
 
 Modality = Literal["image", "text"]
-SLOT: dict[Modality, str] = {"image": "image", "text": "noun"}
-"""Where a prompt's slot is in rows of each modality: the span of the picture's tokens, or of the leaf's name."""
+SPAN_OF_SLOT: Mapping[Modality, str] = {"image": "image", "text": "noun"}
+"""The span that fills a prompt's slot in rows of each modality: the picture's tokens, or the leaf's name."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How questions are answered: completions with a name, closed questions with one of two fixed words.
+
+    Attributes:
+        prompts: the default templates of leaf and of hypernym questions.
+        answers: the words that affirm and deny a closed question; empty for completions.
+    """
+
+    prompts: Mapping[str, tuple[str, ...]]
+    answers: tuple[str, str] | tuple[()] = ()
+
+
+FORMATS: Mapping[str, Format] = {
+    "completion": Format({"leaf": ("called",), "hypernym": ("kind",)}),
+    "yes_no": Format({"leaf": ("is_there_leaf",), "hypernym": ("is_there",)}, ("Yes", "No")),
+}
+"""Every format by name (`data.task`); `taxogen.answers.READOUTS` has the read-out of each."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +47,7 @@ class Template:
         before: text before the slot.
         after: text between slot and answer; {asked} is the noun phrase of a yes/no question.
         with_article: whether the answer carries its article ("an animal").
-        yes_no: whether it is answered Yes or No.
+        format: a name in `FORMATS`.
         image_at: where a picture's tokens stand; "after_first_token" is the study's code.
     """
 
@@ -34,8 +55,13 @@ class Template:
     before: str
     after: str
     with_article: bool = False
-    yes_no: bool = False
+    format: str = "completion"
     image_at: Literal["slot", "after_first_token"] = "slot"
+
+    @property
+    def answers(self) -> tuple[str, str] | tuple[()]:
+        """The words that affirm and deny it, where it is a closed question; empty for completions."""
+        return FORMATS[self.format].answers
 
 
 TEMPLATES = {
@@ -46,10 +72,10 @@ TEMPLATES = {
     "called": Template("leaf", "A", " is also called"),
     "the_called": Template("leaf", "The", " is also called"),
     "known_as": Template("leaf", "A", " is also known as", with_article=True),
-    "is_there": Template("hypernym", "", "{asked}", yes_no=True),
-    "is_there_leaf": Template("leaf", "", "{asked}", yes_no=True),
-    "study": Template("hypernym", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
-    "study_leaf": Template("leaf", "", "<image>\n{asked}", yes_no=True, image_at="after_first_token"),
+    "is_there": Template("hypernym", "", "{asked}", format="yes_no"),
+    "is_there_leaf": Template("leaf", "", "{asked}", format="yes_no"),
+    "study": Template("hypernym", "", "<image>\n{asked}", format="yes_no", image_at="after_first_token"),
+    "study_leaf": Template("leaf", "", "<image>\n{asked}", format="yes_no", image_at="after_first_token"),
 }
 """Every template by name. `study` and `study_leaf` put the picture after the first text token and keep the
 literal "<image>", as the published code does; all others put the picture in the slot."""
@@ -83,8 +109,8 @@ class Segments:
 
 
 def span_name(span: str, modality: Modality) -> str:
-    """What rows of a modality call a span: `slot` is the picture's tokens, or the leaf's name in their place."""
-    return SLOT[modality] if span == "slot" else span
+    """The name of a span in rows of a modality: `slot` is the picture's tokens, or the leaf's name in their place."""
+    return SPAN_OF_SLOT[modality] if span == "slot" else span
 
 
 def template(prompt: str) -> Template:
@@ -98,12 +124,12 @@ def template(prompt: str) -> Template:
     return TEMPLATES[prompt]
 
 
-def names(task: str, yes_no: bool = False) -> tuple[str, ...]:
-    """The names of the templates of a task, the compatibility rules left out."""
+def names(task: str, format: str = "completion") -> tuple[str, ...]:
+    """The names of the templates of a task in a format, the compatibility rules left out."""
     return tuple(
         name
         for name, form in TEMPLATES.items()
-        if form.task == task and form.yes_no == yes_no and form.image_at == "slot"
+        if form.task == task and form.format == format and form.image_at == "slot"
     )
 
 
@@ -133,7 +159,7 @@ def segments(
     form = template(prompt)
     _require(prompt, "leaf", leaf, needed=modality == "text")
     noun = hypernym if form.task == "hypernym" else asked or leaf
-    if form.yes_no:
+    if form.answers:
         _require(prompt, form.task, noun, needed=True)
         return _question(form, spoken(noun), spoken(leaf) if modality == "text" else None, answer)
     slot = f" {spoken(leaf)}" if modality == "text" else None

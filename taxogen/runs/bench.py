@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from taxogen.models import lms
 from taxogen.models.features import Standardiser, features
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Row, Vlm, yes_no_tokens
+from taxogen.models.vlm import Row, Vlm, answer_tokens
 from taxogen.questions import prompts
 from taxogen.questions.manifest import Manifest
 from taxogen.runs import prepare
@@ -75,8 +75,8 @@ def open_bench(run: Run) -> Bench:
         size = (values.shape[1], values.shape[2])
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
     vlm = Vlm(lm, projector, run.config.data.chat)
-    if run.config.data.task == "yes_no":
-        yes_no_tokens(vlm)  # refuses before anything is trained
+    if prompts.FORMATS[run.config.data.task].answers:
+        answer_tokens(vlm, run.config.data.task)  # refuses before anything is trained
     return Bench(run, world, values, vlm)
 
 

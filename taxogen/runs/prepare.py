@@ -13,6 +13,7 @@ from probing.store import files
 from taxogen.questions import items
 from taxogen.questions.ablation import ablate
 from taxogen.questions.manifest import Manifest
+from taxogen.questions.prompts import FORMATS
 from taxogen.runs.config import DataConfig
 from taxogen.runs.run import Run
 from taxogen.world import pictures, shuffle, splits
@@ -27,7 +28,7 @@ class World:
         pictures: the collection.
         table: picture, leaf (what this world calls it), shown_leaf, split, content_hash …; sorted by picture.
         taxonomy: of the leaves that are shown.
-        manifests: `train`, `test` and `capture`; of yes/no questions `validation` too, where there are such pictures.
+        manifests: `train`, `test` and `capture`; of closed questions `validation` too, where there are such pictures.
         leaf_map: for every leaf, what its pictures are called here.
         asked: how many training items there were before the ablation.
     """
@@ -133,10 +134,10 @@ def _asked(
 ) -> dict[str, Manifest]:
     """The questions about test pictures that are scored and captured, and those about validation pictures.
 
-    Completions leave the hypernym open. Yes/no questions ask test pictures about every hypernym; captured are two
-    questions about each picture and name, one whose answer is Yes and one whose answer is No.
+    Completions leave the hypernym open. Closed questions ask test pictures about every hypernym; two of them about
+    each picture and name are captured, one of each answer.
     """
-    seed, yes_no = run.config.seed, run.config.data.task == "yes_no"
+    seed, closed = run.config.seed, bool(FORMATS[run.config.data.task].answers)
 
     def asked(split: str, most: int) -> Manifest:
         pictures_shown = few_per_leaf(table[table["split"] == split], most, seed)
@@ -145,7 +146,7 @@ def _asked(
 
     scored, captured = run.config.evaluate.pictures_per_leaf, run.config.capture.pictures_per_leaf
     found = {"test": asked("test", scored), "capture": asked("test", captured)}
-    if yes_no:
+    if closed:
         found["capture"] = one_of_each_answer(found["capture"], seed)
         if (table["split"] == "validation").any():
             found["validation"] = asked("validation", scored)

@@ -21,7 +21,7 @@ from taxogen.answers import evaluate as scoring
 from taxogen.answers.baselines import FILE as BASELINES
 from taxogen.answers.baselines import baselines
 from taxogen.questions.manifest import Manifest
-from taxogen.questions.prompts import Modality
+from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages.capture_batches import capture_batches
@@ -156,11 +156,8 @@ def modality(step: int | None) -> Modality:
 
 def span_pooling(run: Run, kind: Modality) -> dict[str, Pooling]:
     """Span → how it is pooled; `slot` is the picture's tokens, or the leaf's name that stands in their place."""
-    slot, found = {"image": "image", "text": "noun"}[kind], {}
-    for span in run.config.capture.spans:
-        name, _, pooling = span.partition(":")
-        found[slot if name == "slot" else name] = cast(Pooling, pooling or "mean")
-    return found
+    named = (span.partition(":") for span in run.config.capture.spans)
+    return {span_name(name, kind): cast(Pooling, pooling or "mean") for name, _, pooling in named}
 
 
 def _batches(bench: Bench, manifest: Manifest, kind: Modality) -> list[CaptureBatch]:
