@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,10 @@ from probing.stats.seeding import stream
 from taxogen.answers.evaluate import templates_of
 from taxogen.models.vlm import Row, common_prefix
 from taxogen.questions import prompts
+from taxogen.questions.items import PROMPTS
 from taxogen.questions.prompts import Modality
-from taxogen.runs.run import Run
 from taxogen.runs.bench import Bench, open_bench
+from taxogen.runs.run import Run
 from taxogen.stages.train import load_projector, resolve_steps
 
 TASKS = ("hypernym", "leaf")
@@ -179,6 +181,23 @@ class Subject:
                 )
             self._candidates[task] = Candidates(tuple(np.array(names)[counted].tolist()), tokens[counted])
         return self._candidates[task]
+
+    @property
+    def wording(self) -> dict[str, Any]:
+        """How questions are put, where that is not the usual way; a part of the settings of what is kept on disk.
+
+        Empty where templates are those of a default run, without a chat template, and every hypernym can be read.
+
+        Raises:
+            ValueError: the words that may answer cannot be read by their first token.
+        """
+        templates = {task: self.template(task) for task in TASKS}
+        read = {task: self.candidates(task).names for task in TASKS}
+        unread = sorted(set(self.run.taxonomy.hypernyms).difference(read["hypernym"]))
+        chat = self.run.config.data.chat
+        if not chat and not unread and all(templates[task] == PROMPTS[task][0] for task in TASKS):
+            return {}
+        return {"wording": {"templates": templates, "chat": chat, "unread": unread}}
 
     def row(self, task: str, leaf: str, picture: str = "") -> Row:
         """The tokenised question about a picture or, without one, about the leaf's name; its answer left open."""

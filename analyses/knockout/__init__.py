@@ -18,10 +18,10 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import Resampling, option
 from analyses.frame.parts import Parts
-from analyses.inputs import subject
 from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown_pictures
+from analyses.inputs.subject import check as check_run
 from analyses.knockout.figures import draw
-from analyses.knockout.parts import PATHS, Window, knocked_out, windows
+from analyses.knockout.parts import PATHS, Window, check_paths, knocked_out, windows
 from analyses.knockout.rows import knockout_table, summary
 from probing.hooks.layouts import layout_of
 from probing.stats import draw_weights
@@ -51,8 +51,9 @@ class Options(Resampling):
 
 def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses what cannot be asked of a run, before anything is loaded."""
+    check_paths(options.paths)
     for run in runs:
-        subject.check(run, options.step)
+        check_run(run, options.step)
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
@@ -60,37 +61,31 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
 
     Raises:
         KeyError: an unknown path.
-        ValueError: a window without a layer.
+        ValueError: a window without a layer, or words that cannot be read by their first token.
     """
     (run,) = runs
-    asked = Subject.of(run, options.step)
-    depth = len(layout_of(asked.bench.vlm.model).blocks)
+    subject = Subject.of(run, options.step)
+    model = subject.bench.vlm.model
+    depth = len(layout_of(model).blocks)
     if not 1 <= options.width <= depth:
         raise ValueError(f"windows of {options.width} layers were asked for; this model has {depth}")
-    settings = {k: v for k, v in asdict(options).items() if k not in ("draws", "width")} | {
-        "step": asked.step
-    }
+    settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "width")}
+    settings |= {"step": subject.step, **subject.wording}
     parts = Parts.of(run.folder("analyses", "knockout"), settings)
 
     @cache
     def questions() -> dict[str, Question]:
         shown = shown_pictures(run, draw_leaves(run, options.leaves, options.seed))
-        return {task: asked.ask(task, shown) for task in TASKS}
+        return {task: subject.ask(task, shown) for task in TASKS}
 
     def make(part: str) -> pd.DataFrame:
-        return knocked_out(
-            asked.bench.vlm.model,
-            questions(),
-            Window.parse(part),
-            options.paths,
-            options.placebos,
-            options.seed,
-        )
+        window = Window.parse(part)
+        return knocked_out(model, questions(), window, options.paths, options.placebos, options.seed)
 
     names = [str(window) for window in windows(depth, options.width)]
     read_outs = parts.collect(names, make, f"knock-out, {run.name}")
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
-    return Result(knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=asked.step))
+    return Result(knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=subject.step))
 
 
 ANALYSIS = Analysis(

@@ -1,4 +1,4 @@
-"""Figures of an attention knock-out table: what each path carries, window by window, beside its placebo."""
+"""Figures of an attention knock-out table: the loss from blocking each path, window by window, beside its placebo."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def windows(table: pd.DataFrame) -> Figure:
     for line, task in zip(grid, tasks):
         for axes, path in zip(line, paths):
             for edit, (shift, label) in EDITS.items():
-                kept = (rows["target"] == task) & (rows["path"] == path) & (rows["edit"] == edit)
-                here = rows[kept].set_index("window").reindex(order)
+                shown = (rows["target"] == task) & (rows["path"] == path) & (rows["edit"] == edit)
+                points = rows[shown].set_index("window").reindex(order)
                 places = [at + shift for at in range(len(order))]
-                axes.vlines(places, here["lower"], here["upper"], color=palette[edit], linewidth=1.4)
-                axes.plot(places, here["value"], "o", color=palette[edit], markersize=3, label=label)
+                axes.vlines(places, points["lower"], points["upper"], color=palette[edit], linewidth=1.4)
+                axes.plot(places, points["value"], "o", color=palette[edit], markersize=3, label=label)
             axes.axhline(0, **drawing.CHANCE)
             axes.set_xticks(
                 range(len(order)), ["all" if one == whole else one.replace("-", "–") for one in order]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,20 @@ class Window:
 
 
 def windows(depth: int, width: int) -> list[Window]:
-    """Windows of so many layers that cover a model one after the other, the last perhaps narrower; then all layers."""
-    found = [Window(first, min(first + width, depth) - 1) for first in range(0, depth, width)]
+    """Windows of `width` layers that cover a model one after the other, the last perhaps narrower; then all layers."""
+    narrow = [Window(first, min(first + width, depth) - 1) for first in range(0, depth, width)]
     whole = Window(0, depth - 1)
-    return found if whole in found else [*found, whole]
+    return narrow if whole in narrow else [*narrow, whole]
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Nothing, when all paths are known.
+
+    Raises:
+        KeyError: one is not.
+    """
+    if unknown := [path for path in paths if path not in PATHS]:
+        raise KeyError(f"path {unknown[0]!r} was asked for; known: {'; '.join(PATHS)}")
 
 
 def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
@@ -57,8 +67,7 @@ def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int
     Raises:
         KeyError: no such path.
     """
-    if path not in PATHS:
-        raise KeyError(f"path {path!r} was asked for; known: {'; '.join(PATHS)}")
+    check_paths([path])
     places = {"slot": spans["slot"], "cue": spans["cue"][:-1], "last": spans["last"]}
     source, targets = path.split(" → ")
     return tuple(edge for name in targets.split(", ") for edge in between(places[name], places[source]))
@@ -82,7 +91,7 @@ def placebo_edges(
 
 def knocked_out(
     model: nn.Module,
-    asked: Mapping[str, Question],
+    questions: Mapping[str, Question],
     window: Window,
     paths: tuple[str, ...],
     placebos: int,
@@ -90,11 +99,11 @@ def knocked_out(
 ) -> pd.DataFrame:
     """Read-outs of every picture with each path blocked in a window, and with placebos; one row a picture and edit."""
     tables = []
-    for task, one in asked.items():
-        rows = one.clean.rows
-        length = rows.skip + one.clean.hidden.shape[1]
-        clean = _logits(one, Window(0, window.last))  # first: a restart is checked on the model as it is
-        tables.append(_read_outs(one, clean).assign(path="", edit="none", draw=0, task=task))
+    for task, question in questions.items():
+        rows = question.clean.rows
+        length = rows.skip + question.clean.hidden.shape[1]
+        clean = _logits(question, Window(0, window.last))  # first: a restart is checked on the model as it is
+        tables.append(_read_outs(question, clean).assign(path="", edit="none", draw=0, task=task))
         for path in paths:
             edges = edges_of(path, rows.spans)
             edits = [("knocked out", 0, edges)]
@@ -103,21 +112,21 @@ def knocked_out(
                 edits.append(("placebo", draw, drawn))
             for edit, draw, chosen in edits:
                 with knock_out(model, chosen, window.layers):
-                    logits = _logits(one, window)
-                tables.append(_read_outs(one, logits).assign(path=path, edit=edit, draw=draw, task=task))
+                    logits = _logits(question, window)
+                tables.append(_read_outs(question, logits).assign(path=path, edit=edit, draw=draw, task=task))
     return pd.concat(tables, ignore_index=True).assign(first=window.first, last=window.last)
 
 
-def _logits(asked: Question, window: Window) -> Float[np.ndarray, "rows names"]:
-    """Logits of the names by a pass that starts at the first layer of a window with what is there in the clean one."""
+def _logits(question: Question, window: Window) -> Float[np.ndarray, "rows names"]:
+    """Logits of the names by a pass that starts at the first layer of a window with the states of the clean pass."""
     site = Site("hook_resid_pre", window.first)
-    state = asked.clean.states[window.first][:, list(asked.positions("slot"))]
-    found = asked.restart.run([Patch(Cell((site,), "slot"), {str(site): state})], asked.read)
-    return found[0].double().cpu().numpy()
+    state = question.clean.states[window.first][:, list(question.positions("slot"))]
+    logits = question.restart.run([Patch(Cell((site,), "slot"), {str(site): state})], question.read)
+    return logits[0].double().cpu().numpy()
 
 
-def _read_outs(asked: Question, logits: Float[np.ndarray, "rows names"]) -> pd.DataFrame:
+def _read_outs(question: Question, logits: Float[np.ndarray, "rows names"]) -> pd.DataFrame:
     """Columns: leaf; margin, the log-odds of the right names in nats; top1, whether the first of all is right."""
-    best = np.where(asked.alike, -np.inf, logits).argmax(1)
-    right = asked.own[np.arange(len(best)), best]
-    return pd.DataFrame({"leaf": asked.leaves, "margin": asked.margin(logits), "top1": right.astype(float)})
+    best = np.where(question.alike, -np.inf, logits).argmax(1)
+    right = question.own[np.arange(len(best)), best].astype(float)
+    return pd.DataFrame({"leaf": question.leaves, "margin": question.margin(logits), "top1": right})
