@@ -172,4 +172,4 @@ def test_unknown_and_incomplete_prompts_are_refused():
 
 def test_names_list_the_templates_of_a_task():
     assert prompts.names("leaf") == ("called", "the_called", "known_as")
-    assert prompts.names("hypernym", yes_no=True) == ("is_there",)
+    assert prompts.names("hypernym", "yes_no") == ("is_there",)

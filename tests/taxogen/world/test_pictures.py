@@ -257,7 +257,7 @@ class TestPictograms:
         assert (credits["credit"].str.len() > 3).all()
 
     def test_notice_repeats_the_credits(self):
-        notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+        notice = (Path(__file__).parents[3] / "NOTICE").read_text()
         for row in pictures.credits().itertuples():
             assert re.search(
                 rf"^  {row.source} +{row.licence} +{re.escape(str(row.credit))}$", notice, re.MULTILINE

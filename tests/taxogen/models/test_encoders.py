@@ -275,7 +275,7 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch, name, requirement
 
 
 def test_the_requirements_are_those_that_are_installed_with_the_project():
-    listed = (Path(__file__).parents[2] / "embedded.txt").read_text().splitlines()
+    listed = (Path(__file__).parents[3] / "embedded.txt").read_text().splitlines()
     assert {efficientnet.CODE, saliency.REQUIREMENT, *efficientnet.REQUIREMENTS.values()} <= set(listed)
 
 

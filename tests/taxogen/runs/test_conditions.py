@@ -7,6 +7,7 @@ import torch
 from taxogen.answers import baselines, evaluate
 from taxogen.answers.evaluate import Scores
 from taxogen.models import lms
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from tests.world import toy_config, write_world
@@ -24,7 +25,7 @@ def settings(tmp_path_factory, asking_lm):
 
 def finished(path, settings, *more):
     run = Run.create(path, toy_config(settings, *more))
-    bench = pipeline.open_bench(run)
+    bench = open_bench(run)
     pipeline.train_run(run, bench)
     pipeline.evaluate_run(run, bench)
     return run, bench
@@ -120,7 +121,7 @@ def test_pretrained_embeddings_stand_around_random_blocks_in_a_run(tmp_path, set
     tables = [lm.model.get_input_embeddings().weight for lm in (bench.vlm.lm, whole)]
     assert torch.equal(*tables)
     assert run.record["lm"]["weight_hash"] == bench.vlm.lm.weight_hash() != whole.weight_hash()
-    fresh = pipeline.open_bench(Run.create(tmp_path / "other", toy_config(settings, "model.init=random")))
+    fresh = open_bench(Run.create(tmp_path / "other", toy_config(settings, "model.init=random")))
     assert not torch.equal(fresh.vlm.lm.model.get_input_embeddings().weight, tables[1])
 
 

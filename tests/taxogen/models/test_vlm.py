@@ -3,7 +3,8 @@ import torch
 
 from taxogen.answers.readout import log_probs
 from taxogen.models import lms
-from taxogen.models.vlm import IMAGE, Projector, Vlm, common_prefix
+from taxogen.models.projectors import Projector
+from taxogen.models.vlm import IMAGE, Vlm, common_prefix
 from taxogen.questions import prompts
 
 
@@ -94,8 +95,3 @@ def test_pairs_that_are_not_asked_are_undefined(vlm, features):
     rows = [picture_row(vlm, "crow", 0, "kind"), picture_row(vlm, "pea", 3, "kind")]
     found = log_probs(vlm, rows, features, [vlm.tokens("bird"), vlm.tokens("fruit pea")], asked)
     assert (np.isfinite(found) == asked).all()
-
-
-def test_an_unknown_projector_is_refused():
-    with pytest.raises(KeyError, match="known: gelu-mlp, linear"):
-        Projector("conv", (1, 6), (3, 32), 16, scale=0.2)

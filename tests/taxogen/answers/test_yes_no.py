@@ -8,8 +8,10 @@ from taxogen.answers import baselines, calibration
 from taxogen.answers.evaluate import Scores
 from taxogen.answers.yes_no import YesNo
 from taxogen.models import lms
-from taxogen.models.vlm import IMAGE, Projector, Vlm
+from taxogen.models.projectors import Projector
+from taxogen.models.vlm import IMAGE, Vlm
 from taxogen.questions import prompts
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from taxogen.stages.capture_batches import capture_batches
@@ -29,7 +31,7 @@ def settings(tmp_path_factory, asking_lm):
 
 def finished(path, settings, *more):
     run = Run.create(path, toy_config(settings, *more))
-    bench = pipeline.open_bench(run)
+    bench = open_bench(run)
     pipeline.train_run(run, bench)
     pipeline.evaluate_run(run, bench)
     return run, bench

@@ -10,7 +10,7 @@ from taxogen.world.concepts import Concept, read_concepts
 from taxogen.world.taxonomy import Taxonomy
 
 CUT_OUT = Path(__file__).parent / "data"
-BUNDLED = Path(wordnet.__file__).parent / "data"
+BUNDLED = Path(wordnet.__file__).parents[1] / "data"
 
 
 def leaf(name: str, synset: str | None = None, **rest) -> Concept:

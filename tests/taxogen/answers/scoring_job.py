@@ -1,6 +1,6 @@
 """Scores 20,000 pictures × 53 hypernyms on synthetic features and says what that took at the peak.
 
-    python -m tests.taxogen.scoring_job FOLDER [WIDTH] [DRAWS]
+    python -m tests.taxogen.answers.scoring_job FOLDER [WIDTH] [DRAWS]
 
 Reads nothing. Writes the manifest and scores.h5 into FOLDER; prints the peak of resident memory in bytes.
 """
@@ -15,6 +15,7 @@ import pandas as pd
 from taxogen.answers import baselines, rows
 from taxogen.answers.scores import Scores
 from taxogen.questions import ablation, items
+from taxogen.questions.prompts import FORMATS
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 from taxogen.world import splits
@@ -37,7 +38,7 @@ def world() -> tuple[pd.DataFrame, Taxonomy]:
 def main(folder: Path, width: int, draws: int) -> None:
     """Every picture is asked everything, as in a yes/no run that is scored on all its pictures."""
     table, taxonomy = world()
-    prompts = items.YES_NO_PROMPTS
+    prompts = FORMATS["yes_no"].prompts
     asked = items.training_items(table, taxonomy, prompts=prompts)
     ablation.ablate(asked, taxonomy, "random", fraction=0.5).write(folder, "train")
     everything = table.assign(split="test")

@@ -185,7 +185,7 @@ def test_a_package_without_its_file_says_so(monkeypatch):
 
 
 def test_the_requirement_is_the_one_that_is_installed_with_the_project():
-    listed = (Path(__file__).parents[2] / "embedded.txt").read_text().splitlines()
+    listed = (Path(__file__).parents[3] / "embedded.txt").read_text().splitlines()
     assert lms.REQUIREMENT in listed
 
 

@@ -1,6 +1,6 @@
 """The cut-out of WordNet 3.0 that the tests read: some synsets, all above them, all senses of these words.
 
-    python tests/taxogen/data/cut_wordnet.py SOURCE TARGET
+    python tests/taxogen/world/data/cut_wordnet.py SOURCE TARGET
 
 Reads: a folder with WordNet 3.0's data.noun and index.noun. Writes: the same format, with new offsets, and
 the other files nltk wants, empty but for the licence; lexnames is what its manual page, lexnames(5WN), lists.

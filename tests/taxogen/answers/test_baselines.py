@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from taxogen.answers import baselines
 from taxogen.answers.completion import Completions
 from taxogen.answers.evaluate import Scores, asked_pictures
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from taxogen.world.taxonomy import Taxonomy
@@ -92,7 +93,7 @@ def done(tmp_path_factory, toy_lm):
         patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
         more = ("capture.at=last", "capture.pictures_per_leaf=1")
         run = Run.create(folder / "run", toy_config(write_world(folder, toy_lm), *more))
-        bench = pipeline.open_bench(run)
+        bench = open_bench(run)
         pipeline.train_run(run, bench)
         pipeline.evaluate_run(run, bench)
         yield run, bench
