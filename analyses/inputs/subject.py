@@ -170,7 +170,7 @@ class Subject:
         if task not in self._candidates:
             taxonomy = self.run.taxonomy
             names = taxonomy.hypernyms if task == "hypernym" else taxonomy.leaves
-            tokens = np.array([self._first_token(task, name) for name in names])
+            tokens = np.array([self.answer(task, name)[0] for name in names])
             alone = np.equal.outer(tokens, tokens).sum(1) == 1
             counted = alone if task == "hypernym" else np.ones_like(alone)
             if alone.sum() < 2:
@@ -230,19 +230,21 @@ class Subject:
         clean = keep(model, self.rows_of(task, shown))
         answers = Answers.of(model, candidates.tokens.tolist())
         return Question(
-            task, candidates, leaves, self._own(task, leaves), clean, Restart(model, clean), answers
+            task, candidates, leaves, self.own(task, leaves), clean, Restart(model, clean), answers
         )
 
-    def _own(self, task: str, leaves: np.ndarray) -> Bool[np.ndarray, "rows names"]:
+    def own(self, task: str, leaves: np.ndarray) -> Bool[np.ndarray, "rows names"]:
+        """Which of the words that may answer are right for each leaf."""
         names, taxonomy = self.candidates(task).names, self.run.taxonomy
         if task == "leaf":
             return leaves[:, None] == np.array(names)[None]
         columns = [taxonomy.hypernyms.index(name) for name in names]
         return np.asarray(taxonomy.labels(leaves.tolist()))[:, columns]
 
-    def _first_token(self, task: str, name: str) -> int:
+    def answer(self, task: str, name: str) -> tuple[int, ...]:
+        """The tokens of a name as the answer to the question of a task."""
         words = {"hypernym": name} if task == "hypernym" else {"leaf": name}
-        return self.bench.vlm.answer(prompts.segments(self.template(task), **words))[0]
+        return self.bench.vlm.answer(prompts.segments(self.template(task), **words))
 
     def _inputs(self, rows: Sequence[Row]) -> Mapping[str, object]:
         """Inputs on which no gradient of the projector hangs."""
