@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analyses import emergence
+from analyses.emergence.rows import over_seeds
 
 
 def rows(run, seed, **values):
@@ -29,7 +30,7 @@ def two_seeds():
 
 
 def test_seeds_are_averaged():
-    found = emergence.over_seeds(two_seeds()).set_index("measure")
+    found = over_seeds(two_seeds()).set_index("measure")
     assert found.loc["auroc", "seeds"] == 2
     assert (
         abs(found.loc["auroc", ["value", "lower", "upper"]].to_numpy(float) - [0.7, 0.55, 0.8]).max() < 1e-12
@@ -39,13 +40,13 @@ def test_seeds_are_averaged():
 
 def test_one_seed_stays_as_it_is():
     one = two_seeds().query("run == 'a-0'")
-    found = emergence.over_seeds(one)
+    found = over_seeds(one)
     pd.testing.assert_frame_equal(found[["value", "lower", "upper"]], one[["value", "lower", "upper"]])
 
 
 def test_the_summary_has_a_line_per_curve_not_per_seed():
     table = two_seeds()
     control = table[table["measure"] == "auroc"].assign(measure="control_auroc", value=0.5)
-    found = emergence.summary(pd.concat([table, control], ignore_index=True))
+    found = emergence.best_layers(pd.concat([table, control], ignore_index=True))
     assert list(found["auroc"]) == [0.7]
     assert list(found["onset"]) == [3.0]

@@ -52,7 +52,10 @@ def test_the_summary_has_the_promised_shape(made):
 
 def test_the_page_is_self_contained_and_says_n_interval_and_null(made):
     page = (made / "demo" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    shown = [path.stem for path in (made / "demo").glob("*.png")]
+    probed = list((made / "runs").glob("*/analyses/layer_probes/*.png"))
+    assert {"behaviour", "baselines", "emergence", "training"} == set(shown)
+    assert page.count("data:image/png;base64,") == len(shown) + len(probed) > 4
     assert 'src="http' not in page
     for said in ("n = 11", "95 %", "chance", "Credits of the pictures", "CC-BY"):
         assert said in page
@@ -75,7 +78,7 @@ def test_a_second_start_keeps_everything(made, capsys):
 
 def test_figures_can_be_redrawn_from_the_table_alone(made):
     table = pd.read_csv(made / "demo" / "emergence.csv")
-    assert emergence.draw(table).axes
+    assert emergence.draw(table)["emergence"].axes
     assert set(table["condition"]) == {"pretrained", "random_init", "across", "within"}
 
 
@@ -83,7 +86,7 @@ def test_a_run_that_was_not_probed_names_the_command(made, tmp_path):
     run = Run.open(made / "runs" / "demo-within")
     bare = Run(tmp_path, run.config)
     with pytest.raises(FileNotFoundError, match=r"python -m analyses\.layer_probes --run"):
-        emergence.compute([bare])
+        emergence.compute([bare], emergence.Options())
 
 
 @pytest.mark.slow

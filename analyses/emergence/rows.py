@@ -1,0 +1,166 @@
+"""Tables of emergence: layer-probe rows of several runs under their conditions, means over seeds, and best layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analyses.frame.section import Block, Grid, Shown, number_text
+from analyses.inputs.categories import MEAN
+from analyses.inputs.conditions import condition_of, with_conditions
+from probing.store import MismatchError
+from taxogen.runs.run import Run
+
+QUESTIONS = {
+    "image": "picture probe → pictures",
+    "text→image": "text probe → pictures",
+    "text": "text probe → text",
+}
+"""Modality of a row → what was trained on and tested on."""
+_BEFORE = {-2.0: "encoder", -1.0: "input"}
+
+
+def emergence_table(runs: Sequence[Run], paths: Sequence[Path]) -> pd.DataFrame:
+    """The layer-probe rows (means over hypernyms) of several runs, read from `paths`, with their condition.
+
+    Raises:
+        MismatchError: two runs are one condition with one seed.
+    """
+    known: dict[tuple[str, int], str] = {}
+    for run in runs:
+        condition = condition_of(run, runs)
+        other = known.setdefault((condition, run.config.seed), run.name)
+        if other != run.name:
+            raise MismatchError(
+                f"{other} and {run.name} are both {condition} with seed {run.config.seed}: one run would count as two "
+                "seeds; give each seed once"
+            )
+    probes = [pd.read_parquet(path) for path in paths]
+    means = [table[table["target"] == MEAN].assign(run=run.name) for run, table in zip(runs, probes)]
+    return with_conditions(runs, means)
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """One row where a condition has one per seed: the mean value between mean limits; `seeds` is their number.
+
+    The mean limits are those of one seed: wide for a mean over seeds. Onsets are medians between the lowest
+    and the highest limit.
+    """
+    same = ["condition", "step", "site", "layer", "span", "modality", "target", "measure", "split", "probe"]
+    grouped = table.groupby(same, sort=False, dropna=False)
+    numbers = grouped[["value", "lower", "upper"]].mean().assign(n=grouped["n"].max(), seeds=grouped.size())
+    onset = numbers.index.get_level_values("measure") == "onset"
+    for column, of in (("value", "median"), ("lower", "min"), ("upper", "max")):
+        numbers.loc[onset, column] = grouped[column].agg(of)[onset]
+    return numbers.reset_index()
+
+
+def unadapted(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of probes tested on features as they are, not centred or rotated between modalities."""
+    return table[~table["probe"].str.contains(",")]
+
+
+def of_last_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each run's last step, and those that belong to no step."""
+    last = table.groupby("run")["step"].transform("max")
+    return table[(table["step"] == last) | (table["step"] < 0)]
+
+
+def best_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """For each condition, span and question: the best layer at the last step, its AUROC and control, and the onset."""
+    rows = over_seeds(of_last_steps(unadapted(table)))
+    lines = []
+    for (condition, span, modality), curve in rows.groupby(["condition", "span", "modality"], sort=False):
+        scores = curve[(curve["measure"] == "auroc") & curve["layer"].notna() & curve["value"].notna()]
+        if modality not in QUESTIONS or scores.empty:
+            continue
+        best = scores.iloc[int(scores["value"].argmax())]
+        control = curve[(curve["measure"] == "control_auroc") & (curve["site"] == best["site"])]["value"]
+        onset = curve[curve["measure"] == "onset"]
+        line = {
+            "condition": condition,
+            "span": span,
+            "question": QUESTIONS[str(modality)],
+            "block": int(best["layer"]),
+        }
+        line |= {"auroc": best["value"], "lower": best["lower"], "upper": best["upper"], "n": int(best["n"])}
+        line |= {"control": float(control.iloc[0]) if len(control) else np.nan}
+        line |= {
+            f"onset{part}": float(onset.iloc[0][name]) if len(onset) else np.nan
+            for part, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The best layer of each curve, as text."""
+    lines = best_layers(table).round(3).to_string(index=False)
+    return f"Best block of each curve, mean AUROC (chance .5); −1 is the input, −2 the encoder:\n{lines}"
+
+
+def section(table: pd.DataFrame) -> list[Block]:
+    """The blocks of a report section: curves, the best layer of each, and the course of training where it was seen."""
+    blocks: list[Block] = [
+        Shown(
+            "emergence",
+            "Linear probes at every block of the language model, for picture rows, text rows, and probes fitted on "
+            "text and tested on pictures of other leaves. The second row is the direct test of a shared code: it can "
+            "only succeed where a picture's state carries the hypernym in the words' own directions. The floor is "
+            "the control task, the hypernyms of another leaf for each leaf (Hewitt & Liang 2019).",
+        ),
+        _grid(best_layers(table)),
+    ]
+    if seen_in_training(table):
+        blocks.append(
+            Shown(
+                "training",
+                "The same probes at the cue while the projector learns. Step 0 is the untrained projector: what a "
+                "probe can read of the encoder's features through a random map.",
+            )
+        )
+    return blocks
+
+
+def training_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of probes of every block at the cue, at the steps of training."""
+    chosen = (table["measure"] == "auroc") & (table["span"] == "cue") & (table["step"] >= 0)
+    return table[chosen & table["layer"].notna()]
+
+
+def seen_in_training(table: pd.DataFrame) -> bool:
+    """Whether the cue was probed at more than one step of training."""
+    return training_rows(table)["step"].nunique() > 1
+
+
+def _grid(best: pd.DataFrame) -> Grid:
+    header = ["condition", "place", "question", "block", "AUROC", "control", "onset", "onset, 95 %"]
+    rows = [
+        [
+            line["condition"],
+            line["span"],
+            line["question"],
+            _block(line["block"]),
+            f"{number_text(line['auroc'])} [{number_text(line['lower'])}, {number_text(line['upper'])}]",
+            number_text(line["control"]),
+            _block(line["onset"]),
+            f"{_block(line['onset_lower'])} – {_block(line['onset_upper'])}",
+        ]
+        for line in best.to_dict("records")
+    ]
+    caption = (
+        "Best block of each curve: mean AUROC over hypernyms [95 % interval over leaf concepts], chance .5, "
+        f"n = {int(best['n'].max())} leaf concepts. The onset is the first block from which the curve stays above its "
+        "control, corrected over blocks."
+    )
+    return Grid(header, rows, caption)
+
+
+def _block(layer: float) -> str:
+    """A block's index for the eye; an onset may be none, and a limit of one never reached."""
+    if pd.isna(layer):
+        return "none"
+    return "never" if np.isinf(layer) else _BEFORE.get(float(layer), f"{layer:.0f}")
