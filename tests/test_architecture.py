@@ -1,6 +1,9 @@
 """What the project promises of its own shape: import direction, no print in libraries, README as true as the tree."""
 
 import ast
+import contextlib
+import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -8,11 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from analyses.frame import console, registry
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("probing", "taxogen", "analyses")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = [path.relative_to(ROOT) for path in SOURCES]
+FOLDERS = sorted({path.parent for path in SOURCES})
+MOST_LINES = 320
+MOST_ENTRIES = {"analyses": 19}
+"""Modules and rooms in a folder, `__init__` apart; 16 of those of analyses are the names of commands."""
+NO_QUESTIONS = {"frame", "inputs", "demo", "report", "capture"}
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 
 SEPARATOR = "\N{RECORD SEPARATOR}"
 ASK_EACH_FOR_HELP = f"""
@@ -36,6 +47,18 @@ def test_a_module_says_what_it_is_and_has_a_name_of_its_own(path):
     assert path.stem not in {"utils", "helpers", "common", "misc", "core", "base"}
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=[str(path) for path in MODULES])
+def test_a_file_can_be_read_at_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    entries = [path for path in folder.iterdir() if path.suffix == ".py" or path in FOLDERS]
+    names = sorted(path.stem for path in entries if path.stem != "__init__")
+    assert len(names) <= MOST_ENTRIES.get(str(folder.relative_to(ROOT)), 14), names
+
+
 @pytest.mark.parametrize(
     "path", [p for p in SOURCES if "analyses" not in p.parts], ids=lambda path: path.name
 )
@@ -48,13 +71,13 @@ def test_libraries_do_not_print(path):
 
 def imports(path: Path) -> set[str]:
     """The top packages that a module imports, wherever in it."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 @pytest.mark.parametrize(
@@ -62,7 +85,7 @@ def imports(path: Path) -> set[str]:
 )
 def test_imports_only_go_down(package, above):
     upward = {str(path): imports(path) & above for path in (ROOT / package).rglob("*.py")}
-    assert not {path: found for path, found in upward.items() if found}
+    assert not {path: above for path, above in upward.items() if above}
 
 
 def test_every_folder_of_the_tree_is_in_the_readme_and_the_other_way_round():
@@ -73,6 +96,61 @@ def test_every_folder_of_the_tree_is_in_the_readme_and_the_other_way_round():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\s{4}(\w+)/", readme, flags=re.MULTILINE))
     assert named == folders
+
+
+def test_the_architecture_page_names_every_room_and_no_other():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = page[page.index("## Rooms") : page.index("## Words")]
+    for package, text in re.findall(r"^    (\w+)/\n((?:    .*\n)+)", rooms, flags=re.MULTILINE):
+        named = set(re.findall(r"(?:^      |  )(\w+)/", text, flags=re.MULTILINE)) - {"NAME"}
+        folders = {path.name for path in (ROOT / package).iterdir() if path.is_dir()} - {"__pycache__"}
+        if package == "analyses":
+            folders &= NO_QUESTIONS
+        assert named == folders, package
+
+
+def test_python_m_analyses_lists_every_question():
+    command = [sys.executable, "-m", "analyses"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {path.parent.name for path in (ROOT / "analyses").glob("*/__init__.py")} - NO_QUESTIONS
+    assert len(folders) == 13
+    assert not {name for name in folders if not re.search(rf"\b{name}\b +\w+", listed)}
+
+
+def test_every_taxoprobe_command_that_a_page_shows_is_one():
+    commands = {name for names in console.GROUPS.values() for name in names}
+    questions = {name.replace("_", "-") for name in registry.questions()}
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = re.findall(
+        r"(?:^ {4}|`)taxoprobe (?!activations 1)([a-z][\w-]*)(?: ([a-z][\w-]*))?", text, flags=re.MULTILINE
+    )
+    assert {command for command, _ in shown} <= commands
+    asked = {name for command, name in shown if command == console.ANALYSE and name}
+    assert asked
+    assert asked <= questions
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module or lies in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            place = importlib.import_module(".".join(parts[:length]))
+            with contextlib.suppress(AttributeError):
+                functools.reduce(getattr, parts[length:], place)
+                return True
+            return False
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_and_file_that_a_page_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    tops = "probing|taxogen|analyses|benchmarks|tests"
+    names = set(re.findall(rf"(?<![\w/])((?:{tops})(?:\.\w+)+)", text))
+    paths = set(re.findall(rf"(?<![\w/])((?:{tops}|docs)/[\w./-]*\.\w+)", text))
+    assert not {name for name in names if not (is_there(name) or name.endswith(".NAME"))}
+    assert not {path for path in paths if not (ROOT / path).exists() and "NAME" not in path}
 
 
 def test_every_module_that_the_readme_runs_is_there_and_answers_to_help():
@@ -91,7 +169,7 @@ def test_every_module_that_the_readme_runs_is_there_and_answers_to_help():
 
 
 def test_every_document_that_is_linked_is_there():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         prose = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))  # `f[x](y)` is code, not a link
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

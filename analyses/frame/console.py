@@ -15,7 +15,7 @@ import ast
 import difflib
 import importlib.metadata
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case ["--print-completion", *shells]:
             return _print_completion(shells)
         case ["analyse"] | ["analyse", "-h" | "--help", *_]:
-            print(question_listing())
+            print(question_listing(f"taxoprobe {ANALYSE} QUESTION", _dashed))
         case ["analyse", name, *rest] if (known := name.replace("-", "_")) in registry.questions():
             return _run(f"analyses.{known}", rest)
         case ["analyse", name, *_]:
@@ -71,12 +71,12 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def question_listing() -> str:
-    """Every question in one line, with the name that `taxoprobe analyse` takes."""
-    questions = {_dashed(name): question for name, question in registry.questions().items()}
+def question_listing(usage: str, name_of: Callable[[str], str] = str) -> str:
+    """Every question in one line under a usage, `name_of` spelling its name."""
+    questions = {name_of(name): question for name, question in registry.questions().items()}
     width = max(map(len, questions), default=0)
     lines = [f"  {name:<{width}}  {question}" for name, question in questions.items()]
-    return "\n".join([f"usage: taxoprobe {ANALYSE} QUESTION …      … QUESTION --help says more", "", *lines])
+    return "\n".join([f"usage: {usage} …      --help behind it says more", "", *lines])
 
 
 def whole_parser() -> argparse.ArgumentParser:
