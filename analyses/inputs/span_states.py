@@ -1,4 +1,4 @@
-"""Residual states of a span, token by token, in many pictures: what erasers and directions are fitted on."""
+"""Residual states of a span, token by token, in many pictures: erasers and directions are fitted on them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from analyses.inputs.subject import rows_of
+from analyses.inputs.subject import Subject
 from probing.edits.erasure import Eraser, Whitening, cross_covariance, leace, random_eraser
 from probing.hooks import record
 from probing.patching.runs import forward
 from probing.probes.splits import grouped_folds
 from probing.stats.seeding import stream
-from taxogen.questions.items import PROMPTS
-from taxogen.runs.bench import Bench
 from taxogen.world.taxonomy import Taxonomy
 
 BATCH = 64
@@ -38,9 +36,9 @@ class SpanStates:
     fold: Int[np.ndarray, " n"]
 
     def train(self, fold: int, layer: int, span: str) -> tuple[Float[np.ndarray, "n k d"], np.ndarray]:
-        """States and leaves of all folds but one; all of them for fold −1."""
-        kept = self.fold != fold
-        return self.values[layer, span][kept].astype(np.float64), self.leaves[kept]
+        """States and leaves of all folds but one: what is fitted for the leaves of that fold is fitted on these."""
+        others = self.fold != fold
+        return self.values[layer, span][others].astype(np.float64), self.leaves[others]
 
 
 def fold_of_leaves(taxonomy: Taxonomy, leaves: np.ndarray, folds: int, seed: int) -> Int[np.ndarray, " n"]:
@@ -50,7 +48,7 @@ def fold_of_leaves(taxonomy: Taxonomy, leaves: np.ndarray, folds: int, seed: int
 
 @torch.no_grad()
 def span_states(
-    bench: Bench,
+    subject: Subject,
     task: str,
     shown: pd.DataFrame,
     layers: Sequence[int],
@@ -58,16 +56,19 @@ def span_states(
     fold: Int[np.ndarray, " n"],
 ) -> SpanStates:
     """The states of some spans behind some layers when a task's question is put about each picture."""
-    found: dict[tuple[int, str], list[np.ndarray]] = {(layer, span): [] for layer in layers for span in spans}
+    batches: dict[tuple[int, str], list[np.ndarray]] = {
+        (layer, span): [] for layer in layers for span in spans
+    }
+    model = subject.bench.vlm.model
     starts = range(0, len(shown), BATCH)
     for start in tqdm(starts, desc=f"states, {task}", unit="batch", leave=False, mininterval=1):
-        rows = rows_of(bench, PROMPTS[task][0], shown.iloc[start : start + BATCH])
-        with record(bench.vlm.model, [post(layer) for layer in layers]) as seen:
-            forward(bench.vlm.model, rows)
-        for layer, span in found:
+        rows = subject.rows_of(task, shown.iloc[start : start + BATCH])
+        with record(model, [post(layer) for layer in layers]) as seen:
+            forward(model, rows)
+        for layer, span in batches:
             value = seen[post(layer)][:, list(rows.positions(span))]
-            found[layer, span].append(value.float().cpu().numpy())
-    values = {key: np.concatenate(parts) for key, parts in found.items()}
+            batches[layer, span].append(value.float().cpu().numpy())
+    values = {key: np.concatenate(states) for key, states in batches.items()}
     return SpanStates(values, shown["leaf"].to_numpy().astype(str), fold)
 
 
