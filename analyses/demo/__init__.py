@@ -99,10 +99,10 @@ def main(argv: list[str] | None = None) -> None:
     for number, (name, run) in enumerate(runs.items()):
         work(name, run, clock, first=number == 0)
     with clock.stage("report"):
-        table = behaviour.compute(behaviour.conditions(list(runs.values())))
-        report.write(out, runs=list(runs.values()), scores=table, seconds=clock.seconds)
+        page = report.write(out, list(runs.values()), clock.seconds)
+    table = page.tables["behaviour"]
     files.write_json(out / "summary.json", summary(table, clock.seconds))
-    print(f"\n{behaviour.summary(table)}\n\nreport: {out / 'report.html'}")
+    print(f"\n{behaviour.summary(table)}\n\nreport: {page.path}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,8 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -79,6 +80,7 @@ class Analysis:
         conclude: (runs, results, options) → Extras across runs, saved in the first run's folder.
         folder: options → where results go: another question, another folder.
         table_name: options → name of the table; where it is not that of the analysis, figures begin with it.
+        also: names of further tables in that folder which a report shows.
         section: table → blocks of its report section; by default its summary and figures.
         order: of its section in a report.
         light: whether a report computes it itself, where what it reads is there.
@@ -97,6 +99,7 @@ class Analysis:
     conclude: Callable[[Sequence[Run], Sequence[Result], Any], Extras] | None = None
     folder: Callable[[Any], str] | None = None
     table_name: Callable[[Any], str] | None = None
+    also: tuple[str, ...] = ()
     section: Callable[[pd.DataFrame], list[Block]] | None = None
     order: int = 100
     light: bool = False
@@ -114,12 +117,8 @@ class Analysis:
         """
         parser = self.parser()
         given = parser.parse_args(argv)
-        try:
+        with refusing(parser.prog):
             self._answer(given)
-        except REFUSALS as refusal:
-            if os.environ.get(TRACEBACK):
-                raise
-            parser.exit(2, f"{parser.prog}: {in_one_line(refusal)}\n")
 
     def parser(self) -> argparse.ArgumentParser:
         """The parser of the command line."""
@@ -166,10 +165,14 @@ class Analysis:
 
     def place(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> Path:
         """The folder of the results."""
-        folder = self.folder(options) if self.folder else self.name
         if out is not None:
             return out
+        folder = self.folder_name(options)
         return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
+
+    def folder_name(self, options: Any) -> str:
+        """The name of the folder of the results: another question, another folder."""
+        return self.folder(options) if self.folder else self.name
 
     def save(self, result: Result, folder: Path, options: Any) -> None:
         """Writes a table, its figures, and what is beside them."""
@@ -179,11 +182,12 @@ class Analysis:
             drawing.save(figure, folder, figure_name if name == self.name else f"{name}-{figure_name}")
         self._save_extras(result.extras, folder)
 
-    def tables_in(self, folder: Path) -> dict[str, pd.DataFrame]:
-        """The tables with default options that lie in a results folder, by name; empty where there are none."""
-        name = self.table_name(self.options()) if self.table_name else self.name
-        path = folder / f"{name}.parquet"
-        return {name: pd.read_parquet(path)} if path.is_file() else {}
+    def tables_of(self, run: Run) -> dict[str, pd.DataFrame]:
+        """The tables of the default question, and those in `also`, that lie in a run's folder; by name."""
+        own = self.table_name(self.options()) if self.table_name else self.name
+        folder = run.path / "analyses" / self.folder_name(self.options())
+        paths = {name: folder / f"{name}.parquet" for name in dict.fromkeys((own, *self.also))}
+        return {name: pd.read_parquet(path) for name, path in paths.items() if path.is_file()}
 
     def blocks(self, table: pd.DataFrame) -> list[Block]:
         """The section of a report about a table: a block `Shown` stands for a figure of `draw`."""
@@ -206,6 +210,18 @@ class Analysis:
             drawing.save(figure, folder, name)
         for name, write in extras.files.items():
             files.write_whole(folder / name, write)
+
+
+@contextmanager
+def refusing(program: str) -> Iterator[None]:
+    """A block whose refusals end the program with code 2 and one line that begins with its name."""
+    try:
+        yield
+    except REFUSALS as refusal:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"{program}: {in_one_line(refusal)}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def in_one_line(refusal: BaseException) -> str:

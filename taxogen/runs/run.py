@@ -46,7 +46,7 @@ class Run:
         path = Path(path)
         written, found = path / "config.json", None
         if written.exists():
-            found = config.from_dict(json.loads(written.read_text(encoding="utf-8")))
+            found = _read_config(written)
             # Before its manifests are there, a start was refused and nothing hangs on the config yet.
             if found.hash != wanted.hash and (path / "train.csv").exists():
                 raise MismatchError(
@@ -79,7 +79,7 @@ class Run:
                 f"{path} is not a run directory (it has no config.json); "
                 f"`python -m taxogen train --out {path}` makes one"
             )
-        return cls(path, config.from_dict(json.loads(written.read_text(encoding="utf-8"))))
+        return cls(path, _read_config(written))
 
     @property
     def name(self) -> str:
@@ -198,6 +198,21 @@ class Run:
                 f"`python -m taxogen train --run {self.path}` and `… evaluate --run {self.path}` make it"
             )
         return self.path / name
+
+
+def _read_config(path: Path) -> Config:
+    """The config that a run was made with.
+
+    Raises:
+        ValueError: the file is not one.
+    """
+    try:
+        return config.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, AttributeError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{path} is not the config of a run ({reason}); name the directory of a run, or remove it"
+        ) from error
 
 
 def _refuse_other_captures(path: Path, wanted: Config, found: Config) -> None:

@@ -1,0 +1,209 @@
+"""The page of a report: its sections come from the registry of analyses, none is named here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from analyses.frame import registry
+from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
+from analyses.frame.section import Block, Shown
+from analyses.inputs.conditions import condition_of
+from probing.stats.seeding import stream
+from probing.store import files
+from taxogen.answers.evaluate import Scores, candidates
+from taxogen.runs.run import Run
+from taxogen.world import pictures
+
+SAMPLES = 10
+ABOUT = {
+    "pretrained": "pretrained LM, pictures as they are",
+    "random_init": "the same architecture with random weights",
+    "within": "pretrained LM, each leaf shown by another leaf of its category",
+    "across": "pretrained LM, each leaf shown by any other leaf",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One table of an analysis as a report shows it.
+
+    Attributes:
+        of: the run, or empty for all of them together.
+        blocks: of its section.
+        figures: name → the PNG, inline.
+    """
+
+    of: str
+    blocks: Sequence[Block]
+    figures: Mapping[str, str]
+
+    @property
+    def beside(self) -> list[str]:
+        """The figures, where no block names those to be shown."""
+        return [] if any(isinstance(block, Shown) for block in self.blocks) else list(self.figures)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question with its answers; without answers, why there are none."""
+
+    analysis: Analysis
+    answers: Sequence[Answer] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A written page, and the tables that were computed for it."""
+
+    path: Path
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page:
+    """The page about some runs; `seconds` is how long each stage took.
+
+    Raises:
+        FileNotFoundError: a run was not trained to its end.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    described = [_described(run, runs) for run in runs]
+    tables: dict[str, pd.DataFrame] = {}
+    sections = [_section(analysis, runs, out, tables) for analysis in _analyses()]
+    page = _template().render(
+        runs=described,
+        seconds=seconds,
+        contrasts=_contrasts(tables),
+        sections=[section for section in sections if section.answers],
+        unasked=[section for section in sections if not section.answers],
+        samples=_samples(runs) if "behaviour" in tables else {"conditions": [], "rows": []},
+        credits=pictures.credits().to_dict("records"),
+        about=ABOUT,
+        given=" ".join(f"--run {run.path}" for run in runs),
+    )
+    files.write_whole(out / "report.html", lambda part: part.write_text(page, encoding="utf-8"))
+    return Page(out / "report.html", tables)
+
+
+def _analyses() -> list[Analysis]:
+    """All that can be asked of runs, in the order of their sections."""
+    known = [registry.load(name) for name in registry.questions()]
+    return sorted(
+        (one for one in known if one.takes is not Takes.NO_RUN), key=lambda one: (one.order, one.name)
+    )
+
+
+def _section(analysis: Analysis, runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> Section:
+    if analysis.light:
+        try:
+            result = analysis.compute(runs, analysis.options())
+        except REFUSALS as refusal:
+            return Section(analysis, reason=in_one_line(refusal))
+        analysis.save(result, out, analysis.options())
+        tables[analysis.name] = result.table
+        names = [*analysis.draw(result.table), *result.extras.figures]
+        shown = {name: _inline((out / f"{name}.png").read_bytes(), "png") for name in names}
+        return Section(analysis, [Answer("", analysis.blocks(result.table), shown)])
+    return Section(analysis, list(_stored(analysis, runs)))
+
+
+def _stored(analysis: Analysis, runs: Sequence[Run]) -> Iterator[Answer]:
+    """The tables that lie in the runs' folders, with their figures."""
+    alone = analysis.takes is Takes.EACH_RUN
+    for run in runs if alone else runs[:1]:
+        folder = run.path / "analyses" / analysis.folder_name(analysis.options())
+        for name, table in analysis.tables_of(run).items():
+            prefix = "" if name == analysis.name else f"{name}-"
+            paths = {figure: folder / f"{prefix}{figure}.png" for figure in analysis.draw(table)}
+            shown = {
+                name: _inline(path.read_bytes(), "png") for name, path in paths.items() if path.is_file()
+            }
+            title = f"{run.name}{', ' + name if prefix else ''}" if alone else ""
+            yield Answer(title, analysis.blocks(table), shown)
+
+
+def _contrasts(tables: Mapping[str, pd.DataFrame]) -> list[dict[Any, Any]]:
+    """The differences in hypernym AUROC that the page begins with."""
+    table = tables.get("behaviour")
+    if table is None:
+        return []
+    kept = table["headline"].astype(bool) & (table["target"] == "mean") & (table["contrast"] != "")
+    return table[kept & (table["modality"] == "image") & (table["measure"] == "auroc")].to_dict("records")
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("analyses.report", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = lambda value, places=2: "–" if pd.isna(value) else f"{value:.{places}f}"
+    environment.filters["spaced"] = lambda name: name.replace("_", " ")
+    environment.filters["parts"] = _parts
+    environment.tests["numeric"] = lambda text: bool(re.match(r"[−+-]?[.\d]|–$|never$|none$|input$", text))
+    environment.tests["grid"] = lambda block: hasattr(block, "header")
+    environment.tests["shown"] = lambda block: isinstance(block, Shown)
+    environment.tests["lines"] = lambda block: type(block).__name__ == "Lines"
+    return environment.get_template("report.html")
+
+
+def _parts(cell: str) -> tuple[str, str]:
+    """A cell's value and its interval, which stands in grey."""
+    value, bracket, interval = cell.partition(" [")
+    return value, bracket.strip() + interval
+
+
+def _described(run: Run, among: Sequence[Run]) -> dict[str, Any]:
+    record, data, model = run.record, run.config.data, run.config.model
+    return {
+        "name": run.name,
+        "condition": condition_of(run, among),
+        "record": record,
+        "data": data,
+        "model": model,
+        "seed": run.config.seed,
+        "train": run.config.train,
+        "captured": run.steps,
+    }
+
+
+def _samples(runs: Sequence[Run]) -> dict[str, Any]:
+    """Some test pictures, drawn by seed, with the three hypernyms that unshuffled models find likeliest."""
+    plain = [run for run in runs if run.config.data.shuffle == "none"]
+    plain = list({condition_of(run, runs): run for run in reversed(plain)}.values())[::-1]
+    if not plain:
+        return {"conditions": [], "rows": []}
+    scores = [Scores.read(run) for run in plain]
+    collection, taxonomy = pictures.load(plain[0].config.data.pictures), plain[0].taxonomy
+    shown = scores[0].image
+    order = stream(plain[0].config.seed, "samples").permutation(len(shown))
+    chosen = shown.iloc[order].drop_duplicates("leaf").head(SAMPLES)
+    best = [dict(zip(found.image["picture"], candidates(found, 3), strict=True)) for found in scores]
+    rows = [
+        {
+            "picture": _picture(collection, picture),
+            "leaf": leaf,
+            "truth": taxonomy.hypernyms_of(leaf),
+            "answers": [of.get(picture, []) for of in best],
+        }
+        for picture, leaf in zip(chosen["picture"], chosen["leaf"], strict=True)
+    ]
+    return {"conditions": [condition_of(run, runs) for run in plain], "rows": rows}
+
+
+def _picture(collection: pictures.Pictures, name: str) -> str:
+    image = collection.open(name)
+    image.thumbnail((96, 96))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return _inline(buffer.getvalue(), "webp")
+
+
+def _inline(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
