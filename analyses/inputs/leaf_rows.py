@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
 from probing.store import ActivationStore, MismatchError
+from taxogen.questions.prompts import SPAN_OF_SLOT
 
 _CHUNK = 2048
-_SAME_PLACE = {"image": "noun"}
+_TWIN = {SPAN_OF_SLOT["image"]: SPAN_OF_SLOT["text"]}
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,25 @@ class TreatedRows:
         return self.treatment(self.values)
 
 
-def span_pairs(images: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(name, span of picture rows, span of text rows) of each place; in the slot, `image` against `noun`."""
+def span_pairs(
+    images: Sequence[str], texts: Sequence[str], asked: Sequence[str] | None = None
+) -> list[tuple[str, str, str]]:
+    """(name, span of picture rows, span of text rows) of each place; "" where rows of text have no such place.
+
+    The place of the picture, in text of the noun, is named "slot". With `asked`, these places only.
+
+    Raises:
+        KeyError: an asked place is not in the stores.
+    """
     pairs = []
     for span in images:
-        twin = span if span in texts else _SAME_PLACE.get(span, "")
+        twin = span if span in texts else _TWIN.get(span, "")
         twin = twin if twin in texts else ""
         pairs.append(("slot" if twin and twin != span else span, span, twin))
-    return pairs
+    known = [name for name, _, _ in pairs]
+    if missing := [span for span in asked or () if span not in known]:
+        raise KeyError(f"no span {missing[0]!r} in these stores; they have {', '.join(known)}")
+    return [pair for pair in pairs if asked is None or pair[0] in asked]
 
 
 def disagreements(

@@ -71,7 +71,9 @@ class World:
 
 
 @torch.no_grad()
-def token_states(bench: Bench, shown: pd.DataFrame, modality: str, sites: Sequence[str]) -> Tokens:
+def token_states(
+    bench: Bench, shown: pd.DataFrame, modality: prompts.Modality, sites: Sequence[str]
+) -> Tokens:
     """The states at some sites of every token of the hypernym question about each picture, or each leaf's name."""
     vlm, index = bench.vlm, bench.picture_index
     rows = [
@@ -81,7 +83,7 @@ def token_states(bench: Bench, shown: pd.DataFrame, modality: str, sites: Sequen
         for picture, leaf in zip(shown["picture"].astype(str), shown["leaf"].astype(str))
     ]
     vlm.use_prefix(common_prefix(rows))
-    slot, skip = ("image" if modality == "image" else "noun"), len(vlm.prefix_ids)
+    slot, skip = prompts.span_name("slot", modality), len(vlm.prefix_ids)
     found: dict[str, list[Tensor]] = {site: [] for site in sites}
     for start in tqdm(
         range(0, len(rows), BATCH), desc=f"states, {modality}", unit="batch", leave=False, mininterval=1
