@@ -203,9 +203,8 @@ class Subject:
         """The tokenised question about a picture or, without one, about the leaf's name; its answer left open."""
         modality: Modality = "image" if picture else "text"
         words = prompts.segments(self.template(task), leaf="" if picture else leaf, modality=modality)
-        return self.bench.vlm.row(
-            picture or leaf, words, self.bench.picture_index[picture] if picture else -1
-        )
+        at = self.bench.picture_index[picture] if picture else -1
+        return self.bench.vlm.row(picture or leaf, words, at).prompt
 
     def share_prefix(self, rows: Sequence[Row]) -> None:
         """Computes once what all rows start with."""
@@ -257,7 +256,7 @@ class Subject:
 def check(run: Run, step: int | None = None) -> int:
     """The step of the projector that is asked for; refuses before anything is loaded what `Subject.of` refuses."""
     last = run.record["steps"]
-    if run.config.data.task != "completion":
+    if prompts.FORMATS[run.config.data.task].answers:
         raise ValueError(
             f"{run.path} was trained on data.task={run.config.data.task}; this analysis reads the word that completes "
             "a prompt: give a run of data.task=completion"
