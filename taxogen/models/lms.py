@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from probing.hooks.provenance import weight_hash
 from probing.store.cache import build_once
 from taxogen.models import weights
 
@@ -55,7 +56,7 @@ class LM:
 
     def weight_hash(self) -> str:
         """SHA-256 of the weights as they are now; training a projector in front of them never changes it."""
-        return weights.weight_hash(self.model)
+        return weight_hash(self.model)
 
     @property
     def width(self) -> int:
@@ -188,7 +189,5 @@ def _revision(name: str, config: Any, pretrained: PreTrainedModel | None) -> str
     commit = getattr(config, "_commit_hash", None)
     if commit:
         return commit
-    content = (
-        weights.text_hash(config.to_diff_dict()) if pretrained is None else weights.weight_hash(pretrained)
-    )
+    content = weights.text_hash(config.to_diff_dict()) if pretrained is None else weight_hash(pretrained)
     return f"sha256:{content[:16]}"

@@ -1,4 +1,4 @@
-"""Frozen weights: where they come from (a package, a folder, a hub), and the hash that proves them frozen."""
+"""Frozen weights: where they come from (a package, a folder, a hub), and the identity of a configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -78,19 +77,6 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
 def freeze(model: Module) -> Module:
     """The same model in evaluation mode, none of its parameters asking for a gradient."""
     return model.eval().requires_grad_(False)
-
-
-def weight_hash(model: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of a model's weights; tied weights count once."""
-    digest = hashlib.sha256()
-    seen: set[int] = set()
-    for name, tensor in sorted(model.state_dict().items()):
-        if tensor.data_ptr() in seen and tensor.numel():
-            continue
-        seen.add(tensor.data_ptr())
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def text_hash(content: Any) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from probing.hooks.provenance import weight_hash
 from probing.store.cache import build_once
 from taxogen.models import weights
 from taxogen.models.encoders.encoder import Batch, Encoder, Features, square_pixels
@@ -32,7 +33,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
     model = original(name)
     side = int(model.input_image_size)
     cells = -(-side // 32)
-    revision = weights.weight_hash(model)[:16]
+    revision = weight_hash(model)[:16]
     folded = weights.freeze(_fold_batch_norms(model)).to(device=device, memory_format=torch.channels_last)
     return Encoder(
         name=name,

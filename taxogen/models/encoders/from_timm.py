@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from probing.hooks.provenance import weight_hash
 from taxogen.models import weights
 from taxogen.models.encoders.encoder import Batch, Encoder, Features, Pixels
 
@@ -39,7 +40,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
     maps = _maps(model, block, device, np.stack([_prepare(transform, Image.new("RGB", (64, 64)))]))
     return Encoder(
         name=name,
-        revision=weights.weight_hash(model)[:16],
+        revision=weight_hash(model)[:16],
         preprocessing=f"timm-{weights.text_hash(settings)[:12]}",
         licence=str(model.pretrained_cfg.get("license") or f"see the model card of {name}"),
         grid=(maps.shape[2], maps.shape[3]),

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
+from probing.hooks.provenance import weight_hash
 from taxogen.models import weights
 from taxogen.models.encoders.encoder import Batch, Encoder, Features, Pixels
 
@@ -40,7 +41,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
     grid = _grid(tower, prepare(Image.new("RGB", (64, 64))), name)
     return Encoder(
         name=name,
-        revision=weights.weight_hash(tower)[:16],
+        revision=weight_hash(tower)[:16],
         preprocessing=f"{type(processor).__name__}-{weights.text_hash(processor.to_dict())[:12]}",
         licence=f"see the model card of {source}",
         grid=grid,
