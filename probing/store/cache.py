@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
 
 
 def folder() -> Path:
@@ -52,17 +53,13 @@ def build_once(key: str, make: Callable[[Path], None], bytes_needed: int = 0) ->
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Context in which this process, and this thread, is the only one to hold the lock `path.lock`.
+    """Context in which this process, and this thread, is the only one to hold the lock `path.lock`; waits until it is.
 
     The operating system frees the lock when its holder dies, so a killed process never blocks the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with FileLock(path.with_name(path.name + ".lock")):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def require_free(where: Path, bytes_needed: int, what: str) -> None:

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +86,25 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     started = time.monotonic()
     with cache.locked(tmp_path / "x"):
         assert time.monotonic() - started < 5
+
+
+def test_threads_of_one_process_wait_for_each_other(tmp_path):
+    inside: list[str] = []
+
+    def work(name: str) -> None:
+        for _ in range(3):
+            with cache.locked(tmp_path / "x"):
+                inside.append(name)
+                time.sleep(0.01)
+                inside.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(inside) == 12
+    assert inside[::2] == inside[1::2]
 
 
 def test_a_failed_make_leaves_nothing_and_can_be_repeated(cache_folder):
