@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 
 from probing.stats.seeding import stream
@@ -16,12 +14,12 @@ from taxogen.world.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class Pair:
-    """Two leaves and what sets them apart.
+    """Two leaves, hypernyms in which they differ, and leaves for placebos.
 
     Attributes:
         clean: the leaf whose answer a patch is to bring back.
         corrupted: the leaf whose run falls short of it.
-        up: a hypernym of the clean leaf alone, its most special one whose name is one token.
+        up: a hypernym of the clean leaf alone, its most special one that can be read.
         down: one of the corrupted leaf alone.
         near: whether they share another hypernym, as crow and trout share animal.
         sibling: another leaf under the hypernym of the one that states come from, not under that of the other.
@@ -39,8 +37,8 @@ class Pair:
 
 def pairs_of(
     taxonomy: Taxonomy,
-    leaves: Sequence[str],
     first_tokens: Mapping[str, int],
+    hypernyms: Collection[str],
     count: int,
     seed: int = 0,
     *,
@@ -50,31 +48,30 @@ def pairs_of(
 
     Args:
         taxonomy: what is above each leaf.
-        leaves: those that there are pictures of.
-        first_tokens: of the names of leaves, and of hypernyms that have a name of one token.
+        first_tokens: by which each leaf is read that there are pictures of; those of a pair differ.
+        hypernyms: those that can be read.
         count: how many pairs.
         seed: of the draw.
         noising: states come from the corrupted leaf, so that its hypernym is what a sibling shares.
 
     Raises:
-        ValueError: there are not so many pairs.
+        ValueError: there are fewer pairs.
     """
-    places = {leaf: row for row, leaf in enumerate(leaves)}
-    labels = np.asarray(taxonomy.labels(list(leaves)))
-    askable = np.array([name in first_tokens for name in taxonomy.hypernyms]) & (labels.sum(0) >= 2)
+    leaves, starts = list(first_tokens), list(first_tokens.values())
+    labels = np.asarray(taxonomy.labels(leaves))
     rank = labels.sum(0)
+    askable = np.array([name in hypernyms for name in taxonomy.hypernyms]) & (rank >= 2)
     rng = stream(seed, "patching pairs")
-    starts = [first_tokens[leaf] for leaf in leaves]
     order, free = rng.permutation(len(leaves)), list(rng.permutation(len(leaves)))
-    made: list[Pair] = []
+    pairs: list[Pair] = []
     for clean in order:
-        if len(made) == count:
+        if len(pairs) == count:
             break
         others = [row for row in free if starts[row] != starts[clean]]
-        found = _partner(clean, others, labels, askable, rank, near=len(made) % 2 == 0)
-        if found is None:
+        partner = _partner(clean, others, labels, askable, rank, near=len(pairs) % 2 == 0)
+        if partner is None:
             continue
-        corrupted, up, down = found
+        corrupted, up, down = partner
         giver, own, other = (corrupted, down, up) if noising else (clean, up, down)
         sibling = _draw(rng, labels[:, own] & ~labels[:, other], giver)
         related = (labels & (labels[clean] | labels[corrupted])).any(1)
@@ -84,15 +81,14 @@ def pairs_of(
         free.remove(corrupted)
         names = [leaves[row] for row in (int(clean), corrupted, sibling, stranger)]
         near = bool((labels[clean] & labels[corrupted]).any())
-        made.append(
-            Pair(names[0], names[1], taxonomy.hypernyms[up], taxonomy.hypernyms[down], near, *names[2:])
-        )
-    if len(made) < count:
+        up_name, down_name = taxonomy.hypernyms[up], taxonomy.hypernyms[down]
+        pairs.append(Pair(names[0], names[1], up_name, down_name, near, *names[2:]))
+    if len(pairs) < count:
         raise ValueError(
-            f"{count} pairs of leaves were asked for; {len(places)} leaves make {len(made)} that differ in a hypernym "
-            "with a name of one token: ask for fewer with --pairs"
+            f"{count} pairs of leaves were asked for; {len(leaves)} leaves make {len(pairs)} that differ in a "
+            "hypernym that can be read: ask for fewer with --pairs"
         )
-    return made
+    return pairs
 
 
 def _partner(
@@ -110,26 +106,13 @@ def _partner(
         downs = np.flatnonzero(labels[other] & ~labels[clean] & askable)
         if not len(ups) or not len(downs):
             continue
-        found = int(other), int(ups[rank[ups].argmin()]), int(downs[rank[downs].argmin()])
+        partner = int(other), int(ups[rank[ups].argmin()]), int(downs[rank[downs].argmin()])
         if bool((labels[clean] & labels[other]).any()) == near:
-            return found
-        second = second or found
+            return partner
+        second = second or partner
     return second
 
 
 def _draw(rng: np.random.Generator, allowed: Bool[np.ndarray, " leaves"], but: int) -> int | None:
     rows = [row for row in np.flatnonzero(allowed) if row != but]
     return int(rng.choice(rows)) if rows else None
-
-
-def first_tokens(vlm: Any, leaves: Sequence[str], hypernyms: Sequence[str]) -> dict[str, int]:
-    """The first token of every leaf's name, and of every hypernym whose name is one token that no other begins with."""
-    words = {name: vlm.tokens(f" {name}") for name in hypernyms}
-    starts = [tokens[0] for tokens in words.values()]
-    found = {name: t[0] for name, t in words.items() if len(t) == 1 and starts.count(t[0]) == 1}
-    return {leaf: vlm.tokens(f" {leaf}")[0] for leaf in leaves} | found
-
-
-def table_of(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """The pairs as a table, one row each."""
-    return pd.DataFrame([vars(pair) for pair in pairs])

@@ -1,0 +1,41 @@
+"""The summary of a patching table: the difference of the two runs, the best cell of each span, the cells that count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The table in about ten lines."""
+    first = table.iloc[0]
+    lines = [f"Patching {first['direction']}, {first['mode']}, {', '.join(table['run'].unique())}:"]
+    for target, rows in table[table["split"] == "all"].groupby("target", sort=False):
+        for gap in rows[rows["measure"] == "gap"].to_dict("records"):
+            lines.append(
+                f"  {target}: the two runs differ by {gap['value']:.2f} [{gap['lower']:.2f}, {gap['upper']:.2f}] nats, "
+                f"n = {gap['n']} leaf pairs"
+            )
+        clean = rows[(rows["measure"] == "effect") & (rows["state"] == "clean")]
+        counted = rows[(rows["measure"] == "counts") & (rows["value"] > 0)]
+        for span, cells in clean.groupby("span", sort=False):
+            layers = counted.loc[counted["span"] == span, "layers"].tolist()
+            lines.append(
+                f"  {target:8} {span:5} {_best(cells)}; counts at {len(layers)} of {len(cells)} cells"
+            )
+            lines[-1] += f": layers {', '.join(layers)}" if layers else ""
+    for ranks in table[table["measure"] == "rank_agreement"].to_dict("records"):
+        lines.append(
+            f"  attribution ranks cells as patches do: {ranks['value']:.2f} [{ranks['lower']:.2f}, "
+            f"{ranks['upper']:.2f}] over {ranks['n']} cells"
+        )
+    return "\n".join(lines)
+
+
+def _best(cells: pd.DataFrame) -> str:
+    """The cell of the largest effect, in words."""
+    best: Mapping[Any, Any] = max(cells.to_dict("records"), key=lambda row: row["value"])
+    head = f" head {best['head']}" if best["head"] else ""
+    return f"most at {best['site']}{head}: {best['value']:+.2f} [{best['lower']:+.2f}, {best['upper']:+.2f}] nats"
