@@ -1,5 +1,7 @@
 """Rows of activation stores made ready for probes: aligned, labelled, folded, with control labels."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,59 +9,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analyses.inputs.categories import subsets
+from analyses.inputs.encoder import ENCODER
+from analyses.layer_probes.options import SEES_LEAVES, Options, refuse_unanswerable
 from probing.probes.controls import control_task, shuffled_labels
 from probing.probes.held_out import LabelledRows
-from probing.probes.linear import PENALTIES
 from probing.probes.splits import grouped_folds, ungrouped_folds
-from probing.stats import DRAWS
 from probing.store import ActivationStore, MismatchError
 from taxogen.world.taxonomy import Taxonomy
-
-TARGETS = ("hypernym", "leaf", "height")
-SPLITS = ("leaf", "ungrouped", "family", "source")
-ENCODER = "encoder"
-_SEES_LEAVES = ("ungrouped", "source")
-_SAME_PLACE = {"image": "noun"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How layers are probed; the defaults are those of the report.
-
-    Attributes:
-        sites: which, heads of `attn.hook_z` as `blocks.3.attn.hook_z#5`; by default the residual stream.
-        transforms: what is tried between modalities (`probing.probes.transfer`); none for no transfer.
-        split: what is held out: leaf concepts, families of them, sources of pictures, or nothing (ungrouped).
-        controls: how many control tasks; 19 or more also give p values.
-        shuffled: how many draws of labels permuted over single rows.
-        least_leaves: a hypernym needs so many leaves, and so many that are not under it.
-        held_out: hypernyms without evidence in training, reported apart.
-        code: whether the description length is found as well (slow).
-        device: "cpu", or a torch device.
-    """
-
-    probe: str = "ridge"
-    target: str = "hypernym"
-    split: str = "leaf"
-    spans: tuple[str, ...] | None = None
-    sites: tuple[str, ...] | None = None
-    transforms: tuple[str, ...] = ("raw", "centred")
-    penalties: tuple[float, ...] = PENALTIES
-    folds: int = 5
-    controls: int = 3
-    shuffled: int = 1
-    draws: int = DRAWS
-    least_leaves: int = 3
-    held_out: tuple[str, ...] = ()
-    code: bool = False
-    device: str = "cpu"
-    seed: int = 0
-    workers: int = 2
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a store that take part, in the order of their item ids, and what the encoder says of them."""
+    """Rows of a store in the order of their item ids, and the encoder's features of their pictures."""
 
     store: ActivationStore
     order: Int[np.ndarray, " n"]
@@ -74,43 +35,30 @@ class Source:
         values = np.asarray(self.store.read(name, span), dtype=np.float32)[self.order]
         return values[:, int(head)] if head else values
 
-    def only(self, leaves: Sequence[str]) -> "Source":
+    def only(self, leaves: Sequence[str]) -> Source:
         """The rows of these leaves."""
-        kept = np.isin(self.leaves, leaves)
-        encoder = None if self.encoder is None else self.encoder[kept]
-        return Source(self.store, self.order[kept], self.leaves[kept], encoder)
+        members = np.isin(self.leaves, leaves)
+        encoder = None if self.encoder is None else self.encoder[members]
+        return Source(self.store, self.order[members], self.leaves[members], encoder)
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is asked of which rows: modality → source and labelled rows, and the names of the targets."""
+    """What probes are fitted to.
+
+    Attributes:
+        sources: name of a source of rows (`text`, or `image@` and a step) → its rows.
+        rows: the same name → labels, folds and control labels of the rows.
+        targets: names of the label columns.
+        subsets: target of a row that is a mean → the targets that it goes over.
+        leaves: that all sources have.
+    """
 
     sources: Mapping[str, Source]
     rows: Mapping[str, LabelledRows]
     targets: tuple[str, ...]
     subsets: Mapping[str, tuple[int, ...]]
     leaves: tuple[str, ...]
-
-
-def span_pairs(
-    images: Sequence[str], texts: Sequence[str], asked: Sequence[str] | None
-) -> list[tuple[str, str, str]]:
-    """(name, span of picture rows, span of text rows) of each probed place; without a twin the last is empty.
-
-    Raises:
-        KeyError: an asked span is not in the stores.
-    """
-    pairs = []
-    for span in images:
-        twin = span if span in texts else _SAME_PLACE.get(span, "")
-        twin = twin if twin in texts else ""
-        pairs.append(("slot" if twin and twin != span else span, span, twin))
-    if asked is None:
-        return pairs
-    known = [name for name, _, _ in pairs]
-    if missing := [span for span in asked if span not in known]:
-        raise KeyError(f"no span {missing[0]!r} in these stores; they have {', '.join(known)}")
-    return [pair for pair in pairs if pair[0] in asked]
 
 
 def design(
@@ -126,17 +74,11 @@ def design(
     `source_of` maps a picture to its source. Text rows have none: they are left out when sources are held out.
 
     Raises:
-        KeyError: an unknown target or split.
+        KeyError: an unknown target, split, probe or transform.
         MismatchError: the steps hold different items, or no leaf is shared.
         ValueError: leaf identity was asked for with leaves held out, or picture sources without `source_of`.
     """
-    for what, value, known in (("target", options.target, TARGETS), ("split", options.split, SPLITS)):
-        if value not in known:
-            raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-    if options.target == "leaf" and options.split not in _SEES_LEAVES:
-        raise ValueError(
-            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
-        )
+    refuse_unanswerable(options)
     stores = {f"image@{step}": store for step, store in images.items()}
     if text is not None and options.split != "source":
         stores["text"] = text
@@ -198,10 +140,11 @@ def _sources(
                 raise MismatchError(
                     f"{name} holds other items than the first step; capture both from one manifest"
                 )
-        columns, seen = store.columns.iloc[order], None
+        columns, features = store.columns.iloc[order], None
         if encoder is not None and name != "text":
-            seen = np.stack([np.ravel(encoder[picture]) for picture in columns["picture"]]).astype(np.float32)
-        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), seen)
+            pictures = columns["picture"]
+            features = np.stack([np.ravel(encoder[one]) for one in pictures]).astype(np.float32)
+        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), features)
     return sources
 
 
@@ -218,13 +161,13 @@ def _targets(
     else:
         names, labels = taxonomy.hypernyms, taxonomy.labels(leaves)
     counts = labels.sum(axis=0)
-    kept = np.flatnonzero((counts >= least) & (len(leaves) - counts >= least))
-    if not len(kept):
+    enough = np.flatnonzero((counts >= least) & (len(leaves) - counts >= least))
+    if not len(enough):
         raise ValueError(
             f"no {target} has at least {least} of these {len(leaves)} leaves under it and as many not; "
-            "capture more leaves or lower --least-leaves"
+            "capture more leaves"
         )
-    return tuple(names[k] for k in kept), labels[:, kept]
+    return tuple(names[k] for k in enough), labels[:, enough]
 
 
 def _leaf_folds(
@@ -234,7 +177,7 @@ def _leaf_folds(
 
     All in one where rows are split without regard to leaves.
     """
-    if options.split in _SEES_LEAVES:
+    if options.split in SEES_LEAVES:
         return np.zeros(len(leaves), dtype=int)
     if options.split == "leaf":
         return grouped_folds(np.array(leaves), labels, options.folds, options.seed)

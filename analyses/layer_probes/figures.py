@@ -8,7 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.layer_probes.design import ENCODER
+from analyses.frame.panels import of_last_step, unique
+from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
+from analyses.inputs.encoder import ENCODER
+from analyses.layer_probes.rows import OVER_TARGETS
 from probing.sites import EMBED, FINAL
 
 _LABELS = {
@@ -25,50 +28,49 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
     stream = table[_in_stream(table["site"])]
     along = (curves, hypernyms, transfer, training, held_out)
     with drawing.style():
-        found = {part.__name__: part(stream) for part in along if len(stream)}
-        found |= {part.__name__: part(table) for part in (parts, heads)}
-    return {name: figure for name, figure in found.items() if figure is not None}
+        figures = {part.__name__: part(stream) for part in along if len(stream)}
+        figures |= {part.__name__: part(table) for part in (parts, heads)}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def curves(table: pd.DataFrame) -> Figure:
     """Mean AUROC by layer at each place, with intervals, the control task and chance."""
-    rows = _plain(_last(table[table["target"] == "mean"]))
+    rows = _plain(of_last_step(table[table["target"] == MEAN]))
     figure, panels = _panels(_spans(rows))
     for span, axes in panels.items():
         for modality in [name for name in _LABELS if (rows["modality"] == name).any()]:
-            here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
+            curve = rows[(rows["span"] == span) & (rows["modality"] == modality)]
             colour = drawing.colour(modality)
-            drawing.curve(axes, here[here["measure"] == "auroc"], "layer", colour, _LABELS[modality])
-            drawing.curve(axes, here[here["measure"] == "control_auroc"], "layer", colour, dashed=True)
+            drawing.curve(axes, curve[curve["measure"] == "auroc"], "layer", colour, _LABELS[modality])
+            drawing.curve(axes, curve[curve["measure"] == "control_auroc"], "layer", colour, dashed=True)
     _finish(figure, panels, rows, "Dashed: control task, in which each leaf has another leaf's hypernyms.")
     return figure
 
 
 def held_out(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC of seen and of held-out hypernyms by layer, pictures only; none where all are one or the other."""
-    rows = _last(table[(table["modality"] == "image") & (table["measure"] == "auroc")])
-    rows = rows[rows["target"].isin(["mean of seen", "mean of held-out"])]
+    rows = of_last_step(table[(table["modality"] == "image") & (table["measure"] == "auroc")])
+    rows = rows[rows["target"].isin([SEEN, HELD_OUT])]
     if rows.empty:
         return None
     figure, panels = _panels(_spans(rows))
     for span, axes in panels.items():
-        for subset, like in (("seen", "image"), ("held-out", "text→image")):
-            here = rows[(rows["span"] == span) & (rows["target"] == f"mean of {subset}")]
-            drawing.curve(axes, here, "layer", drawing.colour(like), subset)
+        for target, label, like in ((SEEN, "seen", "image"), (HELD_OUT, "held-out", "text→image")):
+            curve = rows[(rows["span"] == span) & (rows["target"] == target)]
+            drawing.curve(axes, curve, "layer", drawing.colour(like), label)
     _finish(figure, panels, rows, "Seen and held-out hypernyms had and had no evidence in training.")
     return figure
 
 
 def training(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC of picture rows by layer and training step; none for a single step."""
-    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")
-    rows = table[kept & table["layer"].notna()]
+    chosen = (table["target"] == MEAN) & (table["modality"] == "image") & (table["measure"] == "auroc")
+    rows = table[chosen & table["layer"].notna()]
     if rows["step"].nunique() < 2:
         return None
     figure, panels = _panels(_spans(rows), width=1.9)
     for span, axes in panels.items():
-        here = rows[rows["span"] == span]
-        grid = here.pivot_table(index="layer", columns="step", values="value")
+        grid = _grid(rows, span, "step")
         last = span == list(panels)[-1]
         drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="training step")
@@ -82,9 +84,7 @@ def training(table: pd.DataFrame) -> Figure | None:
 
 def hypernyms(table: pd.DataFrame) -> Figure | None:
     """AUROC by layer of each target at the last place, pictures and text → pictures."""
-    rows = _plain(
-        _last(table[(table["measure"] == "auroc") & ~table["target"].str.startswith(("mean", "seen"))])
-    )
+    rows = _plain(of_last_step(table[(table["measure"] == "auroc") & ~table["target"].isin(OVER_TARGETS)]))
     rows = rows[rows["modality"].isin(["image", "text→image"])]
     targets = sorted(rows["target"].unique())
     if not targets or len(targets) > 60:
@@ -96,9 +96,9 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, target in zip(panels, targets):
         for modality in ("image", "text→image"):
-            here = rows[(rows["target"] == target) & (rows["modality"] == modality)]
-            if len(here):
-                drawing.curve(axes, here, "layer", drawing.colour(modality), _LABELS[modality])
+            curve = rows[(rows["target"] == target) & (rows["modality"] == modality)]
+            if len(curve):
+                drawing.curve(axes, curve, "layer", drawing.colour(modality), _LABELS[modality])
         axes.axhline(0.5, **drawing.CHANCE)
         axes.set_title(target)
     for axes in panels[len(targets) :]:
@@ -115,19 +115,21 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
 
 def parts(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC of picture rows by layer, a line per part of the blocks; none where only the stream was probed."""
-    kept = (table["target"] == "mean") & (table["modality"] == "image") & table["layer"].ge(0)
-    rows = _last(table[kept & ~table["site"].str.contains("#")])
+    chosen = (table["target"] == MEAN) & (table["modality"] == "image") & table["layer"].ge(0)
+    rows = of_last_step(table[chosen & ~table["site"].str.contains("#")])
     rows = rows.assign(part=rows["site"].str.split(".", n=2).str[-1].str.removeprefix("hook_"))
-    names = list(dict.fromkeys(rows["part"]))
+    names = unique(rows["part"])
     if set(names) <= {"resid_post"}:
         return None
     colours = drawing.colours(names)
     figure, panels = _panels(_spans(rows))
     for span, axes in panels.items():
         for name in names:
-            here = rows[(rows["span"] == span) & (rows["part"] == name)]
-            drawing.curve(axes, here[here["measure"] == "auroc"], "layer", colours[name], name)
-            drawing.curve(axes, here[here["measure"] == "control_auroc"], "layer", colours[name], dashed=True)
+            curve = rows[(rows["span"] == span) & (rows["part"] == name)]
+            drawing.curve(axes, curve[curve["measure"] == "auroc"], "layer", colours[name], name)
+            drawing.curve(
+                axes, curve[curve["measure"] == "control_auroc"], "layer", colours[name], dashed=True
+            )
     _finish(
         figure,
         panels,
@@ -139,14 +141,14 @@ def parts(table: pd.DataFrame) -> Figure | None:
 
 def heads(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC of picture rows by layer and attention head; none where no heads were probed."""
-    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "auroc")
-    rows = _last(table[kept & table["site"].str.contains("#")])
+    chosen = (table["target"] == MEAN) & (table["modality"] == "image") & (table["measure"] == "auroc")
+    rows = of_last_step(table[chosen & table["site"].str.contains("#")])
     if rows.empty:
         return None
     rows = rows.assign(head=rows["site"].str.partition("#")[2].astype(int))
     figure, panels = _panels(_spans(rows), width=1.9)
     for span, axes in panels.items():
-        grid = rows[rows["span"] == span].pivot_table(index="layer", columns="head", values="value")
+        grid = _grid(rows, span, "head")
         last = span == list(panels)[-1]
         drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="head")
@@ -157,17 +159,17 @@ def heads(table: pd.DataFrame) -> Figure | None:
 
 def transfer(table: pd.DataFrame) -> Figure | None:
     """Mean AUROC trained on one modality and tested on another, at the layer best for text → pictures."""
-    rows = table[(table["target"] == "mean") & (table["measure"] == "auroc") & table["layer"].notna()]
-    rows = _plain(_last(rows))
+    rows = table[(table["target"] == MEAN) & (table["measure"] == "auroc") & table["layer"].notna()]
+    rows = _plain(of_last_step(rows))
     spans = _spans(rows[rows["modality"] == "text→image"])
     if not spans:
         return None
     figure, panels = _panels(spans, width=1.9, sharey=False)
     for span, axes in panels.items():
-        here = rows[rows["span"] == span]
-        across = here[here["modality"] == "text→image"]
+        at_span = rows[rows["span"] == span]
+        across = at_span[at_span["modality"] == "text→image"]
         best = across.iloc[int(across["value"].argmax())]
-        scores = here[here["site"] == best["site"]].set_index("modality")
+        scores = at_span[at_span["site"] == best["site"]].set_index("modality")
         names = ["pictures", "text"]
         cells = np.array([["image", "image→text"], ["text→image", "text"]])
         last = span == spans[-1]
@@ -183,6 +185,12 @@ def transfer(table: pd.DataFrame) -> Figure | None:
     next(iter(panels.values())).set_ylabel("trained on")
     _footnote(figure, rows, "At the layer where text → pictures is best; the diagonal is within a modality.")
     return figure
+
+
+def _grid(rows: pd.DataFrame, span: str, column: str) -> pd.DataFrame:
+    """Values of one place by layer and `column`; with the layers of all places, since panels share their axis."""
+    cells = rows[rows["span"] == span].pivot_table(index="layer", columns=column, values="value")
+    return cells.reindex(index=sorted(set(rows["layer"])))
 
 
 def _panels(spans: Sequence[str], width: float = 2.1, sharey: bool = True) -> tuple[Figure, dict[str, Axes]]:
@@ -233,10 +241,5 @@ def _plain(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["probe"].str.contains(",")]
 
 
-def _last(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the last step, and those of no step."""
-    return table[table["step"].isin([table["step"].max(), -1])]
-
-
 def _spans(rows: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(rows["span"]))
+    return unique(rows["span"])

@@ -1,5 +1,7 @@
 """Long-table rows and curves from held-out scores of layer probes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
@@ -7,20 +9,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analyses.frame import tables
+from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, SEEN, SEEN_MINUS_HELD_OUT
-from analyses.layer_probes.design import ENCODER, Design
+from analyses.layer_probes.design import Design
 from probing.probes.description_length import compression
 from probing.probes.evaluate import Series, estimates
 from probing.probes.held_out import HeldOut
-from probing.sites import EMBED, Site
+from probing.sites import EMBED
 from probing.stats import OUT_OF_FOLD, Estimate, interval, onset, permutation_p
 
-COLUMNS = (
-    *("run", "analysis", "step", "site", "layer", "span", "modality", "target", "probe", "measure", "split"),
-    *("value", "lower", "upper", "n", "seed"),
-)
-NO_STEP = -1  # of text rows, which no training step touches
-Key = tuple[str, str, str]  # trained on, tested on, transform
+COLUMNS = tuple("probe" if name == "treatment" else name for name in tables.COLUMNS)
+ENCODER_LAYER = -2.0
+"""The layer of the image encoder's features: one before the input of the language model, which is −1."""
+Key = tuple[str, str, str]
+"""Source that was trained on, source that was tested on, transform between them."""
 _ENOUGH_FOR_P = 19  # control tasks that make p = .05 reachable
 
 
@@ -34,16 +37,7 @@ class Condition(NamedTuple):
 
 
 Curves = dict[Condition, tuple[tuple[str, ...], dict[str, Series]]]
-
-
-def layer_of(site: str) -> float:
-    """The block index of a site; −1 before the first block, −2 for the encoder, undefined after the last norm."""
-    if site == ENCODER:
-        return -2.0
-    parsed = Site.parse(site.partition("#")[0])
-    if parsed.layer is not None:
-        return float(parsed.layer)
-    return -1.0 if parsed.point == EMBED else float("nan")
+"""Condition → its sites in forward order, and the series along them of each subset of targets."""
 
 
 def rows_and_curves(
@@ -66,7 +60,7 @@ def rows_and_curves(
     table, series = estimates(held, plan.rows[places[0][0][1]], plan.targets, plan.subsets, weights)
     conditions = [_condition(key, span, probe) for key, _ in places]
     labels = pd.DataFrame(conditions, columns=Condition._fields).assign(site=[site for _, site in places])
-    labels["layer"] = labels["site"].map({site: layer_of(site) for site in scores})
+    labels["layer"] = [_layer(site) for site in labels["site"]]
     table = pd.concat(
         [labels.iloc[table["index"]].reset_index(drop=True), table.drop(columns="index")], axis=1
     )
@@ -82,16 +76,15 @@ def rows_and_curves(
 
 def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Series]) -> Iterator[pd.DataFrame]:
     """Rows about whole curves: onset, p corrected for the maximum over sites, seen minus held-out."""
-    chosen = np.array(
-        [k for k, site in enumerate(sites) if site.endswith("hook_resid_post") or site == EMBED]
-    )
-    layers = np.array([layer_of(site) for site in sites])
+    places = [k for k, site in enumerate(sites) if site.endswith("hook_resid_post") or site == EMBED]
+    stream = np.array(places, dtype=int)
+    layers = np.array([_layer(site) for site in sites])
     for subset, series in along.items():
-        if len(chosen) > 1:
-            stream = series.at(chosen)
-            first = onset(stream.selectivity, stream.selectivity_draws, 0, inflation=OUT_OF_FOLD)
+        if len(stream) > 1:
+            along_stream = series.at(stream)
+            first = onset(along_stream.selectivity, along_stream.selectivity_draws, 0, inflation=OUT_OF_FOLD)
             yield _labels(condition, [""]).assign(
-                target=subset, measure="onset", **_in_layers(first, layers[chosen])
+                target=subset, measure="onset", **_in_layers(first, layers[stream])
             )
         if len(series.null) >= _ENOUGH_FOR_P:
             p = permutation_p(series.auroc, series.null)
@@ -112,8 +105,12 @@ def difference_rows(
     )
 
 
+def _layer(site: str) -> float:
+    return layer_of(site, encoder=ENCODER_LAYER)
+
+
 def _labels(condition: Condition, sites: Sequence[str]) -> pd.DataFrame:
-    layers = [layer_of(site) if site else np.nan for site in sites]
+    layers = [_layer(site) if site else np.nan for site in sites]
     return pd.DataFrame({**condition._asdict(), "site": list(sites), "layer": layers})
 
 
@@ -142,8 +139,8 @@ def code_rows(
 ) -> tuple[pd.DataFrame, Curves]:
     """Rows of how much shorter than the uniform code the labels are coded, given a site, and the control's."""
     tables = []
-    for site, found in bits.items():
-        for name, pair in found.items():
+    for site, lengths in bits.items():
+        for name, pair in lengths.items():
             labels = _labels(_condition((name, name, "raw"), span, probe), [site])
             for measure, values in zip(("compression", "control_compression"), pair):
                 number = compression(values, plan.rows[name].groups, weights)

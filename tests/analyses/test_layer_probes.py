@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from analyses import layer_probes
-from analyses.layer_probes import digest, layers
-from analyses.layer_probes.design import Options, design, span_pairs
-from analyses.layer_probes.layers import contrasts, probe_layers
-from analyses.layer_probes.table import COLUMNS, layer_of
+from analyses.frame.command_line import options_from
+from analyses.frame.tables import layer_of
+from analyses.inputs.leaf_rows import span_pairs
+from analyses.layer_probes import layers
+from analyses.layer_probes.contrasts import contrasts
+from analyses.layer_probes.design import design
+from analyses.layer_probes.layers import every_site, probe_layers
+from analyses.layer_probes.options import Options, folder_name
+from analyses.layer_probes.rows import probe_table, summary
+from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER
 from probing.store import MismatchError
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, WIDTH, MemoryStore, planted
 
@@ -92,7 +98,9 @@ def test_the_encoder_is_layer_minus_two_of_the_slot(probed):
     assert set(rows["site"]) == {"encoder"}
     assert set(rows["span"]) == {"slot"}
     assert set(rows["modality"]) == {"image"}
-    assert [layer_of(site) for site in ("encoder", "hook_embed", "blocks.3.attn.hook_z#5")] == [-2, -1, 3]
+    assert [
+        layer_of(site, ENCODER_LAYER) for site in ("encoder", "hook_embed", "blocks.3.attn.hook_z#5")
+    ] == [-2, -1, 3]
     assert np.isnan(layer_of("ln_final.hook_normalized"))
 
 
@@ -111,14 +119,14 @@ def test_the_order_of_rows_in_a_store_changes_nothing(stores):
         {key: value[order] for key, value in image.values.items()}, image.columns.iloc[order]
     )
     options = replace(QUICK, spans=("last",), sites=SITES[-1:])
-    first, second = (layer_probes.compute({9: store}, text, TAXONOMY, options) for store in (image, turned))
+    first, second = (probe_table({9: store}, text, TAXONOMY, options) for store in (image, turned))
     pd.testing.assert_frame_equal(first, second)
 
 
 def test_one_and_two_workers_give_the_same_numbers(stores):
     image, text = stores
     options = replace(QUICK, spans=("last",))
-    one, two = (layer_probes.compute({9: image}, text, TAXONOMY, replace(options, workers=w)) for w in (1, 2))
+    one, two = (probe_table({9: image}, text, TAXONOMY, replace(options, workers=w)) for w in (1, 2))
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -128,7 +136,7 @@ def test_tensors_give_the_numbers_of_arrays(stores, monkeypatch, probe):
     image, text = stores
     transforms = ("raw", "centred", "procrustes")
     options = replace(QUICK, probe=probe, spans=("last",), sites=SITES[-2:], transforms=transforms, code=True)
-    arrays = layer_probes.compute({9: image}, text, TAXONOMY, options)
+    arrays = probe_table({9: image}, text, TAXONOMY, options)
     asked = []
 
     def as_tensor(values, where):
@@ -136,7 +144,7 @@ def test_tensors_give_the_numbers_of_arrays(stores, monkeypatch, probe):
         return torch.from_numpy(np.ascontiguousarray(values))
 
     monkeypatch.setattr(layers, "put", as_tensor)
-    tensors = layer_probes.compute({9: image}, text, TAXONOMY, replace(options, device="cuda"))
+    tensors = probe_table({9: image}, text, TAXONOMY, replace(options, device="cuda"))
     assert set(asked) == {"cuda"}
     numbers = ["value", "lower", "upper"]
     pd.testing.assert_frame_equal(tensors.drop(columns=numbers), arrays.drop(columns=numbers))
@@ -145,7 +153,7 @@ def test_tensors_give_the_numbers_of_arrays(stores, monkeypatch, probe):
 
 def test_enough_control_tasks_give_a_corrected_p(stores):
     image, text = stores
-    table = layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, controls=19, spans=("last",)))
+    table = probe_table({9: image}, text, TAXONOMY, replace(QUICK, controls=19, spans=("last",)))
     p = pick(table, measure="p_corrected", modality="image").set_index("site")["value"]
     assert p[SITES[-1]] == pytest.approx(1 / 20)
     assert p[SITES[0]] > 0.05
@@ -155,7 +163,7 @@ def test_the_ungrouped_split_is_marked_and_remembers_leaves():
     image, text = planted(strength=0.0)
     found = {}
     for split in ("leaf", "ungrouped"):
-        table = layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, split=split, spans=("last",)))
+        table = probe_table({9: image}, text, TAXONOMY, replace(QUICK, split=split, spans=("last",)))
         assert set(table["split"]) == {split}
         found[split] = pick(table, site=SITES[-1], modality="image", target="mean").set_index("measure")
     for measure in ("auroc", "control_auroc"):
@@ -178,11 +186,11 @@ def test_picture_sources_are_held_out_together_and_text_is_left_out(stores):
     (source,), (rows,) = plan.sources.values(), plan.rows.values()
     names = [source_of[picture] for picture in image.columns["picture"].iloc[source.order]]
     assert len({(name, fold) for name, fold in zip(names, rows.folds)}) == len(set(names)) == 4
-    table = layer_probes.compute({9: image}, text, TAXONOMY, options, source_of=source_of)
+    table = probe_table({9: image}, text, TAXONOMY, options, source_of=source_of)
     assert set(table["split"]) == {"source"}
     assert set(table["modality"]) == {"image"}
     with pytest.raises(ValueError, match="needs to know where each picture comes from"):
-        layer_probes.compute({9: image}, text, TAXONOMY, options)
+        probe_table({9: image}, text, TAXONOMY, options)
 
 
 def test_shuffled_labels_are_at_chance_where_the_hypernym_is_planted(probed):
@@ -210,7 +218,7 @@ def test_tokens_one_by_one_are_refused(stores):
 
     image, _ = stores
     with pytest.raises(ValueError, match="holds the tokens of span 'image' one by one"):
-        layer_probes.compute({9: Tokens(image.values, image.columns)}, None, TAXONOMY, QUICK)
+        probe_table({9: Tokens(image.values, image.columns)}, None, TAXONOMY, QUICK)
 
 
 @pytest.mark.parametrize(
@@ -226,26 +234,26 @@ def test_tokens_one_by_one_are_refused(stores):
     ],
 )
 def test_another_question_does_not_overwrite_the_results_of_the_default_one(options, name):
-    args = layer_probes._parser().parse_args(["--run", "r", *options])
-    assert layer_probes.folder_name(args) == name
+    given = layer_probes.ANALYSIS.parser().parse_args(["--run", "r", *options])
+    assert folder_name(options_from(Options, given)) == name
 
 
 def test_leaf_and_height_targets(stores):
     image, text = stores
     leaf = replace(QUICK, target="leaf", split="ungrouped", spans=("last",), sites=SITES[-1:], transforms=())
-    table = layer_probes.compute({9: image}, None, TAXONOMY, leaf)
+    table = probe_table({9: image}, None, TAXONOMY, leaf)
     assert pick(table, measure="auroc", target="mean")["value"].iloc[0] > 0.9
     assert set(LEAVES) < set(table["target"])
     with pytest.raises(ValueError, match="no probe can name a leaf that it has never seen"):
-        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, target="leaf"))
+        probe_table({9: image}, text, TAXONOMY, replace(QUICK, target="leaf"))
     with pytest.raises(ValueError, match="no height has at least 3 of these 32 leaves"):
-        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, target="height"))
+        probe_table({9: image}, text, TAXONOMY, replace(QUICK, target="height"))
 
 
 def test_code_length_is_shorter_where_the_hypernym_is_planted(stores):
     image, text = stores
     options = replace(QUICK, code=True, spans=("last",), sites=(SITES[1], SITES[-1]), transforms=())
-    table = pick(layer_probes.compute({9: image}, text, TAXONOMY, options), modality="image")
+    table = pick(probe_table({9: image}, text, TAXONOMY, options), modality="image")
     value = table.set_index(["site", "measure"])["value"]
     assert value[SITES[-1], "compression"] > value[SITES[1], "compression"]
     assert value[SITES[-1], "compression"] > value[SITES[-1], "control_compression"]
@@ -261,9 +269,9 @@ def test_heads_are_probed_one_by_one():
         spans=("last",),
         read=lambda site, span, which: rows[which],
     )
-    asked = layer_probes.every_site(reading)
+    asked = every_site(reading)
     assert asked == tuple(f"{site}#{head}" for head in range(4))
-    table = layer_probes.compute({9: heads}, None, TAXONOMY, replace(QUICK, sites=asked))
+    table = probe_table({9: heads}, None, TAXONOMY, replace(QUICK, sites=asked))
     assert set(table["site"]) - {""} == set(asked)
     assert set(table["layer"].dropna()) == {0.0}
     ((name, figure),) = layer_probes.draw(table).items()
@@ -338,10 +346,10 @@ def test_stores_that_do_not_belong_together_are_refused(stores):
     image, text = stores
     other = MemoryStore(image.values, image.columns.set_index(image.columns.index + "x"))
     with pytest.raises(MismatchError, match="image@9 holds other items than the first step"):
-        layer_probes.compute({0: image, 9: other}, text, TAXONOMY, QUICK)
+        probe_table({0: image, 9: other}, text, TAXONOMY, QUICK)
     strangers = MemoryStore(text.values, text.columns.assign(leaf="phlogiston"))
     with pytest.raises(MismatchError, match="picture and text rows share no leaf"):
-        layer_probes.compute({9: image}, strangers, TAXONOMY, QUICK)
+        probe_table({9: image}, strangers, TAXONOMY, QUICK)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +367,7 @@ def test_stores_that_do_not_belong_together_are_refused(stores):
 def test_unknown_choices_are_refused_with_the_known_ones(stores, change, message):
     image, text = stores
     with pytest.raises(KeyError, match=message):
-        layer_probes.compute({9: image}, text, TAXONOMY, replace(QUICK, **change))
+        probe_table({9: image}, text, TAXONOMY, replace(QUICK, **change))
 
 
 def test_figures_come_from_the_table_alone(probed, tmp_path):
@@ -375,7 +383,7 @@ def test_figures_come_from_the_table_alone(probed, tmp_path):
 
 
 def test_the_summary_names_layer_control_onset_and_transfer(probed):
-    text = digest.lines(probed.table.assign(run="toy"))
+    text = summary(probed.table.assign(run="toy"))
     assert len(text.splitlines()) <= 10
     assert "Layer probes of toy: 4 targets, 32 leaf concepts, split by leaf, step 9" in text
     line = next(line for line in text.splitlines() if "last  image" in line)
@@ -386,7 +394,7 @@ def test_the_summary_names_layer_control_onset_and_transfer(probed):
 
 
 def test_directions_are_kept_by_place_and_point_from_without_to_with(probed, stores, tmp_path):
-    layer_probes.save_directions(probed, tmp_path / "directions.h5", "toy")
+    probed.write_directions(tmp_path / "directions.h5", "toy")
     image, _ = stores
     with h5py.File(tmp_path / "directions.h5") as file:
         assert list(file.attrs["targets"]) == list(probed.targets)

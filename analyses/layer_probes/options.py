@@ -1,0 +1,127 @@
+"""Options of layer probes: what is probed, how, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyses.frame.command_line import Resampling, option
+from probing.probes.fitted import FittedProbes
+from probing.probes.linear import PENALTIES, fit_ridge
+from probing.probes.logistic import fit_logistic
+from probing.probes.means import fit_mass_mean
+from probing.probes.transfer import TRANSFORMS
+from taxogen.runs.run import Run
+
+PROBES: dict[str, Callable[..., FittedProbes]] = {
+    "ridge": fit_ridge,
+    "logistic": fit_logistic,
+    "mass_mean": fit_mass_mean,
+}
+TARGETS = ("hypernym", "leaf", "height")
+SPLITS = ("leaf", "ungrouped", "family", "source")
+SEES_LEAVES = ("ungrouped", "source")
+"""Splits that have every leaf on both sides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Resampling):
+    """How layers are probed; the defaults are those of the report.
+
+    Attributes:
+        against: a run to contrast with, one for each --run
+        step: a captured step, or last; by default all
+        spans: slot, cue or last; by default all
+        sites: a captured site, or a head such as blocks.3.attn.hook_z#5; by default the residual stream
+        all_sites: every captured site, heads one by one
+        target: what a probe tells
+        probe: the kind of probe
+        split: what is held out: leaf concepts, families of them, sources of pictures, or nothing (ungrouped), which
+            leaks by design
+        captures: the name of captures that were made later
+        transforms: what is tried between modalities; none for no transfer
+        folds: of the split
+        controls: control tasks; 19 or more give p
+        shuffled: draws of labels permuted over single rows
+        code: also the minimum description length (slow)
+        device: cpu, or a torch device such as cuda
+        penalties: that a probe chooses from.
+        least_leaves: that a hypernym needs under it, and as many that are not.
+        held_out: hypernyms without evidence in training, reported apart.
+        workers: threads, each with one thread of linear algebra.
+    """
+
+    against: tuple[Path, ...] = option((), metavar="DIR")
+    step: tuple[str, ...] = option((), metavar="STEP")
+    spans: tuple[str, ...] | None = option(None, flag="--span", metavar="SPAN")
+    sites: tuple[str, ...] | None = option(None, flag="--site", metavar="SITE")
+    all_sites: bool = option(False)
+    target: str = option("hypernym", choices=TARGETS)
+    probe: str = option("ridge", choices=sorted(PROBES))
+    split: str = option("leaf", choices=SPLITS)
+    captures: str = option("", metavar="NAME")
+    transforms: tuple[str, ...] = option(
+        ("raw", "centred"), flag="--transfer", choices=TRANSFORMS, empty=True
+    )
+    folds: int = option(5)
+    controls: int = option(3)
+    shuffled: int = option(1)
+    code: bool = option(False)
+    device: str = option("cpu")
+    penalties: tuple[float, ...] = PENALTIES
+    least_leaves: int = 3
+    held_out: tuple[str, ...] = ()
+    workers: int = 2
+
+
+def folder_name(options: Options) -> str:
+    """Where results go: another question than the default one has a folder of its own."""
+    default = Options()
+    other = [
+        getattr(options, name)
+        for name in ("target", "split", "probe", "captures")
+        if getattr(options, name) != getattr(default, name)
+    ]
+    other += ["all-sites"] if options.all_sites else ["sites"] if options.sites else []
+    return "-".join(["layer_probes", *other])
+
+
+def refuse_unanswerable(options: Options) -> None:
+    """Refuses choices that are unknown, or that no run could answer.
+
+    Raises:
+        KeyError: an unknown target, split, probe or transform.
+        ValueError: leaf identity was asked for with leaves held out, or sites twice.
+    """
+    choices = {"probe": tuple(PROBES), "target": TARGETS, "split": SPLITS}
+    asked = [(name, getattr(options, name), known) for name, known in choices.items()]
+    asked += [("transform", name, TRANSFORMS) for name in options.transforms]
+    for what, value, known in asked:
+        if value not in known:
+            raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    if options.target == "leaf" and options.split not in SEES_LEAVES:
+        raise ValueError(
+            "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
+        )
+    if options.all_sites and options.sites:
+        raise ValueError("--site and --all-sites were both given; give one of them")
+
+
+def steps_of(run: Run, asked: Sequence[str]) -> tuple[int, ...]:
+    """The captured steps that are asked for by number or as "last"; without one, all.
+
+    Raises:
+        ValueError: neither a number nor "last".
+        FileNotFoundError: no step was captured; the command that does it is named.
+    """
+    if not run.steps:
+        raise FileNotFoundError(
+            f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
+        )
+    if wrong := [step for step in asked if step != "last" and not step.isdigit()]:
+        raise ValueError(
+            f"--step {wrong[0]} was asked for; give the number of a captured step "
+            f"({', '.join(map(str, run.steps))}), or last"
+        )
+    return tuple(run.steps[-1] if step == "last" else int(step) for step in asked) or run.steps
