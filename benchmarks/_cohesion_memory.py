@@ -68,12 +68,12 @@ def _write(folder: Path, rows: int, width: int, leaves: int) -> None:
 
 
 def _measure(folder: str, leaves: int, categories: int, queue) -> None:
-    from analyses.cohesion.rows import Options, compute
+    from analyses.cohesion.rows import Options, cohesion_table
 
     taxonomy = Taxonomy(tuple((f"leaf {k}", f"category {k % categories}") for k in range(leaves)))
     before = _peak()
     start = time.perf_counter()
-    compute({0: ActivationStore.open(folder)}, None, taxonomy, Options(permutations=199, draws=200))
+    cohesion_table({0: ActivationStore.open(folder)}, None, taxonomy, Options(permutations=199, draws=200))
     seconds = (time.perf_counter() - start) / len(SITES)
     queue.put({"before_bytes": before, "peak_bytes": _peak(), "seconds_per_site": seconds})
 

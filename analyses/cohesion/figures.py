@@ -1,96 +1,86 @@
 """Figures of a cohesion table: curves by modality, treatments, hypernym × layer, training, relation to scores."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing
+from analyses.frame import drawing, panels
+from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
+from analyses.inputs.encoder import ENCODER
 from probing.categories.massive import TREATMENTS
 
 MODALITIES = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
-_NOT_HYPERNYMS = ("mean", "leaf", "mean of seen", "mean of held-out")
-_INTERVAL = "95 % bootstrap over leaves"
+_NOT_HYPERNYMS = (MEAN, "leaf", SEEN, HELD_OUT)
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
-    made = {}
+    inside = table[table["layer"].notna()]
+    standard = inside[inside["treatment"] == panels.treatment_of(inside)]
     with drawing.style():
-        inside = table[table["layer"].notna()]
-        standard = inside[inside["treatment"] == TREATMENTS[0]]
-        made["curves"] = curves(standard)
-        made["hypernyms"] = hypernyms(standard)
+        figures = {"curves": curves(standard), "hypernyms": hypernyms(standard)}
         if inside["treatment"].nunique() > 1:
-            made["treatments"] = treatments(inside)
+            figures["treatments"] = treatments(inside)
         if inside.loc[inside["step"] >= 0, "step"].nunique() > 1:
-            made["training"] = training(standard)
+            figures["training"] = training(standard)
         if (table["measure"] == "auroc").any():
-            made["scores"] = scores(table)
-    return made
+            figures["scores"] = scores(table)
+    return figures
 
 
 def curves(table: pd.DataFrame) -> Figure:
     """Mean cohesion by layer and place, and the limit that shuffled leaves stay below."""
-    rows = _last(table[table["target"] == "mean"])
-    spans, palette = _order(rows["span"]), drawing.colours(list(MODALITIES))
-    figure, panels = _panels(len(spans))
-    for axes, span in zip(panels, spans):
+    rows = panels.of_last_step(table[table["target"] == MEAN])
+    spans, palette = panels.unique(rows["span"]), drawing.colours(list(MODALITIES))
+    figure, places = panels.side_by_side(len(spans))
+    for axes, span in zip(places, spans):
         for modality, label in MODALITIES.items():
-            here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
-            drawing.curve(axes, here[here["measure"] == "cohesion"], "layer", palette[modality], label)
-            limit = here[here["measure"] == "cohesion_null_limit"]
+            own = rows[(rows["span"] == span) & (rows["modality"] == modality)]
+            drawing.curve(axes, own[own["measure"] == "cohesion"], "layer", palette[modality], label)
+            limit = own[own["measure"] == "cohesion_null_limit"]
             drawing.curve(axes, limit, "layer", palette[modality], dashed=True)
-        _frame(axes, span)
-    panels[0].set_ylabel("cohesion: cosine within − between hypernyms")
-    columns = 3 if len(panels) > 1 else 1
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-    drawing.footnote(figure, _caption(rows, "dotted, leaves shuffled among hypernyms (95 %)"))
+        panels.frame(axes, span)
+    places[0].set_ylabel("cohesion: cosine within − between hypernyms")
+    panels.legend(figure, places[0], 3)
+    drawing.footnote(figure, panels.leaves_caption(rows, "dotted, leaves shuffled among hypernyms (95 %)"))
     return figure
 
 
 def runs(table: pd.DataFrame) -> Figure:
     """Cohesion of pictures, and of pictures with words, by layer: one curve a run, coloured by `condition`."""
-    with drawing.style():
-        kept = (table["target"] == "mean") & (table["measure"] == "cohesion") & table["layer"].notna()
-        rows = table[kept & (table["treatment"] == table["treatment"].iloc[0])]
-        rows = pd.concat([_last(one) for _, one in rows.groupby("run", sort=False)])
-        spans, palette = _order(rows["span"]), drawing.colours(_order(rows["condition"]))
-        shown = [name for name in ("image", "image~text") if (rows["modality"] == name).any()]
-        figure = Figure(figsize=(2.9 * len(spans) + 0.6, 2.6 * len(shown) + 0.8), layout="constrained")
-        grid = figure.subplots(len(shown), len(spans), squeeze=False, sharex=True, sharey="row")
-        for line, modality in zip(grid, shown):
-            for axes, span in zip(line, spans):
-                here = rows[(rows["span"] == span) & (rows["modality"] == modality)]
-                drawing.conditions(axes, here, "layer", palette)
-                _frame(axes, span)
-            line[0].set_ylabel(f"cohesion,\n{MODALITIES[modality]}")
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        drawing.footnote(figure, _caption(rows, "dashed, 0"))
-        return figure
+    inside = table[table["layer"].notna() & (table["target"] == MEAN) & (table["measure"] == "cohesion")]
+    rows = inside[inside["treatment"] == panels.treatment_of(inside)]
+    by_modality = {name: rows[rows["modality"] == name] for name in ("image", "image~text")}
+    lines = {f"cohesion,\n{MODALITIES[name]}": own for name, own in by_modality.items() if len(own)}
+    return panels.runs(lines, "dashed, 0")
 
 
 def treatments(table: pd.DataFrame) -> Figure:
-    """Mean cohesion of pictures by layer, with and without massive dimensions."""
-    kept = (table["target"] == "mean") & (table["modality"] == "image") & (table["measure"] == "cohesion")
-    rows = _last(table[kept])
-    spans, palette = _order(rows["span"]), drawing.colours(list(TREATMENTS))
-    figure, panels = _panels(len(spans))
-    for axes, span in zip(panels, spans):
+    """Mean cohesion of pictures by layer under each treatment of massive activations."""
+    own = (table["target"] == MEAN) & (table["modality"] == "image") & (table["measure"] == "cohesion")
+    rows = panels.of_last_step(table[own])
+    spans, palette = panels.unique(rows["span"]), drawing.colours(TREATMENTS)
+    figure, places = panels.side_by_side(len(spans))
+    for axes, span in zip(places, spans):
         for name in (name for name in TREATMENTS if (rows["treatment"] == name).any()):
-            here = rows[(rows["span"] == span) & (rows["treatment"] == name)]
-            drawing.curve(axes, here, "layer", palette[name], name)
-        _frame(axes, span)
-    panels[0].set_ylabel("cohesion of pictures")
-    columns = 3 if len(panels) > 1 else 1
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-    drawing.footnote(figure, _caption(rows, "0, no cohesion"))
+            one = rows[(rows["span"] == span) & (rows["treatment"] == name)]
+            drawing.curve(axes, one, "layer", palette[name], name)
+        panels.frame(axes, span)
+    places[0].set_ylabel("cohesion of pictures")
+    panels.legend(figure, places[0], 3)
+    drawing.footnote(figure, panels.leaves_caption(rows, "0, no cohesion"))
     return figure
 
 
 def hypernyms(table: pd.DataFrame) -> Figure:
     """Cohesion of each hypernym in pictures by layer; a dot where shuffled leaves reach it in under 5 %."""
-    rows = _last(table[(table["modality"] == "image") & ~table["target"].isin(_NOT_HYPERNYMS)])
+    own = (table["modality"] == "image") & ~table["target"].isin(_NOT_HYPERNYMS)
+    rows = panels.of_last_step(table[own])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
     grid, p = (
@@ -103,7 +93,7 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     largest = float(np.nanmax(np.abs(grid.to_numpy())))
     label = f"cohesion, pictures, {span}"
     drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
-    _dots(axes, p.loc[order])
+    _dots(axes, p.reindex(index=order, columns=grid.columns))
     axes.set_xlabel("layer")
     null = "dot: p < .05 against leaves shuffled among hypernyms, uncorrected"
     drawing.footnote(figure, drawing.caption(len(grid), "hypernyms", "none on the map", null))
@@ -112,63 +102,69 @@ def hypernyms(table: pd.DataFrame) -> Figure:
 
 def training(table: pd.DataFrame) -> Figure:
     """Mean cohesion of pictures by layer and training step; a dot where p, corrected, is under 5 %."""
-    rows = table[(table["target"] == "mean") & (table["modality"] == "image") & (table["step"] >= 0)]
-    spans = _order(rows["span"])
-    figure, panels = _panels(len(spans))
+    rows = table[(table["target"] == MEAN) & (table["modality"] == "image") & (table["step"] >= 0)]
+    spans = panels.unique(rows["span"])
+    figure, places = panels.side_by_side(len(spans))
     largest = float(rows.loc[rows["measure"] == "cohesion", "value"].abs().max())
-    for axes, span in zip(panels, spans):
-        here = rows[rows["span"] == span]
+    for axes, span in zip(places, spans):
+        own = rows[rows["span"] == span]
         grid, p = (
-            here[here["measure"] == name].pivot(index="step", columns="layer", values="value")
+            own[own["measure"] == name].pivot(index="step", columns="layer", values="value")
             for name in ("cohesion", "cohesion_p_corrected")
         )
-        label = "cohesion" if axes is panels[-1] else None
+        label = "cohesion" if axes is places[-1] else None
         drawing.heat(axes, grid, (-largest, largest), label, diverging=True)
-        _dots(axes, p)
-        axes.set_title(span)
-        axes.set_xlabel("layer")
-    panels[0].set_ylabel("training step")
-    drawing.footnote(figure, _caption(rows, "dot: p < .05, corrected over layers"))
+        _dots(axes, p.reindex_like(grid))
+        panels.frame(axes, span, null=None)
+    places[0].set_ylabel("training step")
+    null = "dot: p < .05, corrected over layers"
+    drawing.footnote(figure, panels.leaves_caption(rows, null, "none on the map"))
     return figure
 
 
 def scores(table: pd.DataFrame) -> Figure:
     """Score of each hypernym against its visual coherence and against its cohesion where that is strongest."""
-    rows = table[table["measure"] == "auroc"]
-    found = dict(zip(rows["target"], rows["value"]))
-    rows = _last(table[(table["measure"] == "cohesion") & (table["modality"] == "image")])
-    inside = rows[(rows["treatment"] == TREATMENTS[0]) & rows["layer"].notna()]
-    best = max(inside[inside["target"] == "mean"].to_dict("records"), key=lambda row: row["value"])
-    there = inside[(inside["site"] == best["site"]) & (inside["span"] == best["span"])]
-    encoder = table[(table["site"] == "encoder") & (table["measure"] == "cohesion")]
-    sites = [("the encoder", encoder)] if len(encoder) else []
-    sites.append((f"{best['site']}, {best['span']}", there))
-    figure, panels = _panels(len(sites))
+    asked = table[table["measure"] == "auroc"]
+    score_of = dict(zip(asked["target"], asked["value"]))
+    rows = panels.of_last_step(table[(table["measure"] == "cohesion") & (table["modality"] == "image")])
+    inside = rows[rows["layer"].notna()]
+    inside = inside[inside["treatment"] == panels.treatment_of(inside)]
+    best = max(inside[inside["target"] == MEAN].to_dict("records"), key=lambda row: row["value"])
+    sites = {"the encoder": rows[rows["site"] == ENCODER]}
+    sites[f"{best['site']}, {best['span']}"] = inside[
+        (inside["site"] == best["site"]) & (inside["span"] == best["span"])
+    ]
+    sites = {name: own for name, own in sites.items() if len(own)}
+    figure, places = panels.side_by_side(len(sites))
     figure.set_size_inches(3.6 * len(sites) + 0.6, 3.8)
-    for axes, (name, here) in zip(panels, sites):
-        kept = here[here["target"].isin(list(found))]
-        _named_points(
-            axes, kept["value"].to_numpy(), kept["target"].map(found).to_numpy(), list(kept["target"])
-        )
-        axes.axhline(0.5, **drawing.CHANCE)
-        axes.set_xlabel(f"cohesion at {name}")
-        axes.set_title(_correlation(table, here), fontsize=7.5)
-    panels[0].set_ylabel("AUROC of the hypernym on test pictures")
+    for axes, (name, own) in zip(places, sites.items()):
+        _score_panel(axes, own, score_of, name)
+        axes.set_title(_correlation(table, own), fontsize=7.5)
+    places[0].set_ylabel("AUROC of the hypernym on test pictures")
     note = drawing.caption(
-        len(found), "hypernyms", "95 % bootstrap over hypernyms, in brackets", "dashed, AUROC .5"
+        len(score_of), "hypernyms", "95 % bootstrap over hypernyms, in brackets", "dashed, AUROC .5"
     )
     drawing.footnote(figure, note + " Names that would overlap are left out; the table has them.")
     return figure
 
 
-def _correlation(table: pd.DataFrame, here: pd.DataFrame) -> str:
+def _score_panel(axes: Axes, rows: pd.DataFrame, score_of: Mapping[str, float], place: str) -> None:
+    """The hypernyms at one place: their score over their cohesion there."""
+    rows = rows[rows["target"].isin(list(score_of))]
+    y = rows["target"].map(dict(score_of)).to_numpy(dtype=float)
+    _named_points(axes, rows["value"].to_numpy(), y, list(rows["target"]))
+    axes.axhline(0.5, **drawing.CHANCE)
+    axes.set_xlabel(f"cohesion at {place}")
+
+
+def _correlation(table: pd.DataFrame, place: pd.DataFrame) -> str:
     """The rank correlation of scores with cohesion at the place of these rows, in words."""
-    place = ["site", "span", "step", "treatment", "modality"]
-    rows = table[table["measure"] == "correlation_with_score"].merge(here[place].drop_duplicates(), on=place)
+    keys = ["site", "span", "step", "treatment", "modality"]
+    rows = table[table["measure"] == "correlation_with_score"].merge(place[keys].drop_duplicates(), on=keys)
     if not len(rows):
         return ""
-    at = rows.to_dict("records")[0]
-    return f"rank correlation {at['value']:.2f} [{at['lower']:.2f}, {at['upper']:.2f}]"
+    one = rows.to_dict("records")[0]
+    return f"rank correlation {one['value']:.2f} [{one['lower']:.2f}, {one['upper']:.2f}]"
 
 
 def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
@@ -177,7 +173,8 @@ def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) ->
     axes.margins(0.12)
     width, height = 0.022 * np.ptp(x), 0.045 * max(float(np.ptp(y)), 0.1)
     taken: list[tuple[float, float, float]] = []
-    for k in np.argsort(-np.abs(y - np.median(y)) / height - np.abs(x - np.median(x)) / width, kind="stable"):
+    outermost = -np.abs(y - np.median(y)) / height - np.abs(x - np.median(x)) / width
+    for k in np.argsort(outermost, kind="stable"):
         left, level = float(x[k]), float(y[k])
         right = left + width * (len(names[k]) + 2)
         if all(abs(level - other) > height or right < start or left > end for start, end, other in taken):
@@ -187,29 +184,5 @@ def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) ->
 
 def _dots(axes: Axes, p: pd.DataFrame) -> None:
     """A dot on each cell of a heat map whose p is under 5 %."""
-    found = np.argwhere(p.to_numpy() < 0.05)
-    axes.plot(found[:, 1], found[:, 0], "k.", markersize=2)
-
-
-def _frame(axes: Axes, title: str) -> None:
-    axes.axhline(0, **drawing.CHANCE)
-    axes.set_title(title)
-    axes.set_xlabel("layer")
-
-
-def _caption(rows: pd.DataFrame, null: str) -> str:
-    return drawing.caption(int(rows["n"].max()), "leaf concepts", _INTERVAL, null)
-
-
-def _order(names: pd.Series) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the last step, and those of no step."""
-    return rows[(rows["step"] == rows["step"].max()) | (rows["step"] < 0)]
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(2.9 * count + 0.6, 3.4), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
+    cells = np.argwhere(p.to_numpy() < 0.05)
+    axes.plot(cells[:, 1], cells[:, 0], "k.", markersize=2)

@@ -56,9 +56,7 @@ def leaves_caption(rows: pd.DataFrame, null: str, interval: str = OVER_LEAVES) -
     return drawing.caption(int(rows["n"].max()), "leaf concepts", interval, null)
 
 
-def runs(
-    lines: Mapping[str, pd.DataFrame], null: str, limits: Sequence[pd.DataFrame] = ()
-) -> Figure:
+def runs(lines: Mapping[str, pd.DataFrame], null: str, limits: Sequence[pd.DataFrame] = ()) -> Figure:
     """Curves over layers, one a `run` at its last step, coloured by `condition`; a panel for each `span`.
 
     Args:

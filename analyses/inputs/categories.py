@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
 
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
@@ -33,3 +37,39 @@ def subsets(names: Sequence[str], held_out: Collection[str]) -> dict[str, tuple[
     if out and len(out) < len(names):
         places |= {SEEN: tuple(k for k in places[MEAN] if k not in out), HELD_OUT: out}
     return places
+
+
+@dataclass(frozen=True, eq=False)
+class Categories:
+    """Hypernyms with enough leaves.
+
+    Attributes:
+        names: of the hypernyms.
+        leaves: the leaf concepts.
+        members: which leaves are under which hypernym.
+        subsets: target of a row that is a mean → the hypernyms that it goes over.
+    """
+
+    names: tuple[str, ...]
+    leaves: tuple[str, ...]
+    members: Bool[np.ndarray, "leaves categories"]
+    subsets: Mapping[str, tuple[int, ...]]
+
+
+def categories_of(
+    taxonomy: Taxonomy, leaves: Sequence[str], least_leaves: int, held_out: Collection[str] = ()
+) -> Categories:
+    """The hypernyms with at least `least_leaves` of these leaves, and at least one leaf outside.
+
+    Raises:
+        ValueError: no hypernym has.
+    """
+    members = taxonomy.labels(leaves)
+    sizes = members.sum(axis=0)
+    enough = np.flatnonzero((sizes >= least_leaves) & (sizes < len(leaves)))
+    if not len(enough):
+        raise ValueError(
+            f"no hypernym has {least_leaves} of these {len(leaves)} leaves and one outside it; capture more leaves"
+        )
+    names = tuple(taxonomy.hypernyms[k] for k in enough)
+    return Categories(names, tuple(leaves), members[:, enough], subsets(names, held_out))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from analyses.inputs import leaf_rows, references
+from probing.categories.massive import fit_treatment
 from taxogen.world.taxonomy import Taxonomy
 
 HYPERNYMS = {"bird": 8, "fruit": 8, "tool": 8, "vehicle": 8}
@@ -79,3 +81,28 @@ def planted(strength=2.0, aligned=True, pictures=4, seed=0):
     image.columns = image.columns.iloc[shuffled]
     image.values = {key: value[shuffled] for key, value in image.values.items()}
     return image, text
+
+
+def garbage_in(store, hypernym, size=1e4):
+    """The store with rows that mean nothing, and with a dimension that dwarfs all others, for leaves of a hypernym."""
+    held = np.isin(store.columns["leaf"], TAXONOMY.leaves_of(hypernym))
+    values = {}
+    for number, (key, x) in enumerate(store.values.items()):
+        x = x.copy()
+        x[held] = size * np.random.default_rng(number).standard_normal(x[held].shape)
+        x[held, 3] *= 1e4
+        values[key] = x
+    return MemoryStore(values, store.columns)
+
+
+def fitting_spy(patch):
+    """A list that every treatment fitted from now on is added to, in order."""
+    fitted = []
+
+    def spy(name, x):
+        fitted.append(fit_treatment(name, x))
+        return fitted[-1]
+
+    for module in (leaf_rows, references):
+        patch.setattr(module, "fit_treatment", spy)
+    return fitted

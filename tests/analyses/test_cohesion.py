@@ -1,5 +1,8 @@
 """The cohesion analysis finds what is planted in stores made by hand, says nothing of nothing, and runs whole."""
 
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,13 +10,28 @@ from matplotlib.figure import Figure
 
 from analyses import cohesion as analysis
 from analyses.cohesion import figures
-from analyses.cohesion.rows import Options
+from analyses.cohesion.relation import PLACE, hypernym_scores, relate
+from analyses.cohesion.rows import Options, cohesion_table
+from analyses.frame import drawing, tables
 from analyses.frame.tables import COLUMNS, layer_of
 from analyses.inputs.leaf_rows import leaf_rows
+from probing.categories.cohesion import cohesion, leaf_sums, mean_products
+from probing.categories.massive import TREATMENTS
 from probing.store import MismatchError
+from taxogen.answers.evaluate import Scores
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
-from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, MemoryStore, planted
+from tests.analyses import drawn
+from tests.analyses.leaf_stores import (
+    LEAVES,
+    ONSET,
+    SITES,
+    TAXONOMY,
+    MemoryStore,
+    fitting_spy,
+    garbage_in,
+    planted,
+)
 from tests.world import toy_config, write_world
 
 QUICK = Options(permutations=199, draws=60)
@@ -22,7 +40,7 @@ QUICK = Options(permutations=199, draws=60)
 @pytest.fixture(scope="module")
 def found():
     image, text = planted()
-    return analysis.compute({0: image}, text, TAXONOMY, QUICK)
+    return cohesion_table({0: image}, text, TAXONOMY, QUICK)
 
 
 def pick(table, **wanted):
@@ -102,13 +120,6 @@ def test_euclidean_distances_within_and_between_stand_beside_their_ratio(found):
     assert within["upper"] < between["lower"]
 
 
-def test_runs_of_several_conditions_share_a_figure(found):
-    both = pd.concat([found.assign(condition=name, run=name) for name in ("pretrained", "across")])
-    figure = figures.runs(both)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pretrained", "across"]
-    assert len(figure.axes) == 4  # two places, pictures and pictures with words
-
-
 def test_names_of_points_do_not_cover_each_other():
     axes = Figure().subplots()
     names = ["bird", "fish", "tool", "far away"]
@@ -121,7 +132,7 @@ def test_names_of_points_do_not_cover_each_other():
 def test_text_is_measured_once_over_several_steps():
     image, text = planted()
     other, _ = planted(strength=0.0)
-    table = analysis.compute({0: other, 10: image}, text, TAXONOMY, QUICK)
+    table = cohesion_table({0: other, 10: image}, text, TAXONOMY, QUICK)
     assert not table.duplicated([c for c in COLUMNS if c not in ("value", "lower", "upper", "n")]).any()
     assert set(table.loc[table["modality"] == "text", "step"]) == {-1}
     p = pick(table, measure="cohesion_p_corrected", modality="image", treatment="standardised", span="slot")
@@ -131,9 +142,7 @@ def test_text_is_measured_once_over_several_steps():
 
 def test_seen_and_held_out_hypernyms_apart():
     image, _ = planted()
-    table = analysis.compute(
-        {0: image}, None, TAXONOMY, Options(permutations=99, draws=20, held_out=("tool",))
-    )
+    table = cohesion_table({0: image}, None, TAXONOMY, Options(permutations=99, draws=20, held_out=("tool",)))
     last = pick(table, site=SITES[-1], span="image", treatment="standardised", measure="cohesion").set_index(
         "target"
     )
@@ -149,7 +158,7 @@ def test_relation_with_scores_follows_the_order_of_hypernyms():
         {"step": 0, "site": SITES[1], "span": "slot", "modality": "image", "treatment": "raw", "target": name,
          "measure": "cohesion", "value": float(k)} for k, name in enumerate(names)
     ]  # fmt: skip
-    related = analysis.relate(pd.DataFrame(rows), {name: k**3 + 0.1 for k, name in enumerate(names)})
+    related = relate(pd.DataFrame(rows), {name: k**3 + 0.1 for k, name in enumerate(names)})
     assert related["value"].tolist() == [pytest.approx(1)]
     assert related["n"].tolist() == [8]
 
@@ -158,7 +167,7 @@ def test_order_of_rows_does_not_matter():
     image, _ = planted()
     order = np.random.default_rng(3).permutation(len(image.columns))
     moved = MemoryStore({k: v[order] for k, v in image.values.items()}, image.columns.iloc[order])
-    tables = [analysis.compute({0: store}, None, TAXONOMY, QUICK) for store in (image, moved)]
+    tables = [cohesion_table({0: store}, None, TAXONOMY, QUICK) for store in (image, moved)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -184,7 +193,7 @@ def test_refuses_stores_of_other_worlds():
     with pytest.raises(MismatchError, match="share no leaf"):
         leaf_rows({"image": image, "text": strange})
     with pytest.raises(ValueError, match="no hypernym has 30 of these 32 leaves"):
-        analysis.compute({0: image}, None, TAXONOMY, Options(least_leaves=30))
+        cohesion_table({0: image}, None, TAXONOMY, Options(least_leaves=30))
 
 
 def test_layers_of_sites():
@@ -207,15 +216,299 @@ def test_figures_are_functions_of_the_table(found):
     assert "massive" not in alone  # it was not looked for
 
 
-def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
-    monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
-    run = Run.create(tmp_path / "run", toy_config(write_world(tmp_path, toy_lm)))
-    pipeline.train_run(run)
-    pipeline.evaluate_run(run)
-    analysis.main(
-        ["--run", str(run.path), "--draws", "20", "--span", "slot", "--treatment", "standardised", "raw"]
+def standardised(image):
+    """Rows of every site as the default treatment gives them, worked out apart; and the leaf of each."""
+    leaves = image.columns["leaf"].to_numpy()
+    values = {site: image.read(site, "image").astype(float) for site in SITES}
+    return {site: (x - x.mean(0)) / x.std(0) for site, x in values.items()}, leaves
+
+
+def test_within_between_null_and_limit_are_those_of_pairs_of_leaves_at_that_very_site(found):
+    image, _ = planted()
+    rows, leaves = standardised(image)
+    members = np.asarray(TAXONOMY.labels(LEAVES))
+    pairs = []
+    for site in SITES:
+        x = rows[site] - np.mean([rows[site][leaves == leaf].mean(0) for leaf in LEAVES], axis=0)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        means = np.stack([x[leaves == leaf].mean(0) for leaf in LEAVES])
+        pairs.append(means @ means.T)
+    same = members @ members.T
+    np.fill_diagonal(same, False)
+    expected = cohesion(np.stack(pairs), members, QUICK.permutations, QUICK.seed)
+    of = {"modality": "image", "span": "slot", "treatment": "standardised", "target": "mean"}
+    for k, site in enumerate(SITES):
+        values = pick(found, site=site, **of).set_index("measure")["value"]
+        inside = [pairs[k][same & one[:, None] & one[None]].mean() for one in members.T]
+        outside = [pairs[k][one][:, ~one].mean() for one in members.T]
+        assert values["cohesion_within"] == pytest.approx(np.mean(inside))
+        assert values["cohesion_between"] == pytest.approx(np.mean(outside))
+        assert values["cohesion"] == pytest.approx(np.mean(inside) - np.mean(outside))
+        limit = np.quantile(expected.null[:, k], 0.95)
+        assert values["cohesion_null_limit"] == pytest.approx(limit)
+        assert limit > 0
+        # A value that is not null by its interval may lie under its limit, and the other way round: p is by the null.
+        assert values["cohesion_p"] == pytest.approx(expected.p[k])
+        assert values["cohesion_p_corrected"] == pytest.approx(expected.p_corrected[k])
+    p = pick(found, measure="cohesion_p", **of)["value"].to_numpy()
+    corrected = pick(found, measure="cohesion_p_corrected", **of)["value"].to_numpy()
+    assert (corrected >= p).all()
+    assert (corrected > p).any()
+
+
+def test_encoder_rows_stand_at_a_site_of_their_own():
+    image, _ = planted()
+    rows, leaves = standardised(image)
+    x = rows[SITES[-1]]
+    table = cohesion_table({0: image}, None, TAXONOMY, QUICK, (x, leaves))
+    own = pick(table, site="encoder", measure="cohesion", target="mean")
+    sums = leaf_sums(x, leaves, leaf_sums(x, leaves).centre, unit=True)
+    members = np.asarray(TAXONOMY.labels(LEAVES))
+    assert own["value"].iloc[0] == pytest.approx(
+        cohesion(mean_products(sums)[None], members, 9).difference.mean()
     )
-    table = pd.read_parquet(run.path / "analyses" / "cohesion" / "cohesion.parquet")
+    assert (own["step"] == tables.NO_STEP).all()
+    assert own["layer"].isna().all()
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_treatments_are_fitted_on_rows_of_seen_leaves_alone(monkeypatch, treatment):
+    options = Options(treatments=(treatment,), permutations=19, draws=10, held_out=("tool",))
+    clean, dirty = planted(), tuple(garbage_in(store, "tool") for store in planted())
+    fits = []
+    for image, text in (clean, dirty):
+        with monkeypatch.context() as patch:
+            fitted = fitting_spy(patch)
+            cohesion_table({0: image}, text, TAXONOMY, options)
+        fits.append(fitted)
+    assert len(fits[0]) == len(fits[1]) > 0
+    for one, other in zip(*fits):
+        for name in ("offset", "scale", "kept"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """A table of two steps, all treatments, the encoder and scores, with numbers that no two rows share; from disk."""
+    image, text = planted()
+    other, _ = planted(strength=0.0)
+    encoder = image.read(SITES[-1], "image").astype(float), image.columns["leaf"].to_numpy()
+    table = cohesion_table({0: other, 10: image}, text, TAXONOMY, QUICK, encoder)
+    labels = {"site": "scores", "step": -1, "span": "", "modality": "image", "treatment": ""}
+    scores = [tables.row("auroc", 0.5, **labels, target=name) for name in TAXONOMY.hypernyms]
+    places = table.loc[table["measure"] == "cohesion", PLACE].drop_duplicates().to_dict("records")
+    relations = [tables.row("correlation_with_score", 0.5, 4, **place, target="mean") for place in places]
+    whole = pd.concat([table, *(tables.table(rows, "cohesion", 0) for rows in (relations, scores))])
+    return drawn.reread(drawn.distinct(whole).assign(run="toy"), tmp_path_factory.mktemp("cohesion"))
+
+
+OF = {"treatment": "standardised", "target": "mean"}
+SPANS = ("slot", "last")
+
+
+def test_curves_show_the_last_step_of_each_modality_and_the_limit_of_its_null(numbers):
+    figure = analysis.draw(numbers)["curves"]
+    assert [axes.get_title() for axes in figure.axes] == list(SPANS)
+    names = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
+    for axes, span in zip(figure.axes, SPANS):
+        assert drawn.lines_drawn(axes) == 6
+        for modality, step in {"image": 10, "text": -1, "image~text": 10}.items():
+            at = {"span": span, "modality": modality, "step": step, **OF}
+            colour = drawn.legend(figure)[names[modality]]
+            drawn.assert_curve(axes, pick(numbers, measure="cohesion", **at), colour)
+            drawn.assert_dotted(axes, pick(numbers, measure="cohesion_null_limit", **at), colour)
+    assert "n = 32 leaf concepts. Interval: 95 % bootstrap over leaves" in figure.texts[-1].get_text()
+
+
+def test_treatments_have_a_curve_each(numbers):
+    figure = analysis.draw(numbers)["treatments"]
+    assert list(drawn.legend(figure)) == list(TREATMENTS)
+    for axes, span in zip(figure.axes, SPANS):
+        assert axes.get_title() == span
+        for name, colour in drawn.legend(figure).items():
+            of = {"treatment": name, "target": "mean", "modality": "image", "step": 10, "measure": "cohesion"}
+            drawn.assert_curve(axes, pick(numbers, span=span, **of), colour)
+
+
+def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers):
+    figure = analysis.draw(numbers)["hypernyms"]
+    axes = drawn.panels(figure)[0]
+    of = {"treatment": "standardised", "modality": "image", "step": 10, "span": "slot"}
+    rows = pick(numbers, **of)
+    rows = rows[rows["target"].isin(TAXONOMY.hypernyms)]
+    value, p = (
+        rows[rows["measure"] == name].pivot(index="target", columns="layer", values="value")
+        for name in ("cohesion", "p")
+    )
+    order = value.mean(axis=1).sort_values().index
+    assert list(drawn.ticks(axes, "y").values()) == list(order)
+    assert drawn.ticks(axes, "x") == {
+        at: str(layer).replace("-", "−") for at, layer in enumerate(range(-1, 5))
+    }
+    np.testing.assert_array_equal(drawn.cells(axes), value.loc[order])
+    np.testing.assert_array_equal(drawn.marks(axes), p.loc[order] < 0.05)
+    assert 0 < drawn.marks(axes).sum() < value.size
+
+
+def test_training_has_steps_by_layers_and_dots_by_corrected_p(numbers):
+    figure = analysis.draw(numbers)["training"]
+    marked = 0
+    for axes, span in zip(drawn.panels(figure), SPANS, strict=True):
+        assert axes.get_title() == span
+        rows = pick(numbers, span=span, modality="image", **OF)
+        value, p = (
+            rows[rows["measure"] == name].pivot(index="step", columns="layer", values="value")
+            for name in ("cohesion", "cohesion_p_corrected")
+        )
+        np.testing.assert_array_equal(drawn.cells(axes), value)
+        np.testing.assert_array_equal(drawn.marks(axes), p < 0.05)
+        marked += drawn.marks(axes).sum()
+    assert list(drawn.ticks(figure.axes[0], "y").values()) == ["0", "10"]
+    assert 0 < marked < 24
+
+
+def test_scores_stand_over_the_encoder_and_over_the_place_where_cohesion_is_strongest(numbers):
+    figure = analysis.draw(numbers)["scores"]
+    auroc = pick(numbers, measure="auroc").set_index("target")["value"]
+    inside = pick(numbers, measure="cohesion", modality="image", step=10, **OF).dropna(subset=["layer"])
+    best = inside.loc[inside["value"].idxmax()]
+    places = ({"site": "encoder"}, {key: best[key] for key in PLACE})
+    for axes, place in zip(figure.axes, places, strict=True):
+        x = pick(numbers, measure="cohesion", **place).set_index("target")["value"].loc[auroc.index]
+        points = pd.DataFrame(axes.lines[0].get_xydata(), columns=["x", "y"]).sort_values("y")
+        np.testing.assert_array_equal(points["y"], auroc.sort_values())
+        np.testing.assert_array_equal(points["x"], x[auroc.sort_values().index])
+        for text in axes.texts:
+            assert text.xy == (x[text.get_text()], auroc[text.get_text()])
+        related = pick(numbers, measure="correlation_with_score", **place).iloc[0]
+        expected = "rank correlation {value:.2f} [{lower:.2f}, {upper:.2f}]".format(**related)
+        assert axes.get_title() == expected
+    assert figure.axes[1].get_xlabel() == f"cohesion at {best['site']}, {best['span']}"
+
+
+def test_runs_of_several_conditions_share_a_figure(numbers):
+    early = numbers[numbers["step"] < 10]  # a run that ended sooner
+    both = {"pretrained": drawn.distinct(numbers, 1), "across": drawn.distinct(early, 2)}
+    whole = pd.concat([one.assign(condition=name, run=f"run {name}") for name, one in both.items()])
+    figure = figures.runs(whole)
+    colours = {name: drawing.COLOURS[name].lower() for name in both}
+    assert drawn.legend(figure) == colours
+    grid = [(modality, span) for modality in ("image", "image~text") for span in SPANS]
+    for axes, (modality, span) in zip(figure.axes, grid, strict=True):
+        assert axes.get_title() == span
+        for name, step in (("pretrained", 10), ("across", 0)):
+            of = {"modality": modality, "span": span, "step": step, "measure": "cohesion", **OF}
+            drawn.assert_curve(axes, pick(both[name], **of), colours[name])
+    assert figure.axes[2].get_ylabel() == "cohesion,\npictures of one leaf, words of another"
+
+
+def test_the_summary_says_the_tables_numbers(numbers):
+    text = analysis.summary(numbers)
+    said = re.findall(
+        r"^  (\w+) +(\S+) +strongest at (\S+): ([\d.]+) \[([\d.]+), ([\d.]+)\], n = (\d+) leaves; above its null at "
+        r"(\d+) of (\d+) sites", text, flags=re.MULTILINE,
+    )  # fmt: skip
+    assert len(said) == 6
+    for span, modality, site, *of in said:
+        step = -1 if modality == "text" else 10
+        rows = pick(numbers, span=span, modality=modality, step=step, **OF)
+        best = rows[rows["measure"] == "cohesion"].nlargest(1, "value").iloc[0]
+        p = rows.loc[rows["measure"] == "cohesion_p_corrected", "value"]
+        assert (site, *of[:3]) == (
+            best["site"],
+            *(f"{best[name]:.3f}" for name in ("value", "lower", "upper")),
+        )
+        assert [int(one) for one in of[3:]] == [best["n"], (p < 0.05).sum(), len(p)]
+    related = pick(numbers, measure="correlation_with_score", modality="image")
+    inside = related[(related["step"] == 10) & (related["treatment"] == "standardised")]
+    for one in (related[related["site"] == "encoder"].iloc[0], inside.nlargest(1, "value").iloc[0]):
+        assert (
+            f"cohesion at {one['site']} ({one['span']}) against score, rank correlation "
+            f"{one['value']:.2f} [{one['lower']:.2f}, {one['upper']:.2f}], n = {one['n']}"
+        ) in text
+
+
+def test_a_table_without_the_default_treatment_shows_the_one_that_it_has(numbers):
+    raw = numbers[numbers["treatment"].isin(["raw", ""])]
+    figure = analysis.draw(raw)["curves"]
+    rows = pick(raw, measure="cohesion", modality="image", step=10, span="slot", target="mean")
+    drawn.assert_curve(figure.axes[0], rows, drawn.legend(figure)["pictures"])
+    best = rows.nlargest(1, "value").iloc[0]
+    assert f"strongest at {best['site']}: {best['value']:.3f}" in analysis.summary(raw)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, toy_lm):
+    folder = tmp_path_factory.mktemp("toy_cohesion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        run = Run.create(folder / "run", toy_config(write_world(folder, toy_lm)))
+        pipeline.train_run(run)
+        pipeline.evaluate_run(run)
+        yield run
+
+
+def test_whole_from_a_toy_run(toy, capsys):
+    few = [
+        "--draws",
+        "20",
+        "--span",
+        "slot",
+        "--treatment",
+        "standardised",
+        "raw",
+        "--step",
+        "0",
+        "--step",
+        "12",
+    ]
+    analysis.main(["--run", str(toy.path), *few])
+    table = pd.read_parquet(toy.path / "analyses" / "cohesion" / "cohesion.parquet")
     assert set(table["modality"]) == {"image", "text", "image~text"}
-    assert (run.path / "analyses" / "cohesion" / "curves.png").is_file()
+    assert set(table["treatment"]) == {"standardised", "raw", ""}
+    assert set(table["step"]) == {-1, 0, 12}
+    assert set(table["span"]) == {"slot", "image", ""}
+    assert set(table["run"]) == {"run"}
+    scores = Scores.read(toy)
+    rows = table[table["measure"] == "auroc"].set_index("target")["value"]
+    expected = hypernym_scores(scores, toy.taxonomy)
+    assert rows.to_dict() == pytest.approx(expected)
+    leaves = scores.image["leaf"].astype(str)
+    bird = scores.image_scores[:, list(scores.hypernyms).index("bird")]
+    is_bird = leaves.isin(toy.taxonomy.leaves_of("bird")).to_numpy()
+    wins = np.sign(bird[is_bird][:, None] - bird[~is_bird][None])
+    assert expected["bird"] == pytest.approx((wins.mean() + 1) / 2)
+    assert (toy.path / "analyses" / "cohesion" / "curves.png").is_file()
+    assert not (toy.path / "analyses" / "cohesion" / "runs.png").is_file()
     assert "strongest at" in capsys.readouterr().out
+
+
+def test_two_runs_share_a_figure_in_the_folder_of_the_first(toy, tmp_path):
+    other = Run.open(shutil.copytree(toy.path, tmp_path / "other"))
+    few = ["--draws", "20", "--span", "slot", "--treatment", "standardised", "--step", "12"]
+    analysis.main(["--run", str(other.path), "--run", str(toy.path), *few])
+    assert (other.path / "analyses" / "cohesion" / "runs.png").is_file()
+    assert not (toy.path / "analyses" / "cohesion" / "runs.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--step", "7"), "no whole capture at step 7"),
+        (("--span", "noun"), "no span 'noun' in these stores; they have slot, cue, last"),
+        (("--run", "{twin}"), "are both named 'run', and rows are distinguished by the names of runs"),
+        (("--run", "{empty}"), "has no captured step"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line_before_anything_is_read(
+    toy, tmp_path, capsys, monkeypatch, more, message
+):
+    twin = shutil.copytree(toy.path, tmp_path / "run")
+    empty = shutil.copytree(toy.path, tmp_path / "empty", ignore=shutil.ignore_patterns("captures"))
+    monkeypatch.setattr(analysis, "cohesion_table", lambda *_: pytest.fail("something was measured"))
+    with pytest.raises(SystemExit) as refused:
+        analysis.main(["--run", str(toy.path), *(one.format(twin=twin, empty=empty) for one in more)])
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
