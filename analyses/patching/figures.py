@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,19 +30,14 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
     figures: dict[str, Figure] = {}
     patched = table[table["measure"] == "effect"]
-    for target in patched["target"].unique():
-        rows = table[(table["target"] == target) & (table["split"] == "all")]
-        for point in dict.fromkeys(_point(site) for site in rows["site"] if site != "all"):
-            here = rows[[site == "all" or _point(site) == point for site in rows["site"]]]
-            name = f"{target}_{point.replace('.', '_')}"
-            if (here["head"] != "").any():
-                figures[f"{name}_heads"] = heads(here[(here["head"] != "") | (here["site"] == "all")])
-            whole = here[here["head"] == ""]
-            if (whole["measure"] == "effect").any():
-                figures[f"{name}_grid"] = maps(whole)
-                figures[f"{name}_curves"] = curves(whole)
-    if (table["measure"] == "attribution").any():
-        figures["screen"] = screen(table)
+    with drawing.style():
+        for target in patched["target"].unique():
+            rows = table[(table["target"] == target) & (table["split"] == "all")]
+            for point in dict.fromkeys(_point(site) for site in rows["site"] if site != "all"):
+                own = rows[[site == "all" or _point(site) == point for site in rows["site"]]]
+                figures |= _of_point(own, f"{target}_{point.replace('.', '_')}")
+        if (table["measure"] == "attribution").any():
+            figures["screen"] = screen(table)
     return figures
 
 
@@ -54,111 +49,119 @@ def maps(rows: pd.DataFrame) -> Figure:
     kinds = [kind for kind in NAMES if known.get(kind, 0)]
     without = [NAMES[kind] for kind in NAMES if known.get(kind, 1) == 0]
     note = f" Not shown, since its two runs do not differ: {', '.join(without)}." if without else ""
-    most = float(np.nanmax(np.abs(shown["value"].to_numpy(float)))) or 1.0
-    with drawing.style():
-        figure, axes = _stacked(len(kinds), 0.9 * len(kinds) + 1.6)
-        for kind, panel in zip(kinds, axes[:, 0]):
-            grid = _grid(shown[shown["state"] == kind])
-            drawing.heat(panel, grid, (-most, most), diverging=True)
-            panel.set_title(f"state from: {NAMES[kind]}", loc="left")
-            if kind == "clean":
-                _mark(panel, grid, rows)
-        axes[-1, 0].set_xlabel("layer")
-        bar: Any = figure.colorbar(axes[0, 0].images[0], ax=axes[:, 0], label=label, shrink=0.9)
-        bar.outline.set_visible(False)
-        drawing.footnote(figure, f"{_said(rows)} Dots: cells that count.{note}")
+    spans = list(dict.fromkeys(shown["span"]))[::-1]
+    figure, panels = _stacked(len(kinds), 0.9 * len(kinds) + 1.6)
+    for kind, panel in zip(kinds, panels):
+        own = shown[shown["state"] == kind]
+        grid = own.pivot(index="span", columns="layer", values="value").reindex(spans)
+        drawing.heat(panel, grid, (-_most(shown), _most(shown)), diverging=True)
+        panel.set_title(f"state from: {NAMES[kind]}", loc="left")
+        if kind == "clean":
+            _dots(panel, grid, _counted(rows), "span")
+    _bar(figure, panels, label)
+    drawing.footnote(figure, f"{_caption(rows)} Dots: cells that count.{note}")
     return figure
-
-
-def _stacked(panels: int, height: float) -> tuple[Figure, Any]:
-    """A figure with panels below one another, all over the same layers."""
-    return plt.subplots(panels, 1, figsize=(6.2, height), sharex=True, layout="constrained", squeeze=False)
 
 
 def curves(rows: pd.DataFrame) -> Figure:
     """Effects by layer with their intervals, a panel for each span."""
-    spans = list(dict.fromkeys(rows.loc[rows["measure"] == "effect", "span"]))
     shown = rows[rows["measure"] == "effect"]
-    with drawing.style():
-        figure, axes = plt.subplots(
-            1,
-            len(spans),
-            figsize=(2.3 * len(spans) + 0.6, 3.0),
-            sharey=True,
-            layout="constrained",
-            squeeze=False,
-        )
-        for span, panel in zip(spans, axes[0]):
-            for kind in [kind for kind in NAMES if kind in set(shown["state"])]:
-                here = shown[(shown["span"] == span) & (shown["state"] == kind)]
-                drawing.curve(panel, here, "layer", COLOURS[kind], NAMES[kind])
-            gap = rows.loc[rows["measure"] == "gap", "value"]
-            panel.axhline(float(gap.iloc[0]), **{**drawing.CHANCE, "linestyle": "-"})
-            panel.axhline(0, **drawing.CHANCE)
-            panel.set_title(span, loc="left")
-            panel.set_xlabel("layer")
-        axes[0, 0].set_ylabel("change of the log-odds, nats")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2)
-        drawing.footnote(figure, f"{_said(rows)} Solid grey line: difference of the two runs of a pair.")
+    spans = list(dict.fromkeys(shown["span"]))
+    gap = float(rows.loc[rows["measure"] == "gap", "value"].iloc[0])
+    figure = Figure(figsize=(2.3 * len(spans) + 0.6, 3.0), layout="constrained")
+    panels = figure.subplots(1, len(spans), sharey=True, squeeze=False)[0]
+    for span, panel in zip(spans, panels):
+        for kind in [kind for kind in NAMES if kind in set(shown["state"])]:
+            own = shown[(shown["span"] == span) & (shown["state"] == kind)]
+            drawing.curve(panel, own, "layer", COLOURS[kind], NAMES[kind])
+        panel.axhline(gap, **{**drawing.CHANCE, "linestyle": "-"})
+        panel.axhline(0, **drawing.CHANCE)
+        panel.set_title(span, loc="left")
+        panel.set_xlabel("layer")
+    panels[0].set_ylabel("change of the log-odds, nats")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    drawing.footnote(figure, f"{_caption(rows)} Solid grey line: difference of the two runs of a pair.")
     return figure
 
 
 def heads(rows: pd.DataFrame) -> Figure:
-    """Heat maps of layer × head, one for each span; dots mark cells that beat every placebo."""
+    """Heat maps of layer × head, one for each span, over the same layers and heads; dots mark cells that count."""
     measure, label = _shown(rows)
+    rows = rows.assign(head=[int(head) if head else -1 for head in rows["head"]])
     shown = rows[(rows["measure"] == measure) & (rows["state"] == "clean")]
     spans = list(dict.fromkeys(shown["span"]))
-    most = float(np.nanmax(np.abs(shown["value"].to_numpy(float)))) or 1.0
-    with drawing.style():
-        figure, axes = _stacked(len(spans), 1.5 * len(spans) + 1.2)
-        for span, panel in zip(spans, axes[:, 0]):
-            here = shown[shown["span"] == span].assign(head=lambda part: part["head"].astype(int))
-            grid = here.pivot(index="head", columns="layer", values="value")
-            drawing.heat(panel, grid, (-most, most), diverging=True)
-            counted = rows[(rows["measure"] == "counts") & (rows["span"] == span) & (rows["value"] > 0)]
-            columns = [list(grid.columns).index(layer) for layer in counted["layer"]]
-            panel.plot(columns, counted["head"].astype(int), ".", color="black", markersize=3)
-            panel.set_title(span, loc="left")
-            panel.set_ylabel("head")
-        axes[-1, 0].set_xlabel("layer")
-        bar: Any = figure.colorbar(axes[0, 0].images[0], ax=axes[:, 0], label=label, shrink=0.9)
-        bar.outline.set_visible(False)
-        drawing.footnote(figure, f"{_said(rows)} Dots: cells that count.")
+    every_head, every_layer = sorted(set(shown["head"])), sorted(set(shown["layer"]))
+    figure, panels = _stacked(len(spans), 1.5 * len(spans) + 1.2)
+    for span, panel in zip(spans, panels):
+        grid = shown[shown["span"] == span].pivot(index="head", columns="layer", values="value")
+        grid = grid.reindex(index=every_head, columns=every_layer)  # a screen leaves other cells in each span
+        drawing.heat(panel, grid, (-_most(shown), _most(shown)), diverging=True)
+        counted = _counted(rows)
+        _dots(panel, grid, counted[counted["span"] == span], "head")
+        panel.set_title(span, loc="left")
+        panel.set_ylabel("head")
+    _bar(figure, panels, label)
+    drawing.footnote(figure, f"{_caption(rows)} Dots: cells that count.")
     return figure
 
 
 def screen(table: pd.DataFrame) -> Figure:
     """True effects against attributions, of the cells of which both are known."""
-    keys = ["site", "span", "head"]
-    sides = {
-        name: table[(table["measure"] == name) & (table["state"] == "clean") & (table["split"] == "all")]
-        for name in ("attribution", "effect")
-    }
-    target = sides["attribution"]["target"].iloc[0]
-    both = sides["attribution"].merge(sides["effect"][sides["effect"]["target"] == target], on=keys)
+    clean = table[(table["state"] == "clean") & (table["split"] == "all")]
     agreement = table[table["measure"] == "rank_agreement"].iloc[0]
-    with drawing.style():
-        figure, axes = plt.subplots(figsize=(3.6, 3.6), layout="constrained")
-        for span, rows in both.groupby("span", sort=False):
-            axes.errorbar(
-                rows["value_x"], rows["value_y"],
-                xerr=[rows["value_x"] - rows["lower_x"], rows["upper_x"] - rows["value_x"]],
-                yerr=[rows["value_y"] - rows["lower_y"], rows["upper_y"] - rows["value_y"]],
-                fmt="o", markersize=3, linewidth=0.7, label=str(span), color=drawing.colour(str(span)),
-            )  # fmt: skip
-        axes.axhline(0, **drawing.CHANCE)
-        axes.axvline(0, **drawing.CHANCE)
-        axes.set_xlabel("attribution, nats")
-        axes.set_ylabel("effect of the patch, nats")
-        axes.legend()
-        drawing.footnote(
-            figure,
-            f"Rank agreement {agreement['value']:.2f} [{agreement['lower']:.2f}, {agreement['upper']:.2f}] over "
-            f"{agreement['n']} random cells. n = {both['n_y'].max()} leaf pairs. Interval: 95 %, bootstrap over leaf "
-            "pairs. Null: no effect (dashed).",
-        )
+    attributions, effects = (
+        clean[(clean["measure"] == name) & (clean["target"] == agreement["target"])]
+        for name in ("attribution", "effect")
+    )
+    both = attributions.merge(effects, on=["site", "span", "head"])
+    figure = Figure(figsize=(3.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for span, rows in both.groupby("span", sort=False):
+        axes.errorbar(
+            rows["value_x"], rows["value_y"], xerr=_limits(rows, "_x"), yerr=_limits(rows, "_y"),
+            fmt="o", markersize=3, linewidth=0.7, label=str(span), color=drawing.colour(str(span)),
+        )  # fmt: skip
+    axes.axhline(0, **drawing.CHANCE)
+    axes.axvline(0, **drawing.CHANCE)
+    axes.set_xlabel("attribution, nats")
+    axes.set_ylabel("effect of the patch, nats")
+    axes.legend()
+    drawing.footnote(
+        figure,
+        f"Rank agreement {agreement['value']:.2f} [{agreement['lower']:.2f}, {agreement['upper']:.2f}] over "
+        f"{agreement['n']} random cells. n = {both['n_y'].max()} leaf pairs. Interval: 95 %, bootstrap over leaf "
+        "pairs. Null: no effect (dashed).",
+    )
     return figure
+
+
+def _of_point(rows: pd.DataFrame, name: str) -> dict[str, Figure]:
+    figures: dict[str, Figure] = {}
+    if (rows["head"] != "").any():
+        figures[f"{name}_heads"] = heads(rows[(rows["head"] != "") | (rows["site"] == "all")])
+    whole = rows[rows["head"] == ""]
+    if (whole["measure"] == "effect").any():
+        figures[f"{name}_grid"] = maps(whole)
+        figures[f"{name}_curves"] = curves(whole)
+    return figures
+
+
+def _stacked(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with panels below one another, all over the same layers."""
+    figure = Figure(figsize=(6.2, height), layout="constrained")
+    return figure, list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def _bar(figure: Figure, panels: Sequence[Axes], label: str) -> None:
+    """The name of the layers under the last panel, and one colour bar for all."""
+    panels[-1].set_xlabel("layer")
+    bar: Any = figure.colorbar(panels[0].images[0], ax=panels, label=label, shrink=0.9)
+    bar.outline.set_visible(False)
+
+
+def _most(rows: pd.DataFrame) -> float:
+    """The largest size of a value, for the ends of a colour scale."""
+    return float(np.nanmax(np.abs(rows["value"].to_numpy(float)))) or 1.0
 
 
 def _shown(rows: pd.DataFrame) -> tuple[str, str]:
@@ -169,35 +172,35 @@ def _shown(rows: pd.DataFrame) -> tuple[str, str]:
     return "effect", "change of log-odds, nats"
 
 
-def _grid(rows: pd.DataFrame) -> pd.DataFrame:
-    spans = list(dict.fromkeys(rows["span"]))[::-1]
-    return rows.pivot(index="span", columns="layer", values="value").reindex(spans)
+def _counted(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[(rows["measure"] == "counts") & (rows["value"] > 0)]
 
 
-def _mark(axes: Axes, grid: pd.DataFrame, rows: pd.DataFrame) -> None:
-    counted = rows[(rows["measure"] == "counts") & (rows["value"] > 0)]
-    columns = [list(grid.columns).index(layer) for layer in counted["layer"]]
-    axes.plot(
-        columns, [list(grid.index).index(span) for span in counted["span"]], ".", color="black", markersize=4
-    )
+def _dots(axes: Axes, grid: pd.DataFrame, cells: pd.DataFrame, line: str) -> None:
+    """A dot on each of some cells; `line` is the column that names the rows of the grid."""
+    columns, lines = list(grid.columns), list(grid.index)
+    across = [columns.index(layer) for layer in cells["layer"]]
+    up = [lines.index(name) for name in cells[line]]
+    axes.plot(across, up, ".", color="black", markersize=4)
 
 
-def _said(rows: pd.DataFrame) -> str:
+def _limits(rows: pd.DataFrame, side: str) -> list[pd.Series]:
+    """How far an interval reaches below and above its value."""
+    value = rows[f"value{side}"]
+    return [value - rows[f"lower{side}"], rows[f"upper{side}"] - value]
+
+
+def _caption(rows: pd.DataFrame) -> str:
     effects = rows[rows["measure"] == "effect"]
     note = rows.loc[rows["measure"] == "counts", "note"].iloc[0]
-    widths = sorted(set(effects["layers"]))
-    window = (
-        "" if all("-" not in str(width) for width in widths) else " Windows of layers, named by their last."
+    windows = any("-" in layers for layers in effects["layers"])
+    caption = drawing.caption(
+        int(effects["n"].max()),
+        f"leaf pairs, {effects['direction'].iloc[0]}, {effects['mode'].iloc[0]}",
+        "95 %, bootstrap over leaf pairs",
+        f"no change; a cell counts where it {note} (95 % band over all cells)",
     )
-    return (
-        drawing.caption(
-            int(effects["n"].max()),
-            f"leaf pairs, {effects['direction'].iloc[0]}, {effects['mode'].iloc[0]}",
-            "95 %, bootstrap over leaf pairs",
-            f"no change; a cell counts where it {note} (95 % band over all cells)",
-        )
-        + window
-    )
+    return f"{caption} Windows of layers, named by their last." if windows else caption
 
 
 def _point(site: str) -> str:
