@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 from analyses import published
 from analyses.inputs import published_scores
@@ -203,3 +204,51 @@ def test_faults_stand_beside_the_values(release):
     named = found[-1]
     assert (named["printed"], named["found"]) == (0.0, 1.0)
     assert all(np.isfinite([line["printed"], line["found"]]).all() for line in found)
+
+
+def test_the_figure_shows_every_condition_over_the_share_that_was_really_removed(release):
+    table = published_table(Released(release))
+    (figure,) = published.draw(table).values()
+    rows = table[
+        (table["section"] == "conditions") & (table["target"] == "mean") & (table["encoder"] == "dinov2")
+    ]
+    lms = sorted(set(rows["lm"]))
+    panels = np.array(figure.axes).reshape(2, len(lms))
+    for line, kind in zip(panels, ("random", "systematic"), strict=True):
+        for axes, lm in zip(line, lms, strict=True):
+            assert axes.get_title() == (f"{lm}, {kind}" if kind == "random" else kind)
+            of = rows[(rows["lm"] == lm) & rows["ablation"].isin([kind, "full"])]
+            for label, init, shuffle in (
+                *((name, "pretrained", name) for name in ("original", "within", "across")),
+                ("random-init", "random", "original"),
+            ):
+                curve = of[(of["init"] == init) & (of["shuffle"] == shuffle)]
+                wide = curve.pivot(index="amount", columns="measure", values=["value", "lower", "upper"])
+                columns = [("value", "share_of_questions"), ("value", "macro_f1_bootstrap")]
+                wide = wide.sort_values(columns)
+                (drawn,) = [one for one in axes.get_lines() if one.get_label() == label]
+                points = sorted(zip(drawn.get_xdata(), drawn.get_ydata(), strict=True))
+                np.testing.assert_allclose(points, wide[columns])
+                assert list(drawn.get_xdata()) == sorted(drawn.get_xdata())
+                tint = to_rgba(drawn.get_color())[:3]
+                (band,) = [one for one in axes.collections if np.allclose(one.get_facecolor()[0][:3], tint)]
+                edges = band.get_paths()[0].vertices
+                if len(wide) > 1:
+                    low, high = (
+                        wide[[("lower", "macro_f1_bootstrap"), ("upper", "macro_f1_bootstrap")]].to_numpy().T
+                    )
+                    assert (edges[:, 1].min(), edges[:, 1].max()) == pytest.approx((low.min(), high.max()))
+            (majority,) = [one for one in axes.get_lines() if one.get_label() == "majority answer"]
+            plain = of[(of["init"] == "pretrained") & (of["shuffle"] == "original")]
+            plain = plain.pivot(index="amount", columns="measure", values="value")
+            np.testing.assert_allclose(sorted(majority.get_ydata()), sorted(plain["majority_macro_f1"]))
+
+
+def test_the_summary_is_the_first_table_and_the_faults_of_the_page(release, tmp_path):
+    table = published_table(Released(release))
+    text = published.summary(table)
+    row = table[(table["section"] == "conditions") & (table["key"] == "qwen3-1.7b_dinov2_full_original")]
+    row = row[(row["target"] == "mean") & (row["measure"] == "macro_f1")].iloc[0]
+    assert f"{row['value']:.3f}" in text
+    for fault in faults(table):
+        assert fault["fault"] in text
