@@ -28,7 +28,7 @@ __all__ = ["ANALYSIS", "Options", "compute", "draw", "headline", "main", "sectio
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Resampling):
-    """How intervals are made, and what is drawn behind the scores.
+    """Rule of the intervals, and curves behind the scores.
 
     Attributes:
         interval: hierarchical resamples hypernyms, leaf concepts and seeds; study is the published t-interval

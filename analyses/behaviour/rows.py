@@ -37,7 +37,7 @@ def behaviour_table(
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that each condition's ablation and shuffle say to look at, without the baselines."""
+    """The headline rows: those that each condition's ablation and shuffle call for, without the baselines."""
     return table[table["headline"].astype(bool)]
 
 
@@ -155,7 +155,7 @@ def _common(condition: Condition, part: Part, measure: str, main: Part) -> dict[
 
 
 def _chance(condition: Condition, part: Part, measure: str) -> float:
-    """The level that knowing nothing reaches; not-a-number where it depends on the threshold."""
+    """The chance level; NaN where it depends on the threshold."""
     answers = condition.answers[0]
     if measure == "top1":
         values, labels, _ = answers.read(part)

@@ -50,13 +50,13 @@ PLACES = (
     "slot",
     "--span",
     "cue",
-)  # the last token tells what the cue tells, for a third of the time
+)  # probes at the last token add a third of the time and give the cue's curves
 SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
 
 
 @dataclass
 class Clock:
-    """What each stage took, kept on disk so that a second start still knows, and how long is left."""
+    """Seconds of each stage, stored so that a second start still has them, and an estimate of the time left."""
 
     path: Path
     stages: dict[str, float]
@@ -73,12 +73,12 @@ class Clock:
         print(f"[{number}/{len(self.stages)}] {name}{self._left(number - 1)}", flush=True)
         start = time.monotonic()
         yield
-        # A stage that finds its work done takes no time; what it took when it was done stays.
+        # A stage whose work is done takes no time; its first duration stays.
         self.seconds[name] = round(max(time.monotonic() - start, self.seconds.get(name, 0.0)), 1)
         files.write_json(self.path, self.seconds)
 
     def _left(self, done: int) -> str:
-        """From what the stages so far took; nothing before the first has ended."""
+        """An estimate from the finished stages; empty before the first has ended."""
         known = [name for name in self.stages if name in self.seconds]
         ahead = [name for name in list(self.stages)[done:] if name not in self.seconds]
         if not known or not ahead:
@@ -171,7 +171,7 @@ def _stages(runs: dict[str, Run]) -> dict[str, float]:
 
 
 def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:
-    """What `summary.json` says: conditions, contrasts, seconds."""
+    """The content of `summary.json`: conditions, contrasts, seconds."""
     means = behaviour.headline(table)
     means = means[(means["target"] == "mean") & (means["modality"] == "image")]
     conditions: dict[str, dict] = {}

@@ -1,4 +1,4 @@
-"""What one run answered, and which of its answers a number of the `behaviour` analysis rests on."""
+"""Answers of one run, and the subset of them that a number of the `behaviour` analysis is computed from."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one run answered.
+    """The answers of one run.
 
     Attributes:
         seed: of the run.
@@ -90,7 +90,7 @@ class Answers:
 
     @property
     def leaves(self) -> Shaped[np.ndarray, " rows"]:
-        """What each test picture is called in this run's world."""
+        """The leaf name of each test picture in this run's world."""
         return self.scores.image["leaf"].to_numpy(str)
 
     @cached_property
@@ -110,7 +110,7 @@ class Answers:
     def read(
         self, part: Part, only: Sequence[str] | None = None
     ) -> tuple[Float[np.ndarray, "rows k"], Bool[np.ndarray, "rows k"], Shaped[np.ndarray, " rows"]]:
-        """Read-outs (not-a-number where a pair is not scored), labels and leaves of the rows of a part."""
+        """Read-outs (NaN where a pair is not scored), labels and leaves of the rows of a part."""
         table = self.scores.image if part.modality == "image" else self.scores.text
         values = self.scores.image_scores if part.modality == "image" else self.scores.text_scores
         if part.baseline:
@@ -128,6 +128,6 @@ class Answers:
 
 
 def _from_text(scores: Scores) -> dict[str, Float[np.ndarray, "rows k"]]:
-    """The baseline that needs no other file: what the language model says of the leaf's name."""
+    """The baseline that needs no other file: the read-outs of the language model for the leaf's name."""
     place = pd.Series(range(len(scores.text)), index=scores.text["leaf"])
     return {"gold": scores.text_scores[place[scores.image["leaf"]].to_numpy()]}

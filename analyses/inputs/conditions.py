@@ -21,7 +21,7 @@ INITS = {
     "pretrained-embeddings": "pretrained-embeddings",
     "random": "random_init",
 }
-"""What inits are called in tables, the one that knows most first."""
+"""Names of inits in tables, in order of decreasing knowledge."""
 SHUFFLE_CONTRASTS = (("within", "across"), ("within", "across-matched"))
 _EVIDENCE = ("data.ablation", "data.fraction", "data.rule", "data.held_out")
 _NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "model.init", "model.lm", "model.encoder")
@@ -29,7 +29,7 @@ _NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "model.init", "model.lm", "model
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Runs that differ only in their seed, by seed; what they are in the words of the tables."""
+    """Runs that differ only in their seed, sorted by seed, with their description in the terms of the tables."""
 
     name: str
     about: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Condition:
 
 
 def conditions(runs: Sequence[Run]) -> list[Condition]:
-    """The runs grouped by everything but the seed, in the order given; named by what tells them apart.
+    """The runs grouped by everything but the seed, in the order given; each named by its differences from the others.
 
     Raises:
         MismatchError: two runs of a condition have the same seed.
@@ -78,7 +78,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
 
 
 def condition_of(run: Run, among: Sequence[Run]) -> str:
-    """The name of a run's condition: its init or shuffle, and what else tells it from the runs it stands among."""
+    """The name of a run's condition: its init or shuffle, and every other setting in which it differs from the other runs."""
     return " · ".join([_short_name(run), *_varying(run, among).values()])
 
 
@@ -157,7 +157,7 @@ def _short_name(run: Run) -> str:
 
 
 def _varying(run: Run, among: Sequence[Run]) -> dict[str, str]:
-    """What the runs differ in besides init, shuffle and seed, as this run has it."""
+    """This run's values of the settings in which the runs differ, apart from init, shuffle and seed."""
     own, all_of_them = _particulars(run), [_particulars(other) for other in among]
     return {key: own[key] for key in own if len({other[key] for other in all_of_them}) > 1}
 
@@ -179,7 +179,7 @@ def _particulars(run: Run) -> dict[str, str]:
 
 
 def _evidence(run: Run) -> str:
-    """What was taken out of training, in words."""
+    """The evidence that was removed from training, in words."""
     data = run.config.data
     parts = ["ablation", data.ablation]
     if data.ablation in ("random", "systematic"):

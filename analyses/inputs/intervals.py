@@ -74,7 +74,7 @@ DEFAULT = Rule()
 class Aligned:
     """A statistic over the leaves and hypernyms of several runs, of which its own run may lack some.
 
-    A leaf that the run does not have weighs nothing, a hypernym that it lacks is not-a-number. The last draws are
+    A leaf that the run does not have weighs nothing, a hypernym that it lacks is NaN. The last draws are
     kept: a mean and its contrasts ask for the same ones.
     """
 
@@ -96,7 +96,7 @@ class Aligned:
 
     @property
     def units(self) -> Float[np.ndarray, " units"]:
-        """What the study's rule takes for independent: the values of hypernyms, or else those of leaves."""
+        """The values that the study's rule treats as independent: those of hypernyms, or else those of leaves."""
         return self.value if self._width > 1 else self.at(np.eye(len(self.clusters)))[:, 0]
 
     def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
@@ -112,12 +112,12 @@ class Aligned:
 
 
 def _levels(statistics: Sequence[Aligned]) -> tuple[str, ...]:
-    """What a bootstrap resamples: hypernyms only where there are several columns."""
+    """The levels that a bootstrap resamples: hypernyms only where there are several columns."""
     return LEVELS if len(statistics[0].value) > 1 else ("leaf", "seed")
 
 
 def _t(values: np.ndarray) -> Estimate:
-    """The study's t-interval; not-a-number where fewer than 2 values are defined."""
+    """The study's t-interval; NaN where fewer than 2 values are defined."""
     defined = int((~np.isnan(values)).sum())
     if defined >= 2:
         return t_interval(values)

@@ -57,7 +57,7 @@ def _knowledge(table: pd.DataFrame) -> Figure:
 
 
 def _hypernyms(table: pd.DataFrame) -> Figure:
-    """AUROC of every hypernym in words, a marker per read-out; the one that the first knows best on top."""
+    """AUROC of every hypernym in words, a marker per read-out; sorted by the first read-out, the best on top."""
     rows = table[(table["condition"] == "") & (table["measure"] == "auroc") & (table["target"] != "mean")]
     names = list(dict.fromkeys(rows["source"]))
     order = rows[rows["source"] == names[0]].sort_values("value")["target"].tolist()
@@ -88,7 +88,7 @@ def _hypernyms(table: pd.DataFrame) -> Figure:
 
 
 def _agreement(table: pd.DataFrame) -> Figure:
-    """How often pictures are answered as words are, by condition; a row of panels per read-out."""
+    """Agreement of the answers about pictures with those about words, by condition; a row of panels per read-out."""
     readouts = list(dict.fromkeys(table["readout"]))
     names = list(dict.fromkeys(table["condition"]))
     size = (7.2, 1.4 + (0.5 + 0.42 * len(names)) * len(readouts))
@@ -128,7 +128,7 @@ def _any_and_all(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def _source(table: pd.DataFrame) -> list[str]:
-    """What a number is of, in as few words as tell it from the others."""
+    """The source of a number, in as few words as distinguish it from the others."""
     parts = []
     for name in ("lm", "init", "leaves", "readout", "prompt"):
         if name == "readout" or table[name].nunique() > 1:

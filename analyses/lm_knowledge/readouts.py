@@ -1,4 +1,4 @@
-"""What a language model says in words alone: read-outs of every hypernym for the name of every leaf of a list."""
+"""Read-outs of a language model in words alone: every hypernym for the name of every leaf of a list."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LeafList:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What one language model says of one list by one read-out.
+    """Scores of one language model for one list by one read-out.
 
     Attributes:
         about: lm, init, seed of the init (−1 where nothing is random) and readout, as columns of tables.
@@ -116,7 +116,7 @@ def ask(
 
 @dataclass(frozen=True)
 class _World:
-    """As much of a run as a question about names needs."""
+    """The part of a run that a question about names needs."""
 
     taxonomy: Taxonomy
 

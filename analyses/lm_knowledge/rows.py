@@ -1,4 +1,4 @@
-"""Rows of the `lm_knowledge` analysis: what the language model knows, and how far the answers about pictures agree."""
+"""Rows of the `lm_knowledge` analysis: scores in words, and their agreement with the answers about pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TARGETS = ("mean", "auroc")
 def knowledge_table(
     known: Sequence[Knowledge], found: Mapping[int, Sequence[Condition]] | None = None, rule: Rule = DEFAULT
 ) -> pd.DataFrame:
-    """The long table: what each language model knows by each read-out and, of its conditions, how far answers agree.
+    """The long table: scores of each language model by each read-out, and its conditions' agreement with them.
 
     Intervals of means resample hypernyms and leaves, of a hypernym leaves; `n` counts leaf concepts (of a height:
     hypernyms). `decision` says when an answer is Yes: for as many leaves as have the hypernym (prevalence), or above
@@ -65,7 +65,7 @@ def knowledge_rows(known: Knowledge, rule: Rule) -> Iterator[Row]:
 
 
 def agreement_rows(known: Knowledge, condition: Condition, rule: Rule) -> Iterator[Row]:
-    """How far the answers about pictures agree with what the language model says of the same leaves in words.
+    """Agreement of the answers about pictures with the language model's answers about the same leaves in words.
 
     agreement: the share of pairs of leaf and hypernym about which both say the same; kappa: that beyond chance;
     yes_if_known and yes_if_unknown: how often a true pair is answered Yes for pictures where words know it and where

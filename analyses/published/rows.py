@@ -67,7 +67,7 @@ def majority_of(counts: pd.DataFrame) -> Confusion:
 
 
 def coherence(data: Released) -> list[Row]:
-    """Mean visual coherence of each shuffle; what goes with macro-F1 where all evidence was removed.
+    """Mean visual coherence of each shuffle; correlates of macro-F1 where all evidence was removed.
 
     Beside visual coherence (avg_cosine) stands what the LM knows in text (backbone_acc, backbone_f1).
     """

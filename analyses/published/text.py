@@ -1,4 +1,4 @@
-"""The `published` analysis as text: the tables to read, and what is wrong with the printed values."""
+"""The `published` analysis as text: the tables to read, and the faults of the printed values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Numbers:
 
 
 def faults(table: pd.DataFrame) -> list[Fault]:
-    """What is wrong with printed values: fault, case, printed, found, and what `found` is."""
+    """The faults of printed values: fault, case, printed value, recomputed value (`found`), and its meaning."""
     names = ("fault", "case", "printed", "found", "meaning")
     return [dict(zip(names, line, strict=True)) for line in _faults(Numbers(table), table)]
 
