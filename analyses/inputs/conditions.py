@@ -78,7 +78,7 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
 
 
 def condition_of(run: Run, among: Sequence[Run]) -> str:
-    """The name of a run's condition: its init or shuffle, and every other setting in which it differs from the other runs."""
+    """The name of a run's condition: its init or shuffle, and each other setting that differs among the runs."""
     return " · ".join([_short_name(run), *_varying(run, among).values()])
 
 
@@ -157,7 +157,7 @@ def _short_name(run: Run) -> str:
 
 
 def _varying(run: Run, among: Sequence[Run]) -> dict[str, str]:
-    """This run's values of the settings in which the runs differ, apart from init, shuffle and seed."""
+    """A run's values of the settings in which the runs differ, apart from init, shuffle and seed."""
     own, all_of_them = _particulars(run), [_particulars(other) for other in among]
     return {key: own[key] for key in own if len({other[key] for other in all_of_them}) > 1}
 

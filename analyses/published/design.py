@@ -1,4 +1,4 @@
-"""Rows of the `published` analysis about the design: evidence that the study's rules remove, leaves that they exchange."""
+"""Rows of the `published` analysis about the design: evidence that the study removes, leaves that it exchanges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEEDS = 100
 
 
 def design(data: Released, seeds: int = SEEDS) -> list[Row]:
-    """Evidence removed and leaves exchanged by the study's rules, by this project's own functions on the THINGS leaves."""
+    """Evidence removed and leaves exchanged by the study's rules, by this project's functions on THINGS leaves."""
     taxonomy, rows = data.taxonomy(), []
     for amount, listed in sorted(data.mapping("systematic_lists.json").items()):
         removal = ablation.plan(taxonomy, "systematic", rule="leaf", held_out=listed)
