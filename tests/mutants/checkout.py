@@ -38,9 +38,15 @@ class Checkout:
 
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
-        """The block inside which the copy has the fault."""
+        """The block inside which the copy has the fault.
+
+        Raises:
+            RuntimeError: the file was edited between the draw and the copy.
+        """
         path = self.root / mutant.file
         source = path.read_bytes()
+        if mutant.mutation.shown(source.decode()) != (mutant.before, mutant.after):
+            raise RuntimeError(f"{mutant.file} was edited after mutants were drawn; start again")
         path.write_text(mutant.mutation.apply(source.decode()), encoding="utf-8")
         try:
             yield

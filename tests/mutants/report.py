@@ -96,7 +96,7 @@ def markdown(records: Sequence[Record], why: Mapping[str, tuple[str, str]]) -> s
     for one in survivors(records):
         kind, reason = why.get(one["key"], ("", ""))
         change = f"`{_cell(one['before'])}` → `{_cell(one['after'])}`"
-        place = f"`{one['file']}:{one['line']}` {one['function']}"
+        place = f"`{one['file']}` {one['function']}"
         text.append(_line((place, change, f"{kind}: {reason}" if kind else "")))
     return "\n".join(text)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import queue
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,9 +42,21 @@ def warm() -> None:
 
 
 def run(
-    root: Path, chosen: Mapping[str, Sequence[Mutant]], workers: int, method: str = METHOD
+    root: Path,
+    chosen: Mapping[str, Sequence[Mutant]],
+    workers: int,
+    method: str = METHOD,
+    *,
+    own: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """A record of each mutant as it is done, and one of each pytest run that fails without a mutation.
+
+    Args:
+        root: the checkout.
+        chosen: a room → its mutants.
+        workers: processes that test at the same time.
+        method: how processes start: fork, or spawn.
+        own: only the tests that mirror a room are run.
 
     Raises:
         RuntimeError: a worker ended with an error, which stands above, or the copy is not what is imported.
@@ -60,7 +74,7 @@ def run(
         for process in every:
             process.start()
         for room, mutants in chosen.items():
-            rooms.put((room, list(mutants)))
+            rooms.put((stages(root, room)[: 1 if own else None], list(mutants)))
         for _ in every:
             rooms.put(None)
         try:
@@ -82,10 +96,11 @@ def _next(records: Any, workers: Sequence[Any]) -> dict[str, Any] | None:
 
 def _work(root: Path, names: Sequence[str], folder: Path, method: str, rooms: Any, records: Any) -> None:
     """A worker: takes rooms until there are none, and gives the records of their mutants."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exit ends the test process as well
     checkout = Checkout(root, names, folder)
-    for room, mutants in iter(rooms.get, None):
-        checkout.canary(room.partition("/")[0])
-        tests = RoomTests(checkout, multiprocessing.get_context(method), stages(checkout.root, room))
+    for every, mutants in iter(rooms.get, None):
+        checkout.canary(mutants[0].file.partition("/")[0])
+        tests = RoomTests(checkout, multiprocessing.get_context(method), every)
         for mutant in mutants:
             for record in tests.records(mutant):
                 records.put(record)

@@ -196,7 +196,7 @@ def test_survivors_with_a_reason_are_listed_and_equivalent_ones_do_not_count(tmp
     why = report.reasons(path)
     assert report.table(records, why)[-1] == ("all", "3", "1", "0", "1", "1", "0", "0", "50")
     page = report.markdown(records, why)
-    assert "| `a/b.py:3` f | `x \\| 1` → `x \\| 2` | equivalent: x is even |" in page
+    assert "| `a/b.py` f | `x \\| 1` → `x \\| 2` | equivalent: x is even |" in page
     assert report.skeleton(records, why) == '"s" = ""'
     assert "x | 2" not in report.plain(records, why)
     path.write_text(path.read_text() + '[accepted]\n"a/b.py:f: x | 1 → x | 2" = ""\n')
