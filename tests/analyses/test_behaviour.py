@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from analyses import behaviour
 from analyses.behaviour.figures import fractions
@@ -12,10 +13,10 @@ from analyses.inputs import conditions
 from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.measures import Frame, measured, prevalence_matched
-from probing.stats.hierarchical import t_interval
+from probing.stats import interval
+from probing.stats.hierarchical import leaf_weights, mean_over, t_interval
 from probing.store import MismatchError
 from taxogen.answers.evaluate import Scores
-from taxogen.answers.rows import score_table
 from taxogen.answers.yes_no import YesNo
 from taxogen.questions import ablation
 from taxogen.runs import config
@@ -113,20 +114,31 @@ def test_chance_stands_beside_what_has_one(table):
     assert table.loc[(table["measure"] == "top1") & (table["contrast"] == ""), "chance"].eq(1 / 3).all()
 
 
-def test_means_and_hypernyms_are_those_of_the_scoring_of_one_run():
-    """Oracle: `taxogen.answers.rows`, which scores one run."""
+def test_numbers_of_one_run_are_those_of_resampled_leaves():
+    """Oracle: scikit-learn's AUROC, each row weighted as often as its leaf was drawn."""
     one = condition("pretrained", 1.0, seeds=(4,))
     found = behaviour_table([one], draws=200)
     found = found[(found["modality"] == "image") & (found["baseline"] == "") & (found["leaves"] == "all")]
     found = found.set_index(["measure", "target"])
-    kept = one.answers[0].scores
-    wanted = score_table(kept.image_scores, kept.image, TAXONOMY, draws=200).set_index(["measure", "target"])
-    for target in (*TAXONOMY.hypernyms, "mean"):
-        for column in ("value", "lower", "upper", "n"):
-            assert found.loc[("auroc", target), column] == pytest.approx(
-                wanted.loc[("auroc", target), column], abs=1e-9
-            )
-    assert found.loc[("top1", "mean"), "value"] == pytest.approx(wanted.loc[("top1", "mean"), "value"])
+    scores, weights = one.answers[0].scores, leaf_weights(60, 200, 0)
+    labels = TAXONOMY.labels(scores.image["leaf"].tolist())
+    times = weights[:, np.searchsorted(LEAVES, scores.image["leaf"])]
+    drawn = np.array([
+        [roc_auc_score(labels[:, k], scores.image_scores[:, k], sample_weight=row) for k in range(3)]
+        for row in times
+    ])  # fmt: skip
+    value = np.array([roc_auc_score(labels[:, k], scores.image_scores[:, k]) for k in range(3)])
+    for k, name in enumerate(TAXONOMY.hypernyms):
+        line = found.loc[("auroc", name)]
+        assert line["value"] == pytest.approx(value[k], abs=1e-9)
+        assert (line["lower"], line["upper"]) == pytest.approx(np.stack(interval(drawn[:, k])), abs=1e-9)
+        assert line["n"] == 60
+    line, wanted = found.loc[("auroc", "mean")], mean_over(value[None], drawn[:, None], 60, seed=0)
+    assert (line["value"], line["lower"], line["upper"], line["n"]) == pytest.approx(
+        (wanted.value, wanted.lower, wanted.upper, 60), abs=1e-9
+    )
+    best = scores.image_scores.argmax(1)
+    assert found.loc[("top1", "mean"), "value"] == pytest.approx(labels[np.arange(120), best].mean())
 
 
 def test_the_interval_over_seeds_is_wider_where_seeds_differ():

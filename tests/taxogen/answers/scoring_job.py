@@ -1,8 +1,8 @@
-"""Scores 20,000 pictures × 53 hypernyms on synthetic features and says what that took at the peak.
+"""Scores 20,000 pictures × 53 hypernyms on synthetic features and prints the memory it took at the peak.
 
     python -m tests.taxogen.answers.scoring_job FOLDER [WIDTH] [DRAWS]
 
-Reads nothing. Writes the manifest and scores.h5 into FOLDER; prints the peak of resident memory in bytes.
+Reads nothing. Writes manifests, taxonomy and scores.h5 into FOLDER; prints the peak of resident memory in bytes.
 """
 
 import resource
@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from taxogen.answers import baselines, rows
+from analyses.behaviour.rows import behaviour_table
+from analyses.inputs.conditions import conditions
+from taxogen.answers import baselines
 from taxogen.answers.scores import Scores
+from taxogen.answers.yes_no import YesNo
 from taxogen.questions import ablation, items
 from taxogen.questions.prompts import FORMATS
-from taxogen.runs.config import Config
+from taxogen.runs.config import Config, DataConfig
 from taxogen.runs.run import Run
 from taxogen.world import splits
 from taxogen.world.taxonomy import Taxonomy
@@ -39,8 +42,13 @@ def main(folder: Path, width: int, draws: int) -> None:
     """Every picture is asked everything, as in a yes/no run that is scored on all its pictures."""
     table, taxonomy = world()
     prompts = FORMATS["yes_no"].prompts
-    asked = items.training_items(table, taxonomy, prompts=prompts)
-    ablation.ablate(asked, taxonomy, "random", fraction=0.5).write(folder, "train")
+    run = Run(folder, Config(data=DataConfig(task="yes_no", ablation="random", fraction=0.5)))
+    train = ablation.ablate(
+        items.training_items(table, taxonomy, prompts=prompts), taxonomy, "random", fraction=0.5
+    )
+    train.write(folder, "train")
+    run.finish({"provenance": [dict(step) for step in train.provenance]})
+    taxonomy.write(run.file("taxonomy.csv"))
     everything = table.assign(split="test")
     items.evaluation_items(everything, taxonomy, ("hypernym",), prompts).write(folder, "test")
     rng = np.random.default_rng(0)
@@ -48,15 +56,14 @@ def main(folder: Path, width: int, draws: int) -> None:
     text = pd.DataFrame({"leaf": taxonomy.leaves})
     image = table.assign(item_id=table["picture"], shown_leaf=table["leaf"])
     values = (labels + rng.normal(size=labels.shape)).astype(np.float32)
-    words = np.zeros((len(text), HYPERNYMS), np.float32)
-    run = Run(folder, Config())
-    Scores(image, text, taxonomy.hypernyms, values, words, np.ones(len(table), bool), 20).write(run)
-    scores = Scores.read(run)
+    words = rng.normal(size=(len(text), HYPERNYMS)).astype(np.float32)
+    right = np.ones(len(table), bool)
+    Scores(image, text, taxonomy.hypernyms, values, words, right, 20, about=YesNo.about).write(run)
     features = rng.normal(size=(PICTURES, width)).astype(np.float32)
-    for found in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
-        assert found.shape == scores.image_scores.shape
-    scored = rows.score_table(scores.image_scores, scores.image, taxonomy, draws=draws)
-    assert len(scored) == 7 * (HYPERNYMS + 1) + 1
+    for scores in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
+        assert scores.shape == values.shape
+    scored = behaviour_table(conditions([run]), draws=draws)
+    assert (scored["target"] == "mean").sum() > 20
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
 
 
