@@ -36,10 +36,10 @@ def curves(table: pd.DataFrame, measure: str) -> Figure:
     grid = figure.subplots(len(lenses), len(spans), squeeze=False, sharex=True, sharey=True)
     for line, lens in zip(grid, lenses):
         for axes, span in zip(line, spans):
-            here = rows[(rows["lens"] == lens) & (rows["span"] == span)]
+            view = rows[(rows["lens"] == lens) & (rows["span"] == span)]
             for target, label in TARGETS.items():
-                own = here[(here["target"] == target) & (here["words"] == "own")]
-                other = here[(here["target"] == target) & (here["words"] == "other")]
+                own = view[(view["target"] == target) & (view["words"] == "own")]
+                other = view[(view["target"] == target) & (view["words"] == "other")]
                 drawing.curve(axes, own, "layer", palette[label], label)
                 drawing.curve(axes, other, "layer", palette[label], f"{label}, of other leaves", dashed=True)
             axes.set_title(span if lens == lenses[0] else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,24 +20,37 @@ def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], 
     """Long table: log-probability (nats), or cosine, and log10 of the rank, of own words and of other leaves' words.
 
     Rows "onset" are the first layer from which own words stay above others', corrected over layers; those of target
-    "hypernym − leaf" are the difference of the two onsets, paired: above 0, the leaf comes first.
+    "hypernym − leaf" are the difference of the two onsets, paired: above 0, the leaf comes first. n counts leaves that
+    have own words and words of others.
     """
     everyone = np.unique(parts["leaf"].to_numpy().astype(str))
     rows: list[dict[str, Any]] = []
-    for keys, here in parts.groupby(["modality", "span", "lens"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
+    for keys, view in parts.groupby(["modality", "span", "lens"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
         labels: dict[str, Any] = dict(zip(("modality", "span", "lens"), keys)) | {"treatment": ""}
-        curves: dict[str, list[tuple[float, np.ndarray]]] = {}
-        sites = sorted(set(here["site"]), key=layer_of)
-        for target, of in here.groupby("target", sort=False):
+        curves: dict[str, _Curve] = {}
+        sites = sorted(set(view["site"]), key=layer_of)
+        for target, of_target in view.groupby("target", sort=False):
+            along, n = [], 0
             for site in sites:
-                found = _measured(of[of["site"] == site], everyone, weights, labels["lens"])
-                for (measure, words), (value, draws) in found.items():
-                    estimated = estimate(value, draws, len(everyone))
-                    rows.append(row(measure, estimated, site=site, target=target, words=words, **labels))
-                curves.setdefault(str(target), []).append(found[_name(labels["lens"]), BEYOND])
+                drawn, n = _measured(of_target[of_target["site"] == site], everyone, weights, labels["lens"])
+                for (measure, words), (value, draws) in drawn.items():
+                    level = estimate(value, draws, n)
+                    rows.append(row(measure, level, site=site, target=target, words=words, **labels))
+                along.append(drawn[_name(labels["lens"]), BEYOND])
+            value, draws = zip(*along)
+            curves[str(target)] = _Curve(np.array(value), np.column_stack(draws), n)
         if len(sites) > 1:
-            rows += _onsets(curves, [layer_of(site) for site in sites], len(everyone), labels)
+            rows += _onsets(curves, [layer_of(site) for site in sites], labels)
     return table(rows, "lens", seed, extra=("lens", "words"))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Evidence for own words beyond others' along the layers, the same under bootstrap weights, and n."""
+
+    value: Float[np.ndarray, " layers"]
+    draws: Float[np.ndarray, "draws layers"]
+    n: int
 
 
 def _name(lens: str) -> str:
@@ -44,40 +59,35 @@ def _name(lens: str) -> str:
 
 def _measured(
     part: pd.DataFrame, leaves: np.ndarray, weights: Float[np.ndarray, "draws leaves"], lens: str
-) -> dict[tuple[str, str], tuple[float, Float[np.ndarray, " draws"]]]:
-    """(measure, words) → value and draws, of own words, of others', and of what is beyond them."""
-    made = {}
+) -> tuple[dict[tuple[str, str], tuple[float, Float[np.ndarray, " draws"]]], int]:
+    """(measure, words) → value and draws, of own words, of others', and of their difference; the number of leaves."""
+    drawn, n = {}, 0
     for measure, column in ((_name(lens), "evidence"), ("log10_rank", "log10_rank")):
-        wide = (
-            part.pivot(index="leaf", columns="words", values=column)
-            .reindex(leaves)[[OWN, OTHER]]
-            .to_numpy(float)
-        )
-        wide = np.where(
-            np.isnan(wide).any(1, keepdims=True), np.nan, wide
-        )  # a leaf without other words is left out
-        found = ClusterMean(wide, leaves)
-        value, draws = found.value, found.at(weights)
-        made[measure, OWN] = value[0], draws[:, 0]
-        made[measure, OTHER] = value[1], draws[:, 1]
-        made[measure, BEYOND] = value[0] - value[1], draws[:, 0] - draws[:, 1]
-    return made
+        wide = part.pivot(index="leaf", columns="words", values=column).reindex(leaves)
+        both = wide[[OWN, OTHER]].to_numpy(float)
+        missing = np.isnan(both).any(1, keepdims=True)  # a leaf without the one or the other is left out
+        means, n = ClusterMean(np.where(missing, np.nan, both), leaves), int((~missing).sum())
+        value, draws = means.value, means.at(weights)
+        drawn[measure, OWN] = value[0], draws[:, 0]
+        drawn[measure, OTHER] = value[1], draws[:, 1]
+        drawn[measure, BEYOND] = value[0] - value[1], draws[:, 0] - draws[:, 1]
+    return drawn, n
 
 
 def _onsets(
-    curves: dict[str, list[tuple[float, np.ndarray]]], layers: list[float], n: int, labels: dict[str, Any]
+    curves: Mapping[str, _Curve], layers: list[float], labels: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Onset of leaf and hypernym, in layers, and their paired difference."""
-    found = {}
+    onsets: dict[str, tuple[float, np.ndarray, int]] = {}
     for target, curve in curves.items():
-        value, draws = onset_draws(np.array([v for v, _ in curve]), np.column_stack([d for _, d in curve]))
-        found[target] = _layers(np.array([value]), layers)[0], _layers(draws, layers)
+        value, draws = onset_draws(curve.value, curve.draws)
+        onsets[target] = _layers(np.array([value]), layers)[0], _layers(draws, layers), curve.n
+    hypernym, leaf = onsets["hypernym"], onsets["leaf"]
     with np.errstate(invalid="ignore"):  # where neither has an onset the difference is undefined
-        difference = [a - b for a, b in zip(found["hypernym"], found["leaf"])]
-    made = {**found, "hypernym − leaf": tuple(difference)}
+        difference = hypernym[0] - leaf[0], hypernym[1] - leaf[1], min(hypernym[2], leaf[2])
     return [
-        row("onset", _limits(value, draws, n), site="all", target=target, words=BEYOND, **labels)
-        for target, (value, draws) in made.items()
+        row("onset", _limits(*onset), site="all", target=target, words=BEYOND, **labels)
+        for target, onset in {**onsets, "hypernym − leaf": difference}.items()
     ]
 
 
@@ -94,3 +104,30 @@ def _limits(value: float, draws: np.ndarray, n: int) -> Estimate:
         return Estimate(float("nan"), float("nan"), float("nan"), n)
     lower, upper = np.quantile(draws, [0.025, 0.975], method="inverted_cdf")
     return Estimate(float(value) if np.isfinite(value) else float("nan"), float(lower), float(upper), n)
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Which of leaf and hypernym comes first, and how high both stand at the last layer, in a few lines."""
+    lines = [f"What layers say, {', '.join(table['run'].unique())} (own words against other leaves'):"]
+    onsets = table[table["measure"] == "onset"]
+    for keys, view in onsets.groupby(["modality", "lens", "span"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
+        each = "; ".join(f"{one['target']} {_interval(one, 'g')}" for one in view.to_dict("records"))
+        lines.append(f"  {' '.join(map(str, keys)):17} onset: {each}, n = {view['n'].min()}")
+    beyond = table[table["words"] == BEYOND]
+    last = beyond[(beyond["measure"] == "log_prob") & (beyond["layer"] == table["layer"].max())]
+    last = last[(last["span"] == "last") & (last["lens"] == "logit")]
+    lines += [
+        f"  at the last token of the last layer, {one['modality']}, {one['target']}: {_interval(one, '+.2f')} nats "
+        "beyond other words"
+        for one in last.to_dict("records")
+    ]
+    near = beyond[(beyond["lens"] == "cosine") & (beyond["measure"] == "cosine")]
+    lines += [
+        f"  projected picture tokens, {one['target']}: cosine to own words {_interval(one, '+.3f')} beyond others'"
+        for one in near.to_dict("records")
+    ]
+    return "\n".join(lines)
+
+
+def _interval(one: Mapping[Any, Any], form: str) -> str:
+    return f"{one['value']:{form}} [{one['lower']:{form}}, {one['upper']:{form}}]"
