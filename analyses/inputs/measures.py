@@ -1,4 +1,4 @@
-"""Measures of the `behaviour` analysis: what is computed from the answers of every run, ready for intervals."""
+"""Measures of the `behaviour` analysis: statistics of every run's answers, ready for intervals."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
 from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import Aligned
-from probing.stats import ClusterStatistic, nan_mean
-from probing.stats.clusters import ClusterAUROC, ClusterMean
-from probing.stats.rates import ClusterConfusion, SortedAUROC
+from probing.stats import ClusterAUROC, ClusterMean, ClusterRates, ClusterStatistic, nan_mean
 
 HYPERNYM_MEASURES = {
     "auroc": "hypernym AUROC",
@@ -28,7 +26,6 @@ LEAF_MEASURES = {
     "leaf_macro_f1": "leaf macro-F1, all leaves",
 }
 MEASURES = {**HYPERNYM_MEASURES, "top1": "top-1 hypernym", **LEAF_MEASURES}
-_PAIRS_PER_ROW = 25  # above so many leaf pairs per row, sorting is the faster way to an AUROC
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def _statistic(
 ) -> ClusterStatistic | None:
     values, labels, leaves = rows
     if measure == "auroc":
-        return auroc(values, labels, leaves)
+        return ClusterAUROC(values, labels, leaves)
     if measure == "top1":
         return ClusterMean(_top1(values, labels)[:, None], leaves)
     if measure == "leaf_naming":
@@ -98,9 +95,9 @@ def _statistic(
     asked = ~np.isnan(values)
     if part.baseline == "majority":
         rate = "majority_macro_f1" if measure == "macro_f1" else measure
-        return ClusterConfusion(np.zeros_like(labels), labels, leaves, rate, asked=asked)
+        return ClusterRates(np.zeros_like(labels), labels, leaves, rate, counted=asked)
     yes = _decided(answers, part.decision, values, labels)
-    return ClusterConfusion(yes, labels, leaves, measure, asked=asked)
+    return ClusterRates(yes, labels, leaves, measure, counted=asked)
 
 
 def _decided(
@@ -118,7 +115,7 @@ def _leaf_statistic(answers: Answers, measure: str, leaves: np.ndarray) -> Clust
         return ClusterMean((naming == leaves)[:, None].astype(float), leaves)
     names = np.unique(leaves)
     given, true = (side[:, None] == names for side in (naming, leaves))
-    return _MeanOf(ClusterConfusion(given, true, leaves, "macro_f1"))
+    return _MeanOf(ClusterRates(given, true, leaves, "macro_f1"))
 
 
 @dataclass(frozen=True)
@@ -140,25 +137,11 @@ class _MeanOf:
 
 
 def _top1(values: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " rows"]:
-    """Whether the highest read-out is of a true hypernym; not-a-number where no true one is scored."""
+    """Whether the highest read-out is of a true hypernym; NaN where no true one is scored."""
     asked = ~np.isnan(values)
     best = np.where(asked, values, -np.inf).argmax(axis=1)
     right = labels[np.arange(len(labels)), best].astype(float)
     return np.where((asked & labels).any(axis=1), right, np.nan)
-
-
-def auroc(
-    values: Float[np.ndarray, "rows k"],
-    labels: Bool[np.ndarray, "rows k"],
-    leaves: Shaped[np.ndarray, " rows"],
-) -> ClusterStatistic:
-    """The area under the ROC curve per hypernym, by whichever of two equal ways is faster for this many leaves."""
-    names, codes = np.unique(leaves, return_inverse=True)
-    positive = np.zeros((len(names), labels.shape[1]), bool)
-    np.logical_or.at(positive, codes, labels)
-    pairs = (positive.sum(0) * (~positive).sum(0)).mean()
-    way = SortedAUROC if pairs > _PAIRS_PER_ROW * len(leaves) else ClusterAUROC
-    return way(values, labels, leaves)
 
 
 def prevalence_matched(

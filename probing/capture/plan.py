@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch.distributed as dist
 
 from probing.store import MismatchError
+from probing.store.files import write_json
 from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
@@ -22,7 +23,6 @@ from probing.store.shard_files import (
     read_text,
     shard_files,
 )
-from probing.store.shards import write_json
 
 
 class _Batch(Protocol):
@@ -119,7 +119,8 @@ class Plan:
                 {"file": file.name, "rows": len(read_text(file, "item_id"))}
                 for file in shard_files(self.folder)
             ]
-            write_json(self.folder / INDEX_FILE, {"shards": shards, "rows": sum(s["rows"] for s in shards)})
+            index = {"shards": shards, "rows": sum(shard["rows"] for shard in shards)}
+            write_json(self.folder / INDEX_FILE, index, sort_keys=False)
         if self.ranks > 1:
             dist.barrier()
 
@@ -149,7 +150,7 @@ def _prepared(folder: Path, header: Mapping[str, Any]) -> tuple[frozenset[str], 
         if path.is_file():
             refuse_difference(folder, read_json(path), header)
         else:
-            write_json(path, header)
+            write_json(path, header, sort_keys=False)
         for part in sorted(folder.glob("*.part")):
             part.unlink()
         files = shard_files(folder)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from probing.hooks import Edit, edit
@@ -16,6 +15,7 @@ from probing.patching.cells import HEADS, Cell
 from probing.patching.runs import Rows, forward
 from probing.sites import Site
 from probing.stats import Estimate, draw_weights, estimate
+from probing.stats.correlations import spearman
 
 Metric = Callable[[Tensor], Tensor]
 """From last hidden states [rows, width] to the number of each row that patches are to change."""
@@ -148,9 +148,5 @@ def rank_agreement(
             "at least"
         )
     weights = draw_weights(true.shape[1], seed=seed)
-    drawn = [_spearman(a, b) for a, b in zip(weights @ estimated.T, weights @ true.T, strict=True)]
-    return estimate(_spearman(estimated.mean(1), true.mean(1)), np.array(drawn), len(true))
-
-
-def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    drawn = spearman(weights @ estimated.T, weights @ true.T)
+    return estimate(spearman(estimated.mean(1), true.mean(1)), drawn, len(true))

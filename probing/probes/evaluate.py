@@ -8,7 +8,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from probing.probes.held_out import HeldOut, LabelledRows
-from probing.stats import ClusterAUROC, ClusterMean, ClusterRates, interval, log_loss, nan_mean
+from probing.stats import (
+    ClusterAUROC,
+    ClusterMean,
+    ClusterRates,
+    ClusterStatistic,
+    interval,
+    log_loss,
+    nan_mean,
+)
 
 Pair = tuple[np.ndarray, np.ndarray]
 _BOOTSTRAPPED = 5
@@ -93,25 +101,32 @@ def _decisions(
     held: Sequence[HeldOut], rows: LabelledRows, members: list[int], weights: np.ndarray
 ) -> dict[str, Pair]:
     """Macro-F1 (decided at probability .5), balanced accuracy (at the training prevalence) and log-loss."""
-    found: dict[str, list[Pair]] = {"macro_f1": [], "balanced_accuracy": [], "log_loss": []}
+    series: dict[str, list[Pair]] = {"macro_f1": [], "balanced_accuracy": [], "log_loss": []}
     labels = rows.labels[:, members]
     for site in held:
         chance = site.probabilities[:, members]
         partly = np.isnan(chance).any(axis=0)
         likely = chance >= site.prevalence[:, members]
-        for measure, statistic in (
-            ("macro_f1", ClusterRates(chance >= 0.5, labels, rows.groups, "f1")),
-            ("balanced_accuracy", ClusterRates(likely, labels, rows.groups)),
-            ("log_loss", ClusterMean(log_loss(chance, labels), rows.groups)),
-        ):
-            value, draws = statistic.value, statistic.at(weights)
-            if partly.any():
-                value, draws = np.where(partly, np.nan, value), np.where(partly, np.nan, draws)
-            found[measure].append((nan_mean(value), nan_mean(draws)))
+        recall, false_alarms = (
+            _pair(ClusterRates(likely, truth, rows.groups, "tpr"), weights) for truth in (labels, ~labels)
+        )
+        pairs = {
+            "macro_f1": _pair(ClusterRates(chance >= 0.5, labels, rows.groups, "f1_yes"), weights),
+            # Not (tpr + tnr) / 2, which rounds differently: tables on disk stay comparable to the last bit.
+            "balanced_accuracy": tuple((r + 1 - f) / 2 for r, f in zip(recall, false_alarms, strict=True)),
+            "log_loss": _pair(ClusterMean(log_loss(chance, labels), rows.groups), weights),
+        }
+        for measure, pair in pairs.items():
+            value, draws = (nan_mean(np.where(partly, np.nan, part)) for part in pair)
+            series[measure].append((value, draws))
     return {
         measure: (np.stack([value for value, _ in pairs]), np.stack([draws for _, draws in pairs], axis=1))
-        for measure, pairs in found.items()
+        for measure, pairs in series.items()
     }
+
+
+def _pair(statistic: ClusterStatistic, weights: np.ndarray) -> Pair:
+    return statistic.value, statistic.at(weights)
 
 
 def _frame(index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int) -> pd.DataFrame:

@@ -4,11 +4,11 @@ Make a statistic (`ClusterAUROC(scores, labels, clusters)`), draw weights once f
 and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`.
 """
 
-from probing.stats.clusters import ClusterAUROC, ClusterMean, ClusterRates, log_loss
+from probing.stats.auroc import ClusterAUROC
+from probing.stats.clusters import ClusterMean, ClusterStatistic, log_loss
 from probing.stats.estimates import (
     DRAWS,
     OUT_OF_FOLD,
-    ClusterStatistic,
     Estimate,
     check_paired,
     contrast,
@@ -17,11 +17,12 @@ from probing.stats.estimates import (
     interval,
     lower_band,
     mean_estimate,
-    nan_mean,
     onset,
     onset_draws,
     permutation_p,
 )
+from probing.stats.rates import ClusterRates
+from probing.stats.undefined import divide, nan_mean
 
 __all__ = [
     "DRAWS",
@@ -33,6 +34,7 @@ __all__ = [
     "Estimate",
     "check_paired",
     "contrast",
+    "divide",
     "draw_weights",
     "estimate",
     "interval",

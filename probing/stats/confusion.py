@@ -1,7 +1,4 @@
-"""Metrics of yes/no answers about hypernyms: counts, macro-F1, AUROC, rates, and their baseline.
-
-Every function takes rows × hypernyms; not-a-number scores stand for questions that were not asked.
-"""
+"""Counts of yes/no answers, the rates that follow from them, and their majority baseline."""
 
 from __future__ import annotations
 
@@ -11,11 +8,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from probing.stats.undefined import divide
+
 SingleClass = Literal["nan", "study"]
 MEASURES = ("auroc", "macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
 """Chance is .5 for auroc and balanced_accuracy; for the others see `Confusion.majority`."""
 RATES = (*MEASURES[1:], "f1_yes", "f1_no", "majority_macro_f1")
-"""What follows from the counts of a `Confusion`."""
+"""The rates that follow from the counts of a `Confusion`."""
+_TRUE = {"f1_yes": ("hit", "miss"), "f1_no": ("rejection", "false_alarm")}
+"""The counts of questions whose true answer is the one that an F1 is of."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,17 @@ class Confusion:
     @property
     def accuracy(self) -> Float[np.ndarray, "..."]:
         """The share of right answers, in [0, 1]."""
-        return _divide(self.hit + self.rejection, self.n)
+        return divide(self.hit + self.rejection, self.n)
 
     @property
     def tpr(self) -> Float[np.ndarray, "..."]:
         """The share of Yes among questions whose answer is Yes."""
-        return _divide(self.hit, self.hit + self.miss)
+        return divide(self.hit, self.hit + self.miss)
 
     @property
     def tnr(self) -> Float[np.ndarray, "..."]:
         """The share of No among questions whose answer is No."""
-        return _divide(self.rejection, self.rejection + self.false_alarm)
+        return divide(self.rejection, self.rejection + self.false_alarm)
 
     @property
     def balanced_accuracy(self) -> Float[np.ndarray, "..."]:
@@ -55,17 +56,17 @@ class Confusion:
     @property
     def f1_yes(self) -> Float[np.ndarray, "..."]:
         """The F1 of the answer Yes; undefined where it is neither true nor given."""
-        return _divide(2 * self.hit, 2 * self.hit + self.miss + self.false_alarm)
+        return divide(2 * self.hit, 2 * self.hit + self.miss + self.false_alarm)
 
     @property
     def f1_no(self) -> Float[np.ndarray, "..."]:
         """The F1 of the answer No; undefined where it is neither true nor given."""
-        return _divide(2 * self.rejection, 2 * self.rejection + self.miss + self.false_alarm)
+        return divide(2 * self.rejection, 2 * self.rejection + self.miss + self.false_alarm)
 
     def macro_f1(self, single_class: SingleClass = "nan") -> Float[np.ndarray, "..."]:
         """The mean of the F1 of Yes and of No.
 
-        Where the truth has one class only, the score says nothing about telling two apart: "nan" (default)
+        Where the truth has one class only, a score says nothing about distinguishing two: "nan" (default)
         leaves it undefined. "study" is scikit-learn's macro average: the mean over the labels that are true
         or given, which is 1 where the only class is always answered.
 
@@ -97,26 +98,44 @@ class Confusion:
         )
 
     def rate(self, measure: str, single_class: SingleClass = "nan") -> Float[np.ndarray, "..."]:
-        """The measure of that name, one of `RATES`."""
+        """The rate of that name, one of `RATES`.
+
+        Under the policy "nan" the F1 of an answer is undefined wherever that answer is never true; under "study"
+        it is 0 there if the answer is given at all.
+
+        Raises:
+            KeyError: unknown rate or policy.
+        """
         if measure not in RATES:
             raise KeyError(f"rate {measure!r} was asked for; known: {', '.join(RATES)}")
         if measure == "majority_macro_f1":
             return self.majority().macro_f1(single_class)
-        return self.macro_f1(single_class) if measure == "macro_f1" else getattr(self, measure)
+        if measure == "macro_f1":
+            return self.macro_f1(single_class)
+        value = getattr(self, measure)
+        if measure in _TRUE and single_class == "nan":
+            hits, misses = _TRUE[measure]
+            return np.where(getattr(self, hits) + getattr(self, misses) > 0, value, np.nan)
+        return value
 
 
 def confusion(
     decisions: Bool[np.ndarray, "rows k"],
     labels: Bool[np.ndarray, "rows k"],
-    asked: Bool[np.ndarray, "rows k"] | None = None,
+    counted: Bool[np.ndarray, "rows k"] | None = None,
 ) -> Confusion:
-    """The counts per column; only rows that were asked count."""
+    """The counts of each column, over the questions in `counted` (all of them by default).
+
+    >>> answers = confusion(np.array([[True], [False]]), np.array([[True], [True]]))
+    >>> answers.tpr, answers.f1_yes.round(2)
+    (array([0.5]), array([0.67]))
+    """
     decisions, labels = np.asarray(decisions, bool), np.asarray(labels, bool)
     if decisions.shape != labels.shape:
         raise ValueError(f"decisions are {decisions.shape} and labels {labels.shape}; they must match")
-    counted = np.ones_like(labels) if asked is None else np.asarray(asked, bool)
+    included = np.ones_like(labels) if counted is None else np.asarray(counted, bool)
     cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
-    return Confusion(*((cell & counted).sum(axis=0).astype(np.float64) for cell in cells))
+    return Confusion(*((cell & included).sum(axis=0).astype(np.float64) for cell in cells))
 
 
 def by_hypernym(
@@ -130,8 +149,3 @@ def by_hypernym(
     cells = (decisions & labels, ~decisions & labels, decisions & ~labels, ~decisions & ~labels)
     counts = (np.bincount(codes, weights=cell, minlength=len(names)) for cell in cells)
     return tuple(str(name) for name in names), Confusion(*counts)
-
-
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient, not-a-number where the denominator is 0."""
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

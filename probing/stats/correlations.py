@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy import stats as distributions
 
 from probing.stats.estimates import DRAWS, Estimate, draw_weights, estimate
+from probing.stats.undefined import divide
 
 MEASURES = ("pearson", "spearman")
 _LEAST_ROWS = 2  # of a hypernym, so that what all its rows share can be told from what each adds
@@ -18,7 +19,7 @@ _LEAST_ROWS = 2  # of a hypernym, so that what all its rows share can be told fr
 def correlation(pair: Float[np.ndarray, "n 2"], measure: str, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """Pearson's or Spearman's correlation, with a percentile interval over resampled rows (ranked once).
 
-    Rows with an undefined number are left out; of fewer than 3, or where one side is constant, it is not-a-number.
+    Rows with an undefined number are left out; of fewer than 3, or where one side is constant, it is NaN.
     """
     if measure not in MEASURES:
         raise KeyError(f"correlation {measure!r} was asked for; known: {', '.join(MEASURES)}")
@@ -26,18 +27,17 @@ def correlation(pair: Float[np.ndarray, "n 2"], measure: str, draws: int = DRAWS
     pair = pair[~np.isnan(pair).any(axis=1)]
     if len(pair) < 3:
         return Estimate(float("nan"), float("nan"), float("nan"), len(pair))
-    if measure == "spearman":
-        pair = distributions.rankdata(pair, axis=0)
+    correlated = {"pearson": pearson, "spearman": spearman}[measure]
     weights = draw_weights(len(pair), draws, seed)
-    value = float(_pearson(pair, np.ones((1, len(pair))))[0])
-    return estimate(value, _pearson(pair, weights), len(pair))
+    x, y = pair.T
+    return estimate(correlated(x, y), correlated(x, y, weights), len(pair))
 
 
 def mixed_slope(table: pd.DataFrame) -> Estimate:
     """How much the score changes per standard deviation of the cause: the fixed slope of a linear mixed model.
 
     score ~ cause + condition, with an intercept of its own for each hypernym, fitted by restricted maximum
-    likelihood; the 95 % interval is Wald's and n counts hypernyms. Not-a-number where fewer than 3 hypernyms have
+    likelihood; the 95 % interval is Wald's and n counts hypernyms. NaN where fewer than 3 hypernyms have
     two rows (two seeds or conditions): a hypernym's own intercept then has nothing to be told from.
 
     Args:
@@ -63,12 +63,45 @@ def mixed_slope(table: pd.DataFrame) -> Estimate:
     return Estimate(float(fitted.params["cause"]), float(lower), float(upper), len(repeated))
 
 
-def _pearson(
-    pair: Float[np.ndarray, "n 2"], weights: Float[np.ndarray, "draws n"]
-) -> Float[np.ndarray, " draws"]:
-    share = weights / weights.sum(1, keepdims=True)
-    centred = pair[None] - (share @ pair)[:, None]
-    spread = np.sqrt(np.einsum("dn,dnk->dk", share, centred**2))
-    together = np.einsum("dn,dn,dn->d", share, centred[..., 0], centred[..., 1])
-    scale = spread[:, 0] * spread[:, 1]
-    return np.where(scale > 0, together / np.where(scale > 0, scale, 1), np.nan)
+def pearson(
+    x: Float[np.ndarray, "*#draws n"],
+    y: Float[np.ndarray, "*#draws n"],
+    weights: Float[np.ndarray, "*#draws n"] | None = None,
+) -> Float[np.ndarray, "*draws"]:
+    """Pearson's correlation along the last axis, each entry counted as often as `weights` says; in [−1, 1].
+
+    NaN where one side does not vary among the entries that count.
+
+    >>> pearson(np.array([1.0, 2.0, 4.0]), np.array([2.0, 4.0, 8.0])).round(3)
+    np.float64(1.0)
+    """
+    weights = np.ones_like(x) if weights is None else weights
+    share = weights / weights.sum(-1, keepdims=True)
+    sides = np.stack(np.broadcast_arrays(x, y), axis=-1)
+    centred = sides - share[..., None, :] @ sides
+    spread = np.sqrt(np.einsum("...n,...nk->...k", share, centred**2))
+    together = np.einsum("...n,...n,...n->...", share, centred[..., 0], centred[..., 1])
+    scale = spread[..., 0] * spread[..., 1]
+    varies = _varies(x, weights) & _varies(y, weights)
+    return np.where(varies, divide(together, scale), np.nan)
+
+
+def spearman(
+    x: Float[np.ndarray, "*#draws n"],
+    y: Float[np.ndarray, "*#draws n"],
+    weights: Float[np.ndarray, "*#draws n"] | None = None,
+) -> Float[np.ndarray, "*draws"]:
+    """Spearman's correlation along the last axis: Pearson's of the ranks, ties at their mean rank; in [−1, 1].
+
+    Weights count ranks, which are those among all entries. NaN as in `pearson`.
+
+    >>> spearman(np.array([1.0, 2.0, 4.0]), np.array([[1.0, 10.0, 100.0], [3.0, 2.0, 1.0], [5.0, 5.0, 5.0]])).round(3)
+    array([ 1., -1., nan])
+    """
+    return pearson(distributions.rankdata(x, axis=-1), distributions.rankdata(y, axis=-1), weights)
+
+
+def _varies(side: Float[np.ndarray, "*#draws n"], weights: Float[np.ndarray, "*#draws n"]) -> np.ndarray:
+    """Whether the entries that count are not all equal: rounding leaves their variance above 0."""
+    most, least = (np.where(weights > 0, side, limit) for limit in (-np.inf, np.inf))
+    return most.max(-1) > least.min(-1)

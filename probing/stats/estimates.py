@@ -6,34 +6,12 @@ and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`
 
 import warnings
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probing.stats.clusters import ClusterAUROC, ClusterMean, ClusterRates, log_loss
-
-__all__ = [
-    "DRAWS",
-    "OUT_OF_FOLD",
-    "ClusterAUROC",
-    "ClusterMean",
-    "ClusterRates",
-    "ClusterStatistic",
-    "Estimate",
-    "check_paired",
-    "contrast",
-    "draw_weights",
-    "estimate",
-    "interval",
-    "log_loss",
-    "lower_band",
-    "mean_estimate",
-    "nan_mean",
-    "onset",
-    "onset_draws",
-    "permutation_p",
-]
+from probing.stats.clusters import ClusterStatistic
+from probing.stats.undefined import nan_mean
 
 DRAWS = 1_000
 OUT_OF_FOLD = 2**0.5
@@ -48,7 +26,7 @@ value; a bootstrap that holds the probes fixed takes the two for independent and
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and the number of clusters it rests on; not-a-number where undefined."""
+    """A number with its interval and the number of clusters it rests on; NaN where undefined."""
 
     value: float
     lower: float
@@ -57,24 +35,6 @@ class Estimate:
 
     def __str__(self):
         return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] (n = {self.n})"
-
-
-class ClusterStatistic(Protocol):
-    """Anything whose `k` values can be recomputed under cluster weights."""
-
-    @property
-    def clusters(self) -> np.ndarray:
-        """Names of the clusters, sorted."""
-        ...
-
-    @property
-    def value(self) -> Float[np.ndarray, " k"]:
-        """The statistic with every cluster counted once."""
-        ...
-
-    def at(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
-        """The statistic with each cluster counted as often as `weights` says."""
-        ...
 
 
 def draw_weights(
@@ -112,15 +72,6 @@ def estimate(
     """The estimate whose interval is the percentile interval of its bootstrap draws."""
     lower, upper = interval(np.asarray(draws), level)
     return Estimate(float(value), float(lower), float(upper), int(n))
-
-
-def nan_mean(values: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]:
-    """Mean over the last axis, undefined values left out; not-a-number where all of them are."""
-    values = np.asarray(values, dtype=np.float64)
-    defined = ~np.isnan(values)
-    if values.shape[-1] and defined.all():
-        return values.mean(-1)
-    return _divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
 def mean_estimate(
@@ -250,10 +201,3 @@ def _first_to_stay(holds: Bool[np.ndarray, "draws layers"]) -> Float[np.ndarray,
     """First index from which every later entry holds; infinite where the last does not."""
     length = np.argmin(np.column_stack([holds[:, ::-1], np.zeros(len(holds), bool)]), axis=1)
     return np.where(length > 0, holds.shape[1] - length, np.inf)
-
-
-def _divide(numerator, denominator):
-    """The quotient, not-a-number where the denominator is 0."""
-    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
-    empty = np.full(shape, np.nan)
-    return np.divide(numerator, denominator, out=empty, where=np.broadcast_to(denominator > 0, shape))

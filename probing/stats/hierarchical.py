@@ -8,16 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats as distributions
 
-from probing.stats.estimates import (
-    DRAWS,
-    ClusterStatistic,
-    Estimate,
-    check_paired,
-    draw_weights,
-    estimate,
-    nan_mean,
-)
+from probing.stats.clusters import ClusterStatistic
+from probing.stats.estimates import DRAWS, Estimate, check_paired, draw_weights, estimate
 from probing.stats.seeding import stream
+from probing.stats.undefined import divide, nan_mean
 
 LEVELS = ("hypernym", "leaf", "seed")
 
@@ -148,9 +142,7 @@ def _mean_draws(
     weights = sides[1][:, :, None] * sides[0][:, None, :] * ~np.isnan(drawn)
     total = weights.sum(axis=(1, 2))
     summed = (weights * np.nan_to_num(drawn)).sum(axis=(1, 2))
-    return float(nan_mean(values.ravel())), np.where(
-        total > 0, summed / np.where(total > 0, total, 1), np.nan
-    )
+    return float(nan_mean(values.ravel())), divide(summed, total)
 
 
 def _seed(seed: int, level: str) -> int:

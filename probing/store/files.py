@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their name, synced, then renamed."""
+"""Files that are either whole or not there: written beside their name, made durable, then renamed."""
 
 import json
 import os
@@ -13,14 +13,31 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(part)
-        with open(part, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, path)
+        move_into_place(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Writes a value as indented JSON, whole or not at all; stores keep the order of their keys."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n"
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def move_into_place(part: Path, path: Path) -> None:
+    """Waits until a finished file is on the disk, gives it its name, and waits until the folder has it."""
+    _sync(part)
+    os.replace(part, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk; Windows has no such call for folders."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

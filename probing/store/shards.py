@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -15,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from probing.store.files import move_into_place
 from probing.store.shard_files import checksum
 
 _log = logging.getLogger(__name__)
@@ -171,9 +171,7 @@ class ShardWriter:
             self._write(f"spans/{span}/count", np.array([len(row) for row in rows], dtype=np.int32))
             self._write(f"spans/{span}/position", np.concatenate(rows).astype(np.int32))
         self._file.close()
-        sync(self.part)
-        self.part.replace(self.path)
-        sync(self.path.parent)
+        move_into_place(self.part, self.path)
 
     def abandon(self) -> None:
         """Remove the file if it is not finished."""
@@ -215,21 +213,3 @@ def _column(name: str, values: Sequence[Any]) -> np.ndarray:
         f"column {name!r} has to be all text, all truth values or all numbers, "
         f"found {sorted(kind.__name__ for kind in kinds)}"
     )
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file beside its name, make it durable and rename it into place."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    sync(part)
-    part.replace(path)
-    sync(path.parent)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from probing.capture.plan import Plan
 from probing.store import ActivationStore, CorruptShardError, MismatchError
+from probing.store.files import write_json, write_whole
 from probing.store.shard_files import FORMAT, Extent, checksum, decode
-from probing.store.shards import ShardWriter, write_json
+from probing.store.shards import ShardWriter
 
 SITES = ["blocks.0.hook_resid_post", "blocks.1.attn.hook_z"]
 SPANS = {"image": "all", "last": "last"}
@@ -365,6 +366,16 @@ def test_compression_that_is_not_known_is_refused(tmp_path):
 
 def test_files_are_whole_or_absent(tmp_path):
     path = tmp_path / "x.json"
-    write_json(path, {"a": 1})
-    assert json.loads(path.read_text()) == {"a": 1}
+    write_json(path, {"b": 1, "a": "é"})
+    assert path.read_bytes() == '{\n "a": "é",\n "b": 1\n}\n'.encode()
+    write_json(path, {"b": 1, "a": 2}, sort_keys=False)
+    assert path.read_bytes() == b'{\n "b": 1,\n "a": 2\n}\n'
+
+    def fail(part):
+        part.write_text("half")
+        raise OSError("full disk")
+
+    with pytest.raises(OSError, match="full disk"):
+        write_whole(path, fail)
+    assert json.loads(path.read_text()) == {"a": 2, "b": 1}
     assert [file.name for file in Path(tmp_path).iterdir()] == ["x.json"]
