@@ -1,4 +1,4 @@
-"""Layer probes find the planted layer in stores made by hand, refuse what cannot be answered, and run whole."""
+"""Layer probes find the planted layer in stores made by hand; directions, parts, heads and code lengths too."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,17 +10,14 @@ import pytest
 import torch
 
 from analyses import layer_probes
-from analyses.frame.command_line import options_from
 from analyses.frame.tables import layer_of
 from analyses.inputs.leaf_rows import span_pairs
 from analyses.layer_probes import layers
-from analyses.layer_probes.contrasts import contrasts
 from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import every_site, probe_layers
-from analyses.layer_probes.options import Options, folder_name
+from analyses.layer_probes.options import Options
 from analyses.layer_probes.rows import probe_table, summary
 from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER
-from probing.store import MismatchError
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, WIDTH, MemoryStore, planted
 
 QUICK = Options(draws=100, folds=4, penalties=(10.0, 1000.0), workers=1)
@@ -212,32 +209,6 @@ def test_numbers_that_are_not_there_are_named_with_the_reason(stores, probed):
     assert pick(found.table, measure="auroc", target="bird")["value"].isna().all()
 
 
-def test_tokens_one_by_one_are_refused(stores):
-    class Tokens(MemoryStore):
-        pooling = {"image": "all", "last": "last"}  # noqa: RUF012
-
-    image, _ = stores
-    with pytest.raises(ValueError, match="holds the tokens of span 'image' one by one"):
-        probe_table({9: Tokens(image.values, image.columns)}, None, TAXONOMY, QUICK)
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ((), "layer_probes"),
-        (("--span", "cue", "--step", "3"), "layer_probes"),
-        (("--target", "leaf", "--split", "ungrouped"), "layer_probes-leaf-ungrouped"),
-        (
-            ("--probe", "logistic", "--captures", "heads", "--all-sites"),
-            "layer_probes-logistic-heads-all-sites",
-        ),
-    ],
-)
-def test_another_question_does_not_overwrite_the_results_of_the_default_one(options, name):
-    given = layer_probes.ANALYSIS.parser().parse_args(["--run", "r", *options])
-    assert folder_name(options_from(Options, given)) == name
-
-
 def test_leaf_and_height_targets(stores):
     image, text = stores
     leaf = replace(QUICK, target="leaf", split="ungrouped", spans=("last",), sites=SITES[-1:], transforms=())
@@ -291,83 +262,6 @@ def test_parts_of_the_blocks_have_a_figure_of_their_own_and_leave_the_curves_alo
     assert drawn == {"resid post", "attn out", "mlp out"}
     stream = [line for line in figures["curves"].axes[0].get_lines() if line.get_label() == "pictures"]
     assert 1.0 not in stream[0].get_xdata()
-
-
-def test_contrasts_are_paired_and_vanish_between_equals(stores, probed):
-    image, text = stores
-    options = replace(QUICK, spans=("last",))
-    weak, _ = planted(strength=0.0)
-    strong, none = (probe_layers({9: store}, text, TAXONOMY, options) for store in (image, weak))
-    same = contrasts([strong], [strong])
-    assert (same[["value", "lower", "upper"]].to_numpy() == 0).all()
-    table = pick(contrasts([strong, strong], [none, none]), modality="image", target="mean").set_index("site")
-    assert table.loc[SITES[-1], "lower"] > 0.2
-    # Up to the planted layer the two stores hold the same numbers.
-    assert (table.loc[list(SITES[: ONSET + 1]), ["value", "lower", "upper"]].to_numpy() == 0).all()
-    with pytest.raises(ValueError, match="asked to contrast 2 runs with 1"):
-        contrasts([strong, strong], [none])
-
-
-def test_contrasts_of_seen_and_held_out_hypernyms_and_of_several_seeds(stores):
-    image, text = stores
-    options = replace(QUICK, spans=("last",), sites=SITES[-1:], transforms=(), held_out=("bird",))
-    weak, strong = (
-        [probe_layers({9: planted(strength=s, seed=seed)[0]}, text, TAXONOMY, options) for seed in (0, 1)]
-        for s in (0.0, 2.0)
-    )
-    values = [pick(contrasts(a, b), modality="image").set_index("target") for a, b in
-              ((strong, weak), (strong[:1], weak[:1]), (strong[1:], weak[1:]))]  # fmt: skip
-    both, first, second = values
-    assert both.loc["mean", "value"] == pytest.approx(
-        (first.loc["mean", "value"] + second.loc["mean", "value"]) / 2
-    )
-    for table in values:
-        assert table.loc["seen minus held-out", "value"] == pytest.approx(
-            table.loc["mean of seen", "value"] - table.loc["mean of held-out", "value"]
-        )
-        assert (table["lower"] < table["upper"]).all()
-    # Seeds are drawn too, so that two that differ make the interval reach at least over their mean's share.
-    assert both.loc["mean", "lower"] < min(first.loc["mean", "value"], second.loc["mean", "value"])
-    unlike = probe_layers({9: image}, text, TAXONOMY, replace(options, held_out=()))
-    assert set(contrasts(strong[:1], [unlike])["target"]) == {"mean"}
-
-
-def test_runs_of_different_leaves_are_not_contrasted(stores):
-    image, text = stores
-    few = image.columns["leaf"].isin(LEAVES[:-1]).to_numpy()
-    fewer = MemoryStore({key: value[few] for key, value in image.values.items()}, image.columns[few])
-    options = replace(QUICK, spans=("last",), sites=SITES[-1:])
-    first, second = (probe_layers({9: store}, text, TAXONOMY, options) for store in (image, fewer))
-    with pytest.raises(MismatchError, match="runs with different leaves cannot be paired"):
-        contrasts([first], [second])
-
-
-def test_stores_that_do_not_belong_together_are_refused(stores):
-    image, text = stores
-    other = MemoryStore(image.values, image.columns.set_index(image.columns.index + "x"))
-    with pytest.raises(MismatchError, match="image@9 holds other items than the first step"):
-        probe_table({0: image, 9: other}, text, TAXONOMY, QUICK)
-    strangers = MemoryStore(text.values, text.columns.assign(leaf="phlogiston"))
-    with pytest.raises(MismatchError, match="picture and text rows share no leaf"):
-        probe_table({9: image}, strangers, TAXONOMY, QUICK)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"probe": "oracle"}, "unknown probe 'oracle'; known: ridge, logistic, mass_mean"),
-        ({"target": "colour"}, "unknown target 'colour'; known: hypernym, leaf, height"),
-        ({"split": "random"}, "unknown split 'random'; known: leaf, ungrouped, family"),
-        (
-            {"sites": ("blocks.9.hook_resid_post",)},
-            "the stores have no site 'blocks.9.hook_resid_post'; they share",
-        ),
-    ],
-)
-def test_unknown_choices_are_refused_with_the_known_ones(stores, change, message):
-    image, text = stores
-    with pytest.raises(KeyError, match=message):
-        probe_table({9: image}, text, TAXONOMY, replace(QUICK, **change))
 
 
 def test_figures_come_from_the_table_alone(probed, tmp_path):
