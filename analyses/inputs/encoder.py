@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from taxogen.models.features import Standardiser, features
+from taxogen.models.features import PictureStandardizer, features
 from taxogen.runs import prepare
 from taxogen.runs.run import Run
 
@@ -60,5 +60,5 @@ def encoder_rows(run: Run) -> EncoderRows:
     table = world.table.sort_values("picture", kind="stable")
     names = table["picture"].tolist()
     raw = features(world.pictures, model.encoder, names, model.encoder_tokens)
-    standardiser = Standardiser.fit(raw[(table["split"] == "train").to_numpy()])
+    standardiser = PictureStandardizer.fit(raw[(table["split"] == "train").to_numpy()])
     return EncoderRows(np.array(names, str), table["leaf"].to_numpy(str), raw, standardiser(raw))

@@ -27,7 +27,7 @@ from analyses.visual_coherence.rows import DEFAULT, RULES, Coherence, Options, S
 from probing.stats import DRAWS
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation, mixed_slope
-from taxogen.models.features import Standardiser, features
+from taxogen.models.features import PictureStandardizer, features
 from taxogen.runs import prepare
 from taxogen.runs.run import Run
 
@@ -102,7 +102,7 @@ def pictures_of(run: Run) -> Shown:
     world, model = prepare.world(run), run.config.model
     names = world.table["picture"].tolist()
     values = features(world.pictures, model.encoder, tokens=model.encoder_tokens, names=names)
-    standardised = Standardiser.fit(values[(world.table["split"] == "train").to_numpy()])(values)
+    standardised = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])(values)
     leaves = world.table["leaf"].to_numpy(str)
     return Shown(standardised.reshape(len(values), -1), values.mean(axis=1), leaves)
 

@@ -97,11 +97,14 @@ def bins(grid: tuple[int, int], tokens: int) -> tuple[list[tuple[int, int]], lis
 
 
 @dataclass(frozen=True)
-class Standardiser:
-    """Mean and standard deviation of every feature over training pictures, to be taken out of all pictures.
+class PictureStandardizer:
+    """Mean and standard deviation of every encoder feature over training pictures and their tokens, in float32.
+
+    The projector's input. It is coarser than `probing.probes.fitted.Standardizer`, which takes rows in float64: a
+    feature whose float32 values differ by rounding alone counts as constant.
 
     Attributes:
-        mean: Per feature, over training pictures and tokens.
+        mean: Per feature.
         scale: Standard deviation; 1 where a feature is constant.
     """
 
@@ -109,7 +112,7 @@ class Standardiser:
     scale: Float[np.ndarray, " width"]
 
     @classmethod
-    def fit(cls, training: Features) -> Standardiser:
+    def fit(cls, training: Features) -> PictureStandardizer:
         """The standardiser of training features; never show it a test picture.
 
         Raises:
@@ -136,7 +139,7 @@ def _shard_folder(encoder: Encoder, tokens: int) -> Path:
 def _complete(
     shards: Path, encoder: Encoder, tokens: int, pictures: Pictures, wanted: dict[str, str]
 ) -> None:
-    """Compute what no shard has, a shard at a time: a killed run loses little and corrupts nothing."""
+    """Compute the features that no shard has, a shard at a time: a killed run loses little and corrupts nothing."""
     shards.mkdir(parents=True, exist_ok=True)
     stored = sorted(shards.glob("*.h5"))
     for path in stored:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from taxogen.models import lms
-from taxogen.models.features import Standardiser, features
+from taxogen.models.features import PictureStandardizer, features
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Row, Vlm, answer_tokens
 from taxogen.questions import prompts
@@ -55,7 +55,7 @@ def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
     values = features(
         world.pictures, model.encoder, tokens=model.encoder_tokens, names=world.table["picture"].tolist()
     )
-    standardiser = Standardiser.fit(values[(world.table["split"] == "train").to_numpy()])
+    standardiser = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])
     return world, torch.from_numpy(standardiser(values))
 
 

@@ -11,8 +11,7 @@ import torch
 from capture_job import SITES, batches, folder_bytes, job, model, work
 from tiny_models import CONFIGS, MULTIMODAL, tiny
 
-from probing import capture as capture_module
-from probing.capture import CaptureBatch, capture
+from probing.capture import CaptureBatch, capture, loop
 from probing.hooks import run
 from probing.hooks.verify import Report
 from probing.spans import Row, collate, expand_images
@@ -242,8 +241,8 @@ def test_values_that_are_no_numbers_are_refused(tmp_path):
 
 
 def test_a_model_that_fails_verification_is_refused_before_any_row(tmp_path, monkeypatch):
-    red = Report("Toy", (capture_module.verify(tiny("llama")).checks[0].__class__("shapes", False, "no"),))
-    monkeypatch.setattr(capture_module, "verify", lambda *_, **__: red)
+    red = Report("Toy", (loop.verify(tiny("llama")).checks[0].__class__("shapes", False, "no"),))
+    monkeypatch.setattr(loop, "verify", lambda *_, **__: red)
     with pytest.raises(ValueError, match="Toy cannot be captured faithfully: shapes: no"):
         capture(tiny("llama"), batches(4), tmp_path, sites="hook_embed")
     assert not list(tmp_path.glob("shard*"))

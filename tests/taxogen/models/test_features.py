@@ -12,7 +12,7 @@ from PIL import Image
 
 from taxogen.models import features as module
 from taxogen.models.encoders import Encoder
-from taxogen.models.features import Standardiser, features, pool
+from taxogen.models.features import PictureStandardizer, features, pool
 from taxogen.world import pictures
 
 
@@ -248,7 +248,7 @@ def test_all_cells_of_a_grid_are_left_as_they_are():
 
 def test_standardised_training_features_have_mean_0_and_deviation_1():
     training = np.random.default_rng(0).normal(3, 7, size=(50, 4, 6)).astype(np.float32)
-    values = Standardiser.fit(training)(training)
+    values = PictureStandardizer.fit(training)(training)
     np.testing.assert_allclose(values.mean((0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(values.std((0, 1)), 1, atol=1e-5)
 
@@ -256,7 +256,7 @@ def test_standardised_training_features_have_mean_0_and_deviation_1():
 def test_test_pictures_do_not_touch_the_standardiser():
     generator = np.random.default_rng(0)
     training = generator.normal(3, 7, size=(50, 1, 6)).astype(np.float32)
-    standardiser = Standardiser.fit(training)
+    standardiser = PictureStandardizer.fit(training)
     shifted = standardiser(training + 7 * standardiser.scale)
     np.testing.assert_allclose(shifted.mean((0, 1)), 7, atol=1e-4)
 
@@ -264,10 +264,10 @@ def test_test_pictures_do_not_touch_the_standardiser():
 def test_a_constant_feature_becomes_zero_and_not_noise():
     training = np.random.default_rng(0).normal(size=(50, 1, 2)).astype(np.float32)
     training[..., 1] = 1 / 3
-    values = Standardiser.fit(training)(training)
+    values = PictureStandardizer.fit(training)(training)
     np.testing.assert_allclose(values[..., 1], 0, atol=1e-6)
 
 
 def test_a_standardiser_needs_training_pictures():
     with pytest.raises(ValueError, match="needs at least 2 training pictures; 1 given"):
-        Standardiser.fit(np.zeros((1, 1, 3), np.float32))
+        PictureStandardizer.fit(np.zeros((1, 1, 3), np.float32))
