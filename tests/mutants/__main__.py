@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.mutants.rooms import Mutant, mutants, rooms, sample
 from tests.mutants.runs import run
 
 ROOT = Path(__file__).parent.parent.parent
+Record = dict[str, Any]
 MARKS = {
     "killed": "✓",
     "timeout": "✓ out of time",
@@ -47,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--per-room", type=int, default=12, help="mutants drawn of each room")
     made.add_argument("--seed", type=int, default=0, help="of the draw")
     made.add_argument(
-        "--own", action="store_true", help="run only the tests that mirror a room: quicker, and stricter"
+        "--own",
+        action="store_true",
+        help="run only the first tests of a room, those that mirror it: stricter",
     )
     made.add_argument("--workers", type=int, default=2, help="processes that test at the same time")
     made.add_argument(
@@ -79,41 +84,47 @@ def main() -> int:
     """Runs the command; 1 where a test fails without any mutation."""
     options = parser().parse_args()
     why = report.reasons()
-    earlier: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.is_file() else []
+    earlier: list[Record] = json.loads(options.out.read_text()) if options.out.is_file() else []
     if options.markdown or options.skeleton:
         print((report.markdown if options.markdown else report.skeleton)(earlier, why))
         return 0
+    lived = {one["key"] for one in report.survivors(earlier)}
     drawn = {
-        room: sample(ROOT, room, options.per_room, options.seed, options.files)
+        room: _of_keys(room, lived)
+        if options.again
+        else sample(ROOT, room, options.per_room, options.seed, options.files)
         for room in chosen_rooms(options.room)
     }
-    records: list[dict[str, Any]] = []
-    if options.again:
-        lived = {one["key"] for one in report.survivors(earlier)}
-        drawn = {room: _of_keys(room, lived) for room in chosen_rooms(options.room)}
-        again = {mutant.key for every in drawn.values() for mutant in every}
-        records = [one for one in earlier if one["status"] != "unsound" and one["key"] not in again]
     if options.list:
         for mutant in (one for every in drawn.values() for one in every):
-            print(
-                f"{mutant.file}:{mutant.mutation.line} {mutant.mutation.kind}: {mutant.before} → {mutant.after}"
-            )
+            place = f"{mutant.file}:{mutant.mutation.line} {mutant.mutation.kind}"
+            print(f"{place}: {mutant.before} → {mutant.after}")
         return 0
-    total, done = sum(map(len, drawn.values())), 0
-    every = {room: mutants for room, mutants in drawn.items() if mutants}
-    for record in run(ROOT, every, options.workers, own=options.own):
+    again = {mutant.key for every in drawn.values() for mutant in every} if options.again else set()
+    records = [one for one in earlier if options.again and one.get("key", "") not in {"", *again}]
+    records += tested(drawn, options, records)
+    print("", report.plain(records, why), sep="\n")
+    return int(any(one["status"] == "unsound" for one in records))
+
+
+def tested(
+    drawn: Mapping[str, Sequence[Mutant]], options: argparse.Namespace, before: Sequence[Record]
+) -> list[Record]:
+    """The records of all drawn mutants; each is told, and kept on disk with those of before, as soon as it is known."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exit ends the workers as well
+    rooms = {room: mutants for room, mutants in drawn.items() if mutants}
+    total, done, records = sum(map(len, rooms.values())), 0, []
+    for record in run(ROOT, rooms, options.workers, own=options.own):
         records.append(record)
         if record["status"] != "unsound":
             done += 1
             place, mark = f"{record['file']}:{record['line']}", MARKS.get(record["status"], record["status"])
-            print(
-                f"{done}/{total} {place} {record['kind']} {mark} {record['seconds']} s {record['by']}",
-                flush=True,
-            )
+            what = f"{place} {record['kind']} {mark} {record['seconds']} s {record['by']}"
+            print(f"{done}/{total} {what}", flush=True)
         options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print("", report.plain(records, why), sep="\n")
-    return int(any(one["status"] == "unsound" for one in records))
+        text = json.dumps([*before, *records], indent=1, ensure_ascii=False)
+        options.out.write_text(f"{text}\n", encoding="utf-8")
+    return records
 
 
 def _of_keys(room: str, keys: set[str]) -> list[Mutant]:

@@ -124,9 +124,13 @@ class RoomTests:
             yield from self._noted(mutant.room)
             if not arguments:
                 continue
+            mirror = f"test_{Path(mutant.file).name}"
+            first = sorted(
+                arguments, key=lambda one: Path(one).name != mirror
+            )  # sees most faults, so is run first
             with self.checkout.mutated(mutant):
                 answer = self.checkout.test(
-                    self.context, ("-x", *arguments), mutant.module, PATIENCE * seconds + GRACE
+                    self.context, ("-x", *first), mutant.module, PATIENCE * seconds + GRACE
                 )
             if answer["status"] == "stranger":
                 raise RuntimeError(f"not imported from {self.checkout.root}: {answer['failures']}")
