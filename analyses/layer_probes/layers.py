@@ -16,8 +16,9 @@ from analyses.frame.tables import NO_STEP
 from analyses.inputs.encoder import ENCODER
 from analyses.inputs.leaf_rows import span_pairs
 from analyses.layer_probes.design import Design, design
-from analyses.layer_probes.options import PROBES, Options
+from analyses.layer_probes.options import Options
 from analyses.layer_probes.table import COLUMNS, Curves, Key, code_rows, rows_and_curves
+from probing.probes import PROBES
 from probing.probes.description_length import online_code
 from probing.probes.held_out import HeldOut, held_out_scores
 from probing.probes.places import put

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analyses.frame.command_line import Resampling, option
-from probing.probes.fitted import FittedProbes
-from probing.probes.linear import PENALTIES, fit_ridge
-from probing.probes.logistic import fit_logistic
-from probing.probes.means import fit_mass_mean
+from probing.probes import PROBES
+from probing.probes.linear import PENALTIES
 from probing.probes.transfer import TRANSFORMS
 from taxogen.runs.run import Run
 
-PROBES: dict[str, Callable[..., FittedProbes]] = {
-    "ridge": fit_ridge,
-    "logistic": fit_logistic,
-    "mass_mean": fit_mass_mean,
-}
 TARGETS = ("hypernym", "leaf", "height")
 SPLITS = ("leaf", "ungrouped", "family", "source")
 SEES_LEAVES = ("ungrouped", "source")

@@ -11,8 +11,9 @@ from sklearn.utils import validation
 from sklearn.utils.multiclass import check_classification_targets
 
 from probing.probes.fitted import Standardizer
-from probing.probes.linear import ridge_path
+from probing.probes.linear import PENALTIES, ridge_path
 from probing.probes.logistic import logistic_path
+from probing.probes.registry import PROBES
 
 _FLOATS = (np.float64, np.float32)
 _validate: Any = validation.validate_data
@@ -152,6 +153,50 @@ class NearestMeanProbe(Probe):
         variance = ((features - labels @ means) ** 2).mean()
         coefficients = means.T / max(variance, np.finfo(float).tiny)
         return _second_against_first(coefficients, -(means.T * coefficients).sum(axis=0) / 2)
+
+
+class RegisteredProbe(Probe):
+    """Any kind of probe of `PROBES` by its name, its penalty chosen inside the rows that it is fitted to.
+
+    One probe per class against the others, calibrated: scores are log-odds. Rows of one group (of `fit`; by default
+    every row is its own) stand on one side of the inner splits.
+
+    >>> features = np.array([[0.0, 1.0], [0.2, 3.0], [0.1, 2.0], [1.0, 2.0], [1.2, 1.0], [1.1, 3.0]])
+    >>> probe = RegisteredProbe("mass_mean").fit(features, ["crow", "crow", "crow", "plum", "plum", "plum"])
+    >>> [str(label) for label in probe.predict([[0.3, 2.0], [0.9, 2.0]])]
+    ['crow', 'plum']
+    """
+
+    standardize = False  # the registered kinds do so themselves
+
+    def __init__(self, probe: str = "ridge", penalties: tuple[float, ...] = PENALTIES):
+        self.probe = probe
+        self.penalties = penalties
+
+    def fit(
+        self,
+        X: Float[np.ndarray, "n d"],
+        y: Shaped[np.ndarray, " n"],
+        groups: Shaped[np.ndarray, " n"] | None = None,
+    ) -> Self:
+        """The probe itself, fitted to these rows.
+
+        Raises:
+            KeyError: no probe of that name is registered.
+            ValueError: fewer than two classes.
+        """
+        if self.probe not in PROBES:
+            raise KeyError(f"unknown probe {self.probe!r}; known: {', '.join(PROBES)}")
+        self._groups = groups
+        return super().fit(X, y)
+
+    def _fit(self, features, labels):
+        columns = labels[:, 1:] if labels.shape[1] == 2 else labels
+        groups = np.arange(len(features)) if self._groups is None else np.asarray(self._groups)
+        fitted = PROBES[self.probe](features, columns, groups, tuple(self.penalties))
+        coefficients = fitted.raw_coefficients()
+        intercepts = fitted.intercept - (fitted.standardizer.mean @ coefficients)[0]
+        return coefficients * fitted.slope, intercepts * fitted.slope + fitted.offset
 
 
 def _second_against_first(coefficients, intercepts):

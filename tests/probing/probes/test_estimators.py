@@ -6,12 +6,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probing.probes.estimators import LDAProbe, LogisticProbe, NearestMeanProbe, RidgeProbe
+from probing.probes import PROBES
+from probing.probes.estimators import LDAProbe, LogisticProbe, NearestMeanProbe, RegisteredProbe, RidgeProbe
 
-PROBES = [RidgeProbe(), LogisticProbe(), LDAProbe(), NearestMeanProbe()]
+ESTIMATORS = [RidgeProbe(), LogisticProbe(), LDAProbe(), NearestMeanProbe(), *map(RegisteredProbe, PROBES)]
 
 
-@parametrize_with_checks(PROBES)
+@parametrize_with_checks(ESTIMATORS)
 def test_common_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
