@@ -1,5 +1,7 @@
 """Figures of a geometry table: distance against the taxonomy, hierarchy, dimension, and maps of leaves."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from analyses.frame import drawing
+from analyses.frame import drawing, panels
 from analyses.geometry.maps import MAPS, Thumbnails
 from taxogen.world.taxonomy import Taxonomy
 
@@ -25,73 +27,54 @@ _CURVES: dict[str, tuple[dict[str, str], str, float | None]] = {
 _NAMED = 8  # hypernyms with a colour of their own
 
 
-def draw(
-    table: pd.DataFrame, taxonomy: Taxonomy | None, pictures: Thumbnails | None = None
-) -> dict[str, Figure]:
-    """Every figure that the table has the numbers for, by name."""
+def draw(table: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure that the table alone has the numbers for, by name."""
     inside = table[table["layer"].notna()]
     with drawing.style():
-        made = {
+        return {
             name: by_layer(inside, measures, label, null)
             for name, (measures, label, null) in _CURVES.items()
-            if table["measure"].isin(list(measures)).any()
+            if inside["measure"].isin(list(measures)).any()
         }
-        if taxonomy is not None:
-            made["map"] = leaf_map(inside, taxonomy)
-            if pictures is not None:
-                made["map_pictures"] = leaf_map(inside, taxonomy, pictures)
-    return made
+
+
+def maps(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails) -> dict[str, Figure]:
+    """Maps of the leaves, coloured by hypernym: as dots, and as small pictures."""
+    inside = table[table["layer"].notna()]
+    with drawing.style():
+        return {
+            "map": leaf_map(inside, taxonomy),
+            "map_pictures": leaf_map(inside, taxonomy, pictures),
+        }
 
 
 def runs(table: pd.DataFrame) -> Figure:
     """Correlation of pictures' distances with taxonomic ones, given the encoder's, one curve a run; by `condition`."""
-    with drawing.style():
-        kept = table["layer"].notna() & (table["modality"] == "image")
-        measures = table["measure"]
-        name = next(iter(reversed([name for name in _RSA if (measures == name).any()])))
-        rows = pd.concat(
-            [_last(one) for _, one in table[kept & (measures == name)].groupby("run", sort=False)]
-        )
-        spans, palette = list(dict.fromkeys(rows["span"])), drawing.colours(list(rows["condition"]))
-        figure, panels = _panels(spans)
-        for axes, span in zip(panels, spans):
-            drawing.conditions(axes, rows[rows["span"] == span], "layer", palette)
-            axes.axhline(0, **drawing.CHANCE)
-        panels[0].set_ylabel(f"rank correlation, {_RSA[name]}")
-        columns = 3 if len(panels) > 1 else 2
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-        interval = "95 % bootstrap over leaves"
-        drawing.footnote(
-            figure, drawing.caption(int(rows["n"].max()), "leaf concepts", interval, "dashed, 0")
-        )
-    return figure
+    rows = table[table["layer"].notna() & (table["modality"] == "image")]
+    name = [name for name in _RSA if (rows["measure"] == name).any()][-1]
+    return panels.runs({f"rank correlation, {_RSA[name]}": rows[rows["measure"] == name]}, "dashed, 0")
 
 
 def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: float | None) -> Figure:
-    """Measures by layer, a panel a place; words as a thin line in the colour of the pictures' measure."""
-    rows = _last(table[table["measure"].isin(list(measures))])
-    spans = list(dict.fromkeys(rows["span"]))
-    figure, panels = _panels(spans)
-    palette = drawing.colours(
-        [f"{label}, {kind}" for label in measures.values() for kind in ("pictures", "words")]
-    )
-    for axes, span in zip(panels, spans):
+    """Measures by layer, a panel a place; a curve each for pictures and for words."""
+    rows = panels.of_last_step(table[table["measure"].isin(list(measures))])
+    spans = panels.unique(rows["span"])
+    figure, places = panels.side_by_side(len(spans), height=3.4 if len(spans) > 1 else 4.0)
+    kinds = {"image": "pictures", "text": "words"}
+    palette = drawing.colours([f"{label}, {kind}" for label in measures.values() for kind in kinds.values()])
+    for axes, span in zip(places, spans):
         for measure, label in measures.items():
-            for modality, kind in (("image", "pictures"), ("text", "words")):
-                here = rows[
-                    (rows["span"] == span) & (rows["modality"] == modality) & (rows["measure"] == measure)
-                ]
-                name = f"{label}, {kind}"
-                if len(here):
-                    drawing.curve(axes, here, "layer", palette[name], name)
-        if null is not None:
-            axes.axhline(null, **drawing.CHANCE)
-    panels[0].set_ylabel(ylabel)
-    columns = 2 if len(panels) > 1 else 1
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+            for modality, kind in kinds.items():
+                own = rows[(rows["span"] == span) & (rows["modality"] == modality)]
+                own, name = own[own["measure"] == measure], f"{label}, {kind}"
+                if len(own):
+                    drawing.curve(axes, own, "layer", palette[name], name)
+        panels.frame(axes, span, null)
+    places[0].set_ylabel(ylabel)
+    panels.legend(figure, places[0], 2)
     said = "none" if null is None else f"dashed, {null:g}"
     interval = "95 %, bootstrap (of dimensions: jackknife) over leaves"
-    drawing.footnote(figure, drawing.caption(int(rows["n"].max()), "leaf concepts", interval, said))
+    drawing.footnote(figure, panels.leaves_caption(rows, said, interval))
     return figure
 
 
@@ -101,7 +84,7 @@ def leaf_map(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | Non
     With `pictures`, which gives a small picture of a leaf, those stand in place of dots.
     """
     kind = next(kind for kind, names in MAPS.items() if (table["measure"] == names[0]).any())
-    rows = _last(table[(table["modality"] == "image") & table["measure"].isin(MAPS[kind])])
+    rows = panels.of_last_step(table[(table["modality"] == "image") & table["measure"].isin(MAPS[kind])])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
     groups = _hypernym_of(taxonomy, list(dict.fromkeys(rows["target"])))
@@ -162,18 +145,3 @@ def _hypernym_of(taxonomy: Taxonomy, leaves: Sequence[str]) -> dict[str, str]:
     return {
         leaf: next((name for name in named if name in taxonomy.hypernyms_of(leaf)), "") for leaf in leaves
     }
-
-
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the last step, and those of no step."""
-    return rows[(rows["step"] == rows["step"].max()) | (rows["step"] < 0)]
-
-
-def _panels(spans: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A panel for each place, side by side with one vertical scale."""
-    figure = Figure(figsize=(2.9 * len(spans) + 0.6, 3.4 if len(spans) > 1 else 4.0), layout="constrained")
-    panels = list(figure.subplots(1, len(spans), squeeze=False, sharey=True)[0])
-    for axes, span in zip(panels, spans):
-        axes.set_title(span)
-        axes.set_xlabel("layer")
-    return figure, panels

@@ -1,5 +1,7 @@
 """Tables of taxonomic geometry: distances, hierarchy, dimensions and maps of leaf means at every site."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,19 +9,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analyses.cohesion.rows import Options as CategoryOptions
-from analyses.cohesion.rows import categories_of
 from analyses.frame import tables
+from analyses.frame.command_line import Resampling, option
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions, jackknife
-from analyses.geometry.maps import map_rows
-from analyses.inputs import categories, leaf_rows
+from analyses.geometry.maps import MAPS, map_rows
+from analyses.inputs import leaf_rows
+from analyses.inputs.categories import categories_of, leaves_under
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
 from probing.categories.massive import TREATMENTS
 from probing.similarity.gram import leaf_means, linear_gram
 from probing.similarity.rsa import rdm
-from probing.stats import DRAWS, draw_weights, estimate
+from probing.stats import draw_weights, estimate
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
 
@@ -27,23 +29,34 @@ LEAST_LEAVES = 4  # of a hypernym that is to have a direction
 ENOUGH_FOR_DIMENSION = 20  # leaves; over fewer, no dimension is measured
 
 
-@dataclass(frozen=True)
-class Options:
-    """How geometry is measured; the defaults are those of the report."""
+@dataclass(frozen=True, kw_only=True)
+class Options(Resampling):
+    """How geometry is measured; the defaults are those of the report.
 
-    treatment: str = TREATMENTS[0]
-    spans: tuple[str, ...] | None = None
+    Attributes:
+        steps: captured steps (default: all)
+        spans: slot, cue or last (default: all)
+        treatment: of massive activations
+        map: how leaves are placed on the map
+        map_layers: layers to map (default: first, middle, last)
+        estimators: of scikit-dimension, such as MLE or lPCA, beside our own
+        sites: of the model; None for all that were captured.
+        permutations: of leaves.
+        held_out: hypernyms without evidence in training, whose leaves no treatment is fitted on; by default the run's.
+    """
+
+    steps: tuple[int, ...] = option((), flag="--step")
+    spans: tuple[str, ...] | None = option(None, flag="--span")
+    treatment: str = option(TREATMENTS[0], choices=TREATMENTS)
+    map: str = option("pca", choices=tuple(MAPS))
+    map_layers: tuple[int, ...] = option((), flag="--map-layer", metavar="LAYER")
+    estimators: tuple[str, ...] = option((), flag="--dimension", metavar="NAME")
     sites: tuple[str, ...] | None = None
     permutations: int = 999
-    draws: int = DRAWS
-    map: str = "pca"
-    map_layers: tuple[int, ...] = ()  # none: the first, middle and last
-    estimators: tuple[str, ...] = ()  # of scikit-dimension, beside our own
     held_out: tuple[str, ...] = ()
-    seed: int = 0
 
 
-def compute(
+def geometry_table(
     images: Mapping[int, ActivationStore],
     text: ActivationStore | None,
     taxonomy: Taxonomy,
@@ -60,34 +73,35 @@ def compute(
     degrees; pictures under the inverse covariance of pictures about their leaf, where leaves have several, words
     plainly. Dimensions have jackknife intervals over groups of leaves. `pc1` and `pc2` (or `tsne1`, `tsne2`) place
     each leaf on a map, at the last step.
+
+    Raises:
+        KeyError: a dimension estimator or a layer to map that is not known.
+        ValueError: hypernyms have too few leaves, or all share some.
     """
     dimension_of = dimensions(options.estimators)
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    held = categories.leaves_under(taxonomy, options.held_out)
-    rows = leaf_rows.leaf_rows(stores, held)
-    leaves = np.unique(next(iter(rows.values())).leaves)
+    stored = leaf_rows.leaf_rows(stores, leaves_under(taxonomy, options.held_out))
+    leaves = np.unique(next(iter(stored.values())).leaves)
     distances = taxonomic_distances(taxonomy, leaves.tolist())
     controls = [] if encoder is None else [_encoder_distances(*encoder, leaves)]
     first = next(iter(images.values()))
-    made: list[dict] = []
-    for place, span, twin in leaf_rows.span_pairs(first.spans, text.spans if text else ()):
-        if options.spans is not None and place not in options.spans:
-            continue
-        sides = [(step, "image", rows[f"image@{step}"], span) for step in images]
-        sides += [(NO_STEP, "text", rows["text"], twin)] if twin else []
-        for step, modality, here, at in sides:
+    rows: list[dict] = []
+    for place, span, twin in leaf_rows.span_pairs(first.spans, text.spans if text else (), options.spans):
+        sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
+        sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
+        for step, modality, side, at in sides:
             labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
-            means, spread = _read(here, at, options)
-            made += _distance_rows(means, distances, controls, labels, options)
+            means, spread = _read(side, at, options)
+            rows += _distance_rows(means, distances, controls, labels, options)
             mapped = mapped_sites(list(means), options.map_layers) if step in (max(images), NO_STEP) else ()
             for site, x in means.items():
                 at_site = {**labels, "site": site}
                 for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
-                    made.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
-                made += _hierarchy_rows(x, spread.get(site), taxonomy, leaves, at_site, options)
+                    rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
+                rows += _hierarchy_rows(x, spread.get(site), taxonomy, leaves, at_site, options)
                 if site in mapped:
-                    made += map_rows(x, leaves, options.map, at_site, options.seed)
-    return tables.table(made, "geometry", options.seed)
+                    rows += map_rows(x, leaves, options.map, at_site, options.seed)
+    return tables.table(rows, "geometry", options.seed)
 
 
 def _read(rows, span, options: Options):
@@ -130,7 +144,7 @@ def _distance_rows(means, distances, controls, labels, options: Options) -> list
 
 def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> list[dict]:
     """How far steps from hypernym to leaf stay off the hypernym's direction, against other hypernyms'."""
-    categories = categories_of(taxonomy, leaves.tolist(), CategoryOptions(least_leaves=LEAST_LEAVES))
+    categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
     gram = linear_gram(x) if spread is None else causal_gram(x, spread)
     own, other, children = hierarchy_steps(gram, categories.members)
     weights = draw_weights(len(leaves), options.draws, options.seed)[:, children]

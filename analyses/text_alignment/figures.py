@@ -1,5 +1,7 @@
 """Figures of an alignment table: diagonal with null and ceiling, layer × layer maps, training, treatments, splits."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,128 +9,113 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing
+from analyses.frame import drawing, panels
 from analyses.frame.tables import OUTSIDE, layer_of
 from analyses.inputs.references import TWIN
+from analyses.text_alignment.rows import measure_of
 from probing.categories.massive import TREATMENTS
 
 _MARKS = {True: (".", "white dot, p < .05"), False: ("x", "white cross, p ≥ .05; all other cells p < .05")}
 SPLITS = {"": "all leaves", "seen": "leaves of seen hypernyms", "held-out": "leaves of held-out hypernyms"}
+_NULL = "dotted, leaves permuted (95 %)"
+_CEILING = "0.35"  # grey: the ceiling is of the pictures, whatever they are compared with
 
 
-def draw(table: pd.DataFrame, measure: str) -> dict[str, Figure]:
+def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that the table has the numbers for, by name."""
-    made = {}
+    measure, treatment = measure_of(table), panels.treatment_of(table)
+    whole = table[table["split"] == ""]
+    standard = whole[whole["treatment"] == treatment]
     with drawing.style():
-        whole = table[table["split"] == ""]
-        made["diagonal"] = diagonals(whole, measure)
-        made["maps"] = maps(whole, measure)
+        figures = {"diagonal": diagonals(standard, measure)}
+        if len(layered := _with_layers(panels.of_last_step(standard))):
+            figures["maps"] = maps(layered, measure)
         if table["treatment"].nunique() > 1:
-            made["treatments"] = compared(whole, measure, "treatment", {name: name for name in TREATMENTS})
+            names = {name: name for name in TREATMENTS}
+            figures["treatments"] = compared(whole, measure, "treatment", names)
         if table["split"].nunique() > 1:
-            standard = table[table["treatment"] == TREATMENTS[0]]
-            made["held_out"] = compared(standard, measure, "split", SPLITS)
+            of_splits = table[table["treatment"] == treatment]
+            figures["held_out"] = compared(of_splits, measure, "split", SPLITS)
         if table["step"].nunique() > 1:
-            made["training"] = training(whole, measure)
-    return made
+            figures["training"] = training(standard, measure)
+    return figures
 
 
 def diagonals(table: pd.DataFrame, measure: str) -> Figure:
-    """Similarity of picture rows to each reference by layer, its null's limit (dotted) and noise ceiling (dashed)."""
-    rows = on_diagonal(_last(table[table["treatment"] == TREATMENTS[0]]))
-    spans, palette = _order(rows["span"]), drawing.colours(_order(rows["reference"]))
-    figure, panels = _panels(len(spans))
-    for axes, span in zip(panels, spans):
-        here = rows[rows["span"] == span]
+    """Similarity of picture rows to each reference by layer, its null's limit (dotted) and noise ceiling (grey)."""
+    rows = on_diagonal(panels.of_last_step(table))
+    spans, palette = panels.unique(rows["span"]), drawing.colours(panels.unique(rows["reference"]))
+    figure, places = panels.side_by_side(len(spans))
+    for axes, span in zip(places, spans):
+        at_span = rows[rows["span"] == span]
         for name, colour in palette.items():
-            mine = here[here["reference"] == name]
-            drawing.curve(axes, mine[mine["measure"] == measure], "layer", colour, name)
-            drawing.curve(axes, mine[mine["measure"] == "null_limit"], "layer", colour, dashed=True)
-        ceiling = here[(here["measure"] == "ceiling")].drop_duplicates("layer").sort_values("layer")
-        axes.plot(ceiling["layer"], ceiling["value"], color="0.35", linewidth=0.8)
-        _frame(axes, span)
-    panels[0].plot([], [], color="0.35", linewidth=0.8, label="noise ceiling (grey)")
-    return _finished(figure, panels, rows, measure, "dotted, leaves permuted (95 %)")
+            _with_limit(axes, at_span[at_span["reference"] == name], measure, colour, name)
+        ceiling = at_span[at_span["measure"] == "ceiling"].drop_duplicates("layer").sort_values("layer")
+        axes.plot(ceiling["layer"], ceiling["value"], color=_CEILING, linewidth=0.8)
+        panels.frame(axes, span)
+    places[0].plot([], [], color=_CEILING, linewidth=0.8, label="noise ceiling (grey)")
+    return _finished(figure, places, rows, measure)
 
 
-def maps(table: pd.DataFrame, measure: str) -> Figure:
-    """Similarity of every picture layer with every layer of each reference; marked by p, corrected."""
-    rows = _last(table[table["treatment"] == TREATMENTS[0]])
-    rows = rows.assign(other=rows["other_site"].map(_layer_names(rows)))
-    rows = rows[rows["other"].notna()]  # references without layers have no map
-    spans, references = _order(rows["span"]), _order(rows["reference"])
-    figure = Figure(figsize=(2.9 * len(spans) + 0.8, 2.5 * len(references) + 0.6), layout="constrained")
+def maps(rows: pd.DataFrame, measure: str) -> Figure:
+    """Similarity of every picture layer with every `other` layer of each reference; marked by p, corrected."""
+    spans, references = panels.unique(rows["span"]), panels.unique(rows["reference"])
+    size = (2.9 * len(spans) + 0.8, 2.5 * len(references) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(references), len(spans), squeeze=False)
-    largest, rare = float(rows.loc[rows["measure"] == measure, "value"].max()), _rarer(rows)
+    limits, rare = _limits(rows, measure), _rarer(rows)
     for line, name in zip(grid, references):
         for axes, span in zip(line, spans):
-            here = rows[(rows["span"] == span) & (rows["reference"] == name) & rows["layer"].notna()]
-            values, p = (_map(here, which) for which in (measure, "p_corrected"))
-            drawing.heat(axes, values, (0.0, max(largest, 0.05)), measure if axes is line[-1] else None)
-            _mark(axes, p, rare)
+            place = rows[(rows["span"] == span) & (rows["reference"] == name)]
+            label = measure if axes is line[-1] else None
+            _cells(axes, place, measure, ("layer", "other"), limits, label, rare)
             axes.set_title(f"{span}, {name}")
             axes.set_xlabel("layer of the words")
         line[0].set_ylabel("layer of the pictures")
-    said = f"{_MARKS[rare][1]}, corrected for the maximum over layer pairs"
-    drawing.footnote(figure, _caption(rows, said, "none on the map"))
+    null = f"{_MARKS[rare][1]}, corrected for the maximum over layer pairs"
+    drawing.footnote(figure, panels.leaves_caption(rows, null, "none on the map"))
     return figure
 
 
 def compared(table: pd.DataFrame, measure: str, column: str, names: dict[str, str]) -> Figure:
     """The diagonal against the same prompt under each treatment, or over each set of leaves."""
-    rows = on_diagonal(_last(table[table["reference"] == _first_reference(table)]))
-    spans = _order(rows["span"])
-    figure, panels = _panels(len(spans))
+    rows = on_diagonal(panels.of_last_step(table[table["reference"] == _first_reference(table)]))
+    spans = panels.unique(rows["span"])
+    figure, places = panels.side_by_side(len(spans))
     palette = drawing.colours(list(names.values()))
-    for axes, span in zip(panels, spans):
+    for axes, span in zip(places, spans):
         for value, label in names.items():
-            here = rows[(rows["span"] == span) & (rows[column] == value)]
-            if not len(here):
-                continue
-            drawing.curve(axes, here[here["measure"] == measure], "layer", palette[label], label)
-            drawing.curve(axes, here[here["measure"] == "null_limit"], "layer", palette[label], dashed=True)
-        _frame(axes, span)
-    return _finished(figure, panels, rows, measure, "dotted, leaves permuted (95 %)")
+            own = rows[(rows["span"] == span) & (rows[column] == value)]
+            if len(own):
+                _with_limit(axes, own, measure, palette[label], label)
+        panels.frame(axes, span)
+    return _finished(figure, places, rows, measure)
 
 
 def training(table: pd.DataFrame, measure: str) -> Figure:
     """The diagonal against the same prompt by layer and training step; marked by p, corrected."""
-    kept = (table["treatment"] == TREATMENTS[0]) & (table["reference"] == _first_reference(table))
-    rows = on_diagonal(table[kept & table["layer"].notna()])
-    spans = _order(rows["span"])
-    figure, panels = _panels(len(spans))
-    largest, rare = float(rows.loc[rows["measure"] == measure, "value"].max()), _rarer(rows)
-    for axes, span in zip(panels, spans):
-        here = rows[(rows["span"] == span) & rows["layer"].notna()]
-        grid, p = (
-            here[here["measure"] == name].pivot(index="step", columns="layer", values="value")
-            for name in (measure, "p_corrected")
-        )
-        drawing.heat(axes, grid, (0.0, max(largest, 0.05)), measure if axes is panels[-1] else None)
-        _mark(axes, p, rare)
-        axes.set_title(span)
-        axes.set_xlabel("layer")
-    panels[0].set_ylabel("training step")
-    said = f"{_MARKS[rare][1]}, corrected over layers"
-    drawing.footnote(figure, _caption(rows, said, "none on the map"))
+    own = (table["reference"] == _first_reference(table)) & table["layer"].notna()
+    rows = on_diagonal(table[own])
+    spans = panels.unique(rows["span"])
+    figure, places = panels.side_by_side(len(spans))
+    limits, rare = _limits(rows, measure), _rarer(rows)
+    for axes, span in zip(places, spans):
+        label = measure if axes is places[-1] else None
+        _cells(axes, rows[rows["span"] == span], measure, ("step", "layer"), limits, label, rare)
+        panels.frame(axes, span, null=None)
+    places[0].set_ylabel("training step")
+    null = f"{_MARKS[rare][1]}, corrected over layers"
+    drawing.footnote(figure, panels.leaves_caption(rows, null, "none on the map"))
     return figure
 
 
-def runs(table: pd.DataFrame, measure: str) -> Figure:
+def runs(table: pd.DataFrame) -> Figure:
     """The diagonal against the same prompt, one curve a run, coloured by `condition`; null limits are dotted."""
-    with drawing.style():
-        rows = table[(table["treatment"] == TREATMENTS[0]) & (table["split"] == "")]
-        rows = on_diagonal(rows[rows["reference"] == _first_reference(rows)])
-        rows = pd.concat([_last(one) for _, one in rows.groupby("run", sort=False)])
-        spans, palette = _order(rows["span"]), drawing.colours(_order(rows["condition"]))
-        figure, panels = _panels(len(spans))
-        for axes, span in zip(panels, spans):
-            here = rows[rows["span"] == span]
-            drawing.conditions(axes, here[here["measure"] == measure], "layer", palette)
-            for (name, _), limit in here[here["measure"] == "null_limit"].groupby(["condition", "run"]):
-                drawing.curve(axes, limit, "layer", palette[str(name)], dashed=True)
-            _frame(axes, span)
-        return _finished(figure, panels, rows, measure, "dotted, leaves permuted (95 %)")
+    measure = measure_of(table)
+    rows = table[(table["treatment"] == panels.treatment_of(table)) & (table["split"] == "")]
+    rows = on_diagonal(rows[rows["reference"] == _first_reference(rows)])
+    values, limits = (rows[rows["measure"] == name] for name in (measure, "null_limit"))
+    return panels.runs({_axis(measure): values}, _NULL, [limits])
 
 
 def on_diagonal(table: pd.DataFrame) -> pd.DataFrame:
@@ -136,57 +123,60 @@ def on_diagonal(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["site"] == table["other_site"]) | table["other_site"].isin(OUTSIDE)]
 
 
+def _with_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the layer of the reference in the column `other`; a reference without layers has no map."""
+    layers = {site: layer_of(site) for site in rows["other_site"].unique() if site}
+    rows = rows.assign(other=rows["other_site"].map(layers))
+    return rows[rows["other"].notna() & rows["layer"].notna()]
+
+
+def _with_limit(axes: Axes, rows: pd.DataFrame, measure: str, colour: str, label: str) -> None:
+    """A curve with its interval, and dotted the limit that its null stays below."""
+    drawing.curve(axes, rows[rows["measure"] == measure], "layer", colour, label)
+    drawing.curve(axes, rows[rows["measure"] == "null_limit"], "layer", colour, dashed=True)
+
+
+def _cells(
+    axes: Axes,
+    rows: pd.DataFrame,
+    measure: str,
+    axis_of: tuple[str, str],
+    limits: tuple[float, float],
+    label: str | None,
+    rare: bool,
+) -> None:
+    """A heat map of a measure over two columns, with a mark where p, corrected, is under 5 %, or where it is not."""
+    index, columns = axis_of
+    grid, p = (
+        rows[rows["measure"] == name].pivot(index=index, columns=columns, values="value")
+        for name in (measure, "p_corrected")
+    )
+    drawing.heat(axes, grid, limits, label)
+    values = p.reindex_like(grid).to_numpy(dtype=float)
+    marked = np.argwhere(np.isfinite(values) & ((values < 0.05) == rare))
+    axes.plot(marked[:, 1], marked[:, 0], _MARKS[rare][0], color="white", markersize=2.5, mew=0.7)
+
+
+def _limits(rows: pd.DataFrame, measure: str) -> tuple[float, float]:
+    """Ends of the colour scale that all panels share."""
+    return 0.0, max(float(rows.loc[rows["measure"] == measure, "value"].max()), 0.05)
+
+
 def _rarer(rows: pd.DataFrame) -> bool:
-    """Whether p under 5 % is what is rarer on the map: the rarer is what is marked."""
+    """Whether p under 5 % is rarer on the map than p over it: the rarer one is marked."""
     return bool((rows.loc[rows["measure"] == "p_corrected", "value"] < 0.05).mean() <= 0.5)
-
-
-def _mark(axes: Axes, p: pd.DataFrame, significant: bool) -> None:
-    """A mark on each cell of a heat map whose p is under 5 %, or on each whose is not."""
-    values = p.to_numpy(dtype=float)
-    found = np.argwhere(np.isfinite(values) & ((values < 0.05) == significant))
-    axes.plot(found[:, 1], found[:, 0], _MARKS[significant][0], color="white", markersize=2.5, mew=0.7)
-
-
-def _map(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    here = rows[(rows["measure"] == measure) & rows["other"].notna()]
-    return here.pivot(index="layer", columns="other", values="value")
-
-
-def _layer_names(rows: pd.DataFrame) -> dict[str, float]:
-    return {site: layer_of(site) for site in rows["other_site"].unique() if site}
 
 
 def _first_reference(table: pd.DataFrame) -> str:
     return TWIN if (table["reference"] == TWIN).any() else str(table["reference"].iloc[0])
 
 
-def _order(names: pd.Series) -> list[str]:
-    return list(dict.fromkeys(names))
+def _axis(measure: str) -> str:
+    return f"{measure}, pictures against words"
 
 
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["step"] == rows["step"].max()]
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(2.9 * count + 0.6, 3.4), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
-
-
-def _frame(axes: Axes, title: str) -> None:
-    axes.axhline(0, **drawing.CHANCE)
-    axes.set_title(title)
-    axes.set_xlabel("layer")
-
-
-def _finished(figure: Figure, panels: Sequence[Axes], rows: pd.DataFrame, measure: str, null: str) -> Figure:
-    panels[0].set_ylabel(f"{measure}, pictures against words")
-    columns = 3 if len(panels) > 1 else 1
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-    drawing.footnote(figure, _caption(rows, null, "95 % bootstrap over leaves"))
+def _finished(figure: Figure, places: Sequence[Axes], rows: pd.DataFrame, measure: str) -> Figure:
+    places[0].set_ylabel(_axis(measure))
+    panels.legend(figure, places[0], 3)
+    drawing.footnote(figure, panels.leaves_caption(rows, _NULL))
     return figure
-
-
-def _caption(rows: pd.DataFrame, null: str, interval: str) -> str:
-    return drawing.caption(int(rows["n"].max()), "leaf concepts", interval, null)

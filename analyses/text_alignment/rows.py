@@ -1,5 +1,7 @@
 """Tables of alignment: leaf geometry of picture rows at every layer against that of words, with null and ceiling."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,16 +10,18 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame import tables
+from analyses.frame.command_line import Resampling, option
 from analyses.frame.tables import layer_of
-from analyses.inputs import categories, leaf_rows
+from analyses.inputs import leaf_rows
+from analyses.inputs.categories import leaves_under
 from analyses.inputs.leaf_rows import LeafRows
 from analyses.inputs.references import Nouns, References
 from probing.categories.massive import TREATMENTS
-from probing.similarity import Measure, measure_named
+from probing.similarity import MEASURES, Measure, measure_named
 from probing.similarity.calibrate import Calibration, bootstrap, calibrate_matrices, noise_ceiling
 from probing.similarity.gram import leaf_means
 from probing.similarity.mantel import cyclic_design
-from probing.stats import DRAWS, Estimate, draw_weights, estimate, onset
+from probing.stats import Estimate, draw_weights, estimate, onset
 from probing.store import ActivationStore, MismatchError
 from taxogen.world.taxonomy import Taxonomy
 
@@ -25,18 +29,31 @@ EXTRA = ("reference", "other_site")
 LEAST_LEAVES = 8
 
 
-@dataclass(frozen=True)
-class Options:
-    """How alignment is measured; the defaults are those of the report."""
+@dataclass(frozen=True, kw_only=True)
+class Options(Resampling):
+    """How alignment is measured; the defaults are those of the report.
 
-    measure: str = "cka_debiased"
-    treatments: tuple[str, ...] = TREATMENTS
-    spans: tuple[str, ...] | None = None
+    Attributes:
+        steps: captured steps (default: all)
+        spans: slot, cue or last (default: all)
+        measure: of similarity between leaf geometries, a cosine of matrices such as cka_debiased or rsa_spearman
+        treatments: of massive activations
+        others: other language models whose bare nouns are references: hub names or paths
+        encoders: text encoders that are references: all-minilm-l6-v2, hub names or paths
+        permutations: of leaves.
+        splits: of each leaf's pictures in two halves, for the noise ceiling.
+        held_out: hypernyms without evidence in training, reported apart; of a run by default its own.
+    """
+
+    steps: tuple[int, ...] = option((), flag="--step")
+    spans: tuple[str, ...] | None = option(None, flag="--span")
+    measure: str = option("cka_debiased")
+    treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS)
+    others: tuple[str, ...] = option((), flag="--other", metavar="LM")
+    encoders: tuple[str, ...] = option((), flag="--encoder", metavar="NAME")
     permutations: int = 999
-    draws: int = DRAWS
     splits: int = 10
     held_out: tuple[str, ...] = ()
-    seed: int = 0
 
 
 @dataclass
@@ -50,7 +67,7 @@ class Place:
     ceilings: dict[str, Estimate] = field(default_factory=dict)
 
 
-def compute(
+def alignment_table(
     images: Mapping[int, ActivationStore],
     text: ActivationStore | None,
     taxonomy: Taxonomy,
@@ -74,25 +91,29 @@ def compute(
     """
     measure = matrix_measure(options.measure)
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
-    held = categories.leaves_under(taxonomy, options.held_out)
+    held = leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
     first = next(iter(images.values()))
-    made: list[dict] = []
-    for span, picture_span, text_span in leaf_rows.span_pairs(first.spans, text.spans if text else ()):
-        if options.spans is not None and span not in options.spans:
-            continue
+    table: list[dict] = []
+    places = leaf_rows.span_pairs(first.spans, text.spans if text else (), options.spans)
+    for span, picture_span, text_span in places:
         for treatment in options.treatments:
             twin = (rows["text"], text_span) if text_span else None
-            known = References(twin, nouns or {}, taxonomy, measure, treatment)
+            references = References(twin, nouns or {}, taxonomy, measure, treatment, held)
             for step in images:
-                here = rows[f"image@{step}"], picture_span
+                pictures = rows[f"image@{step}"], picture_span
                 labels = {"step": step, "span": span, "treatment": treatment}
                 whole = treatment == TREATMENTS[0] and step == max(images)
                 for split, leaves in splits.items() if whole else [("", splits[""])]:
-                    place = _place(here, known, labels | {"split": split}, leaves, options)
-                    made += alignment_rows(place, options, whole_map=whole and not split)
-    return tables.table(made, "text_alignment", options.seed, EXTRA)
+                    place = _place(pictures, references, labels | {"split": split}, leaves, options)
+                    table += alignment_rows(place, options, whole_map=whole and not split)
+    return tables.table(table, "text_alignment", options.seed, EXTRA)
+
+
+def measure_of(table: pd.DataFrame) -> str:
+    """The measure of similarity that a table is about."""
+    return next(str(name) for name in table["measure"].unique() if name in MEASURES)
 
 
 def matrix_measure(name: str) -> Measure:
@@ -103,7 +124,8 @@ def matrix_measure(name: str) -> Measure:
     """
     measure = measure_named(name)
     if measure.matrix is None:
-        raise KeyError(f"{name} has no matrix form, which maps over all layer pairs need; use cka_debiased")
+        known = ", ".join(one for one, other in MEASURES.items() if other.matrix is not None)
+        raise KeyError(f"{name} has no matrix form, which maps over all layer pairs need; use one of {known}")
     return measure
 
 

@@ -39,7 +39,7 @@ def line(axes: Axes, colour: str, style: str = "-") -> pd.DataFrame:
     """The points of the only line of that colour and style, in the order drawn."""
     same = [
         one for one in axes.lines
-        if matplotlib.colors.same_color(one.get_color(), colour) and _style(one) == style and _points(one).size
+        if _same(one.get_color(), colour) and _style(one) == style and _points(one).size
     ]  # fmt: skip
     assert len(same) == 1, f"{len(same)} lines in {colour}, {style}"
     return pd.DataFrame(_points(same[0]), columns=["layer", "value"])
@@ -48,8 +48,7 @@ def line(axes: Axes, colour: str, style: str = "-") -> pd.DataFrame:
 def band(axes: Axes, colour: str) -> pd.DataFrame:
     """Layer, lower and upper of the only band of that colour."""
     bands = [one for one in axes.collections if isinstance(one, PolyCollection)]
-    opaque = [tuple(np.asarray(one.get_facecolor())[0, :3]) for one in bands]
-    same = [one for one, own in zip(bands, opaque) if matplotlib.colors.same_color(own, colour)]
+    same = [one for one in bands if _same(tuple(np.asarray(one.get_facecolor())[0, :3]), colour)]
     assert len(same) == 1, f"{len(same)} bands in {colour}"
     edge = pd.DataFrame(np.asarray(same[0].get_paths()[0].vertices), columns=["layer", "value"]).groupby(
         "layer"
@@ -107,6 +106,10 @@ def legend(figure: Figure) -> dict[str, str]:
         text.get_text(): matplotlib.colors.to_hex(handle.get_color())  # pyright: ignore
         for text, handle in zip(box.get_texts(), box.get_lines(), strict=True)
     }
+
+
+def _same(one, other) -> bool:
+    return matplotlib.colors.to_hex(one) == matplotlib.colors.to_hex(other)
 
 
 def _points(one: Line2D) -> np.ndarray:

@@ -302,12 +302,17 @@ def numbers(tmp_path_factory):
     return drawn.reread(drawn.distinct(whole).assign(run="toy"), tmp_path_factory.mktemp("cohesion"))
 
 
+@pytest.fixture(scope="module")
+def shown(numbers):
+    return analysis.draw(numbers)
+
+
 OF = {"treatment": "standardised", "target": "mean"}
 SPANS = ("slot", "last")
 
 
-def test_curves_show_the_last_step_of_each_modality_and_the_limit_of_its_null(numbers):
-    figure = analysis.draw(numbers)["curves"]
+def test_curves_show_the_last_step_of_each_modality_and_the_limit_of_its_null(numbers, shown):
+    figure = shown["curves"]
     assert [axes.get_title() for axes in figure.axes] == list(SPANS)
     names = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
     for axes, span in zip(figure.axes, SPANS):
@@ -320,8 +325,8 @@ def test_curves_show_the_last_step_of_each_modality_and_the_limit_of_its_null(nu
     assert "n = 32 leaf concepts. Interval: 95 % bootstrap over leaves" in figure.texts[-1].get_text()
 
 
-def test_treatments_have_a_curve_each(numbers):
-    figure = analysis.draw(numbers)["treatments"]
+def test_treatments_have_a_curve_each(numbers, shown):
+    figure = shown["treatments"]
     assert list(drawn.legend(figure)) == list(TREATMENTS)
     for axes, span in zip(figure.axes, SPANS):
         assert axes.get_title() == span
@@ -330,8 +335,8 @@ def test_treatments_have_a_curve_each(numbers):
             drawn.assert_curve(axes, pick(numbers, span=span, **of), colour)
 
 
-def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers):
-    figure = analysis.draw(numbers)["hypernyms"]
+def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers, shown):
+    figure = shown["hypernyms"]
     axes = drawn.panels(figure)[0]
     of = {"treatment": "standardised", "modality": "image", "step": 10, "span": "slot"}
     rows = pick(numbers, **of)
@@ -350,8 +355,8 @@ def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers):
     assert 0 < drawn.marks(axes).sum() < value.size
 
 
-def test_training_has_steps_by_layers_and_dots_by_corrected_p(numbers):
-    figure = analysis.draw(numbers)["training"]
+def test_training_has_steps_by_layers_and_dots_by_corrected_p(numbers, shown):
+    figure = shown["training"]
     marked = 0
     for axes, span in zip(drawn.panels(figure), SPANS, strict=True):
         assert axes.get_title() == span
@@ -367,8 +372,8 @@ def test_training_has_steps_by_layers_and_dots_by_corrected_p(numbers):
     assert 0 < marked < 24
 
 
-def test_scores_stand_over_the_encoder_and_over_the_place_where_cohesion_is_strongest(numbers):
-    figure = analysis.draw(numbers)["scores"]
+def test_scores_stand_over_the_encoder_and_over_the_place_where_cohesion_is_strongest(numbers, shown):
+    figure = shown["scores"]
     auroc = pick(numbers, measure="auroc").set_index("target")["value"]
     inside = pick(numbers, measure="cohesion", modality="image", step=10, **OF).dropna(subset=["layer"])
     best = inside.loc[inside["value"].idxmax()]

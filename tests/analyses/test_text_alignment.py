@@ -1,5 +1,8 @@
 """The alignment analysis finds the planted layer, keeps quiet about none, and runs whole."""
 
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,15 +10,31 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, CLIPConfig, CLIPModel
 
 from analyses import text_alignment as analysis
+from analyses.frame import drawing
+from analyses.geometry.rows import Options as GeometryOptions
+from analyses.geometry.rows import geometry_table
 from analyses.inputs.references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
 from analyses.inputs.text_encoders import encoded_nouns
-from analyses.text_alignment.rows import Options
+from analyses.text_alignment import figures
+from analyses.text_alignment.digest import probe_lines, probe_onsets
+from analyses.text_alignment.rows import Options, alignment_table
+from probing.categories.massive import TREATMENTS
 from probing.similarity import MEASURES
 from probing.store import MismatchError
 from taxogen.models import lms
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
-from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, planted
+from tests.analyses import drawn
+from tests.analyses.leaf_stores import (
+    LEAVES,
+    ONSET,
+    SITES,
+    TAXONOMY,
+    WIDTH,
+    fitting_spy,
+    garbage_in,
+    planted,
+)
 from tests.world import toy_config, write_world
 
 QUICK = Options(permutations=199, draws=60, splits=3)
@@ -29,7 +48,7 @@ def stores():
 @pytest.fixture(scope="module")
 def found(stores):
     image, text = stores
-    return analysis.compute({0: image}, text, TAXONOMY, QUICK).assign(run="toy")
+    return alignment_table({0: image}, text, TAXONOMY, QUICK).assign(run="toy")
 
 
 def pick(table, **wanted):
@@ -93,15 +112,18 @@ def test_raw_rows_hide_the_likeness_and_the_summary_says_so(found):
     }
     assert values["raw"] < 0.5 * values["standardised"]
     assert values["without outliers"] > 0.6
-    text = analysis.summary(found, probes={"slot": 4.0})
-    assert "DISAGREE" in text
+    text = analysis.summary(found)
+    assert "raw and standardised rows DISAGREE" in text
     assert f"above chance from layer {ONSET}" in text
-    assert "before the hypernym probe's onset at layer 4" in text
+    for layer, order in ((4, "before"), (ONSET, "at"), (1, "after")):
+        (line,) = probe_lines(found, {"slot": float(layer)})
+        assert line == f"  slot: like the word {order} the hypernym probe's onset at layer {layer}"
+    assert not probe_lines(found, {"slot": np.nan})
 
 
 def test_nothing_planted_nothing_found():
     image, text = planted(aligned=False, seed=3)
-    table = analysis.compute({0: image}, text, TAXONOMY, QUICK).assign(run="toy")
+    table = alignment_table({0: image}, text, TAXONOMY, QUICK).assign(run="toy")
     assert (pick(table, measure="p_corrected")["value"] > 0.05).all()
     assert np.isnan(pick(table, measure="onset")["value"]).all()
     assert "never like the word" in analysis.summary(table)
@@ -118,7 +140,7 @@ def test_nouns_of_another_model_are_a_reference(stores):
     image, _ = stores
     rng = np.random.default_rng(0)
     nouns = Nouns(LEAVES[::-1], {"blocks.0.hook_resid_post": rng.standard_normal((len(LEAVES), 7))})
-    table = analysis.compute({0: image}, None, TAXONOMY, QUICK, {"bare nouns": nouns})
+    table = alignment_table({0: image}, None, TAXONOMY, QUICK, {"bare nouns": nouns})
     assert set(table["reference"]) == {"bare nouns", TAXONOMIC}
     assert (pick(table, reference="bare nouns", span="image", measure="p_corrected")["value"] > 0.05).all()
 
@@ -128,30 +150,20 @@ def test_seen_and_held_out_leaves_apart(stores):
     options = Options(
         permutations=99, draws=20, splits=2, held_out=("tool", "bird"), treatments=("standardised",)
     )
-    table = analysis.compute({0: image}, text, TAXONOMY, options)
+    table = alignment_table({0: image}, text, TAXONOMY, options)
     for split in ("seen", "held-out"):
         rows = diagonal(pick(table, split=split, measure="cka_debiased"))
         assert (rows["n"] == 16).all()
         assert rows.loc[rows["layer"] >= ONSET, "value"].min() > 0.3
 
 
-def test_several_steps_and_figures(stores):
-    image, text = stores
-    before, _ = planted(aligned=False, seed=5)
-    table = analysis.compute({0: before, 7: image}, text, TAXONOMY, QUICK).assign(run="toy")
-    assert len(pick(table, step=0, measure="cka_debiased")) == len(SITES)
-    assert len(pick(table, step=7, measure="cka_debiased")) == len(SITES) ** 2
-    figures = analysis.draw(table)
-    assert set(figures) == {"diagonal", "maps", "treatments", "training"}
-
-
 def test_refusals(stores):
     image, text = stores
     with pytest.raises(KeyError, match="procrustes has no matrix form"):
-        analysis.compute({0: image}, text, TAXONOMY, Options(measure="procrustes"))
+        alignment_table({0: image}, text, TAXONOMY, Options(measure="procrustes"))
     few = Nouns(LEAVES[:3], {"hook_embed": np.eye(3)})
     with pytest.raises(MismatchError, match="share 3 leaves; alignment needs at least 8"):
-        analysis.compute({0: image}, text, TAXONOMY, QUICK, {"few": few})
+        alignment_table({0: image}, text, TAXONOMY, QUICK, {"few": few})
 
 
 def test_bare_nouns_are_the_last_token_of_the_name_alone(toy_lm):
@@ -186,7 +198,7 @@ def test_text_encoder_is_a_reference_without_layers(stores, toy_lm, tmp_path):
     found = encoded_nouns(str(tmp_path / "sentences"), ("duck",)).layers["text encoder"][0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     rng = np.random.default_rng(0)
-    table = analysis.compute(
+    table = alignment_table(
         {0: stores[0]}, None, TAXONOMY, QUICK,
         {"encoder": Nouns(LEAVES, {"text encoder": rng.standard_normal((len(LEAVES), 7))})},
     )  # fmt: skip
@@ -218,19 +230,322 @@ def test_probe_onsets_are_read_where_they_are(tmp_path):
     }
     pd.DataFrame({**rows, "value": [1.0, 5.0]}).to_parquet(folder / "layer_probes.parquet")
     run = Run(tmp_path, None)
-    assert analysis.probe_onsets(run) == {"slot": 5.0}
-    assert analysis.probe_onsets(Run(tmp_path / "none", None)) == {}
+    assert probe_onsets(run) == {"slot": 5.0}
+    assert probe_onsets(Run(tmp_path / "none", None)) == {}
 
 
-def test_whole_from_a_toy_run(tmp_path, toy_lm, monkeypatch, capsys):
-    monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
-    run = Run.create(tmp_path / "run", toy_config(write_world(tmp_path, toy_lm)))
-    pipeline.train_run(run)
+def standardised_means(store, span, site):
+    """Leaf means under the default treatment, worked out apart."""
+    x, leaves = store.read(site, span).astype(float), store.columns["leaf"].to_numpy()
+    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
+    return np.stack([x[leaves == leaf].mean(0) for leaf in LEAVES])
+
+
+def test_null_limit_and_effect_where_the_null_is_far_from_0(stores):
+    image, text = stores
+    options = Options(
+        measure="cka", permutations=999, draws=20, splits=2, treatments=("standardised",), spans=("slot",)
+    )
+    table = alignment_table({0: image}, text, TAXONOMY, options)
+    rows = pick(table).dropna(subset=["layer"])
+    values, limits, means, effects, p = (
+        rows[rows["measure"] == name].set_index(["site", "other_site"])["value"]
+        for name in ("cka", "null_limit", "null_mean", "effect", "p")
+    )
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(LEAVES)) for _ in range(400)]
+    for site in SITES:
+        x, y = standardised_means(image, "image", site), standardised_means(text, "noun", site)
+        null = np.array([MEASURES["cka"](x, y[order]) for order in orders])
+        value = MEASURES["cka"](x, y)
+        assert limits[site, site] > 0.3  # biased CKA of few rows: forgetting the null would be seen
+        assert limits[site, site] == pytest.approx(np.quantile(null, 0.95), abs=0.03)
+        assert means[site, site] == pytest.approx(null.mean(), abs=0.02)
+        assert p[site, site] == pytest.approx((null >= value).mean(), abs=0.07)
+    assert effects[limits.index].to_numpy() == pytest.approx(
+        ((values[limits.index] - limits) / (1 - limits)).clip(lower=0).to_numpy()
+    )
+    assert (effects[limits.index] < values[limits.index] - 0.2).any()
+
+
+def test_onset_is_above_the_null_and_not_above_0(stores):
+    image, text = stores
+    options = Options(measure="cka", permutations=199, draws=60, splits=2, treatments=("standardised",))
+    table = alignment_table({0: image}, text, TAXONOMY, options)
+    assert (diagonal(pick(table, measure="cka"))["lower"] > 0).all()
+    assert pick(table, measure="onset")["value"].tolist() == [ONSET]
+
+
+@pytest.mark.parametrize("measure", ["rsa_spearman", "rsa_pearson", "cka_debiased", "cka"])
+def test_agreement_with_the_taxonomy_is_positive_whatever_the_measures_convention(stores, measure):
+    image, _ = stores
+    options = Options(
+        measure=measure, permutations=19, draws=10, splits=2, treatments=("standardised",), spans=("image",)
+    )
+    table = alignment_table({0: image}, None, TAXONOMY, options)
+    values = pick(table, span="image", reference=TAXONOMIC, measure=measure).dropna(subset=["layer"])
+    assert (values.loc[values["layer"] >= ONSET, "value"] > 0.2).all()
+    if measure == "rsa_spearman":
+        how = GeometryOptions(permutations=19, draws=10, spans=("image",))
+        geometry = geometry_table({0: image}, None, TAXONOMY, how)
+        rsa = geometry[geometry["measure"] == "taxonomic_rsa"].set_index("site")["value"]
+        assert values["value"].to_numpy() == pytest.approx(rsa[values["site"]].to_numpy())
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_treatments_of_pictures_and_references_are_fitted_on_seen_leaves_alone(monkeypatch, treatment):
+    options = Options(
+        treatments=(treatment,), permutations=19, draws=10, splits=2, held_out=("tool",), spans=("slot",)
+    )
+    rows = np.random.default_rng(0).standard_normal((len(LEAVES), WIDTH))
+    held = np.isin(LEAVES, TAXONOMY.leaves_of("tool"))
+    dirty_rows = np.where(held[:, None], 1e6 * rows[::-1] + 1e6, rows)
+    fits = []
+    for clean, noun_rows in ((True, rows), (False, dirty_rows)):
+        image, text = (one if clean else garbage_in(one, "tool") for one in planted())
+        nouns = {"bare nouns": Nouns(LEAVES, {SITES[2]: noun_rows})}
+        with monkeypatch.context() as patch:
+            fitted = fitting_spy(patch)
+            alignment_table({0: image}, text, TAXONOMY, options, nouns)
+        fits.append(fitted)
+    assert len(fits[0]) == len(fits[1]) > len(SITES)
+    for one, other in zip(*fits):
+        for name in ("offset", "scale", "kept"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_with_every_leaf_held_out_treatments_are_fitted_on_all(stores):
+    image, text = stores
+    nouns = {"bare nouns": Nouns(LEAVES, {SITES[2]: standardised_means(text, "noun", SITES[2])})}
+    quick = {
+        "permutations": 19,
+        "draws": 10,
+        "splits": 2,
+        "treatments": ("standardised",),
+        "spans": ("slot",),
+    }
+    tables = [
+        alignment_table({0: image}, text, TAXONOMY, Options(held_out=out, **quick), nouns)
+        for out in ((), TAXONOMY.hypernyms)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.fixture(scope="module")
+def numbers(stores, tmp_path_factory):
+    """Two steps, four references, leaves of held-out hypernyms apart; numbers that no two rows share, from disk."""
+    image, text = stores
+    other, _ = planted(aligned=False, seed=5)
+    rng = np.random.default_rng(0)
+    rows = {name: rng.standard_normal((len(LEAVES), 7)) for name in (*SITES[2:4], "text encoder")}
+    nouns = {
+        "bare nouns": Nouns(LEAVES, {site: rows[site] for site in SITES[2:4]}),
+        "sentences": Nouns(LEAVES, {"text encoder": rows["text encoder"]}),
+    }
+    options = Options(permutations=19, draws=20, splits=2, held_out=("tool", "bird"))
+    table = alignment_table({0: other, 7: image}, text, TAXONOMY, options, nouns)
+    return drawn.reread(drawn.distinct(table).assign(run="toy"), tmp_path_factory.mktemp("alignment"))
+
+
+@pytest.fixture(scope="module")
+def shown(numbers):
+    return analysis.draw(numbers)
+
+
+SPANS = ("slot", "last")
+REFERENCES = (TWIN, "bare nouns", "sentences", TAXONOMIC)
+
+
+def at(table, *, step=7, measure="cka_debiased", **wanted):
+    """Rows on the diagonal, or against a reference without layers."""
+    rows = pick(table, step=step, measure=measure, **wanted)
+    return rows[(rows["site"] == rows["other_site"]) | rows["other_site"].isin(["taxonomy", "text encoder"])]
+
+
+def test_the_diagonal_shows_every_reference_with_the_limit_of_its_null_and_the_ceiling(numbers, shown):
+    figure = shown["diagonal"]
+    colours = drawn.legend(figure)
+    assert list(colours) == [*REFERENCES, "noise ceiling (grey)"]
+    for axes, span in zip(figure.axes, SPANS, strict=True):
+        assert axes.get_title() == span
+        assert drawn.lines_drawn(axes) == 9
+        for name in REFERENCES:
+            drawn.assert_curve(axes, at(numbers, span=span, reference=name), colours[name])
+            limit = at(numbers, span=span, reference=name, measure="null_limit")
+            drawn.assert_dotted(axes, limit, colours[name])
+        ceiling = at(numbers, span=span, measure="ceiling")
+        drawn.assert_curve(axes, ceiling, colours["noise ceiling (grey)"], limits=False)
+    assert figure.axes[0].get_ylabel() == "cka_debiased, pictures against words"
+
+
+def expected_map(table, index, columns, measure):
+    wide = table[table["measure"] == measure].pivot(index=index, columns=columns, values="value")
+    return wide.sort_index()
+
+
+def test_maps_have_picture_layers_by_word_layers_and_marks_by_corrected_p(numbers, shown):
+    figure = shown["maps"]
+    layer_of = dict(zip(SITES, range(-1, 5)))
+    places = [(reference, span) for reference in (TWIN, "bare nouns") for span in SPANS]
+    marked = 0
+    for axes, (reference, span) in zip(drawn.panels(figure), places, strict=True):
+        assert axes.get_title() == f"{span}, {reference}"
+        assert axes.get_xlabel() == "layer of the words"
+        rows = pick(numbers, span=span, reference=reference, step=7)
+        rows = rows[rows["other_site"].isin(SITES)].assign(other=rows["other_site"].map(layer_of))
+        value, p = (expected_map(rows, "layer", "other", name) for name in ("cka_debiased", "p_corrected"))
+        assert value.shape == (6, 6 if reference == TWIN else 2)
+        np.testing.assert_array_equal(drawn.cells(axes), value)
+        np.testing.assert_array_equal(drawn.marks(axes), p < 0.05)
+        assert list(drawn.ticks(axes, "y").values()) == ["−1", "0", "1", "2", "3", "4"]
+        marked += drawn.marks(axes).sum()
+    assert 0 < marked < 96
+    assert "white dot, p < .05" in figure.texts[-1].get_text()
+
+
+def test_the_rarer_kind_of_cell_is_marked(numbers):
+    is_p = numbers["measure"] == "p_corrected"
+    often = numbers.assign(value=numbers["value"].where(~is_p, 0.06 - numbers["value"].clip(0, 0.059)))
+    figure = analysis.draw(often)["maps"]
+    axes = drawn.panels(figure)[0]
+    p = expected_map(pick(often, step=7), "layer", "other_site", "p_corrected")[list(SITES)]
+    np.testing.assert_array_equal(drawn.marks(axes), p >= 0.05)
+    assert 0 < drawn.marks(axes).sum() < 18
+    assert "white cross, p ≥ .05; all other cells p < .05" in figure.texts[-1].get_text()
+
+
+def test_treatments_and_sets_of_leaves_have_a_curve_and_a_limit_each(numbers, shown):
+    names = {"": "all leaves", "seen": "leaves of seen hypernyms", "held-out": "leaves of held-out hypernyms"}
+    for figure, column, labels in (
+        (shown["treatments"], "treatment", {name: name for name in TREATMENTS}),
+        (shown["held_out"], "split", names),
+    ):
+        colours = drawn.legend(figure)
+        assert list(colours) == list(labels.values())
+        for axes, span in zip(figure.axes, SPANS, strict=True):
+            assert axes.get_title() == span
+            for value, label in labels.items():
+                drawn.assert_curve(axes, at(numbers, span=span, **{column: value}), colours[label])
+                limit = at(numbers, span=span, measure="null_limit", **{column: value})
+                drawn.assert_dotted(axes, limit, colours[label])
+
+
+def test_training_has_steps_by_layers_against_the_same_prompt(numbers, shown):
+    figure = shown["training"]
+    for axes, span in zip(drawn.panels(figure), SPANS, strict=True):
+        assert axes.get_title() == span
+        rows = pick(numbers, span=span)
+        rows = rows[rows["site"] == rows["other_site"]]
+        np.testing.assert_array_equal(drawn.cells(axes), expected_map(rows, "step", "layer", "cka_debiased"))
+        p = expected_map(rows, "step", "layer", "p_corrected")
+        np.testing.assert_array_equal(drawn.marks(axes), p < 0.05)
+    assert list(drawn.ticks(figure.axes[0], "y").values()) == ["0", "7"]
+
+
+def test_runs_of_several_conditions_share_a_figure(numbers):
+    both = {
+        "pretrained": drawn.distinct(numbers, 1),
+        "across": drawn.distinct(numbers[numbers["step"] == 0], 2),
+    }
+    whole = pd.concat([one.assign(condition=name, run=f"run {name}") for name, one in both.items()])
+    figure = figures.runs(whole)
+    colours = {name: drawing.COLOURS[name].lower() for name in both}
+    assert drawn.legend(figure) == colours
+    for axes, span in zip(figure.axes, SPANS, strict=True):
+        assert axes.get_title() == span
+        for name, step in (("pretrained", 7), ("across", 0)):
+            drawn.assert_curve(axes, at(both[name], span=span, step=step), colours[name])
+            limit = at(both[name], span=span, step=step, measure="null_limit")
+            drawn.assert_dotted(axes, limit, colours[name])
+
+
+def test_the_summary_says_the_tables_numbers(numbers):
+    numbers = numbers.assign(value=numbers["value"].mask(numbers["measure"].isin(["onset", "half_rise"]),
+                                                         100 * numbers["value"]))  # fmt: skip
+    text = analysis.summary(numbers)
+    said = re.findall(
+        r"^  (\w+) +(.+?) +best at (\S+): ([\d.]+) \[([\d.]+), ([\d.]+)\], n = (\d+) leaves; above its null at "
+        r"(\d+) of (\d+) sites", text, flags=re.MULTILINE,
+    )  # fmt: skip
+    assert [one[:2] for one in said] == [(span, name) for span in SPANS for name in REFERENCES]
+    for span, reference, site, *numbers_said in said:
+        best = at(numbers, span=span, reference=reference).nlargest(1, "value").iloc[0]
+        p = at(numbers, span=span, reference=reference, measure="p_corrected")["value"]
+        limits = [f"{best[name]:.2f}" for name in ("value", "lower", "upper")]
+        assert [site, *numbers_said[:3]] == [best["site"], *limits]
+        assert [int(one) for one in numbers_said[3:]] == [best["n"], (p < 0.05).sum(), len(p)]
+    for span in SPANS:
+        onset, half = (
+            pick(numbers, span=span, step=7, measure=name).iloc[0] for name in ("onset", "half_rise")
+        )
+        assert (
+            f"  {span}: above chance from layer {onset['value']:.0f} [{onset['lower']:.0f}, {onset['upper']:.0f}] on, "
+            f"half its best from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
+        ) in text
+
+
+def test_the_measure_comes_from_the_table(stores):
+    image, text = stores
+    options = Options(measure="rsa_spearman", permutations=19, draws=10, splits=2, treatments=("raw",))
+    table = alignment_table({0: image}, text, TAXONOMY, options).assign(run="toy")
+    figure = analysis.draw(table)["diagonal"]
+    assert figure.axes[0].get_ylabel() == "rsa_spearman, pictures against words"
+    rows = diagonal(pick(table, measure="rsa_spearman", treatment="raw"))
+    drawn.assert_curve(figure.axes[0], rows, drawn.legend(figure)[TWIN])
+    assert "(rsa_spearman, leaf means)" in analysis.summary(table)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, toy_lm):
+    folder = tmp_path_factory.mktemp("toy_alignment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        run = Run.create(folder / "run", toy_config(write_world(folder, toy_lm)))
+        pipeline.train_run(run)
+        yield run
+
+
+def test_whole_from_toy_runs(toy, tmp_path, toy_lm, capsys):
+    other = Run.open(shutil.copytree(toy.path, tmp_path / "other"))
     few = ["--draws", "20", "--span", "slot", "--step", "0", "--step", "12", "--treatment", "standardised"]
-    analysis.main(["--run", str(run.path), "--run", str(run.path), "--other", str(toy_lm), *few])
-    table = pd.read_parquet(run.path / "analyses" / "text_alignment" / "text_alignment.parquet")
+    folder = toy.folder("analyses", "layer_probes")
+    probes = {"measure": "onset", "modality": "image", "target": "mean", "probe": "ridge", "step": 12}
+    pd.DataFrame([{**probes, "span": "slot", "value": 0.0}]).to_parquet(folder / "layer_probes.parquet")
+    analysis.main(["--run", str(toy.path), "--run", str(other.path), "--other", str(toy_lm), *few])
+    table = pd.read_parquet(toy.path / "analyses" / "text_alignment" / "text_alignment.parquet")
     assert {TWIN, "bare nouns", f"bare nouns, {toy_lm.name}"} <= set(table["reference"])
     assert set(table["step"]) == {0, 12}
-    assert (run.path / "analyses" / "text_alignment" / "maps.png").is_file()
-    assert (run.path / "analyses" / "text_alignment" / "runs.png").is_file()
-    assert "Pictures against words" in capsys.readouterr().out
+    assert set(table["run"]) == {"run"}
+    assert (toy.path / "analyses" / "text_alignment" / "maps.png").is_file()
+    assert (toy.path / "analyses" / "text_alignment" / "runs.png").is_file()
+    assert not (other.path / "analyses" / "text_alignment" / "runs.png").is_file()
+    said = capsys.readouterr().out
+    assert "Pictures against words, run (cka_debiased" in said
+    assert "Pictures against words, other (cka_debiased" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--step", "7"), "no whole capture at step 7"),
+        (("--span", "noun"), "no span 'noun' in these stores; they have slot, cue, last"),
+        (("--measure", "procrustes"), "procrustes has no matrix form, .*; use one of cka_debiased, cka"),
+        (("--measure", "cca"), "unknown measure 'cca'; known: cka_debiased"),
+        (("--other", "a/lm", "--other", "b/lm"), "two references are named 'bare nouns, lm'"),
+        (("--run", "{twin}"), "are both named 'run'"),
+        (("--run", "{empty}"), "has no captured step"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line_before_anything_is_read(
+    toy, tmp_path, capsys, monkeypatch, more, message
+):
+    twin = shutil.copytree(toy.path, tmp_path / "run")
+    empty = shutil.copytree(toy.path, tmp_path / "empty", ignore=shutil.ignore_patterns("captures"))
+    monkeypatch.setattr(analysis, "alignment_table", lambda *_: pytest.fail("something was measured"))
+    monkeypatch.setattr(lms, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(SystemExit) as refused:
+        analysis.main(["--run", str(toy.path), *(one.format(twin=twin, empty=empty) for one in more)])
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1

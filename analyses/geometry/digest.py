@@ -1,0 +1,30 @@
+"""A geometry table in about ten lines."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+RSA = ("taxonomic_rsa", "taxonomic_rsa_given_encoder")
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Where distances follow the taxonomy most, and whether the hierarchy is orthogonal at the last layer."""
+    lines = [f"Geometry of leaves, {', '.join(table['run'].unique())}:"]
+    for (span, modality), rows in table[table["layer"].notna()].groupby(["span", "modality"], sort=False):
+        rows = rows[rows["step"] == rows["step"].max()]
+        for name in RSA:
+            values = rows[rows["measure"] == name].to_dict("records")
+            if values:
+                best = max(values, key=lambda row: row["value"])
+                p = rows.loc[rows["measure"] == f"{name}_p_corrected", "value"]
+                lines.append(
+                    f"  {span:6} {modality:6} {name}: best {best['value']:.2f} [{best['lower']:.2f}, "
+                    f"{best['upper']:.2f}] at {best['site']}, n = {best['n']}; "
+                    f"above its null at {(p < 0.05).sum()} of {len(p)} sites"
+                )
+        ratio = rows[rows["measure"] == "hierarchy_ratio"].nlargest(1, "layer").to_dict("records")[0]
+        lines.append(
+            f"  {span:6} {modality:6} hierarchy ratio at {ratio['site']}: {ratio['value']:.2f} "
+            f"[{ratio['lower']:.2f}, {ratio['upper']:.2f}] (1 is orthogonal)"
+        )
+    return "\n".join(lines)

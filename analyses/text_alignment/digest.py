@@ -1,0 +1,89 @@
+"""An alignment table in about ten lines, and what layer probes of the same run add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analyses.frame import panels
+from analyses.inputs import leaf_rows
+from analyses.inputs.references import TWIN
+from analyses.text_alignment.figures import on_diagonal
+from analyses.text_alignment.rows import measure_of
+from taxogen.runs.run import Run
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Where pictures are most like each reference, from which layer on, and where treatments disagree."""
+    measure = measure_of(table)
+    rows = _last_whole(table)
+    standard = rows[rows["treatment"] == panels.treatment_of(table)]
+    lines = [f"Pictures against words, {', '.join(table['run'].unique())} ({measure}, leaf means):"]
+    for (span, reference), place in standard.groupby(["span", "reference"], sort=False):
+        place = on_diagonal(place)
+        values = place[place["measure"] == measure].to_dict("records")
+        p = place.loc[place["measure"] == "p_corrected", "value"]
+        best = max(values, key=lambda row: row["value"])
+        lines.append(
+            f"  {span:6} {reference:18} best at {best['site']}: {best['value']:.2f} [{best['lower']:.2f}, "
+            f"{best['upper']:.2f}], n = {best['n']} leaves; above its null at {(p < 0.05).sum()} of {len(p)} sites"
+        )
+    lines += [_onset_line(one, half) for one, half in _onsets(standard)]
+    twin = on_diagonal(rows[(rows["measure"] == measure) & (rows["reference"] == TWIN)])
+    return "\n".join([*lines, *leaf_rows.disagreements(twin, ("raw", "unit rows"))])
+
+
+def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
+    """Whether pictures become like the word before probes tell the hypernym, at each place where probes do.
+
+    `probes` has the layer of a place (`span`) from which they do.
+    """
+    standard = _last_whole(table)
+    standard = standard[standard["treatment"] == panels.treatment_of(table)]
+    lines = []
+    for one, _ in _onsets(standard):
+        probe = probes.get(one["span"], np.nan)
+        if np.isfinite(one["value"]) and np.isfinite(probe):
+            order = "before" if one["value"] < probe else "after" if one["value"] > probe else "at"
+            lines.append(
+                f"  {one['span']}: like the word {order} the hypernym probe's onset at layer {probe:.0f}"
+            )
+    return lines
+
+
+def probe_onsets(run: Run) -> dict[str, float]:
+    """The layer from which probes tell hypernyms of pictures at each place, where layer probes were run."""
+    path = run.file("analyses/layer_probes/layer_probes.parquet")
+    if not path.is_file():
+        return {}
+    rows = pd.read_parquet(path)
+    own = (rows["measure"] == "onset") & (rows["modality"] == "image") & (rows["target"] == "mean")
+    rows = rows[own & (rows["probe"] == "ridge")]
+    rows = rows[rows["step"] == rows["step"].max()]
+    return {str(span): float(value) for span, value in zip(rows["span"], rows["value"])}
+
+
+def _last_whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the last step over all leaves."""
+    return table[(table["step"] == table["step"].max()) & (table["split"] == "")]
+
+
+def _onsets(rows: pd.DataFrame) -> list[tuple[dict, dict]]:
+    """The onset and the half rise of each place, against the same prompt."""
+    twin = rows[rows["reference"] == TWIN]
+    onsets, halves = (twin[twin["measure"] == name].to_dict("records") for name in ("onset", "half_rise"))
+    half_of = {row["span"]: row for row in halves}
+    return [(row, half_of[row["span"]]) for row in onsets]
+
+
+def _onset_line(onset: dict, half: dict) -> str:
+    """From which layer on pictures are like the word."""
+    if not np.isfinite(onset["value"]):
+        return f"  {onset['span']}: never like the word to the last layer"
+    return (
+        f"  {onset['span']}: above chance from layer {onset['value']:.0f} "
+        f"[{onset['lower']:.0f}, {onset['upper']:.0f}] on, half its best from {half['value']:.0f} "
+        f"[{half['lower']:.0f}, {half['upper']:.0f}]"
+    )
