@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from analyses.frame import registry
+
 from analyses.frame import console, registry
 
 ROOT = Path(__file__).parent.parent
@@ -172,3 +174,14 @@ def test_every_document_that_is_linked_is_there():
         prose = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))  # `f[x](y)` is code, not a link
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_registered_questions_do_not_import_each_other():
+    for name in registry.questions():
+        named = {
+            node.module.split(".")[1]
+            for path in (ROOT / "analyses" / name).rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("analyses.")
+        }
+        assert named <= {name, "frame", "inputs"}, name

@@ -7,6 +7,7 @@ kind of processor that recorded them they are equal to the last bit, on another 
 import json
 import platform
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ COMMANDS = {
     "lm_knowledge": (lm_knowledge, ("plain",), QUICK, "lm_knowledge"),
 }
 """Table → the analysis, the runs that it is asked of, its options, the name of the table on disk."""
+NEEDS = {"emergence": ("layer_probes", "layer_probes_across")}
 FOLDER = {"steering": "erasure", "behaviour_yes_no": "behaviour", "layer_probes_across": "layer_probes"}
 
 
@@ -85,25 +87,33 @@ def processor() -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, asking_lm):
-    """Every table of the toy runs, by name, as the command lines write them."""
+    """Table by name, as its command line writes it about the toy runs; each run and table is made when it is needed."""
     folder = tmp_path_factory.mktemp("frozen")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
         patch.chdir(folder)
-        settings = write_world(Path("world"), Path(shutil.copytree(asking_lm, "lm")))  # tables name the model
-        for name, own in RUNS.items():
-            run = Run.create(Path(name), toy_config(settings, *own))
+        lm = Path(shutil.copytree(asking_lm, "lm"))  # tables name the model
+        settings = write_world(Path("world"), lm)
+
+        @cache
+        def trained(name: str) -> str:
+            run = Run.create(Path(name), toy_config(settings, *RUNS[name]))
             train_run(run)
             evaluate_run(run)
-        yield {name: _asked(*command, name) for name, command in COMMANDS.items()}
+            return name
+
+        @cache
+        def table(name: str) -> pd.DataFrame:
+            for before in NEEDS.get(name, ()):
+                table(before)
+            analysis, runs, options, stem = COMMANDS[name]
+            analysis.main([*(part for run in runs for part in ("--run", trained(run))), *options])
+            return pd.read_parquet(Path(runs[0]) / "analyses" / FOLDER.get(name, name) / f"{stem}.parquet")
+
+        yield table
     torch.set_num_threads(threads)
-
-
-def _asked(analysis, runs, options, table, name) -> pd.DataFrame:
-    analysis.main([*(part for run in runs for part in ("--run", run)), *options])
-    return pd.read_parquet(Path(runs[0]) / "analyses" / FOLDER.get(name, name) / f"{table}.parquet")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -111,9 +121,9 @@ def test_the_table_is_what_it_was(made, name, request):
     path = FROZEN / f"{name}.parquet"
     if request.config.getoption("--freeze"):
         FROZEN.mkdir(exist_ok=True)
-        made[name].to_parquet(path, index=False, compression="zstd")
+        made(name).to_parquet(path, index=False, compression="zstd")
         (FROZEN / "recorded.json").write_text(json.dumps({"processor": processor()}, indent=1) + "\n")
-    expected, found = pd.read_parquet(path), made[name]
+    expected, found = pd.read_parquet(path), made(name)
     same = json.loads((FROZEN / "recorded.json").read_text())["processor"] == processor()
     assert list(found.columns) == list(expected.columns)
     assert len(found) == len(expected)
