@@ -12,6 +12,7 @@ from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
 from probing.probes import PROBES, held_out
+from probing.stats import draw_weights
 from tests.analyses.leaf_stores import LEAVES, SITES, TAXONOMY, MemoryStore, planted
 
 PENALTY = 30.0
