@@ -1,6 +1,6 @@
 """Baselines beside the score: read-outs of the same test rows by rules that need no generalization of the model.
 
-They are what the score of a run is to be compared with, on the same rows and with the same intervals. A random-init
+The score of a run is to be compared with them, on the same rows and with the same intervals. A random-init
 language model, the last of the baselines, is a run of its own (`model.init=random`).
 """
 
@@ -73,7 +73,7 @@ def _make(run: Run, bench: Bench) -> None:
     named = best_names(run, bench.vlm, bench.features, bench.picture_index)
     rows = [bench.picture_index[picture] for picture in scores.image["picture"]]
     known, held_out = probe_scores(bench.features.mean(1).numpy(), table, rows, taxonomy, run.config.seed)
-    found = {
+    readouts = {
         "majority": majority(table, taxonomy, len(leaves)),
         "blind": scores.raw[other_pictures(leaves, run.config.seed)],
         "gold": scores.text_scores[[place[leaf] for leaf in leaves]],
@@ -81,17 +81,17 @@ def _make(run: Run, bench: Bench) -> None:
         "probe": known,
         "probe_held_out": held_out,
     }
-    files.write_whole(run.file(FILE), lambda part: _fill(part, found, named, scores))
+    files.write_whole(run.file(FILE), lambda part: _fill(part, readouts, named, scores))
 
 
-def _fill(path, found: dict[str, np.ndarray], named: list[str], scores: Scores) -> None:
+def _fill(path, readouts: dict[str, np.ndarray], named: list[str], scores: Scores) -> None:
     with h5py.File(path, "w", track_order=True) as out:
         text = h5py.string_dtype()
         out.create_dataset("hypernyms", data=list(scores.hypernyms), dtype=text)
         out.create_dataset("item_id", data=scores.image["item_id"].tolist(), dtype=text)
         out.create_dataset("named_leaf", data=named, dtype=text)
         for name, about in ABOUT.items():
-            out.create_dataset(name, data=found[name].astype(np.float32)).attrs["about"] = about
+            out.create_dataset(name, data=readouts[name].astype(np.float32)).attrs["about"] = about
 
 
 def majority(table: pd.DataFrame, taxonomy: Taxonomy, rows: int) -> Float[np.ndarray, "rows hypernyms"]:
@@ -107,10 +107,10 @@ def other_pictures(leaves: np.ndarray, seed: int) -> Int[np.ndarray, " rows"]:
     ring = names[stream(seed, "blind").permutation(len(names))]
     following = dict(zip(ring, np.roll(ring, -1), strict=True))
     rows_of = {name: np.flatnonzero(leaves == name) for name in names}
-    found = np.empty(len(leaves), dtype=np.int64)
+    other = np.empty(len(leaves), dtype=np.int64)
     for name, own in rows_of.items():
-        found[own] = np.resize(rows_of[following[name]], len(own))
-    return found
+        other[own] = np.resize(rows_of[following[name]], len(own))
+    return other
 
 
 def probe_scores(
@@ -137,6 +137,6 @@ def probe_scores(
     held_out = np.empty((len(tested), labels.shape[1]))
     folds = grouped_folds(leaves, labels > 0, min(FOLDS, len(set(leaves))), seed)
     for fold in np.unique(folds):
-        here = folds[tested] == fold
-        held_out[here] = scores(train[folds[train] != fold], tested[here])
+        in_fold = folds[tested] == fold
+        held_out[in_fold] = scores(train[folds[train] != fold], tested[in_fold])
     return scores(train, tested), held_out

@@ -1,4 +1,4 @@
-"""Calibrated thresholds: above which read-out a model that says No too often means Yes."""
+"""Calibrated thresholds: the read-out above which a model that answers No too often means Yes."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,14 +15,14 @@ def thresholds(
     Source: Youden 1950, Cancer 3(1), the index TPR + TNR − 1.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels, bool)
-    found = np.array([_best_cut(column, truth) for column, truth in zip(scores.T, labels.T, strict=True)])
-    spare = float(np.median(found[~np.isnan(found)])) if not np.isnan(found).all() else 0.0
-    return np.where(np.isnan(found), spare, found)
+    cuts = np.array([_best_cut(column, truth) for column, truth in zip(scores.T, labels.T, strict=True)])
+    spare = float(np.median(cuts[~np.isnan(cuts)])) if not np.isnan(cuts).all() else 0.0
+    return np.where(np.isnan(cuts), spare, cuts)
 
 
 def _best_cut(scores: Float[np.ndarray, " rows"], labels: Bool[np.ndarray, " rows"]) -> float:
-    asked = ~np.isnan(scores)
-    scores, labels = scores[asked], labels[asked]
+    defined = ~np.isnan(scores)
+    scores, labels = scores[defined], labels[defined]
     if labels.all() or not labels.any():
         return float("nan")
     values, codes = np.unique(scores, return_inverse=True)

@@ -1,7 +1,8 @@
-"""Completion read-outs: how likely each candidate continues a prompt, and what the subject adds to that.
+"""Completion read-outs: how likely each candidate continues a prompt, and how much the subject adds to that.
 
 The read-out is log P(answer | picture) minus its mean over pictures of the training split (a sample of different
-leaves): what the picture adds to the prompt. Of a name it is that minus the mean over neutral subjects.
+leaves): the contribution of the picture beside that of the prompt. Of a name it is log P minus the mean over
+neutral subjects.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ class Completions(Readout):
         return scores - log_probs(self.vlm, neutral, self.features, hypernyms, what="neutral").mean(0)
 
     def names_of_pictures(
-        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+        self, pictures: Sequence[str], prompt: str, which: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
         """Read-out of the chosen names of leaf concepts, NaN for the others."""
-        return self._names_of_pictures(pictures, prompt, asked)
+        return self._names_of_pictures(pictures, prompt, which)
 
     def _names_of_pictures(
-        self, pictures: Sequence[str], prompt: str, asked: np.ndarray | Choose
+        self, pictures: Sequence[str], prompt: str, which: np.ndarray | Choose
     ) -> Float[np.ndarray, "pictures leaves"]:
         names = self._names(prompt)
         rows = [self.picture_row(prompt, picture) for picture in pictures]
-        scores = log_probs(self.vlm, rows, self.features, names, asked, what="names of pictures")
+        scores = log_probs(self.vlm, rows, self.features, names, which, what="names of pictures")
         return scores - self._baseline_of_names(prompt, names)
 
     def best_names(self, pictures: Sequence[str], prompt: str) -> Int[np.ndarray, " pictures"]:
@@ -76,9 +77,9 @@ class Completions(Readout):
 
         def nearest(first: Float[np.ndarray, "rows leaves"]) -> Bool[np.ndarray, "rows leaves"]:
             near = np.argsort(expected - first, axis=1, kind="stable")[:, :BEAM]
-            chosen = np.zeros(first.shape, bool)
-            np.put_along_axis(chosen, near, True, axis=1)
-            return chosen
+            first_few = np.zeros(first.shape, bool)
+            np.put_along_axis(first_few, near, True, axis=1)
+            return first_few
 
         return np.nanargmax(self._names_of_pictures(pictures, prompt, nearest), axis=1)
 

@@ -1,6 +1,6 @@
 """Evaluate: how likely a trained model finds every hypernym for every test picture; raw scores go to `scores.h5`.
 
-Beside the read-outs of pictures stands the ceiling, the same prompt with the leaf's name. What a read-out is
+Beside the read-outs of pictures stands the ceiling, the same prompt with the leaf's name. The read-out
 depends on the format of the questions: see `taxogen.answers.READOUTS`.
 """
 
@@ -92,12 +92,12 @@ def leaf_choices(
 ) -> Bool[np.ndarray, "pictures leaves"]:
     """Which leaves each picture's name is chosen from: the right one and random others."""
     place = {leaf: at for at, leaf in enumerate(leaves)}
-    asked = np.zeros((len(frame), len(leaves)), bool)
+    offered = np.zeros((len(frame), len(leaves)), bool)
     for at, item in enumerate(frame.itertuples()):
         others = stream(seed, "leaf choices", str(item.picture)).permutation(len(leaves))
-        asked[at, [other for other in others if other != place[str(item.leaf)]][: count - 1]] = True
-        asked[at, place[str(item.leaf)]] = True
-    return asked
+        offered[at, [other for other in others if other != place[str(item.leaf)]][: count - 1]] = True
+        offered[at, place[str(item.leaf)]] = True
+    return offered
 
 
 def _readout(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Readout:

@@ -27,7 +27,7 @@ class Readout(ABC):
 
     Attributes:
         format: the format of questions that it reads (`data.task`).
-        about: what a number is, as stored with the scores.
+        about: the meaning of a number, as stored with the scores.
         decisions: the ways in which an answer can be decided to be Yes, the first to be looked at. prevalence: for as
             many subjects as have the hypernym, those with the highest read-outs; calibrated: above the threshold that
             is best on validation pictures; zero: above 0.
@@ -61,7 +61,7 @@ class Readout(ABC):
 
     @abstractmethod
     def names_of_pictures(
-        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+        self, pictures: Sequence[str], prompt: str, which: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
         """Read-out of the chosen names of leaf concepts, NaN for the others."""
 
@@ -89,7 +89,7 @@ def log_probs(
     rows: Sequence[Row],
     features: Tensor,
     candidates: Sequence[tuple[int, ...]],
-    asked: np.ndarray | Choose | None = None,
+    which: np.ndarray | Choose | None = None,
     what: str = "score",
 ) -> Float[np.ndarray, "rows candidates"]:
     """Natural log-probability of each candidate's tokens after each row's prompt, summed over the tokens.
@@ -99,27 +99,25 @@ def log_probs(
         rows: their prompts are read; answers are ignored.
         features: of all pictures.
         candidates: token ids of the possible answers; none empty.
-        asked: boolean [rows, candidates], which pairs to compute; all where None. The others are nan. Or a function
+        which: boolean [rows, candidates], the pairs to compute; all where None. The others are NaN. Or a function
             that chooses them by the log-probabilities of their first tokens, some rows at a time.
         what: named by the progress bar.
     """
     prompts = [row.prompt for row in rows]
     vlm.use_prefix(common_prefix(prompts))
-    wanted = np.ones((len(rows), len(candidates)), bool)
-    if isinstance(asked, np.ndarray):
-        wanted = asked
-    result = np.full(wanted.shape, np.nan, np.float32)
+    mask = np.ones((len(rows), len(candidates)), bool)
+    if isinstance(which, np.ndarray):
+        mask = which
+    result = np.full(mask.shape, np.nan, np.float32)
     first = torch.tensor([candidate[0] for candidate in candidates], device=vlm.device)
     with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
         for batch in _batches_of_one_length(prompts):
             hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
             scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
-            if callable(asked):
-                wanted[batch] = asked(scores)
-            result[batch] = np.where(wanted[batch], scores, np.nan)
-            pairs = [
-                (at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if wanted[row, c]
-            ]
+            if callable(which):
+                mask[batch] = which(scores)
+            result[batch] = np.where(mask[batch], scores, np.nan)
+            pairs = [(at, c) for at, row in enumerate(batch) for c in range(len(candidates)) if mask[row, c]]
             # Of one length together, so that little is padded.
             pairs = sorted(
                 (p for p in pairs if len(candidates[p[1]]) > 1), key=lambda p: len(candidates[p[1]])
@@ -140,7 +138,7 @@ def log_odds(
     features: Tensor,
     questions: Sequence[tuple[int, ...]],
     answers: tuple[int, int],
-    asked: np.ndarray | None = None,
+    which: np.ndarray | None = None,
     what: str = "score",
 ) -> Float[np.ndarray, "contexts questions"]:
     """Logit of the first answer minus that of the second after each context and question, in nats.
@@ -151,20 +149,20 @@ def log_odds(
         features: of all pictures.
         questions: token ids of the questions; none empty.
         answers: one token id each.
-        asked: boolean [contexts, questions], which pairs to compute; all where None. The others are nan.
+        which: boolean [contexts, questions], the pairs to compute; all where None. The others are NaN.
         what: named by the progress bar.
     """
     shared = _shared(questions)
     rests = [question[len(shared) :] for question in questions]
     rows = [replace(row, ids=row.ids + shared, answer=len(row.ids) + len(shared)) for row in contexts]
     vlm.use_prefix(common_prefix(rows))
-    wanted = np.ones((len(rows), len(questions)), bool) if asked is None else asked
-    result = np.full(wanted.shape, np.nan, np.float32)
+    mask = np.ones((len(rows), len(questions)), bool) if which is None else which
+    result = np.full(mask.shape, np.nan, np.float32)
     yes, no = answers
     with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
         for batch in _batches_of_one_length(rows):
             _, cache = vlm.hidden([rows[i] for i in batch], features)
-            pairs = [(at, q) for at, row in enumerate(batch) for q in np.flatnonzero(wanted[row])]
+            pairs = [(at, q) for at, row in enumerate(batch) for q in np.flatnonzero(mask[row])]
             pairs = sorted(pairs, key=lambda pair: len(rests[pair[1]]))
             for start in range(0, len(pairs), PAIRS):
                 at, q = np.array(pairs[start : start + PAIRS]).T

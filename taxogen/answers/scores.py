@@ -29,14 +29,14 @@ class Scores:
         text: table of the text rows, one per leaf concept.
         hypernyms: names of the columns.
         image_scores: of completions log P(hypernym | picture) minus the mean over training pictures, of yes/no
-            questions logit(Yes) − logit(No). Not-a-number in the rows that do not count.
+            questions logit(Yes) − logit(No). NaN in the rows that do not count.
         text_scores: the same for names; for completions minus the mean over neutral subjects.
         leaf_correct: whether the model prefers the right name among the choices, per test picture.
         leaf_choices: how many names it chose from; chance is one in that number.
         counted: which pictures the scores rest on: all, but in an across-matched world only those of leaves that the
             model names correctly. The others keep their rows, so that runs stay paired by leaf.
-        about: what a read-out is.
-        asked: the settings of `evaluate` that it answers; empty where that was not written down.
+        about: the meaning of a read-out.
+        asked: the settings of `evaluate` that it answers; empty where they were not stored.
         apart: where several templates were asked, the picture and text scores of each, whose means stand above.
         thresholds: of yes/no questions the read-out of each hypernym above which Yes is likelier right, fit on
             validation pictures.

@@ -46,23 +46,23 @@ class YesNo(Readout):
         return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of pictures")
 
     def hypernyms_of_names(self, names: Sequence[str], prompt: str) -> Float[np.ndarray, "names hypernyms"]:
-        """Read-out of every hypernym for every name: a sentence says what the picture would show."""
+        """Read-out of every hypernym for every name: a sentence states the content of the picture in words."""
         rows = [self.name_row(prompt, name) for name in names]
         return self._log_odds(prompt, rows, self.run.taxonomy.hypernyms, what="hypernyms of names")
 
     def names_of_pictures(
-        self, pictures: Sequence[str], prompt: str, asked: Bool[np.ndarray, "pictures leaves"]
+        self, pictures: Sequence[str], prompt: str, which: Bool[np.ndarray, "pictures leaves"]
     ) -> Float[np.ndarray, "pictures leaves"]:
         """Read-out of the chosen leaf concepts, NaN for the others."""
         rows = [self.picture_row(prompt, picture) for picture in pictures]
-        return self._log_odds(prompt, rows, self.run.taxonomy.leaves, asked, what="names of pictures")
+        return self._log_odds(prompt, rows, self.run.taxonomy.leaves, which, what="names of pictures")
 
     def _log_odds(
         self,
         prompt: str,
         rows: list[Row],
         nouns: Sequence[str],
-        asked: np.ndarray | None = None,
+        which: np.ndarray | None = None,
         what: str = "score",
     ) -> Float[np.ndarray, "rows nouns"]:
         """The rows' questions are exchanged for those about each noun; what stands before them stays."""
@@ -72,7 +72,7 @@ class YesNo(Readout):
             row = self.vlm.row("", replace(words, answer=""), picture=0)
             questions.append(tuple(row.ids[place] for place in row.spans["cue"]))
         contexts, tokens = [row.before_cue for row in rows], answer_tokens(self.vlm, self.format)
-        return log_odds(self.vlm, contexts, self.features, questions, tokens, asked, what)
+        return log_odds(self.vlm, contexts, self.features, questions, tokens, which, what)
 
 
 def _asking(prompt: str, noun: str) -> prompts.Segments:

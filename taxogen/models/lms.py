@@ -183,7 +183,7 @@ def _with_embeddings_of(pretrained: PreTrainedModel, model: PreTrainedModel) -> 
 
 
 def _revision(name: str, config: Any, pretrained: PreTrainedModel | None) -> str:
-    """Identity of what was loaded; of its configuration alone where no pretrained weight was."""
+    """Identity of the loaded weights; of the configuration alone where none is pretrained."""
     if name == EMBEDDED:
         return weights.packaged_version(REQUIREMENT)
     commit = getattr(config, "_commit_hash", None)

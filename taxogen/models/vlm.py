@@ -35,7 +35,7 @@ class Row:
 
     @property
     def before_cue(self) -> "Row":
-        """The same row up to the end of its slot: what questions about one subject share."""
+        """The same row up to the end of its slot: the part that questions about one subject share."""
         stop = self.spans["cue"][0]
         slot = {name: self.spans[name] for name in prompts.SPAN_OF_SLOT.values() if name in self.spans}
         return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
@@ -112,7 +112,7 @@ class Vlm:
         return self.embedding.weight.device
 
     def inputs(self, rows: Sequence[Row], features: Float[Tensor, "pictures tokens d"]) -> dict[str, object]:
-        """What the language model is called with for a batch of rows: `model(**inputs)`."""
+        """The arguments of the language model for a batch of rows: `model(**inputs)`."""
         skip = len(self.prefix_ids)
         width = max(len(row.ids) for row in rows) - skip
         ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -163,12 +163,12 @@ class Vlm:
         ids = sample_tokens(self.model, rows=1).to(self.device)
         with torch.no_grad():
             hidden = self.model.base_model(input_ids=ids).last_hidden_state[0]
-            expected, found = self.model(input_ids=ids).logits[0].float(), self.logits(hidden)
-        worst = (expected - found).abs().max().item()
+            expected, logits = self.model(input_ids=ids).logits[0].float(), self.logits(hidden)
+        worst = (expected - logits).abs().max().item()
         if worst > 0.02 * expected.abs().max().item() + 1e-6:
             raise ValueError(
                 f"{self.lm.name}: the model's own logits differ by {worst:.3g} from its output embedding applied "
-                "to its last hidden state; this architecture scales its logits in a way not known here: "
+                "to its last hidden state; this architecture scales its logits in an unknown way: "
                 "add it to Vlm.logits"
             )
 
@@ -179,10 +179,10 @@ def _without_last(row: Row) -> Row:
 
 def _answer_positions(rows: Sequence[Row], skip: int) -> tuple[Tensor, Tensor, Int[Tensor, " answers"]]:
     """For every answer token: its row, the position that predicts it (prefix not counted), and its id."""
-    found = [
+    triples = [
         (at, j - 1 - skip, row.ids[j]) for at, row in enumerate(rows) for j in range(row.answer, len(row.ids))
     ]
-    at, positions, targets = torch.tensor(found).T
+    at, positions, targets = torch.tensor(triples).T
     return at, positions, targets
 
 

@@ -1,1 +1,1 @@
-"""Questions: prompts, items, manifests, and what an ablation takes out of them."""
+"""Questions: prompts, items, manifests, and the evidence that an ablation takes out of them."""

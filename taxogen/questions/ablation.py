@@ -91,8 +91,8 @@ class Removal:
         keep[rows] &= ~self.pairs[leaf, hypernym]
         if self.rule == "pair":
             for column in range(len(self.taxonomy.hypernyms)):
-                here = hypernym == column
-                self._balance(keep, rows[here], leaf[here], column)
+                of_hypernym = hypernym == column
+                self._balance(keep, rows[of_hypernym], leaf[of_hypernym], column)
         return keep
 
     def _balance(self, keep: np.ndarray, rows: np.ndarray, leaf: np.ndarray, column: int) -> None:
@@ -116,7 +116,7 @@ def plan(
     seed: int = 0,
     held_out: Iterable[str] = (),
 ) -> Removal:
-    """What an ablation removes. Draws are nested: a larger fraction removes all that a smaller one does.
+    """The pairs that an ablation removes. Draws are nested: a larger fraction removes all pairs of a smaller one.
 
     Kinds and rules (the first is the default):
         none: nothing.
@@ -126,14 +126,14 @@ def plan(
         random, leaf: the study's code: max(1, int(n · fraction)) leaves of each hypernym are drawn, and a
             leaf drawn once loses its questions about all hypernyms. The effective share is much larger.
         systematic, holdout: every question that names a held-out hypernym goes, positive and negative.
-        systematic, leaf: what was published: all hypernym questions of every leaf that has a listed hypernym.
+        systematic, leaf: as published, all hypernym questions of every leaf that has a listed hypernym.
             The listed hypernyms stay in training as questions whose answer is always No.
 
     Args:
         taxonomy: the leaves and hypernyms of the world.
         kind: none, random, systematic or full.
         fraction: nominal share of leaves (random) or, without `held_out`, of hypernyms (systematic).
-        rule: the kind's default unless given; "study" is what was published, for every kind.
+        rule: the kind's default unless given; "study" is the published rule of every kind.
         seed: of the draws; one permutation per hypernym.
         held_out: for "systematic", the hypernyms, instead of a draw.
 
@@ -156,11 +156,11 @@ def plan(
 
 
 def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options: Any) -> Manifest:
-    """The training items that stay; the provenance says what share went, over all and per hypernym.
+    """The training items that stay; the provenance holds the share that was removed, over all and per hypernym.
 
     Args:
         manifest: training items.
-        taxonomy: what is above each leaf.
+        taxonomy: the hypernyms of each leaf.
         kind: none, random, systematic or full.
         **options: fraction, rule, seed, held_out, as for `plan`.
 
@@ -171,9 +171,9 @@ def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options
     removal = plan(taxonomy, kind, **options)
     frame = manifest.frame
     keep = removal.keeps(frame)
-    asked = np.flatnonzero(frame["task"] == "hypernym")
-    removed = pd.Series(1.0 - keep[asked])
-    by_hypernym = removed.groupby(np.asarray(frame["hypernym"], dtype=object)[asked], sort=True)
+    questions = np.flatnonzero(frame["task"] == "hypernym")
+    removed = pd.Series(1.0 - keep[questions])
+    by_hypernym = removed.groupby(np.asarray(frame["hypernym"], dtype=object)[questions], sort=True)
     result = manifest.with_step(
         frame.loc[keep],
         operation="ablate",
@@ -183,7 +183,7 @@ def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options
         seed=removal.seed,
         held_out=list(removal.hypernyms),
         leaf_items_removed=int((~keep).sum() - removed.sum()),
-        effective=float(removed.mean()) if len(asked) else 0.0,
+        effective=float(removed.mean()) if len(questions) else 0.0,
         effective_per_hypernym={str(name): float(share.mean()) for name, share in by_hypernym},
     )
     check_no_leak(result, removal.hypernyms)
@@ -215,13 +215,13 @@ def _draw_leaves(
 def _positions(column: Any, rows: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
     """The position among the known names of the value in each of the rows."""
     place = {name: position for position, name in enumerate(known)}
-    codes, found = pd.factorize(np.asarray(column, dtype=object)[rows])
-    if unknown := sorted(set(found) - set(place)):
+    codes, names = pd.factorize(np.asarray(column, dtype=object)[rows])
+    if unknown := sorted(set(names) - set(place)):
         raise KeyError(
             f"{len(unknown)} names of the manifest ({column.name}) are not in the taxonomy: {unknown[:10]}; "
             "use the taxonomy that the manifest was made with"
         )
-    return np.array([place[name] for name in found], dtype=np.int64)[codes]
+    return np.array([place[name] for name in names], dtype=np.int64)[codes]
 
 
 def _half_up(value: float) -> int:

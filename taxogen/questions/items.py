@@ -56,8 +56,8 @@ def training_items(
     with answer Yes, and adds negatives: "random", "hard" or "study" (see `taxogen.questions.negatives`).
 
     Args:
-        table: picture, leaf (what it is called), split, and shown_leaf where names were shuffled.
-        taxonomy: what is above each leaf.
+        table: picture, leaf (its name), split, and shown_leaf where names were shuffled.
+        taxonomy: the hypernyms of each leaf.
         tasks: "leaf", "hypernym" or both.
         prompts: the names of the templates of each task; every picture is asked with each.
         negatives: the rule of the yes/no questions' negatives.
@@ -111,7 +111,7 @@ def evaluation_items(
         for task, name in _chosen(tasks, prompts):
             part = _test_rows(rows[modality], taxonomy, task, forms.template(name).answers, exhaustive)
             parts.setdefault(modality, []).append(part.assign(task=task, prompt=name))
-    frames = [part.assign(modality=modality) for modality, found in parts.items() for part in found]
+    frames = [part.assign(modality=modality) for modality, tables in parts.items() for part in tables]
     return _manifest(frames, None, split, operation="evaluation_items", exhaustive=exhaustive)
 
 

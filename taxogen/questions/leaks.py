@@ -1,4 +1,4 @@
-"""Leaks: training items that give away what an ablation was to hold out."""
+"""Leaks: training items with evidence that an ablation was to remove."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def naming(frame: pd.DataFrame, hypernyms: Iterable[str]) -> Bool[np.ndarray, " 
     a leaf that contains the hypernym as a word (candy bar, board game) names it too.
     """
     nouns = [f" {spoken(name).lower()} " for name in hypernyms]
-    found = np.zeros(len(frame), dtype=bool)
+    names_one = np.zeros(len(frame), dtype=bool)
     for column in ("hypernym", "answer", "asked", "leaf"):
-        said = {value: f" {spoken(value).lower()} " for value in frame[column].unique()}
-        named = [value for value, words in said.items() if any(noun in words for noun in nouns)]
+        texts = {value: f" {spoken(value).lower()} " for value in frame[column].unique()}
+        named = [value for value, words in texts.items() if any(noun in words for noun in nouns)]
         rows = np.asarray(frame[column].isin(named))
-        found |= rows & np.asarray(frame["modality"] == "text") if column == "leaf" else rows
-    return found
+        names_one |= rows & np.asarray(frame["modality"] == "text") if column == "leaf" else rows
+    return names_one
 
 
 def check_no_leak(train: Manifest, held_out: Iterable[str]) -> None:
@@ -34,11 +34,11 @@ def check_no_leak(train: Manifest, held_out: Iterable[str]) -> None:
     Raises:
         ValueError: some do; shows the first.
     """
-    found = np.flatnonzero(naming(train.frame, held_out))
-    if len(found):
-        row = train.frame.iloc[found[0]]
+    rows = np.flatnonzero(naming(train.frame, held_out))
+    if len(rows):
+        row = train.frame.iloc[rows[0]]
         raise ValueError(
-            f"{len(found)} training items name a held-out hypernym, for example item {row['item_id']} (leaf "
+            f"{len(rows)} training items name a held-out hypernym, for example item {row['item_id']} (leaf "
             f"{row['leaf']!r}, hypernym {row['hypernym']!r}, answer {row['answer']!r}); remove with ablate()"
         )
 
@@ -51,11 +51,11 @@ def check_no_pair(train: Manifest, removed: Iterable[tuple[str, str]]) -> None:
     """
     pairs = set(removed)
     frame = train.frame
-    asked = zip(np.asarray(frame["leaf"]), np.asarray(frame["hypernym"]), strict=True)
-    found = [row for row, pair in enumerate(asked) if pair in pairs]
-    if found:
-        row = frame.iloc[found[0]]
+    questions = zip(np.asarray(frame["leaf"]), np.asarray(frame["hypernym"]), strict=True)
+    rows = [row for row, pair in enumerate(questions) if pair in pairs]
+    if rows:
+        row = frame.iloc[rows[0]]
         raise ValueError(
-            f"{len(found)} training items ask about a pair whose evidence was removed, for example item "
+            f"{len(rows)} training items ask about a pair whose evidence was removed, for example item "
             f"{row['item_id']} (leaf {row['leaf']!r}, hypernym {row['hypernym']!r}); remove with ablate()"
         )

@@ -1,4 +1,4 @@
-"""Items and manifests: every stimulus of a run as a row, with the record of what was done to get there."""
+"""Items and manifests: every stimulus of a run as a row, with the record of the steps that led there."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Item:
     Attributes:
         task: "leaf" or "hypernym".
         picture: the picture's path in its collection; empty in a text row.
-        shown_leaf: what is really in the picture.
-        leaf: what this world calls it.
+        shown_leaf: the leaf that the picture really shows.
+        leaf: its name in this world.
         hypernym: the hypernym that is asked about, else empty.
         answer: the right answer ("Yes" and "No" included), empty where the row only opens a prompt.
         prompt: the name of the template (`taxogen.questions.prompts`).
@@ -72,7 +72,7 @@ _TASKS, _MODALITIES, _SPLITS = ("leaf", "hypernym"), ("image", "text"), ("train"
 class Manifest:
     """Items in canonical order, and their provenance: one dictionary per operation, oldest first.
 
-    The frame's columns are `COLUMNS`; item_id is computed from the others, whatever was given. Two manifests
+    The frame's columns are `COLUMNS`; item_id is computed from the others, never taken from the input. Two manifests
     with the same items are equal in every byte, whichever way and in whichever order they were made.
 
     Raises:
@@ -160,12 +160,12 @@ class Manifest:
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with sorted categories, sorted rows and fresh ids; refuses what is wrong."""
+    """The frame with sorted categories, sorted rows and fresh ids; refuses wrong columns and values."""
     given = [name for name in frame.columns if name != "item_id"]
     missing, strange = sorted(set(FIELDS) - {*given, "asked"}), sorted(set(given) - set(FIELDS))
     if missing or strange:
         raise ValueError(
-            f"a manifest has the columns {', '.join(FIELDS)}; missing here: {missing or 'none'}, "
+            f"a manifest has the columns {', '.join(FIELDS)}; missing: {missing or 'none'}, "
             f"unknown: {strange or 'none'}"
         )
     columns = {name: _category(frame.get(name), name, len(frame)) for name in FIELDS}
@@ -187,10 +187,10 @@ def _category(values: pd.Series | None, name: str, length: int) -> pd.Categorica
     """The values as a categorical of the sorted strings that occur: small, and the same in any order."""
     if values is None:
         values = pd.Series([""] * length, dtype="category")
-    codes, found = pd.factorize(values)
+    codes, distinct = pd.factorize(values)
     if (codes < 0).any():
         raise ValueError(f"manifest column {name!r} has undefined values; use an empty text instead")
-    texts = [str(text) for text in found]
+    texts = [str(text) for text in distinct]
     order = sorted(range(len(texts)), key=texts.__getitem__)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

@@ -29,7 +29,7 @@ def draw_hypernym_negatives(
     if rule == "study":
         return positives, _per_picture(positives, pictures, taxonomy, seed)
     member = taxonomy.labels(pictures["leaf"].tolist())
-    kept, drawn = [], []
+    yes, no = [], []
     for column, hypernym in enumerate(taxonomy.hypernyms):
         have = positives[positives["hypernym"] == hypernym]
         rng = stream(seed, "negatives", rule, hypernym)
@@ -40,9 +40,9 @@ def draw_hypernym_negatives(
                 np.argsort(_distance(taxonomy, hypernym, np.asarray(pictures["leaf"]))[order], kind="stable")
             ]
         chosen = np.sort(rng.permutation(len(have))[: len(order)])
-        kept.append(have.iloc[chosen])
-        drawn.append(pictures.iloc[order[: len(have)]].assign(hypernym=hypernym, asked=""))
-    return pd.concat(kept), pd.concat(drawn)
+        yes.append(have.iloc[chosen])
+        no.append(pictures.iloc[order[: len(have)]].assign(hypernym=hypernym, asked=""))
+    return pd.concat(yes), pd.concat(no)
 
 
 def draw_leaf_negatives(
@@ -58,14 +58,14 @@ def draw_leaf_negatives(
         raise ValueError(f"negatives about leaves need at least 2 leaves, found {list(present)}")
     labels = taxonomy.labels(present.tolist()).astype(np.int64)
     near = labels @ labels.T
-    asked = np.empty(len(pictures), dtype=object)
+    nouns = np.empty(len(pictures), dtype=object)
     for row, leaf in enumerate(present):
         others = np.flatnonzero(np.arange(len(present)) != row)
         if rule == "hard":
             others = others[near[row, others] == near[row, others].max()]
         places = np.flatnonzero((pictures["leaf"] == leaf).to_numpy())
-        asked[places] = present[stream(seed, "leaf negatives", rule, str(leaf)).choice(others, len(places))]
-    return positives.assign(asked=positives["leaf"]), pictures.assign(hypernym="", asked=asked)
+        nouns[places] = present[stream(seed, "leaf negatives", rule, str(leaf)).choice(others, len(places))]
+    return positives.assign(asked=positives["leaf"]), pictures.assign(hypernym="", asked=nouns)
 
 
 def _per_picture(

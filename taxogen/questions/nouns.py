@@ -1,4 +1,4 @@
-"""Nouns as English says them: articles by sound, mass nouns without one, plurals with "are"."""
+"""Nouns in English: articles by sound, mass nouns without one, plurals with "are"."""
 
 import re
 
@@ -31,7 +31,7 @@ _LIKE_A_CONSONANT = re.compile(
 _LIKE_A_VOWEL = re.compile(r"(hour|heir|honest|honou?r|x-?ray|mp3|[fhlmnrsx]\b)", re.IGNORECASE)
 
 SPOKEN = {"musical": "musical instrument"}
-"""What is said instead of names in published data: the study's parsing cut "musical **in**strument" short."""
+"""The wording of names that published data have otherwise: the study's parsing cut "musical **in**strument" short."""
 
 
 def spoken(name: str) -> str:

@@ -2,7 +2,7 @@
 
 `segments(prompt, leaf=…, hypernym=…, modality=…)` gives the texts that the model code tokenises one by one,
 each with its own leading space. A picture row and a text row share every segment but the slot, except that
-"A" stays "A" before a vowel too: an article that fits would tell what is shown.
+"A" stays "A" before a vowel too: a fitting article would give the subject away.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Template:
     """A way to put a question.
 
     Attributes:
-        task: "leaf" or "hypernym": what its answer names.
+        task: "leaf" or "hypernym": the kind of name that it asks for.
         before: text before the slot.
         after: text between slot and answer; {asked} is the noun phrase of a yes/no question.
         with_article: whether the answer carries its article ("an animal").
@@ -146,7 +146,7 @@ def segments(
 
     Args:
         prompt: a name in `TEMPLATES`.
-        leaf: what the subject is called; fills the slot of a text row and answers a leaf completion.
+        leaf: the name of the subject; fills the slot of a text row and answers a leaf completion.
         hypernym: answers a hypernym completion, and is the noun of a yes/no question about a hypernym.
         modality: "image" leaves the slot to the picture's tokens.
         asked: the noun of a yes/no question about a leaf; `leaf` unless given.
@@ -169,7 +169,7 @@ def segments(
 
 
 def neutral(prompt: str, *, hypernym: str = "", answer: str = "") -> tuple[Segments, ...]:
-    """The prompt about subjects that name no category, in text: what a read-out is compared with."""
+    """The prompt about subjects that name no category, in text: the level with which a read-out is compared."""
     return tuple(
         segments(prompt, leaf=subject, hypernym=hypernym, answer=answer, modality="text")
         for subject in NEUTRAL
@@ -221,7 +221,7 @@ def question(noun: str) -> str:
 
 
 def _question(form: Template, noun: str, subject: str | None, answer: str) -> Segments:
-    """A yes/no question; in a text row the picture is replaced by a sentence that says what it shows."""
+    """A yes/no question; in a text row the picture is replaced by a sentence that names its subject."""
     after = form.after.format(asked=question(noun))
     slot = None if subject is None else f"This image shows {noun_phrase(subject)}."
     lead = "" if form.after.startswith("<") else " "
@@ -230,4 +230,4 @@ def _question(form: Template, noun: str, subject: str | None, answer: str) -> Se
 
 def _require(prompt: str, what: str, value: str, needed: bool) -> None:
     if needed and not value:
-        raise ValueError(f"prompt {prompt!r} needs a {what} here, and none was given; pass {what}=…")
+        raise ValueError(f"prompt {prompt!r} needs a {what}, and none was given; pass {what}=…")

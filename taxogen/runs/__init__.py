@@ -1,1 +1,1 @@
-"""Runs: what a model is made from, and the directory that holds everything about it."""
+"""Runs: the settings that a model is made from, and the directory that holds everything about it."""

@@ -1,4 +1,4 @@
-"""Config: what a run is made from; read from TOML, changed by `key=value`, checked before anything starts."""
+"""Config: the settings of a run; read from TOML, changed by `key=value`, checked before anything starts."""
 
 import dataclasses
 import difflib
@@ -18,7 +18,7 @@ INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is shown: pictures, how they are split, and what of the hypernym evidence is left."""
+    """Pictures, their split and names, the questions about them, and the hypernym evidence that is left."""
 
     task: str = "completion"  # or yes_no
     templates: tuple[
@@ -29,11 +29,11 @@ class DataConfig:
     pictures: str = "pictograms"
     taxonomy: str = ""  # a table (leaf, hypernym, …); empty: the one that comes with the pictures
     split: str = "seeded"
-    leaves: int = 0  # a seeded draw of so many leaf concepts, over all categories; 0: all
-    pictures_per_leaf: int = 0  # at most so many, seeded; 0: all
+    leaves: int = 0  # size of a seeded draw of leaf concepts, over all categories; 0: all
+    pictures_per_leaf: int = 0  # at most, a seeded draw; 0: all
     ablation: str = "full"
     fraction: float = 1.0
-    rule: str = ""  # empty: the default rule of that ablation; study: what was published
+    rule: str = ""  # empty: the default rule of that ablation; study: the published one
     held_out: tuple[str, ...] = ()  # hypernyms, for the systematic ablation
     shuffle: str = "none"  # or within, across, across-matched
     disjoint: bool = False  # across: never to a leaf that shares a hypernym
@@ -44,7 +44,7 @@ class ModelConfig:
     """Which frozen encoder, which frozen language model, and the projector that is learned between them."""
 
     encoder: str = "efficientnet-lite2"
-    encoder_tokens: int = 1  # the encoder's patch grid is averaged down to so many (a square number)
+    encoder_tokens: int = 1  # the encoder's patch grid is averaged down to this number (a square)
     lm: str = "smollm2-135m"
     init: str = "pretrained"
     projector: str = "gelu-mlp"
@@ -71,7 +71,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class CaptureConfig:
-    """What of the language model is written to disk, and at which steps of training."""
+    """The activations that are written to disk, and the steps of training at which they are."""
 
     at: tuple[str, ...] = ("0", "last")
     sites: tuple[str, ...] = ("hook_embed", "blocks.*.hook_resid_post", "ln_final.hook_normalized")
@@ -82,7 +82,7 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Which test pictures are asked, and how wide the leaf-naming question is."""
+    """The test pictures and templates of evaluation, and the width of the leaf-naming question."""
 
     pictures_per_leaf: int = 0  # of the test split, seeded; 0: all
     templates: tuple[str, ...] = ()  # of the test questions, averaged and apart; empty: the first of training

@@ -22,15 +22,15 @@ from taxogen.world.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class World:
-    """What a run shows and asks.
+    """The pictures that a run shows, and the questions that it asks.
 
     Attributes:
         pictures: the collection.
-        table: picture, leaf (what this world calls it), shown_leaf, split, content_hash …; sorted by picture.
+        table: picture, leaf (its name in this world), shown_leaf, split, content_hash …; sorted by picture.
         taxonomy: of the leaves that are shown.
         manifests: `train`, `test` and `capture`; of closed questions `validation` too, where there are such pictures.
-        leaf_map: for every leaf, what its pictures are called here.
-        asked: how many training items there were before the ablation.
+        leaf_map: for every leaf, the name of its pictures in this world.
+        asked: the number of training items before the ablation.
     """
 
     pictures: pictures.Pictures
@@ -66,23 +66,23 @@ def world(run: Run) -> World:
     return World(collection, table, taxonomy, manifests, names, len(everything))
 
 
-def write(run: Run, made: World) -> None:
+def write(run: Run, world: World) -> None:
     """Writes manifests, taxonomy and picture map into the run directory, each whole or not at all."""
-    for name, manifest in made.manifests.items():
+    for name, manifest in world.manifests.items():
         manifest.write(run.path, name)
-    files.write_whole(run.file("taxonomy.csv"), made.taxonomy.write)
-    files.write_json(run.file("leaf_map.json"), made.leaf_map)
+    files.write_whole(run.file("taxonomy.csv"), world.taxonomy.write)
+    files.write_json(run.file("leaf_map.json"), world.leaf_map)
 
 
 def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most so many pictures of each leaf, a seeded draw; all of them for 0."""
+    """At most `most` pictures of each leaf, a seeded draw; all of them for 0."""
     if most <= 0:
         return table
-    kept = []
+    parts = []
     for leaf, rows in table.sort_values("picture").groupby("leaf", sort=True):
         order = stream(seed, "few pictures", str(leaf)).permutation(len(rows))[:most]
-        kept.append(rows.iloc[sorted(order)])
-    return pd.concat(kept).sort_values("picture", kind="stable").reset_index(drop=True)
+        parts.append(rows.iloc[sorted(order)])
+    return pd.concat(parts).sort_values("picture", kind="stable").reset_index(drop=True)
 
 
 def _taxonomy(data: DataConfig) -> Taxonomy:
@@ -125,8 +125,8 @@ def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: in
         for place, at in enumerate(order):
             share = (0.5 if place < 2 else place + 0.5) / len(members)
             ranked.append((share, group, place, members[at]))
-    kept = {leaf for *_, leaf in sorted(ranked)[:count]}
-    return table[table["leaf"].isin(kept)]
+    chosen = {leaf for *_, leaf in sorted(ranked)[:count]}
+    return table[table["leaf"].isin(chosen)]
 
 
 def _asked(
@@ -139,18 +139,18 @@ def _asked(
     """
     seed, closed = run.config.seed, bool(FORMATS[run.config.data.task].answers)
 
-    def asked(split: str, most: int) -> Manifest:
+    def questions(split: str, most: int) -> Manifest:
         pictures_shown = few_per_leaf(table[table["split"] == split], most, seed)
         kinds: dict[str, tuple[str, ...]] = {"hypernym": prompts}
         return items.evaluation_items(pictures_shown, taxonomy, ("hypernym",), kinds, split=split)
 
     scored, captured = run.config.evaluate.pictures_per_leaf, run.config.capture.pictures_per_leaf
-    found = {"test": asked("test", scored), "capture": asked("test", captured)}
+    manifests = {"test": questions("test", scored), "capture": questions("test", captured)}
     if closed:
-        found["capture"] = one_of_each_answer(found["capture"], seed)
+        manifests["capture"] = one_of_each_answer(manifests["capture"], seed)
         if (table["split"] == "validation").any():
-            found["validation"] = asked("validation", scored)
-    return found
+            manifests["validation"] = questions("validation", scored)
+    return manifests
 
 
 def one_of_each_answer(manifest: Manifest, seed: int) -> Manifest:
@@ -161,5 +161,5 @@ def one_of_each_answer(manifest: Manifest, seed: int) -> Manifest:
         for row in zip(frame["leaf"], frame["picture"], frame["hypernym"], strict=True)
     ]
     order = np.argsort(rank, kind="stable")
-    kept = frame.iloc[order].drop_duplicates(["modality", "picture", "leaf", "answer"])
-    return manifest.with_step(kept, operation="one_of_each_answer", seed=seed)
+    rows = frame.iloc[order].drop_duplicates(["modality", "picture", "leaf", "answer"])
+    return manifest.with_step(rows, operation="one_of_each_answer", seed=seed)

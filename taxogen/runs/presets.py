@@ -21,7 +21,7 @@ STUDY = {
     "train.warmup": 0.03,
     "train.clip": 1.0,
 }
-"""What was published: wording, place of the picture, split, negatives, rules of ablation, and the recipe (AdamW).
+"""The published design: wording, place of the picture, split, negatives, rules of ablation, and the recipe (AdamW).
 
 Its encoders and language models are other settings: `model.encoder`, `model.lm`. So are its kinds of ablation:
 `data.ablation=random data.fraction=.5`, `data.ablation=systematic data.held_out=…`, `data.ablation=none`.

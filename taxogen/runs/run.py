@@ -25,7 +25,7 @@ FREE_BYTES = 200_000_000  # insisted on before a run starts: snapshots, manifest
 class Run:
     """One trained model on disk: config, manifests, taxonomy, snapshots, activations, scores, analyses.
 
-    `run.json` is written last; until then the run is not complete and says so.
+    `run.json` is written last; until then the run is not complete.
 
     Attributes:
         captures: the folder in the run where `store`, `steps` and `captured` look; see `with_captures`.
@@ -44,24 +44,24 @@ class Run:
             OSError: the disk is nearly full.
         """
         path = Path(path)
-        written, found = path / "config.json", None
+        written, existing = path / "config.json", None
         if written.exists():
-            found = _read_config(written)
+            existing = _read_config(written)
             # Before its manifests are there, a start was refused and nothing hangs on the config yet.
-            if found.hash != wanted.hash and (path / "train.csv").exists():
+            if existing.hash != wanted.hash and (path / "train.csv").exists():
                 raise MismatchError(
-                    f"{path} holds a run of another config ({_differences(wanted, found)}); "
+                    f"{path} holds a run of another config ({_differences(wanted, existing)}); "
                     "give this one another name with --out, or remove the directory"
                 )
         elif path.exists() and any(entry for entry in path.iterdir() if entry.suffix != ".lock"):
             raise MismatchError(
                 f"{path} is not empty and holds no run (there is no config.json); choose another --out"
             )
-        if found is not None:
-            _refuse_other_captures(path, wanted, found)
+        if existing is not None:
+            _refuse_other_captures(path, wanted, existing)
         path.mkdir(parents=True, exist_ok=True)
         cache.require_free(path, FREE_BYTES, what=f"the run {path}")
-        if found != wanted:
+        if existing != wanted:
             files.write_json(written, wanted.to_dict())
         return cls(path, wanted)
 
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `run.json` says of the finished training.
+        """The content of `run.json`: the record of the finished training.
 
         Raises:
             FileNotFoundError: training has not finished; the command that finishes it is named.
@@ -141,8 +141,8 @@ class Run:
     @property
     def snapshots(self) -> tuple[int, ...]:
         """The steps at which the projector was saved."""
-        found = self.path.glob("projector/step-*.safetensors")
-        return tuple(sorted(int(path.stem.removeprefix("step-")) for path in found))
+        paths = self.path.glob("projector/step-*.safetensors")
+        return tuple(sorted(int(path.stem.removeprefix("step-")) for path in paths))
 
     def store_path(self, step: int | None, modality: str) -> Path:
         """The folder of the activations of a step (None for text rows, which no projector touches)."""
@@ -178,8 +178,8 @@ class Run:
     def steps(self) -> tuple[int, ...]:
         """The steps whose picture rows were captured to the end."""
         folders = self.path.glob(f"{self.captures}/step-*")
-        found = sorted(int(path.name.removeprefix("step-")) for path in folders)
-        return tuple(step for step in found if self.captured(step))
+        steps = sorted(int(path.name.removeprefix("step-")) for path in folders)
+        return tuple(step for step in steps if self.captured(step))
 
     def table(self, name: str) -> pd.DataFrame:
         """A result table of this run, such as `behaviour`."""
@@ -215,12 +215,12 @@ def _read_config(path: Path) -> Config:
         ) from error
 
 
-def _refuse_other_captures(path: Path, wanted: Config, found: Config) -> None:
-    """Raise a MismatchError where captures are there that hold something else than is asked for now."""
+def _refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
+    """Raise a MismatchError where there are captures of other sites, spans, numbers or pictures."""
     differing = [
-        f"capture.{key}: asked {getattr(wanted.capture, key)!r}, found {getattr(found.capture, key)!r}"
+        f"capture.{key}: asked {getattr(wanted.capture, key)!r}, found {getattr(existing.capture, key)!r}"
         for key in ("sites", "spans", "dtype", "pictures_per_leaf")
-        if getattr(wanted.capture, key) != getattr(found.capture, key)
+        if getattr(wanted.capture, key) != getattr(existing.capture, key)
     ]
     if differing and any(path.glob("captures/*/store.json")):
         raise MismatchError(
@@ -229,9 +229,9 @@ def _refuse_other_captures(path: Path, wanted: Config, found: Config) -> None:
         )
 
 
-def _differences(wanted: Config, found: Config) -> str:
+def _differences(wanted: Config, existing: Config) -> str:
     """The deciding keys in which two configs differ, with both values."""
-    first, second = dict(config.flatten(wanted.to_dict())), dict(config.flatten(found.to_dict()))
+    first, second = dict(config.flatten(wanted.to_dict())), dict(config.flatten(existing.to_dict()))
     differing = [
         key for key in first if first[key] != second[key] and not key.startswith(("capture.", "evaluate."))
     ]

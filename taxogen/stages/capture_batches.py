@@ -35,7 +35,7 @@ def capture_batches(
     shared = all(row.picture >= 0 and row.spans["cue"][0] == start for row in prompts)
     shared = shared and sum(map(len, contexts)) <= MOSTLY * len(prompts)
     first = () if shared else common_prefix(prompts)
-    made = []
+    batches = []
     for number, (part, given) in enumerate(zip(parts, contexts, strict=True)):
         lines = table[number * ROWS : (number + 1) * ROWS]
         columns = {name: lines[name].tolist() for name in lines.columns if name != "item_id"}
@@ -45,8 +45,8 @@ def capture_batches(
             order = {context: i for i, context in enumerate(given)}
             whole, prefix = _Rest(vlm, features, part), _Whole(vlm, features, list(given.values()))
             owners = [order[_context(row)] for row in part]
-        made.append(CaptureBatch(whole, [row.item_id for row in part], places, columns, prefix, owners))
-    return made
+        batches.append(CaptureBatch(whole, [row.item_id for row in part], places, columns, prefix, owners))
+    return batches
 
 
 def _context(row: Row) -> tuple[int, tuple[int, ...]]:
@@ -73,7 +73,7 @@ class _Rest(_Whole):
         rest = [replace(row, ids=row.ids[start:], picture=-1) for row in self.rows]
         self.vlm.use_prefix(self.first)
         with torch.inference_mode():
-            made = self.vlm.inputs(rest, self.features)
-        positions = made["position_ids"]
+            inputs = self.vlm.inputs(rest, self.features)
+        positions = inputs["position_ids"]
         assert isinstance(positions, Tensor)
-        return {"inputs_embeds": made["inputs_embeds"], "position_ids": positions + start}
+        return {"inputs_embeds": inputs["inputs_embeds"], "position_ids": positions + start}

@@ -1,4 +1,4 @@
-"""The stages of a run, each of which finds what the one before it wrote: prepare, train (and capture), evaluate."""
+"""The stages of a run, each of which reads the files of the one before: prepare, train (and capture), evaluate."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def capture_text(bench: Bench, manifest: str = "capture") -> None:
 
 
 def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
-    """Shard → what was wrong, for the bad shards of a capture (None: of the text twins), which are made again."""
+    """Shard → its fault, for the bad shards of a capture (None: of the text twins), which are made again."""
     kind = modality(step)
     manifest = bench.run.manifest("capture").where(modality=kind)
     with _projector_of(bench, step):
@@ -111,13 +111,13 @@ def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
 @contextmanager
 def _projector_of(bench: Bench, step: int | None) -> Iterator[None]:
     """A block in which the projector is that after `step` steps; afterwards it is the one it was before."""
-    kept = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
+    before = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
     if step is not None:
         load_projector(bench.vlm.projector, bench.run.snapshot(step))
     try:
         yield
     finally:
-        bench.vlm.projector.load_state_dict(kept)
+        bench.vlm.projector.load_state_dict(before)
 
 
 def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
@@ -167,7 +167,7 @@ def _batches(bench: Bench, manifest: Manifest, kind: Modality) -> list[CaptureBa
 
 
 def _nothing(step: int) -> None:
-    """What a step asks for that is saved but not captured."""
+    """The action at a step that is saved but not captured: none."""
 
 
 def _record(bench: Bench, steps: int, rows: int, weight_hash: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Sweep: many runs that differ in a few settings, each trained and scored, with a table that says how far each is."""
+"""Sweep: many runs that differ in a few settings, each trained and scored, with a table of their progress."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
         axes[key.strip()] = [value.strip() for value in values.split(",") if value.strip()]
         if not separator or not axes[key.strip()]:
             raise ValueError(f"--vary {text}: write it KEY=A,B, for example seed=0,1,2")
-    found: dict[str, Config] = {}
+    configs: dict[str, Config] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         own = ["-".join((key.rpartition(".")[2], value)).replace("/", "_") for key, value in chosen.items()]
         name = "_".join([str(base.get("name", "sweep")), *own])
-        if name in found:
+        if name in configs:
             raise ValueError(f"two runs of the sweep would be called {name}; give every value once")
-        found[name] = config.from_flat({**base, **chosen, "name": name})
-    return found
+        configs[name] = config.from_flat({**base, **chosen, "name": name})
+    return configs
 
 
 def sweep(runs: Mapping[str, Config], out: Path, cluster: bool = False) -> pd.DataFrame:
     """The table of the runs, all trained and scored below `out`; those that are finished are left as they are.
 
-    One run follows another here; with `cluster` they are given to Ray, as many at once as it has room for. A run
-    that is refused or fails leaves its message in the table, and the others go on.
+    One run follows another in this process; with `cluster` they are given to Ray, as many at once as it has room
+    for. A run that is refused or fails leaves its message in the table, and the others go on.
 
     Args:
         runs: configs by name.
@@ -66,11 +66,11 @@ def sweep(runs: Mapping[str, Config], out: Path, cluster: bool = False) -> pd.Da
         MismatchError: a directory holds a run of another config; nothing was started.
     """
     remote = _ray() if cluster else None
-    made = {name: Run.create(out / name, wanted) for name, wanted in runs.items()}
-    table = pd.DataFrame([_line(run, _stage(run)) for run in made.values()])
+    opened = {name: Run.create(out / name, wanted) for name, wanted in runs.items()}
+    table = pd.DataFrame([_line(run, _stage(run)) for run in opened.values()])
     _write(table, out)
-    results = remote(list(made.values())) if remote else map(_finish, made.values())
-    for at, (run, message) in enumerate(zip(made.values(), results, strict=True)):
+    results = remote(list(opened.values())) if remote else map(_finish, opened.values())
+    for at, (run, message) in enumerate(zip(opened.values(), results, strict=True)):
         table.loc[at, "state"] = message or _stage(run)
         _write(table, out)
         log.info("%d/%d %s: %s", at + 1, len(table), run.name, table.loc[at, "state"])
@@ -110,7 +110,7 @@ def _ray() -> Callable[[list[Run]], list[str]]:
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "a sweep on Ray was asked for, but ray is not installed: `pip install 'taxoprobe[cluster]'`, "
-            "or leave --ray out and the runs follow one another here"
+            "or leave --ray out and the runs follow one another in this process"
         ) from None
     task = ray.remote(_finish)
     return lambda runs: ray.get([task.remote(run) for run in runs])

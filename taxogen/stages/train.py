@@ -22,7 +22,7 @@ Snapshot = Callable[[int], None]
 
 
 def total_steps(train: TrainConfig, rows: int) -> int:
-    """How many optimiser steps a config means for so many training rows."""
+    """The number of optimiser steps of a config for this number of training rows."""
     return train.steps if train.steps > 0 else max(1, math.ceil(train.epochs * rows / train.batch))
 
 
@@ -66,7 +66,7 @@ def train(
         vlm: the frozen model and the projector that is changed.
         rows: tokenised training items with their answers.
         features: of all pictures; a row's `picture` is an index into it.
-        at_step: what to call after so many steps (0: before the first), once the snapshot is on disk.
+        at_step: by number of steps (0: before the first) the function to call once the snapshot is on disk.
         steps: how many optimiser steps there are (`total_steps`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Concepts: names with the WordNet synsets they stand for, and corrections to what WordNet says of them."""
+"""Concepts: names with the WordNet synsets they stand for, and corrections to WordNet's hypernyms."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Concept:
     Attributes:
         name: the everyday word.
         synsets: its WordNet ids (``crow.n.01``); a leaf has one, a hypernym may join several.
-        also: hypernyms it is under although WordNet does not say so.
-        unlike: hypernyms it is not under although WordNet says so.
+        also: hypernyms it is under although WordNet does not have it.
+        unlike: hypernyms it is not under although WordNet has it.
         where: the row it was read from, for messages.
     """
 

@@ -78,7 +78,7 @@ def find(root: Path) -> list[str]:
 def verified_hashes(root: Path, names: list[str]) -> list[str]:
     """The content hash of every file, each of which has been decoded once, now or before.
 
-    What was found is cached until a file's size or time of change differs.
+    The result is cached until a file's size or time of change differs.
 
     Raises:
         ValueError: files that cannot be read as pictures, all of them listed.

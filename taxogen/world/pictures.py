@@ -26,10 +26,10 @@ class Pictures:
     """A collection of pictures, each of one leaf concept.
 
     Attributes:
-        name: what the collection was loaded as.
+        name: the name by which the collection was loaded.
         table: picture (its path inside the collection), leaf, source, style_group (sources that redraw each
             other), licence, content_hash (SHA-256 of the file); sorted by picture, which is unique.
-        folder: where the files lie, or None for a bundled collection, which is read from the package.
+        folder: of the files, or None for a bundled collection, which is read from the package.
     """
 
     name: str

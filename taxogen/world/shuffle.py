@@ -29,7 +29,7 @@ def leaf_map(
 
     Raises:
         KeyError: unknown kind.
-        ValueError: no such map exists; says which leaves or which hypernym stand in the way.
+        ValueError: no such map exists; names the leaves or the hypernym that stand in the way.
     """
     if kind not in KINDS:
         raise KeyError(f"shuffle {kind!r} was asked for; known: {', '.join(KINDS)}")
@@ -39,10 +39,10 @@ def leaf_map(
     if kind == "none":
         return {leaf: leaf for leaf in leaves}
     if kind == "within":
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for members in groups(taxonomy).values():
-            found |= _derange(members, stream(seed, "within", *members))
-        return {leaf: found[leaf] for leaf in leaves}
+            names |= _derange(members, stream(seed, "within", *members))
+        return {leaf: names[leaf] for leaf in leaves}
     if disjoint:
         return _disjoint(taxonomy, stream(seed, "across"))
     return _derange(leaves, stream(seed, "across"))
@@ -50,10 +50,10 @@ def leaf_map(
 
 def exact_groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
     """The leaves that have exactly the same hypernyms, by that set; both sorted."""
-    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    leaves_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for leaf in taxonomy.leaves:
-        found[taxonomy.hypernyms_of(leaf)].append(leaf)
-    return {key: tuple(found[key]) for key in sorted(found)}
+        leaves_of[taxonomy.hypernyms_of(leaf)].append(leaf)
+    return {key: tuple(leaves_of[key]) for key in sorted(leaves_of)}
 
 
 def orphans(taxonomy: Taxonomy) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
 
 
 def relabel(table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
-    """The table of pictures in the shuffled world: shown_leaf is what is in the picture, leaf its new name.
+    """The table of pictures in the shuffled world: shown_leaf is the content of the picture, leaf its new name.
 
     Raises:
         ValueError: the mapping is not one-to-one.

@@ -113,9 +113,9 @@ class Taxonomy:
             )
         for leaf in wanted:
             self._known(leaf, self.leaves, "leaf")
-        kept = set().union(*(self._upward[leaf] for leaf in wanted))
-        edges = tuple(edge for edge in self.edges if kept.issuperset(edge))
-        return Taxonomy(edges, tuple(pair for pair in self.node_synsets if pair[0] in kept))
+        nodes = set().union(*(self._upward[leaf] for leaf in wanted))
+        edges = tuple(edge for edge in self.edges if nodes.issuperset(edge))
+        return Taxonomy(edges, tuple(pair for pair in self.node_synsets if pair[0] in nodes))
 
     # -- distances -----------------------------------------------------------------------------------------
 

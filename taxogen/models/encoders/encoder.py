@@ -21,7 +21,7 @@ class Encoder:
     Attributes:
         name: As asked for.
         revision: Start of the SHA-256 of its weights.
-        preprocessing: Identity of what is done to a picture before the first layer.
+        preprocessing: Identity of the processing of a picture before the first layer.
         licence: Of the weights.
         grid: Rows and columns of tokens; tokens run row by row.
         width: Numbers per token.

@@ -106,7 +106,7 @@ def test_a_frame_that_is_no_manifest_is_refused(change, message):
 
 def test_a_missing_column_and_a_repeated_item_are_refused():
     frame = Manifest.from_items([CROW]).frame.astype(str)
-    with pytest.raises(ValueError, match=r"missing here: \['prompt'\]"):
+    with pytest.raises(ValueError, match=r"missing: \['prompt'\]"):
         Manifest(frame.drop(columns="prompt"))
     with pytest.raises(ValueError, match=r"1 manifest items occur more than once, for example .*crow/1\.png"):
         Manifest.from_items([CROW, CROW])

@@ -164,7 +164,7 @@ def test_a_chat_template_goes_around_the_slot():
 def test_unknown_and_incomplete_prompts_are_refused():
     with pytest.raises(KeyError, match="prompt 'sort' was asked for; known: kind, type"):
         segments("sort")
-    with pytest.raises(ValueError, match=r"prompt 'kind' needs a leaf here.*pass leaf=…"):
+    with pytest.raises(ValueError, match=r"prompt 'kind' needs a leaf, .*pass leaf=…"):
         segments("kind", hypernym="bird", modality="text")
     with pytest.raises(ValueError, match="prompt 'is_there' needs a hypernym"):
         segments("is_there", leaf="crow")

@@ -8,6 +8,7 @@ import pytest
 from analyses import capture
 from probing.store import MismatchError
 from taxogen.answers.evaluate import Scores
+from taxogen.models.vlm import Vlm
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline, train
 from tests.world import toy_config, write_world
@@ -193,6 +194,6 @@ def test_an_unknown_hypernym_is_refused(tmp_path, settings):
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, settings, monkeypatch):
     import torch
 
-    monkeypatch.setattr(pipeline.Vlm, "answer_loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(Vlm, "answer_loss", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(FloatingPointError, match="step 0 with learning rate"):
         finished(tmp_path / "run", settings)
