@@ -11,7 +11,7 @@ import torch
 from capture_job import SITES, batches, folder_bytes, job, model, work
 from tiny_models import CONFIGS, MULTIMODAL, tiny
 
-from probing.capture import CaptureBatch, capture, loop
+from probing.capture import CaptureBatch, capture, loop, plan, writer
 from probing.hooks import run
 from probing.hooks.verify import Report
 from probing.spans import Row, collate, expand_images
@@ -377,7 +377,7 @@ def test_a_read_only_folder_is_one_clear_error(tmp_path):
 
 
 def test_too_little_disk_is_noticed_before_the_second_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("probing.capture.plan.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     calls = []
     with pytest.raises(OSError, match=r"needs 0\.0 GiB, 0\.0 GiB are free; free space"):
         job(tmp_path, calls=calls)
@@ -464,7 +464,7 @@ def test_an_error_of_the_writing_thread_stops_the_capture(tmp_path, monkeypatch)
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("probing.capture.writer.ShardWriter.append", fail)
+    monkeypatch.setattr(writer.ShardWriter, "append", fail)
     calls = []
     with pytest.raises(OSError, match=r"writing activations into .* failed .*No space left"):
         job(tmp_path, calls=calls)
