@@ -23,6 +23,7 @@ from analyses.inputs.subject import Subject
 from analyses.report import write as write_report
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
+from tests.analyses.test_published import write_release
 from tests.world import toy_config, write_world
 
 NAMES = tuple(registry.questions())
@@ -34,7 +35,6 @@ OWN = {
     "knockout": ("--window", "1"),
     "lm_knowledge": (),
 }
-RELEASED = Path(__file__).parent / "reference" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,8 @@ def toy(tmp_path_factory, asking_lm):
             train_run(run)
             evaluate_run(run)
         Run.create(Path("untrained"), toy_config(settings))
+        Path("released").mkdir()
+        write_release(Path("released"))
         Path("foreign").mkdir()
         Path("foreign/config.json").write_text('{"hidden_size": 768}', encoding="utf-8")
         yield folder
@@ -66,7 +68,7 @@ def arguments(name: str, *runs: str) -> list[str]:
     quick = [part for option, value in QUICK.items() if option in known for part in (known[option], value)]
     given = [part for run in runs for part in ("--run", run)]
     if analysis.takes is Takes.NO_RUN:
-        given = ["--data", str(RELEASED), "--out", name]
+        given = ["--data", "released", "--out", name]
     return [*given, *quick, *OWN.get(name, ())]
 
 

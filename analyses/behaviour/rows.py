@@ -27,7 +27,7 @@ def behaviour_table(
     Target `mean` averages over hypernyms and seeds. Its interval and that of a contrast resample hypernyms, leaf
     concepts and seeds, both sides of a contrast alike; or are the study's (`interval="study"`). That of a single
     hypernym resamples leaves and seeds. `n` counts leaf concepts, under the study's rule values. `scored`, `leaves`,
-    `baseline` and `modality` say what a number rests on (`_behaviour_answers.Part`); `headline` marks what the
+    `baseline` and `modality` say what a number rests on (`analyses.inputs.answers.Part`); `headline` marks what the
     condition's ablation says to look at.
     """
     statistics = _Statistics(of, Rule(interval, draws, seed))

@@ -38,8 +38,12 @@ def write(folder, name, table):
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    """A folder like the released one: every condition, four hypernyms, random numbers."""
-    folder, rng = tmp_path_factory.mktemp("release"), np.random.default_rng(0)
+    return write_release(tmp_path_factory.mktemp("release"))
+
+
+def write_release(folder):
+    """Fills a folder like the released one: every condition, four hypernyms, random numbers."""
+    rng = np.random.default_rng(0)
     ends = [f"{shuffle}-{seed}" for shuffle in ("", "-shuffled", "-local-shuffled") for seed in (7, 42, 218)]
     for name, codes in (("", ("500m", "1b")), ("_llama", ("1b-llama", "1b-llama-chat"))):
         runs = [
