@@ -34,16 +34,12 @@ DIRECTIONS = {
 _INTERVAL = "95 % bootstrap over leaves"
 
 
-def draw_erasure(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure of an erasure table, by name."""
+def draw(table: pd.DataFrame) -> dict[str, Figure]:
+    """Every figure of an erasure table, or of a steering table, by name."""
     with drawing.style():
+        if (table["analysis"] == "steering").all():
+            return {"dose_response": dose_response(table)}
         return {"layers": layers(table), "hypernyms": hypernyms(table)}
-
-
-def draw_steering(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure of a steering table, by name."""
-    with drawing.style():
-        return {"dose_response": dose_response(table)}
 
 
 def layers(table: pd.DataFrame) -> Figure:
@@ -56,9 +52,11 @@ def layers(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(spans), len(shown), squeeze=False, sharex=True, sharey="col")
     for line, span in zip(grid, spans):
         for axes, measure in zip(line, shown):
-            here = rows[(rows["span"] == span) & (rows["measure"] == measure)]
+            panel = rows[(rows["span"] == span) & (rows["measure"] == measure)]
             for edit, label in EDITS.items():
-                drawing.curve(axes, here[here["edit"] == edit], "layer", palette[edit], label, edit == "none")
+                drawing.curve(
+                    axes, panel[panel["edit"] == edit], "layer", palette[edit], label, edit == "none"
+                )
             axes.axhline(0, **drawing.CHANCE)
             axes.set_title(f"{span}" if measure == shown[0] else "")
             axes.set_ylabel(PANELS[measure])
@@ -83,17 +81,17 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(spans), squeeze=False, sharey=True)[0]
     largest = float(rows["value"].abs().max())
     for axes, span in zip(panels, spans):
-        here = rows[rows["span"] == span]
+        panel = rows[rows["span"] == span]
         grid, low, high = (
-            here.pivot(index="target", columns="layer", values=name) for name in ("value", "lower", "upper")
+            panel.pivot(index="target", columns="layer", values=name) for name in ("value", "lower", "upper")
         )
         order = [name for name in grid.index if name != "mean"][::-1]
         order = ["mean", *order]
         label = "change (nats)" if axes is panels[-1] else None
         drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
         sure = ((low > 0) | (high < 0)).loc[order].to_numpy()
-        for y, x in np.argwhere(sure):
-            axes.plot(x, y, ".", color="black", markersize=2.5)
+        y, x = np.nonzero(sure)
+        axes.plot(x, y, ".", color="black", markersize=2.5)
         axes.set_title(span)
         axes.set_xlabel("edited behind layer")
     null = "the mean of both controls; dot: the interval leaves out 0, uncorrected"
@@ -110,13 +108,13 @@ def dose_response(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.2, 2.1 * len(places) + 0.9), layout="constrained")
     grid = figure.subplots(len(places), len(shown), squeeze=False, sharex=True, sharey="col")
     for line, (span, layer) in zip(grid, places):
-        here = rows[(rows["span"] == span) & (rows["layer"] == layer)]
+        place = rows[(rows["span"] == span) & (rows["layer"] == layer)]
         for axes, measure in zip(line, shown):
             for edit, label in DIRECTIONS.items():
-                found = here[(here["measure"] == measure) & (here["edit"] == edit)]
-                if len(found):
-                    origin = found.iloc[[0]].assign(dose=0.0, value=0.0, lower=0.0, upper=0.0)
-                    drawing.curve(axes, pd.concat([found, origin]), "dose", palette[edit], label)
+                points = place[(place["measure"] == measure) & (place["edit"] == edit)]
+                if len(points):
+                    origin = points.iloc[[0]].assign(dose=0.0, value=0.0, lower=0.0, upper=0.0)
+                    drawing.curve(axes, pd.concat([points, origin]), "dose", palette[edit], label)
             axes.axhline(0, **drawing.CHANCE)
             axes.axvline(0, **drawing.CHANCE)
             axes.set_ylabel(f"{STEERED[measure]}\n(change, nats)")

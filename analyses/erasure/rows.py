@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,9 +16,7 @@ from probing.stats import ClusterAUROC, ClusterMean, estimate, lower_band, nan_m
 
 MEAN = "mean"
 CONTROLS = ("random", "shuffled")
-MEASURES = ("gap", "auroc", "other_off", "other_under", "leaf_off", "leaf_under")
-"""What is measured of a hypernym: how far apart the model puts pictures under it and others (nats), how well that tells
-them apart (chance .5), and the read-outs of other hypernyms and of the leaf (nats), off and under the hypernym."""
+BEYOND = "erased − controls"
 
 
 @dataclass(frozen=True)
@@ -38,97 +36,93 @@ def erasure_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"
     Rows of target "mean" average over hypernyms; their `lower_band` rows are one-sided limits corrected over layers.
     """
     rows: list[dict[str, Any]] = []
-    for span, here in parts.groupby("span", sort=False):
-        along: dict[str, list[_Measured]] = {}
-        for layer in sorted(set(here["layer"])):
-            part = here[here["layer"] == layer]
+    for span, of_span in parts.groupby("span", sort=False):
+        along: dict[str, dict[int, _Measured]] = {}
+        for layer, part in of_span.groupby("layer"):
             names = list(dict.fromkeys(part["hypernym"]))
-            labels = {"site": post(layer), "span": span, "modality": "image", "treatment": ""}
-            found = {
+            labels = {"site": post(cast(int, layer)), "span": span, "modality": "image", "treatment": ""}
+            measures = {
                 edit: _measure(edited, names, weights) for edit, edited in part.groupby("edit", sort=False)
             }
-            for measure in MEASURES:
-                if measure not in found["none"]:
-                    continue
-                under = {edit: values[measure] for edit, values in found.items()}
-                changes = {edit: under[edit].minus(under["none"]) for edit in under if edit != "none"}
-                beyond = changes["erased"].minus(_mean([changes[control] for control in CONTROLS]))
-                for edit, values in under.items():
-                    rows += _rows(values, names, measure, weights.shape[1], edit=edit, **labels)
-                for edit, values in changes.items():
-                    rows += _rows(values, names, f"{measure}_change", weights.shape[1], edit=edit, **labels)
-                rows += _rows(
-                    beyond, names, f"{measure}_change", weights.shape[1], edit="erased − controls", **labels
-                )
-                along.setdefault(measure, []).append(beyond)
-        layers = sorted(set(here["layer"]))
-        for measure, found in along.items():
-            rows += _bands(found, layers, measure, str(span))
+            for measure in measures["none"]:
+                levels = {str(edit): of_edit[measure] for edit, of_edit in measures.items()}
+                changes = {edit: levels[edit].minus(levels["none"]) for edit in levels if edit != "none"}
+                changes[BEYOND] = changes["erased"].minus(_mean([changes[control] for control in CONTROLS]))
+                for name, of_edits in ((measure, levels), (f"{measure}_change", changes)):
+                    for edit, values in of_edits.items():
+                        rows += _rows(values, names, name, weights.shape[1], edit=edit, **labels)
+                along.setdefault(measure, {})[cast(int, layer)] = changes[BEYOND]
+        for measure, beyond in along.items():
+            rows += _bands(beyond, measure, str(span))
     return table(rows, "erasure", seed, extra=("edit",))
 
 
-def _bands(
-    found: Sequence[_Measured], layers: Sequence[int], measure: str, span: str
-) -> list[dict[str, Any]]:
+def _bands(beyond: Mapping[int, _Measured], measure: str, span: str) -> list[dict[str, Any]]:
     """How much is lost beyond the controls at least, at all layers at once with 95 %."""
-    value = -np.array([nan_mean(one.value) for one in found])
-    draws = -np.column_stack([nan_mean(one.draws) for one in found])
-    band = lower_band(value, draws)
-    labels: dict[str, Any] = {"span": span, "modality": "image", "target": MEAN, "treatment": ""}
-    labels |= {"edit": "erased − controls"}
+    value = np.array([nan_mean(one.value) for one in beyond.values()])
+    draws = np.column_stack([nan_mean(one.draws) for one in beyond.values()])
+    labels: dict[str, Any] = {
+        "span": span,
+        "modality": "image",
+        "target": MEAN,
+        "treatment": "",
+        "edit": BEYOND,
+    }
     return [
         row(f"{measure}_loss_lower_band", float(limit), site=post(layer), **labels)
-        for layer, limit in zip(layers, band)
+        for layer, limit in zip(beyond, lower_band(-value, -draws))
     ]
 
 
 def _measure(
     part: pd.DataFrame, names: Sequence[str], weights: Float[np.ndarray, "draws leaves"]
 ) -> dict[str, _Measured]:
-    """Every measure of each hypernym under one edit."""
+    """Every measure of each hypernym under one edit.
+
+    The gap is how much higher the hypernym's log-odds are in pictures under it than in others (nats), the AUROC how
+    well they separate the two (chance .5); other hypernyms and the leaf are read (nats) off and under the hypernym.
+    """
     leaves = part.loc[part["hypernym"] == names[0], "leaf"].to_numpy().astype(str)
 
     def columns(name: str) -> np.ndarray:
         return np.column_stack([part.loc[part["hypernym"] == one, name] for one in names])
 
     member = columns("member").astype(bool)
-    target, other = columns("target"), columns("other")
+    target = columns("target")
     auroc = ClusterAUROC(target, member, leaves)
-    found = {
+    measures = {
         "gap": _means(target, member, leaves, weights).minus(_means(target, ~member, leaves, weights)),
         "auroc": _Measured(auroc.value, auroc.at(weights)),
-        "other_off": _means(other, ~member, leaves, weights),
-        "other_under": _means(other, member, leaves, weights),
     }
-    if "leaf_margin" in part:
-        margin = columns("leaf_margin")
-        found["leaf_off"] = _means(margin, ~member, leaves, weights)
-        found["leaf_under"] = _means(margin, member, leaves, weights)
-    return found
+    read_outs = {"other": "other", "leaf": "leaf_margin"}
+    for name, column in ((name, column) for name, column in read_outs.items() if column in part):
+        for side, chosen in (("off", ~member), ("under", member)):
+            measures[f"{name}_{side}"] = _means(columns(column), chosen, leaves, weights)
+    return measures
 
 
 def _means(
-    values: Float[np.ndarray, "n k"], kept: Bool[np.ndarray, "n k"], leaves: np.ndarray, weights: np.ndarray
+    values: Float[np.ndarray, "n k"], chosen: Bool[np.ndarray, "n k"], leaves: np.ndarray, weights: np.ndarray
 ) -> _Measured:
-    found = ClusterMean(np.where(kept, values, np.nan), leaves)
-    return _Measured(found.value, found.at(weights))
+    means = ClusterMean(np.where(chosen, values, np.nan), leaves)
+    return _Measured(means.value, means.at(weights))
 
 
-def _mean(found: Sequence[_Measured]) -> _Measured:
+def _mean(controls: Sequence[_Measured]) -> _Measured:
     return _Measured(
-        np.mean([one.value for one in found], axis=0), np.mean([one.draws for one in found], axis=0)
+        np.mean([one.value for one in controls], axis=0), np.mean([one.draws for one in controls], axis=0)
     )
 
 
 def _rows(
-    found: _Measured, names: Sequence[str], measure: str, n: int, **labels: Any
+    values: _Measured, names: Sequence[str], measure: str, n: int, **labels: Any
 ) -> list[dict[str, Any]]:
     """A row for each hypernym and one for their mean."""
     rows = [
-        row(measure, estimate(found.value[k], found.draws[:, k], n), target=name, **labels)
+        row(measure, estimate(values.value[k], values.draws[:, k], n), target=name, **labels)
         for k, name in enumerate(names)
     ]
-    mean = estimate(float(nan_mean(found.value)), nan_mean(found.draws), n)
+    mean = estimate(float(nan_mean(values.value)), nan_mean(values.draws), n)
     return [*rows, row(measure, mean, target=MEAN, **labels)]
 
 
@@ -141,20 +135,64 @@ def steering_table(
     """
     rows: list[dict[str, Any]] = []
     everyone = np.unique(parts["leaf"].to_numpy().astype(str))
-    for place, here in parts.groupby(["span", "layer"], sort=False):
+    for place, of_place in parts.groupby(["span", "layer"], sort=False):
         span, layer = cast(tuple[str, int], place)
-        clean = here[here["edit"] == "none"].set_index(["hypernym", "leaf"])
         labels = {"site": post(layer), "span": span, "modality": "image", "treatment": ""}
-        for (edit, dose), part in here[here["edit"] != "none"].groupby(["edit", "dose"], sort=False):
-            part = part.set_index(["hypernym", "leaf"])
-            for measure in ("target", "other", "leaf_margin"):
-                if measure not in part:
-                    continue
-                change = (part[measure] - clean[measure]).unstack("hypernym").reindex(everyone)
-                found = ClusterMean(change.to_numpy(dtype=float), everyone)
-                values = _Measured(found.value, found.at(weights))
-                names = [str(name) for name in change.columns]
+        clean = of_place[of_place["edit"] == "none"].set_index(["hypernym", "leaf"])
+        edited = of_place[of_place["edit"] != "none"]
+        for (edit, dose), part in edited.groupby(["edit", "dose"], sort=False):
+            steered = part.set_index(["hypernym", "leaf"])
+            for measure in (name for name in ("target", "other", "leaf_margin") if name in steered):
+                change = (steered[measure] - clean[measure]).unstack("hypernym").reindex(everyone)
+                means = ClusterMean(change.to_numpy(dtype=float), everyone)
                 rows += _rows(
-                    values, names, f"{measure}_change", len(everyone), edit=edit, dose=dose, **labels
+                    _Measured(means.value, means.at(weights)),
+                    [str(name) for name in change.columns],
+                    f"{measure}_change",
+                    len(everyone),
+                    edit=edit,
+                    dose=dose,
+                    **labels,
                 )
     return table(rows, "steering", seed, extra=("edit", "dose"))
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Where erasing takes most, or how far steering raises, in a few lines; the mean over hypernyms."""
+    rows = table[table["target"] == MEAN]
+    return _steering_lines(rows) if (table["analysis"] == "steering").all() else _erasure_lines(rows)
+
+
+def _erasure_lines(rows: pd.DataFrame) -> str:
+    lines = [f"Erasing a hypernym, {', '.join(rows['run'].unique())} (nats, mean over hypernyms):"]
+    for span, of_span in rows.groupby("span", sort=False):
+        beyond = of_span[(of_span["measure"] == "gap_change") & (of_span["edit"] == BEYOND)]
+        bands = of_span.loc[of_span["measure"] == "gap_loss_lower_band", "value"]
+        most = min(beyond.to_dict("records"), key=lambda one: one["value"])
+        at = of_span[of_span["layer"] == most["layer"]].set_index(["measure", "edit"])
+        lines.append(
+            f"  {span:5} most behind layer {most['layer']:.0f}: gap {_interval(at.loc[('gap', 'none')])} to "
+            f"{_interval(at.loc[('gap', 'erased')])}; beyond controls {_interval(most)}, n = {most['n']}; "
+            f"beyond them at {(bands > 0).sum()} of {len(bands)} layers (corrected)"
+        )
+        for measure, words in (("other_off", "other hypernyms"), ("leaf_under", "name of the leaf")):
+            if (f"{measure}_change", "erased") in at.index:
+                lines.append(f"        {words} there: {_interval(at.loc[(f'{measure}_change', 'erased')])}")
+    return "\n".join(lines)
+
+
+def _steering_lines(rows: pd.DataFrame) -> str:
+    lines = [
+        f"Steering towards a hypernym, {', '.join(rows['run'].unique())} (change of its log-odds, nats):"
+    ]
+    most = rows[(rows["measure"] == "target_change") & (rows["dose"] == rows["dose"].max())]
+    for (span, layer), at in most.groupby(["span", "layer"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
+        each = ", ".join(f"{one['edit']} {_interval(one)}" for one in at.to_dict("records"))
+        lines.append(
+            f"  {span:5} behind layer {layer:.0f}, {at['dose'].iloc[0]:g} sd: {each}, n = {at['n'].iloc[0]}"
+        )
+    return "\n".join(lines)
+
+
+def _interval(one: Any) -> str:
+    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -172,7 +172,7 @@ def test_translators_of_a_fold_do_not_see_its_leaves():
     rng = np.random.default_rng(0)
     leaves = np.array([f"leaf {at}" for at in range(12)])
     row = np.repeat(np.arange(12), 6)
-    fold = {leaf: at % 2 for at, leaf in enumerate(leaves)}
+    fold = {leaf: at % 3 for at, leaf in enumerate(leaves)}
     hidden, mixing = rng.standard_normal((72, 4)), rng.standard_normal((4, 4))
     states = {"middle": hidden, "final": hidden @ mixing + 0.1 * rng.standard_normal((72, 4))}
     inputs = LensInputs({}, {}, tuple(leaves), frozenset(leaves), fold, "final", SimpleNamespace())
