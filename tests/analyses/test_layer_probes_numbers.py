@@ -82,7 +82,7 @@ def test_auroc_control_and_selectivity_are_those_of_scikit_learn(split, modality
 
 def test_the_interval_of_selectivity_draws_the_same_leaves_on_both_sides():
     image, _ = planted(strength=0.6)
-    options = replace(QUICK, split="ungrouped", controls=1, draws=20)
+    options = replace(QUICK, split="ungrouped", controls=1, draws=8)
     table = probe_layers({9: image}, None, TAXONOMY, options).table
     plan = design({9: image}, None, TAXONOMY, options)
     rows, x = plan.rows["image@9"], plan.sources["image@9"].read(SITE, "last").astype(float)
