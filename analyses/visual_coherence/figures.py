@@ -10,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.visual_coherence.rows import RULES
-
-ALL = "all conditions"
-"""What stands for a condition where a number rests on all of them."""
+from analyses.visual_coherence.coherence import RULES
+from analyses.visual_coherence.rows import ALL
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:

@@ -1,157 +1,127 @@
-"""Visual coherence of hypernyms: mean cosines of pictures inside and between them, of one run and over seeds."""
+"""Tables of visual coherence: every hypernym by rule and condition, its scores, and how the two go together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+import pandas as pd
 
-from probing.categories.cohesion import bootstrap_cohesion, cohesion, leaf_sums, mean_products
-from probing.stats import DRAWS, Estimate
-from probing.stats.hierarchical import leaf_weights, mean_over
-from taxogen.world.taxonomy import Taxonomy
+from analyses.inputs.conditions import Condition
+from analyses.inputs.measures import Frame, measured
+from analyses.visual_coherence.coherence import DEFAULT, Coherence, Options, Shown, coherence, over_seeds
+from probing.stats.correlations import MEASURES as CORRELATIONS
+from probing.stats.correlations import correlation, mixed_slope
 
-RULES = {
-    "centred": "as the projector sees them, less the mean leaf; pairs of different leaves",
-    "uncentred": "as the projector sees them; pairs of different leaves",
-    "study": "as the encoder gives them; all pairs of pictures, those of one leaf included",
-}
-"""The rules by which cosines are averaged. `study` is that of the published study and has no between."""
+SCORES = ("auroc", "macro_f1")
+ALL = "all conditions"
+"""Stands for a condition where a number rests on all of them."""
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """Encoder features of the pictures that a run shows.
+def coherence_table(
+    grouped: Sequence[Condition], shown: Mapping[tuple[str, int], Shown], options: Options = DEFAULT
+) -> pd.DataFrame:
+    """The long table: coherence of every hypernym by rule, scores of every hypernym, and how the two go together.
 
-    Attributes:
-        seen: what enters the projector: standardised on training pictures, all tokens in one row.
-        raw: the encoder's features, mean over tokens.
-        leaves: what each picture is called in the run's world.
+    Measures within, between and coherence (within − between) are mean cosines; `p` and `null_limit` (95 %) come from
+    leaves exchanged among hypernyms. pearson and spearman correlate over hypernyms, each the mean over seeds, with
+    a bootstrap over hypernyms; slope is that of `probing.stats.correlations.mixed_slope`, per condition and over all.
+    Hypernyms share leaves, so these intervals are too narrow rather than too wide. `shown` has the pictures of each
+    condition and seed.
     """
-
-    seen: Float[np.ndarray, "n d"]
-    raw: Float[np.ndarray, "n width"]
-    leaves: Shaped[np.ndarray, " n"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How coherence is measured and tested."""
-
-    draws: int = DRAWS
-    permutations: int = 999
-    seed: int = 0
-
-
-DEFAULT = Options()
-
-
-@dataclass(frozen=True, eq=False)
-class Coherence:
-    """Mean cosines of one run, per hypernym of the taxonomy; with draws under resampled leaves.
-
-    `p` (per hypernym) and `p_mean` are one-sided for closer inside, `null` the mean difference under leaves that are
-    exchanged among hypernyms. Not-a-number where a hypernym has fewer than two leaves or none outside; the study's
-    rule has no between and no null.
-    """
-
-    hypernyms: tuple[str, ...]
-    leaves: Bool[np.ndarray, "leaves hypernyms"]
-    within: Float[np.ndarray, " hypernyms"]
-    between: Float[np.ndarray, " hypernyms"]
-    drawn: dict[str, Float[np.ndarray, "draws hypernyms"]]
-    p: Float[np.ndarray, " hypernyms"]
-    p_mean: float
-    null: Float[np.ndarray, " permutations"]
-
-    @property
-    def value(self) -> Float[np.ndarray, " hypernyms"]:
-        """What is compared with scores: within less between, or within alone under the study's rule."""
-        return self.within if np.isnan(self.between).all() else self.within - self.between
-
-    def kinds(
-        self,
-    ) -> dict[str, tuple[Float[np.ndarray, " hypernyms"], Float[np.ndarray, "draws hypernyms"]]]:
-        """The numbers by name: value and draws of within, between and coherence."""
-        within, between = self.drawn["within"], self.drawn["between"]
-        if np.isnan(self.between).all():
-            return {"within": (self.within, within), "coherence": (self.within, within)}
-        return {
-            "within": (self.within, within),
-            "between": (self.between, between),
-            "coherence": (self.within - self.between, within - between),
-        }
+    scores, rows = _scores(grouped), []
+    rows += [_row(line["condition"], "", line["hypernym"], line["measure"], line["value"]) for line in scores]
+    for rule in options.rules:
+        causes: list[dict[str, Any]] = []
+        for condition in grouped:
+            of_seeds = [
+                coherence(shown[condition.name, one.seed], one.taxonomy, rule, options)
+                for one in condition.answers
+            ]
+            rows += _coherence_rows(condition.name, rule, of_seeds, options)
+            causes += [
+                {"condition": condition.name, "seed": one.seed, "hypernym": name, "cause": value}
+                for one, own in zip(condition.answers, of_seeds, strict=True)
+                for name, value in zip(own.hypernyms, own.value, strict=True)
+            ]
+        rows += _relations(rule, pd.DataFrame(causes), pd.DataFrame(scores), options)
+    return pd.DataFrame(rows).assign(analysis="visual_coherence", split="test", seed=options.seed)
 
 
-def coherence(shown: Shown, taxonomy: Taxonomy, rule: str, options: Options = DEFAULT) -> Coherence:
-    """The visual coherence of every hypernym in one run.
+def _scores(grouped: Sequence[Condition]) -> list[dict[str, Any]]:
+    """Every hypernym's score in every run, of the part that its ablation says is to be scored."""
+    frame, rows = Frame.of(grouped), []
+    for condition in grouped:
+        for measure in SCORES:
+            scored = measured(condition, condition.headline, measure, frame)
+            assert scored is not None, "hypernym measures are made of scores.h5 alone"
+            for answers, one in zip(condition.answers, scored.statistics, strict=True):
+                rows += [
+                    {"condition": condition.name, "seed": answers.seed, "hypernym": name, "measure": measure}
+                    | {"value": float(value)}
+                    for name, value in zip(frame.hypernyms, one.value, strict=True)
+                ]
+    return rows
 
-    Raises:
-        KeyError: unknown rule.
-    """
-    if rule not in RULES:
-        raise KeyError(f"rule {rule!r} was asked for; known: {', '.join(RULES)}")
-    leaves = np.unique(shown.leaves)
-    members = np.asarray(taxonomy.labels(leaves.tolist()))
-    weights = leaf_weights(len(leaves), options.draws, options.seed)
+
+def _coherence_rows(
+    condition: str, rule: str, of_seeds: Sequence[Coherence], options: Options
+) -> Iterator[dict[str, Any]]:
+    for kind, estimates in over_seeds(of_seeds, options).items():
+        for target, one in estimates.items():
+            yield {"condition": condition, "rule": rule, "target": target, "measure": kind, **one.__dict__}
     if rule == "study":
-        return _of_all_pairs(shown, taxonomy, members, weights)
-    centre = leaf_sums(shown.seen, shown.leaves).centre if rule == "centred" else None
-    pairs = mean_products(leaf_sums(shown.seen, shown.leaves, centre, unit=True))[None]
-    found = cohesion(pairs, members, options.permutations, options.seed)
-    within, between = bootstrap_cohesion(pairs, members, weights)
-    return Coherence(
-        taxonomy.hypernyms, members, found.within[0], found.between[0],
-        {"within": within[:, 0], "between": between[:, 0]},
-        found.p_category[0], float(found.p[0]), found.null[:, 0],
-    )  # fmt: skip
+        return
+    worst = np.max([one.p for one in of_seeds], axis=0)
+    for name, p in zip(of_seeds[0].hypernyms, worst, strict=True):
+        yield _row(condition, rule, name, "p", float(p), len(of_seeds))
+    yield _row(condition, rule, "mean", "p", max(one.p_mean for one in of_seeds), len(of_seeds))
+    limit = max(float(np.quantile(one.null, 0.95)) for one in of_seeds)
+    yield _row(condition, rule, "mean", "null_limit", limit, len(of_seeds))
 
 
-def over_seeds(found: Sequence[Coherence], options: Options = DEFAULT) -> dict[str, dict[str, Estimate]]:
-    """By number (within, between, coherence) and target (each hypernym, mean) the estimate over runs of several seeds.
+def _relations(
+    rule: str, causes: pd.DataFrame, scores: pd.DataFrame, options: Options
+) -> Iterator[dict[str, Any]]:
+    """Correlations per condition, and the slopes per condition and over all of them."""
+    for measure in SCORES:
+        joined = causes.merge(
+            scores[scores["measure"] == measure].rename(columns={"value": "score"}),
+            on=["condition", "seed", "hypernym"],
+        )
+        groups: list[tuple[str, pd.DataFrame]] = [
+            (str(name), part) for name, part in joined.groupby("condition", sort=False)
+        ]
+        for name, part in groups:
+            pair = part.groupby("hypernym")[["cause", "score"]].mean().to_numpy()
+            for kind in CORRELATIONS:
+                one = correlation(pair, kind, options.draws, options.seed)
+                yield {"condition": name, "rule": rule, "target": measure, "measure": kind, **one.__dict__}
+        for name, part in [*groups, *([(ALL, joined)] if len(groups) > 1 else [])]:
+            one = mixed_slope(part)
+            yield {"condition": name, "rule": rule, "target": measure, "measure": "slope", **one.__dict__}
 
-    That of a hypernym resamples leaves and seeds; the mean over hypernyms resamples hypernyms as well. n counts the
-    leaves of the hypernym, or all.
-    """
-    names, counts = found[0].hypernyms, found[0].leaves.sum(axis=0)
-    made: dict[str, dict[str, Estimate]] = {}
-    for kind in found[0].kinds():
-        values = np.stack([one.kinds()[kind][0] for one in found])
-        drawn = np.stack([one.kinds()[kind][1] for one in found], axis=1)
-        made[kind] = {
-            name: mean_over(
-                values[:, [k]], drawn[:, :, [k]], int(counts[k]), over=("seed",), seed=options.seed
-            )
-            for k, name in enumerate(names)
-        }
-        n, over = len(found[0].leaves), ("hypernym", "seed")
-        made[kind]["mean"] = mean_over(values, drawn, n, over=over, seed=options.seed)
-    return made
+
+def _row(condition: str, rule: str, target: str, measure: str, value: float, n: int = 1) -> dict[str, Any]:
+    """A number without an interval of its own; n counts runs."""
+    numbers = {"value": value, "lower": float("nan"), "upper": float("nan"), "n": n}
+    return {"condition": condition, "rule": rule, "target": target, "measure": measure, **numbers}
 
 
-def _of_all_pairs(shown: Shown, taxonomy: Taxonomy, members: np.ndarray, weights: np.ndarray) -> Coherence:
-    """The study's rule: all pairs of different pictures under a hypernym, whatever their leaves; raw, uncentred.
+def summary(table: pd.DataFrame) -> str:
+    """The means and relations as lines a person can read."""
+    lines = ["Visual coherence: mean cosine inside hypernyms less between them (study: inside alone)"]
+    means = table[(table["target"] == "mean") & (table["measure"] == "coherence")]
+    lines += [f"  {row.condition:24} {row.rule:10} {_text(row)}" for row in means.itertuples()]
+    lines.append("Against the score of each hypernym (r and ρ over hypernyms; slope per standard deviation):")
+    related = table[table["measure"].isin([*CORRELATIONS, "slope"]) & table["value"].notna()]
+    lines += [
+        f"  {row.condition:24} {row.rule:10} {row.target:9} {row.measure:9} {_text(row)}"
+        for row in related.itertuples()
+    ]
+    return "\n".join(lines)
 
-    In a draw a leaf that comes twice makes no pairs with its copy.
-    """
-    sums = leaf_sums(shown.raw, shown.leaves, unit=True)
-    own = (sums.total * sums.total).sum(axis=1)
-    products, counts = sums.total @ sums.total.T, sums.counts
-    within = np.full((len(weights) + 1, members.shape[1]), np.nan)
-    for column, inside in enumerate(members.T):
-        if inside.sum() < 2:
-            continue
-        w = np.concatenate([np.ones((1, int(inside.sum()))), weights[:, inside]])
-        total = ((w @ products[np.ix_(inside, inside)]) * w).sum(1) - w**2 @ own[inside]
-        pairs = (w @ counts[inside]) ** 2 - w**2 @ counts[inside] ** 2
-        total += w @ (own[inside] - counts[inside])
-        pairs += w @ (counts[inside] * (counts[inside] - 1))
-        within[:, column] = np.where(pairs > 0, total / np.where(pairs > 0, pairs, 1), np.nan)
-    nothing = np.full(members.shape[1], np.nan)
-    return Coherence(
-        taxonomy.hypernyms, members, within[0], nothing,
-        {"within": within[1:], "between": np.full(within[1:].shape, np.nan)},
-        nothing, float("nan"), np.full(1, np.nan),
-    )  # fmt: skip
+
+def _text(row: Any) -> str:
+    return f"{row.value:+.3f} [{row.lower:+.3f}, {row.upper:+.3f}]  n = {row.n}"

@@ -1,13 +1,23 @@
 """Visual coherence finds what is planted in features and how it goes with scores; the rule of the study."""
 
+import re
+from dataclasses import replace
+
+import matplotlib.colors
 import numpy as np
 import pandas as pd
 import pytest
 
 from analyses import visual_coherence as analysis
-from analyses.visual_coherence.rows import Options, Shown, coherence
+from analyses.frame import drawing
+from analyses.visual_coherence.coherence import RULES, Options, Shown, coherence
+from analyses.visual_coherence.rows import coherence_table
 from probing.stats.correlations import correlation, mixed_slope
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+from tests.analyses import drawn
 from tests.analyses.test_behaviour import LEAVES, TAXONOMY, condition
+from tests.world import toy_config, write_world
 
 QUICK = Options(draws=60, permutations=199)
 STRENGTH = {"kind0": 3.0, "kind1": 1.5, "kind2": 0.0}
@@ -32,7 +42,7 @@ def table():
     none = dict.fromkeys(STRENGTH, 0.0)
     pictures = {(one.name, seed): shown(seed, none if one.name == "across" else STRENGTH)
                 for one in found for seed in (0, 1)}  # fmt: skip
-    return analysis.compute(found, pictures, options=QUICK)
+    return coherence_table(found, pictures, QUICK)
 
 
 def pick(table, **wanted):
@@ -127,26 +137,126 @@ def test_what_cannot_be_told_apart_is_not_a_number():
         correlation(np.zeros((4, 2)), "kendall")
 
 
-def test_the_figures_show_every_condition_and_can_be_redrawn_from_the_table_on_disk(table, tmp_path):
-    table.to_csv(tmp_path / "table.csv", index=False)
-    figures = analysis.draw(pd.read_csv(tmp_path / "table.csv", keep_default_na=False, na_values=["nan", ""]).fillna(
-        {"rule": ""}))  # fmt: skip
-    assert set(figures) == {"coherence", "scores"}
-    assert [text.get_text() for text in figures["coherence"].axes[0].get_yticklabels()] == [
-        "pretrained",
-        "across",
-    ]
-    assert "r = " in figures["scores"].axes[0].get_title()
-
-
-def test_the_summary_says_means_and_relations(table):
-    text = analysis.summary(table)
-    assert "pretrained" in text
-    assert "all conditions" in text
-    assert "slope" in text
-
-
 def test_conditions_of_one_seed_have_no_slope_of_their_own():
     one = condition("pretrained", 1.0, seeds=(0,))
-    found = analysis.compute([one], {("pretrained", 0): shown(0)}, ("centred",), QUICK)
+    found = coherence_table([one], {("pretrained", 0): shown(0)}, replace(QUICK, rules=("centred",)))
     assert np.isnan(pick(found, condition="pretrained", target="auroc", measure="slope")["value"])
+
+
+def test_within_between_and_limit_are_those_of_pairs_of_leaves(table):
+    pictures = [shown(seed) for seed in (0, 1)]
+    members = np.asarray(TAXONOMY.labels(sorted(LEAVES)))
+    within, between = [], []
+    for one in pictures:
+        leaves = sorted(set(one.leaves))
+        x = one.seen - np.mean([one.seen[one.leaves == leaf].mean(0) for leaf in leaves], axis=0)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        means = np.stack([x[one.leaves == leaf].mean(0) for leaf in leaves])
+        cosines = means @ means.T
+        for kind, column in ((within, True), (between, False)):
+            kind.append([_mean_of_pairs(cosines, own, own if column else ~own) for own in members.T])
+    for k, name in enumerate(TAXONOMY.hypernyms):
+        for measure, values in (("within", within), ("between", between)):
+            line = pick(table, condition="pretrained", rule="centred", target=name, measure=measure)
+            assert line["value"] == pytest.approx(np.mean(values, axis=0)[k])
+    limits = [np.quantile(coherence(one, TAXONOMY, "centred", QUICK).null, 0.95) for one in pictures]
+    line = pick(table, condition="pretrained", rule="centred", target="mean", measure="null_limit")
+    assert line["value"] == pytest.approx(max(limits))
+    assert min(limits) > 0.01
+
+
+def _mean_of_pairs(cosines, first, second):
+    pairs = first[:, None] & second[None] & ~np.eye(len(cosines), dtype=bool)
+    return cosines[pairs].mean()
+
+
+@pytest.fixture(scope="module")
+def numbers(table, tmp_path_factory):
+    return drawn.reread(drawn.distinct(table), tmp_path_factory.mktemp("coherence"))
+
+
+def test_the_figure_of_coherence_shows_within_and_between_of_every_condition_and_rule(numbers):
+    figure = analysis.draw(numbers)["coherence"]
+    means = numbers[numbers["target"] == "mean"]
+    assert [axes.get_title() for axes in figure.axes] == list(RULES)
+    assert list(drawn.ticks(figure.axes[0], "y").values()) == ["pretrained", "across"]
+    for axes in figure.axes:
+        points = [one for one in axes.lines if len(one.get_xdata()) == 1]
+        spans = [one for one in axes.lines if len(one.get_xdata()) == 2]
+        assert len(points) == len(spans) == (2 if axes.get_title() == "study" else 4)
+        for point, span in zip(points, spans, strict=True):
+            kind = {"o": "within", "s": "between"}[point.get_marker()]
+            name = ("pretrained", "across")[round(point.get_ydata()[0])]
+            row = pick(means, rule=axes.get_title(), condition=name, measure=kind)
+            assert point.get_xdata()[0] == row["value"]
+            assert list(span.get_xdata()) == [row["lower"], row["upper"]]
+            assert list(span.get_ydata()) == [point.get_ydata()[0]] * 2
+            own = drawing.colour(name) if kind == "within" else "0.5"
+            assert matplotlib.colors.to_hex(point.get_color()) == matplotlib.colors.to_hex(own)
+    limit = means.loc[means["measure"] == "null_limit", "value"].max()
+    assert f"reach a difference of {limit:.3f} at most" in " ".join(figure.texts[-1].get_text().split())
+
+
+def test_the_figure_of_scores_shows_every_hypernym_of_every_condition_and_the_relations(numbers):
+    figure = analysis.draw(numbers)["scores"]
+    for axes, name in zip(figure.axes, ("pretrained", "across"), strict=True):
+        rows = numbers[numbers["condition"] == name]
+        score = rows[rows["measure"] == "auroc"].groupby("target")["value"].mean()
+        x = rows[(rows["rule"] == "centred") & (rows["measure"] == "coherence")].set_index("target")["value"]
+        points = sorted(map(tuple, axes.lines[0].get_xydata()))
+        expected = sorted((x[target], score[target]) for target in TAXONOMY.hypernyms)
+        np.testing.assert_allclose(points, expected)
+        for text in axes.texts:
+            assert text.xy == (x[text.get_text()], pytest.approx(score[text.get_text()]))
+        title = axes.get_title().splitlines()
+        assert title[0] == name
+        for line, (symbol, kind) in zip(
+            title[1:], (("r", "pearson"), ("ρ", "spearman"), ("slope", "slope")), strict=True
+        ):
+            row = pick(rows, rule="centred", target="auroc", measure=kind)
+            assert line == f"{symbol} = {row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}]"
+
+
+def test_the_summary_says_the_means_and_relations_of_the_table(numbers):
+    number = r"([+-][\d.]+)"
+    place = r"(.+?) +(centred|uncentred|study) +(?:(auroc|macro_f1) +(\w+) +)?"
+    line = rf"^  {place}{number} \[{number}, {number}\]  n = (\d+)$"
+    said = re.findall(line, analysis.summary(numbers), flags=re.MULTILINE)
+    assert len(said) == 2 * 3 + 3 * 2 * (2 * 3 + 1)
+    for condition_name, rule, target, measure, *texts, n in said:
+        at = {"target": target or "mean", "measure": measure or "coherence"}
+        row = pick(numbers, condition=condition_name, rule=rule, **at)
+        assert texts == [f"{row[name]:+.3f}" for name in ("value", "lower", "upper")]
+        assert int(n) == row["n"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, toy_lm):
+    folder = tmp_path_factory.mktemp("toy_coherence")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        run = Run.create(folder / "run", toy_config(write_world(folder, toy_lm), "capture.at=last"))
+        pipeline.train_run(run)
+        yield run
+
+
+def test_a_run_that_was_not_evaluated_and_an_unknown_rule_are_refused_in_one_line(toy, capsys):
+    with pytest.raises(SystemExit) as refused:
+        analysis.main(["--run", str(toy.path)])
+    assert refused.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "python -m taxogen evaluate" in said
+    with pytest.raises(KeyError, match=r"rule 'raw' was asked for; known: centred, uncentred, study"):
+        analysis.ANALYSIS.ask([toy], Options(rules=("raw",)))
+
+
+def test_a_toy_run_from_the_command_line(toy, tmp_path, capsys):
+    pipeline.evaluate_run(toy)
+    analysis.main(
+        ["--run", str(toy.path), "--rule", "study", "centred", "--draws", "20", "--out", str(tmp_path)]
+    )
+    table = pd.read_parquet(tmp_path / "visual_coherence.parquet")
+    assert set(table["rule"]) == {"study", "centred", ""}
+    assert set(table["condition"]) == {"pretrained"}
+    assert (tmp_path / "scores.png").is_file()
+    assert "Visual coherence" in capsys.readouterr().out
