@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from analyses.frame import registry
-
 from analyses.frame import console, registry
 
 ROOT = Path(__file__).parent.parent

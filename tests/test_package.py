@@ -99,7 +99,8 @@ def imported(package: str) -> set[str]:
 
 def distributions(requirements: Iterable[str]) -> set[str]:
     """The normalised names of requirements."""
-    names = [re.match(r"[\w.-]+", line)[0] for line in requirements if line and not line.startswith("#")]
+    lines = [line for line in requirements if line and not line.startswith("#")]
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
     return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
 
 
@@ -118,8 +119,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 def test_versions_agree():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(r"^version: (\S+)", citation, flags=re.MULTILINE)[1] == PROJECT["version"]
-    assert re.search(r"^## (\S+)", changes, flags=re.MULTILINE)[1] == PROJECT["version"]
+    assert re.findall(r"^version: (\S+)", citation, flags=re.MULTILINE) == [PROJECT["version"]]
+    assert re.findall(r"^## (\S+)", changes, flags=re.MULTILINE)[0] == PROJECT["version"]
 
 
 def test_the_packages_are_found_in_their_environment_and_not_in_the_checkout(environment, tmp_path):
