@@ -26,6 +26,14 @@ _INNER_FOLDS = 5
 class LogitLens:
     """The model's own final norm and output embedding, to be applied to the residual stream of any layer.
 
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> with torch.no_grad():
+    ...     logits = LogitLens.of(model)(torch.zeros(4, 8))
+    >>> tuple(logits.shape)
+    (4, 20)
+
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens" (lesswrong.com).
     """
 
@@ -78,7 +86,13 @@ class LogitLens:
 
 @dataclass(frozen=True)
 class Translator:
-    """An affine map from the residual stream of one layer to the one that enters the final norm."""
+    """An affine map from the residual stream of one layer to the one that enters the final norm.
+
+    >>> hidden = np.random.default_rng(0).normal(size=(40, 3))
+    >>> translate = fit_translator(hidden, 2 * hidden + 1, np.arange(40) // 4)
+    >>> bool(np.allclose(translate(hidden), 2 * hidden + 1, atol=0.1))
+    True
+    """
 
     standardizer: Standardizer
     matrix: Float[Array, "d d"]
@@ -100,6 +114,10 @@ def fit_translator(
 
     The penalty is the one of the least squared error, each dimension in units of its spread, on a fifth of the groups;
     the map is then fitted on all rows.
+
+    >>> hidden = np.random.default_rng(0).normal(size=(40, 3))
+    >>> fit_translator(hidden, hidden[:, ::-1].copy(), np.arange(40) // 4).penalty
+    0.1
 
     Source: Belrose et al. 2023, arXiv:2303.08112, "Eliciting latent predictions from transformers with the tuned lens",
     section 3. They minimise the KL divergence from the model's final distribution by gradient descent on text; here the
@@ -139,7 +157,12 @@ def fit_translator(
 def word_evidence(
     logits: Float[Tensor, "n vocabulary"], words: Int[Tensor, "n k"]
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Natural log-probability and rank (1 is the best; of equals, the best of theirs) of some tokens of each row."""
+    """Natural log-probability and rank (1 is the best; of equals, the best of theirs) of some tokens of each row.
+
+    >>> log_probability, rank = word_evidence(torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([[1, 0]]))
+    >>> rank
+    tensor([[1, 3]])
+    """
     chosen = logits.gather(1, words)
     ranks = [1 + (logits > chosen[:, [column]]).sum(-1) for column in range(words.shape[1])]
     return chosen - logits.logsumexp(-1, keepdim=True), torch.stack(ranks, 1)
@@ -151,6 +174,10 @@ def nearest_words(
     """The rows of an embedding table that point most nearly where each vector does, and their cosines, best first.
 
     A row or vector of zeros points nowhere: its cosine is 0.
+
+    >>> order, cosine = nearest_words(np.array([[2.0, 0.1]]), np.array([[0.0, 1.0], [1.0, 0.0]]), k=1)
+    >>> order, cosine.round(2)
+    (array([[1]]), array([[1.]]))
     """
     xp = array_namespace(vectors, table)
     if not 0 < k <= table.shape[0]:
@@ -161,7 +188,12 @@ def nearest_words(
 
 
 def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Rows scaled to length 1; rows of zeros stay."""
+    """Rows scaled to length 1; rows of zeros stay.
+
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
     xp = array_namespace(rows)
     length = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
     return rows / xp.where(length > 0, length, xp.ones_like(length))

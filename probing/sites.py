@@ -34,6 +34,10 @@ BLOCK_POINTS = (
 class Site:
     """One hook point: `layer` is the block index from 0, or None for the two points outside the blocks.
 
+    >>> site = Site.parse("blocks.3.hook_resid_post")
+    >>> site.layer, site.point, str(site)
+    (3, 'hook_resid_post', 'blocks.3.hook_resid_post')
+
     Raises:
         ValueError: the point is unknown, or has a layer where it must not (or none where it must).
     """
@@ -79,6 +83,10 @@ def select(patterns: Sites, available: Sequence[Site]) -> tuple[Site, ...]:
     list of numbers and ranges: `blocks.*.hook_resid_post`, `blocks.0-11.hook_attn_out`,
     `blocks.0,4,8-10.*`. Attention patterns are large and need eager attention, so a wildcard in the last
     part never reaches them: spell `hook_pattern` to get it.
+
+    >>> sites = [Site("hook_resid_post", layer) for layer in range(4)]
+    >>> [str(site) for site in select("blocks.1-2.hook_resid_post", sites)]
+    ['blocks.1.hook_resid_post', 'blocks.2.hook_resid_post']
 
     Raises:
         KeyError: a pattern names no available site; the message lists what is available.
@@ -128,7 +136,11 @@ def _glob(pattern: str, name: str) -> bool:
 
 
 def describe(available: Sequence[Site]) -> str:
-    """A one-line listing of sites in which the layers of one point are written as a range."""
+    """A one-line listing of sites in which the layers of one point are written as a range.
+
+    >>> describe([Site("hook_embed"), *(Site("hook_resid_post", layer) for layer in (0, 1, 2, 5))])
+    'hook_embed, blocks.0-2,5.hook_resid_post'
+    """
     layers: dict[str, list[int]] = {}
     for site in available:
         layers.setdefault(site.point, []).extend([] if site.layer is None else [site.layer])

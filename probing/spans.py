@@ -19,7 +19,12 @@ CharRange = tuple[int, int]
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids of one prompt, and for each span the positions of its tokens among them."""
+    """Token ids of one prompt, and for each span the positions of its tokens among them.
+
+    >>> row = Row((1, 7, 8, 9), {"noun": (1, 2), "last": (3,)})
+    >>> [row.ids[position] for position in row.spans["noun"]]
+    [7, 8]
+    """
 
     ids: tuple[int, ...]
     spans: Mapping[str, tuple[int, ...]]
@@ -27,6 +32,9 @@ class Row:
 
 def word_range(text: str, word: str, occurrence: int | None = None) -> CharRange:
     """Where a whole word, or several, stands in a text: the characters from start to before end.
+
+    >>> word_range("A crow is a kind of", "crow")
+    (2, 6)
 
     Args:
         text: the prompt.
@@ -54,6 +62,11 @@ def word_range(text: str, word: str, occurrence: int | None = None) -> CharRange
 def cue_range(text: str, end: int | None = None, words: int = 3) -> CharRange:
     """Where the last words before the answer stand; it starts at character `end`, or after the text.
 
+    >>> text = "A crow is a kind of"
+    >>> start, end = cue_range(text)
+    >>> text[start:end]
+    'a kind of'
+
     Raises:
         ValueError: there are fewer words.
     """
@@ -74,6 +87,14 @@ def encode(
     add_special_tokens: bool = True,
 ) -> Row:
     """The row of a text: its ids, the tokens that overlap each range of characters, and its `last` token.
+
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> from transformers import PreTrainedTokenizerFast
+    >>> words = Tokenizer(models.WordLevel({"a": 0, "crow": 1, "flies": 2, "?": 3}, unk_token="?"))
+    >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+    >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    >>> encode(tokenizer, "a crow flies", {"noun": (2, 6)})
+    Row(ids=(0, 1, 2), spans={'noun': (1,), 'last': (2,)})
 
     Args:
         tokenizer: a fast Hugging Face tokenizer, which knows which characters a token covers.
@@ -97,6 +118,9 @@ def encode(
 def tokens_in(offsets: Sequence[CharRange], span: CharRange, name: str = "") -> tuple[int, ...]:
     """The positions of the tokens that overlap a range of characters.
 
+    >>> tokens_in([(0, 1), (1, 4), (4, 6)], (2, 5))
+    (1, 2)
+
     Raises:
         ValueError: there is none.
     """
@@ -112,6 +136,9 @@ def tokens_in(offsets: Sequence[CharRange], span: CharRange, name: str = "") -> 
 def image_positions(ids: Sequence[int], image_token: int) -> tuple[int, ...]:
     """The positions of the picture tokens of a row whose placeholders are expanded already.
 
+    >>> image_positions([1, 99, 99, 5], image_token=99)
+    (1, 2)
+
     Raises:
         ValueError: there is none.
     """
@@ -125,6 +152,10 @@ def expand_images(row: Row, image_token: int, counts: Sequence[int], name: str =
     """The row with each placeholder repeated for all tokens of its picture, and a span of them all.
 
     Positions after a placeholder move; a span that holds a placeholder holds all of its tokens afterwards.
+
+    >>> row = expand_images(Row((1, 99, 5), {"last": (2,)}), image_token=99, counts=[3])
+    >>> row.ids, row.spans
+    ((1, 99, 99, 99, 5), {'last': (4,), 'image': (1, 2, 3)})
 
     Args:
         row: a row with one placeholder a picture.
@@ -152,7 +183,11 @@ def expand_images(row: Row, image_token: int, counts: Sequence[int], name: str =
 
 
 def shared_prefix(rows: Sequence[Row]) -> int:
-    """How many first tokens all rows have in common, at least one token of each row left over."""
+    """How many first tokens all rows have in common, at least one token of each row left over.
+
+    >>> shared_prefix([Row((1, 2, 3), {}), Row((1, 2, 4), {})])
+    2
+    """
     shortest = min(len(row.ids) for row in rows) - 1
     for i in range(shortest):
         if len({row.ids[i] for row in rows}) > 1:
@@ -164,6 +199,11 @@ def collate(
     rows: Sequence[Row], *, pad: int = 0, side: Literal["left", "right"] = "right", prefix: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, list[tuple[int, ...]]]]:
     """What a model takes for padded rows, and the spans as positions in the sequence that it then sees.
+
+    >>> inputs, spans = collate([Row((5, 6, 7), {"last": (2,)}), Row((5, 6), {"last": (1,)})], side="left")
+    >>> inputs["input_ids"], spans
+    (tensor([[5, 6, 7],
+            [0, 5, 6]]), {'last': [(2,), (2,)]})
 
     Args:
         rows: rows with the same spans.
@@ -200,6 +240,9 @@ def collate(
 
 def with_span(row: Row, name: str, positions: Sequence[int]) -> Row:
     """The row with one more span, at positions that the caller knows.
+
+    >>> with_span(Row((1, 2, 3), {}), "noun", [1, 2]).spans
+    {'noun': (1, 2)}
 
     Raises:
         ValueError: a position is not in the row.

@@ -16,11 +16,9 @@ from probing.categories.cohesion import (
     bootstrap_cohesion,
     cohesion_draws,
     conclude,
-    leaf_sums,
-    mean_products,
-    mean_squared_distances,
     silhouette,
 )
+from probing.categories.leaf_sums import leaf_sums, mean_products, mean_squared_distances
 from probing.categories.massive import massive_dimensions, massive_rows
 
 UNCENTRED = ("raw", "without outliers")  # the other treatments are centred, or nearly, by what they do

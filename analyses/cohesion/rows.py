@@ -14,7 +14,8 @@ from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
 from analyses.inputs.encoder import ENCODER
-from probing.categories.cohesion import Cohesion, leaf_sums, mean_products
+from probing.categories.cohesion import Cohesion
+from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
 from probing.stats import draw_weights, estimate, nan_mean
 from probing.store import ActivationStore

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Shaped
 
 from analyses.frame.command_line import Resampling, option
 from analyses.inputs.encoder import EncoderRows
-from probing.categories.cohesion import bootstrap_cohesion, cohesion, leaf_sums, mean_products
+from probing.categories.cohesion import bootstrap_cohesion, cohesion
+from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.stats import Estimate
 from probing.stats.hierarchical import leaf_weights, mean_over
 from taxogen.world.taxonomy import Taxonomy

@@ -1,5 +1,6 @@
 """Capture: a model, batches, sites and spans become an ActivationStore; resumable, written while the model runs."""
 
-from probing.capture.loop import CaptureBatch, HookRecorder, Inputs, Pooling, Recorder, capture
+from probing.capture.batches import CaptureBatch, Inputs, Pooling
+from probing.capture.loop import HookRecorder, Recorder, capture
 
 __all__ = ["CaptureBatch", "HookRecorder", "Inputs", "Pooling", "Recorder", "capture"]

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 from torch import nn
 
-from probing.capture.loop import CaptureBatch, Recorder, capture
+from probing.capture.batches import CaptureBatch
+from probing.capture.loop import Recorder, capture
 from probing.capture.plan import refuse_difference
 from probing.hooks.provenance import weight_hash
 from probing.store import ActivationStore

@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from probing import hooks
+from probing.capture.batches import CaptureBatch, Inputs, Pooling
 from probing.capture.caches import select_rows
 from probing.capture.gathering import AskedTokens
 from probing.capture.padding import parts_of
@@ -35,44 +36,7 @@ from probing.store import ActivationStore
 from probing.store.shard_files import DTYPES, FORMAT
 from probing.store.shards import compression_options
 
-Pooling = Literal["mean", "last", "all"]
-Inputs = Mapping[str, Any]
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class CaptureBatch:
-    """Rows that go through the model together.
-
-    Attributes:
-        inputs: what the model takes, `model(**inputs)`; or a function that makes it, called only when the
-            batch is not in the store yet.
-        item_ids: the key of each row, unique in the store.
-        spans: name → for each row the positions of its tokens in the whole sequence as the model sees it,
-            counted from 0 with the padding and, before it, the shared prefix.
-        columns: manifest column → value of each row.
-        prefix: what the model takes for the part that rows share (the picture, say), without padding; or a
-            function that makes it. `inputs` then holds the rest, with an attention mask over both parts.
-        prefix_rows: for each row, which row of the prefix it continues; the first by default.
-    """
-
-    inputs: Inputs | Callable[[], Inputs]
-    item_ids: Sequence[str]
-    spans: Mapping[str, Sequence[Sequence[int]]]
-    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    prefix: Inputs | Callable[[], Inputs] | None = None
-    prefix_rows: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        rows = len(self.item_ids)
-        for kind, named in (("span", self.spans), ("column", self.columns)):
-            for name, values in named.items():
-                if len(values) != rows:
-                    raise ValueError(f"{kind} {name!r} has {len(values)} rows, the batch has {rows} item_ids")
-        if self.prefix_rows is not None and len(self.prefix_rows) != rows:
-            raise ValueError(f"prefix_rows has {len(self.prefix_rows)} rows, the batch has {rows} item_ids")
-        if not self.spans or not rows:
-            raise ValueError("a batch needs at least one item and one span")
 
 
 class Recorder(Protocol):
@@ -102,7 +66,15 @@ _VERIFIED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 @dataclass(frozen=True)
 class HookRecorder:
-    """Forward passes with the hooks of this package."""
+    """Forward passes with the hooks of this package.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> [str(site) for site in HookRecorder(model).select("blocks.*.hook_resid_post")]
+    ['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post']
+    """
 
     model: nn.Module
 
@@ -135,6 +107,16 @@ def capture(
     compression: str | None = None,
 ) -> ActivationStore:
     """The store at `path`, filled with the activations of every item in the batches.
+
+    >>> import tempfile, torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> batch = CaptureBatch({"input_ids": torch.arange(5)[None]}, ["crow-1"], {"last": [(4,)]}, {"leaf": ["crow"]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = capture(model, [batch], folder, sites="blocks.*.hook_resid_post")
+    ...     store.read("blocks.1.hook_resid_post", "last").shape, store.columns["leaf"].tolist()
+    ((1, 8), ['crow'])
 
     Args:
         model: a Hugging Face decoder, a model around one, or a `Recorder`.

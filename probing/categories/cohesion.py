@@ -1,104 +1,20 @@
 """Cohesion of categories: how much closer leaf concepts of one category lie than leaves of different ones.
 
-Everything follows from sums of rows per leaf, so that memory is leaves × width however many pictures there
-are. Only pairs of different leaves count, each pair once: neither the number of pictures of a leaf nor two
-pictures of the same crow make birds cohesive.
+Everything follows from the mean of each pair of leaves (`probing.categories.leaf_sums`). Only pairs of different
+leaves count, each pair once: neither the number of pictures of a leaf nor two pictures of the same crow make birds
+cohesive.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
 from probing.similarity.calibrate import studentised_p
 from probing.similarity.mantel import cyclic_design, permuted_products
 
-_CHUNK = 2048
 _PAIR_ENTRIES = 8_000_000  # of weights over pairs that exist at a time
-
-
-@dataclass(frozen=True)
-class LeafSums:
-    """Sums over the rows of each leaf: of the rows, of their squared lengths, and how many there are."""
-
-    leaves: Shaped[np.ndarray, " leaves"]
-    total: Float[np.ndarray, "leaves d"]
-    squares: Float[np.ndarray, " leaves"]
-    counts: Float[np.ndarray, " leaves"]
-
-    @property
-    def means(self) -> Float[np.ndarray, "leaves d"]:
-        """Mean row of each leaf."""
-        return self.total / self.counts[:, None]
-
-    @property
-    def centre(self) -> Float[np.ndarray, " d"]:
-        """Mean of the leaf means: every leaf counts once, however many pictures it has."""
-        return self.means.mean(axis=0)
-
-
-def leaf_sums(
-    rows: Float[np.ndarray, "n d"] | Iterable[Float[np.ndarray, "chunk d"]],
-    leaves: Shaped[np.ndarray, " n"],
-    centre: Float[np.ndarray, " d"] | None = None,
-    unit: bool = False,
-) -> LeafSums:
-    """Sums per leaf of the rows, less `centre`, each at unit length if `unit`; leaves in sorted order.
-
-    `rows` may be an array or its consecutive parts, read one at a time.
-
-    Raises:
-        ValueError: as many leaves as rows were not given, or a row of length 0 should become a unit vector.
-    """
-    names, codes, counts = np.unique(np.asarray(leaves), return_inverse=True, return_counts=True)
-    total = np.zeros((len(names), 0))
-    squares, seen = np.zeros(len(names)), 0
-    for part in _parts(rows):
-        part = part.astype(np.float64) - (0 if centre is None else centre)
-        lengths = (part * part).sum(axis=1)
-        if unit:
-            if not (lengths > 0).all():
-                raise ValueError("a row of length 0 has no direction; leave it out or use distances")
-            part, lengths = part / np.sqrt(lengths)[:, None], np.ones(len(part))
-        here = codes[seen : seen + len(part)]
-        seen += len(part)
-        if seen > len(codes):
-            break
-        total = total if total.size else np.zeros((len(names), part.shape[1]))
-        total += (here == np.arange(len(names))[:, None]).astype(np.float64) @ part
-        squares += np.bincount(here, lengths, len(names))
-    if seen != len(codes) or not total.size:
-        raise ValueError(f"{len(codes)} leaves were given for another number of rows; give one leaf per row")
-    return LeafSums(names, total, squares, counts.astype(np.float64))
-
-
-def mean_products(left: LeafSums, right: LeafSums | None = None) -> Float[np.ndarray, "leaves leaves"]:
-    """Mean inner product of a row of one leaf with a row of another: cosines, if the sums are of unit rows.
-
-    Without `right` the two rows are different ones, so that the diagonal is the mean over pairs of different
-    pictures of one leaf, not-a-number where there is only one. With `right` (the other modality, say) rows
-    come from `left`, columns from `right`, over the same leaves.
-    """
-    if right is not None:
-        if not np.array_equal(left.leaves, right.leaves):
-            only = sorted({str(x) for x in left.leaves} ^ {str(x) for x in right.leaves})
-            raise ValueError(f"both sides must have the same leaves; only one has {only[:3]}")
-        return left.means @ right.means.T
-    products = left.means @ left.means.T
-    pairs = left.counts * (left.counts - 1)
-    own = (left.total * left.total).sum(axis=1) - left.squares
-    np.fill_diagonal(products, np.where(pairs > 0, own / np.where(pairs > 0, pairs, 1), np.nan))
-    return products
-
-
-def mean_squared_distances(
-    left: LeafSums, right: LeafSums | None = None
-) -> Float[np.ndarray, "leaves leaves"]:
-    """Mean squared Euclidean distance of a row of one leaf to a (different) row of another."""
-    other = left if right is None else right
-    sizes = (left.squares / left.counts)[:, None] + (other.squares / other.counts)[None]
-    return np.maximum(sizes - 2 * mean_products(left, right), 0)
 
 
 @dataclass(frozen=True)
@@ -148,6 +64,11 @@ def cohesion(
     Within: all pairs of two leaves of a category, each once. Between: pairs of a member with a leaf that
     shares no category with it. The null gives the leaves' places in the categories to other leaves, which
     keeps category sizes and overlaps; a leaf's pictures stay together.
+
+    >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0  # two birds, two fruits
+    >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
+    >>> cohesion(pairs, members, draws=20).difference
+    array([[0.8, 0.8]])
     """
     return conclude([cohesion_draws(pairs, members, draws, seed, higher_is_closer)])
 
@@ -159,7 +80,13 @@ def cohesion_draws(
     seed: int = 0,
     higher_is_closer: bool = True,
 ) -> CohesionDraws:
-    """Cohesion of some layers and its null, under permutations that are the same in every call of one seed."""
+    """Cohesion of some layers and its null, under permutations that are the same in every call of one seed.
+
+    >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
+    >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
+    >>> cohesion_draws(pairs, members, draws=20).within
+    array([[0.9, 0.9]])
+    """
     flat = _hollow_symmetric(pairs)
     design = cyclic_design(len(members), draws, seed)
     means = np.full((2, len(pairs), members.shape[1]), np.nan)
@@ -178,6 +105,12 @@ def cohesion_draws(
 
 def conclude(parts: Sequence[CohesionDraws]) -> Cohesion:
     """Cohesion of all layers that were measured in parts, corrected for all of them together.
+
+    >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
+    >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
+    >>> parts = [cohesion_draws(pairs, members, draws=20), cohesion_draws(pairs, members, draws=20)]
+    >>> conclude(parts).difference.shape  # layers, categories
+    (2, 2)
 
     Raises:
         ValueError: no category has two leaves and one outside.
@@ -207,6 +140,13 @@ def bootstrap_cohesion(
     """Within and between means with each leaf counted as often as each draw says.
 
     A leaf drawn twice makes no pair with itself. A draw that leaves a category no pair is not-a-number.
+
+    >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
+    >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
+    >>> within, between = bootstrap_cohesion(pairs, members, np.array([[1.0, 1, 1, 1], [2, 0, 1, 1]]))
+    >>> within[:, 0]  # one bird drawn twice makes no pair
+    array([[0.9, 0.9],
+           [nan, 0.9]])
     """
     flat = _hollow_symmetric(pairs)
     results = np.full((2, len(weights), len(pairs), members.shape[1]), np.nan)
@@ -234,6 +174,10 @@ def silhouette(
     A leaf's own distance is the mean over its categories of the mean distance to their other leaves; the
     other distance that to the nearest category it is not in. Not-a-number for a leaf alone in its categories.
 
+    >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
+    >>> silhouette(np.where(members @ members.T, 1.0, 4.0), members)
+    array([0.75, 0.75, 0.75, 0.75])
+
     Source: Rousseeuw 1987, J. Comput. Appl. Math. 20, extended to leaves of several categories.
     """
     distances = np.where(np.eye(len(distances), dtype=bool), 0.0, distances)
@@ -256,6 +200,12 @@ def pair_weights(
 
     Not-a-number throughout where a category has no such pair. `columns` are the categories wanted; all of them
     say which leaves share none.
+
+    >>> within, between = pair_weights(np.array([[1, 0], [1, 0], [0, 1]]) > 0)
+    >>> within[0]
+    array([[0. , 0.5, 0. ],
+           [0.5, 0. , 0. ],
+           [0. , 0. , 0. ]])
     """
     members = np.asarray(members, dtype=bool)
     together = (members.astype(np.float32) @ members.T.astype(np.float32)) > 0
@@ -274,11 +224,3 @@ def _hollow_symmetric(pairs):
     """The pair matrices with mean of both directions and zero diagonal, [layers, leaves, leaves]."""
     symmetric = (pairs + pairs.transpose(0, 2, 1)) / 2
     return np.where(np.eye(pairs.shape[1], dtype=bool), 0.0, symmetric)
-
-
-def _parts(rows):
-    if not isinstance(rows, np.ndarray):
-        yield from rows
-        return
-    for start in range(0, len(rows), _CHUNK):
-        yield rows[start : start + _CHUNK]

@@ -23,6 +23,11 @@ def partial_rsa(
     Chance is 0, and 0 is the value where the controls determine a layer's distances. The null permutes which
     stimulus is which in the residual target, so that what the controls share with the layers stays in place.
 
+    >>> x = np.random.default_rng(0).normal(size=(12, 2))
+    >>> distances = squared_distances(x)
+    >>> partial_rsa(distances[None], distances, draws=20).value.round(6)
+    array([[1.]])
+
     Source: Legendre 2000, J. Stat. Comput. Simul. 67 (partial Mantel test, residual permutation);
     Kriegeskorte, Mur & Bandettini 2008, Front. Syst. Neurosci. 2:4.
 
@@ -47,6 +52,11 @@ def bootstrap_rsa(
 
     A stimulus drawn twice makes no pair with itself. Ranks and what the controls explain are kept from the full
     sample; means and spreads are those of the draw.
+
+    >>> x = np.random.default_rng(0).normal(size=(12, 2))
+    >>> distances = squared_distances(x)
+    >>> bootstrap_rsa(distances[None], distances, (), np.ones((3, 12))).round(6).ravel()
+    array([1., 1., 1.])
     """
     ranks = [off_diagonal_ranks(as_float(control)) for control in controls]
     y = _residual(off_diagonal_ranks(as_float(target)), ranks)
@@ -78,6 +88,11 @@ def hierarchy_cosines(
     the child's; and over all leaves of a category the cosines average to about 0 whatever the geometry, so
     look at their root mean square, beside that of the same steps `along` parents that are not theirs.
     Products of a leaf with itself are left out, so that noise in the parent's mean does not tilt the cosine.
+
+    >>> rows = np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 0.0], [2.0, 0.0]])  # the child adds something orthogonal
+    >>> child, parent = np.array([[1, 1, 0, 0]]) > 0, np.array([[0, 0, 1, 1]]) > 0
+    >>> hierarchy_cosines(rows @ rows.T, child, parent)
+    array([0.])
 
     Source: Park et al. 2024, "The geometry of categorical and hierarchical concepts in large language
     models", theorem 8, with leaf means in place of their discriminant directions and held-out parents.
@@ -114,6 +129,10 @@ def causal_gram(
     The reference must not be the rows themselves: fewer rows than features become orthogonal under their own
     covariance, whatever they mean. Give the unembedding, or the deviations of pictures from their leaf means.
 
+    >>> rng = np.random.default_rng(0)
+    >>> causal_gram(rng.normal(size=(4, 3)), rng.normal(size=(100, 3))).shape
+    (4, 4)
+
     Source: Park et al. 2024 (causal inner product: the covariance of the unembedding); shrinkage towards the
     mean variance as in Ledoit & Wolf 2004, J. Multivar. Anal. 88.
     """
@@ -128,6 +147,9 @@ def causal_gram(
 def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
     """Exponential of the entropy of the normalised singular values; between 1 and the rank.
 
+    >>> round(effective_rank(np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])), 6)
+    2.0
+
     Source: Roy & Vetterli 2007, EUSIPCO, definition 1, of the centred rows.
     """
     centred = np.asarray(x, dtype=np.float64) - np.mean(x, axis=0)
@@ -141,6 +163,9 @@ def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
 def participation_ratio(x: Float[np.ndarray, "n d"]) -> float:
     """Number of dimensions over which variance spreads evenly: (tr Σ)² / tr Σ², without small-sample bias.
 
+    >>> round(participation_ratio(np.random.default_rng(0).normal(size=(500, 4))), 1)
+    4.0
+
     Source: Gao et al. 2017, bioRxiv 214262; tr Σ² by the unbiased U-statistic of Székely & Rizzo 2014.
     """
     n = len(x)
@@ -153,6 +178,9 @@ def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
     """Intrinsic dimension from the ratio of each row's two nearest distances.
 
     The slope through the origin of −log(1 − F) on the log ratio, without the largest `discard` of ratios.
+
+    >>> bool(1.5 < two_nn(np.random.default_rng(0).uniform(size=(300, 2))) < 2.5)
+    True
 
     Source: Facco et al. 2017, Sci. Rep. 7:12140, steps 1 to 5.
 

@@ -63,6 +63,10 @@ class Treatment:
 def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[MassiveDimension, ...]:
     """The dimensions whose root mean square exceeds `ratio` times the median dimension's, largest first.
 
+    >>> rows = np.random.default_rng(0).normal(size=(50, 4)) * [1.0, 1.0, 500.0, 1.0]
+    >>> [(one.dimension, one.ratio_to_median > 100) for one in massive_dimensions(rows)]
+    [(2, True)]
+
     Source: Sun et al. 2024, COLM, "Massive activations in large language models", section 2, with root mean
     squares over rows in place of single activations, since rows here are means over spans.
     """
@@ -80,6 +84,11 @@ def massive_rows(x: Float[Array, "n d"], ratio: float = MASSIVE_ROW) -> Float[np
     """How many times as long as the median row each massive row is, longest first; empty where there is none.
 
     Lengths are those of standardised rows; those of raw ones are mostly the sizes of massive dimensions.
+
+    >>> rows = np.random.default_rng(0).normal(size=(50, 4))
+    >>> rows[3] *= 100
+    >>> len(massive_rows(rows))
+    1
     """
     standardised = fit_treatment("standardised", x)
     xp = array_namespace(x)
@@ -93,6 +102,10 @@ def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
 
     A feature that never varies keeps scale 1. Rows are taken a few at a time: of single or half precision, they
     never exist in double precision as a whole.
+
+    >>> train = np.array([[0.0, 10.0], [2.0, 30.0]])
+    >>> fit_treatment("standardised", train)(np.array([[3.0, 20.0]]))
+    array([[2., 0.]])
 
     Raises:
         KeyError: another name.

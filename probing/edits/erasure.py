@@ -22,6 +22,12 @@ Array = Any
 class Whitening:
     """The mean of some rows and the symmetric roots of their covariance.
 
+    >>> rows = np.random.default_rng(0).normal(size=(100, 2)) * [1.0, 5.0]
+    >>> whitening = Whitening.of(rows)
+    >>> np.cov((rows - whitening.mean) @ whitening.inward, rowvar=False, bias=True).round(6) + 0.0
+    array([[1., 0.],
+           [0., 1.]])
+
     Attributes:
         mean: μ.
         inward: W = Σ^(−1/2), a pseudo-inverse where rows leave dimensions empty; W(x − μ) is white.
@@ -63,6 +69,10 @@ class Eraser:
     """The affine map x ↦ x − out · readᵀ(x − mean): `read` says how much of the concept is in x, `out` takes it away.
 
     Its rank is the number of columns; with none it is the identity, bit for bit.
+
+    >>> eraser = Eraser(np.zeros(2), np.array([[1.0], [0.0]]), np.array([[1.0], [0.0]]))
+    >>> eraser(np.array([[3.0, 4.0]])), eraser.rank
+    (array([[0., 4.]]), 1)
     """
 
     mean: Float[Array, " d"]
@@ -91,6 +101,13 @@ def fit_leace(features: Float[Array, "n d"], concepts: Float[Array, "n k"], shri
     On these rows the covariance of erased features with the concepts is 0, so the best linear classifier or regression
     with any convex loss is a constant.
 
+    >>> rng = np.random.default_rng(0)
+    >>> concept = np.arange(50)[:, None] % 2
+    >>> rows = rng.normal(size=(50, 3)) + 4 * concept
+    >>> erased = fit_leace(rows, concept)(rows)
+    >>> bool(np.abs(cross_covariance(erased, concept)).max() < 1e-12)
+    True
+
     Raises:
         ValueError: rows do not match, or a concept has the same value in all rows.
     """
@@ -100,6 +117,10 @@ def fit_leace(features: Float[Array, "n d"], concepts: Float[Array, "n k"], shri
 
 def cross_covariance(features: Float[Array, "n d"], concepts: Float[Array, "n k"]) -> Float[Array, "d k"]:
     """Covariance of every feature with every concept.
+
+    >>> cross_covariance(np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[0], [1]]))
+    array([[0.5],
+           [0. ]])
 
     Raises:
         ValueError: rows do not match, or a concept has the same value in all rows.
@@ -126,6 +147,11 @@ def leace(whitening: Whitening, covariance: Float[Array, "d k"]) -> Eraser:
     r(x) = x − W⁺ P W (x − μ), P the orthogonal projection onto the columns of W Σ_xz. Of all affine maps that leave no
     covariance with the concepts it changes the (unshrunk) rows least, in every norm.
 
+    >>> rng = np.random.default_rng(0)
+    >>> rows, concept = rng.normal(size=(50, 3)), np.arange(50)[:, None] % 2
+    >>> leace(Whitening.of(rows), cross_covariance(rows, concept)).rank
+    1
+
     Source: Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff & Biderman 2023, NeurIPS, "LEACE: Perfect linear
     concept erasure in closed form", theorem 4.3.
     """
@@ -139,7 +165,12 @@ def leace(whitening: Whitening, covariance: Float[Array, "d k"]) -> Eraser:
 
 
 def random_eraser(whitening: Whitening, rank: int, seed: int) -> Eraser:
-    """The eraser of a random subspace of that rank of the whitened rows: what the erasure of a concept is held to."""
+    """The eraser of a random subspace of that rank of the whitened rows: what the erasure of a concept is held to.
+
+    >>> rows = np.random.default_rng(0).normal(size=(50, 3))
+    >>> random_eraser(Whitening.of(rows), rank=2, seed=0).rank
+    2
+    """
     xp = array_namespace(whitening.mean)
     drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(whitening.mean), rank))
     inside = whitening.inward @ (whitening.outward @ like(drawn, whitening.mean))

@@ -20,6 +20,9 @@ def between(queries: Iterable[int], keys: Iterable[int]) -> tuple[tuple[int, int
     """All causal edges (query, key) from one span to another; a token's edge to itself is none of them.
 
     What the keys' tokens know cannot then reach the queries' tokens directly.
+
+    >>> between((3, 4), (1, 3))  # a token's edge to itself, and edges to the future, are left out
+    ((3, 1), (4, 1), (4, 3))
     """
     keys = tuple(keys)
     return tuple((query, key) for query in queries for key in keys if key < query)
@@ -31,6 +34,15 @@ def knock_out(model: nn.Module, edges: Edges | Sequence[Edges], layers: Iterable
 
     A blocked edge has attention 0 and the others of its query share what is left, as the softmax does. No edge, or no
     layer, changes no bit.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size, attn_implementation="eager"))
+    >>> ids = torch.arange(5)[None]
+    >>> with knock_out(model, between([4], [1, 2]), layers=[0, 1]):
+    ...     blocked = model(ids).logits
+    >>> (blocked != model(ids).logits).any(-1)[0]
+    tensor([False, False, False, False,  True])
 
     Args:
         model: a Hugging Face decoder with eager attention.

@@ -20,6 +20,10 @@ Change = Callable[[Tensor], Tensor]
 def at_tokens(change: Change, tokens: Int[Tensor, "rows k"] | Sequence[int], skip: int = 0) -> Edit:
     """The edit that changes some tokens of each row and leaves every bit of all others.
 
+    >>> double_last = at_tokens(lambda value: 2 * value, [2])
+    >>> double_last(torch.ones(1, 3, 1)).flatten()
+    tensor([1., 1., 2.])
+
     Args:
         change: from values [rows, k, width] to new ones.
         tokens: positions in the whole sequence, the same for all rows or one line a row; with none the edit is empty.
@@ -48,13 +52,20 @@ def at_tokens(change: Change, tokens: Int[Tensor, "rows k"] | Sequence[int], ski
 
 
 def added(vector: Float[Array, " width"]) -> Change:
-    """The change that adds a vector: direction × dose × unit."""
+    """The change that adds a vector: direction × dose × unit.
+
+    >>> added(np.array([0.0, 3.0]))(torch.ones(1, 1, 2))
+    tensor([[[1., 4.]]])
+    """
     shift = torch.as_tensor(np.asarray(vector), dtype=torch.float32)
     return lambda value: value + shift.to(value.device)
 
 
 def projection_std(rows: Float[Array, "n d"], direction: Float[Array, " d"]) -> float:
     """Spread of the rows along a direction (of any length, taken as a unit vector): the unit in which doses are told.
+
+    >>> projection_std(np.array([[1.0, 9.0], [3.0, 0.0]]), np.array([2.0, 0.0]))
+    1.0
 
     Source: Turner et al. 2023, arXiv:2308.10248 (adding directions); Marks & Tegmark 2023, arXiv:2310.06824, section 6
     (the difference of means as the dose). Told in standard deviations instead, so that doses of directions with

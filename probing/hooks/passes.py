@@ -32,6 +32,14 @@ def record(
 ) -> Iterator[dict[str, Tensor]]:
     """A dictionary that forward passes inside the block fill: site name → value [batch, token, ...].
 
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> with record(model, "blocks.*.hook_resid_post") as seen:
+    ...     _ = model(torch.arange(5)[None])
+    >>> list(seen), tuple(seen["blocks.1.hook_resid_post"].shape)
+    (['blocks.0.hook_resid_post', 'blocks.1.hook_resid_post'], (1, 5, 8))
+
     Args:
         model: a Hugging Face decoder, or a model that contains exactly one.
         sites: names, globs and ranges, see `probing.sites.select`.
@@ -73,6 +81,15 @@ def edit(model: nn.Module, edits: Mapping[str | Site, Edit]) -> Iterator[None]:
     Each function gets the value [batch, token, ...] and gives a new one of the same shape, or None to
     leave it. Giving back an equal value changes no bit of anything downstream. A change at
     `hook_resid_mid` reaches both the MLP and the skip connection around it.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> ids = torch.arange(5)[None]
+    >>> with edit(model, {"blocks.0.hook_resid_post": lambda value: 2 * value}):
+    ...     doubled = model(ids).logits
+    >>> torch.equal(doubled, model(ids).logits)
+    False
 
     Raises:
         KeyError: a name is not one site of this model.
@@ -211,7 +228,15 @@ def _attach_mid_edit(layout: Layout, site: Site, visit: _Visit) -> list[Removabl
 def run(
     model: nn.Module, inputs: Mapping[str, Any], sites: Sites, take: Take | None = None
 ) -> dict[str, Tensor]:
-    """The values at the sites of one forward pass without gradients, which ends after the last of them."""
+    """The values at the sites of one forward pass without gradients, which ends after the last of them.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> values = run(model, {"input_ids": torch.arange(5)[None]}, ["hook_embed", "blocks.0.attn.hook_z"])
+    >>> {site: tuple(value.shape) for site, value in values.items()}  # heads have an axis of their own
+    {'hook_embed': (1, 5, 8), 'blocks.0.attn.hook_z': (1, 5, 2, 4)}
+    """
     with record(model, sites, take=take, stop=True) as seen:
         model(**inputs)
     return seen

@@ -22,6 +22,10 @@ KINDS = {
 class Alignment:
     """One of `KINDS`: how the tokens of a span answer to those of another.
 
+    >>> value = torch.arange(6.0).reshape(1, 3, 2)
+    >>> Alignment("mean").read(value, (0, 2)), Alignment("last").target((3, 4))
+    (tensor([[[2., 3.]]]), (4,))
+
     Raises:
         KeyError: no such kind; lists the known ones.
     """

@@ -18,6 +18,13 @@ class Answers:
     """Logits of candidates from last hidden states (after the last norm), without those of all other words.
 
     Differences of logits are differences of log-probabilities, so that nothing is lost for log-odds.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> answers = Answers.of(model, [3, 7])
+    >>> tuple(answers(torch.zeros(5, 8)).shape)  # the logits of two candidates
+    (5, 2)
     """
 
     weight: Float[Tensor, "candidates width"]

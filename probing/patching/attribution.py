@@ -36,6 +36,16 @@ def attribute(
 ) -> Float[Tensor, "cells rows"]:
     """The estimated change of the metric by each cell's patch: difference of states times gradient.
 
+    >>> from probing.patching import grid
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,)})
+    >>> states = {(f"blocks.{layer}.hook_resid_post", "noun"): torch.zeros(1, 1, 8) for layer in (0, 1)}
+    >>> cells = grid(model, "blocks.*.hook_resid_post", ["noun"])
+    >>> tuple(attribute(model, rows, cells, states, lambda hidden: hidden[:, 0]).shape)  # cells, rows
+    (2, 1)
+
     Args:
         model: whose parameters need no gradient.
         rows: the run that would be patched, with embeddings that a gradient can start from.
@@ -140,7 +150,12 @@ def _on_the_way(
 def rank_agreement(
     estimated: Float[np.ndarray, "cells pairs"], true: Float[np.ndarray, "cells pairs"], seed: int = 0
 ) -> Estimate:
-    """Spearman correlation over cells of mean attributions with mean patch effects; interval over pairs, n cells."""
+    """Spearman correlation over cells of mean attributions with mean patch effects; interval over pairs, n cells.
+
+    >>> effects = np.array([[0.1, 0.2], [0.5, 0.4], [0.9, 1.0]])
+    >>> round(rank_agreement(10 * effects, effects).value, 6)
+    1.0
+    """
     estimated, true = np.asarray(estimated, float), np.asarray(true, float)
     if estimated.shape != true.shape or len(true) < 3:
         raise ValueError(

@@ -18,6 +18,10 @@ HEADS = "attn.hook_z"
 class Cell:
     """Sites of one point at which a span's state is replaced in the same pass, in the order of layers.
 
+    >>> cell = Cell((Site("hook_attn_out", 3), Site("hook_attn_out", 4)), "noun")
+    >>> cell.site, cell.layers
+    ('blocks.3-4.hook_attn_out', (3, 4))
+
     Raises:
         ValueError: there is no site, sites of several points, or a head of a site that has none.
     """
@@ -55,7 +59,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Patch:
-    """A cell with the states that are put there: site → one for each row of the batch that is patched."""
+    """A cell with the states that are put there: site → one for each row of the batch that is patched.
+
+    >>> import torch
+    >>> cell = Cell((Site("hook_resid_post", 1),), "noun")
+    >>> Patch(cell, {"blocks.1.hook_resid_post": torch.zeros(1, 1, 8)}).cell.span
+    'noun'
+    """
 
     cell: Cell
     states: Mapping[str, Float[Tensor, "rows n *rest"]]
@@ -71,6 +81,12 @@ def grid(
     cumulative: bool = False,
 ) -> list[Cell]:
     """Every cell of sites × spans, in forward order.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> [(cell.layers, cell.span) for cell in grid(model, "blocks.*.hook_resid_post", ["noun", "last"])]
+    [((0,), 'noun'), ((1,), 'noun'), ((0,), 'last'), ((1,), 'last')]
 
     Args:
         model: what is to be patched.

@@ -15,7 +15,13 @@ LEAST = 1e-6
 def contrast(
     logits: Float[Array, "*cells rows k"], up: Bool[Array, "rows k"], down: Bool[Array, "rows k"]
 ) -> Float[Array, "*cells rows"]:
-    """Log-odds, in nats: the mean logit of some candidates minus that of others; not-a-number where either is none."""
+    """Log-odds, in nats: the mean logit of some candidates minus that of others; not-a-number where either is none.
+
+    >>> import numpy as np
+    >>> logits = np.array([[2.0, 0.0, 1.0]])
+    >>> contrast(logits, np.array([[True, False, False]]), np.array([[False, True, True]]))
+    array([1.5])
+    """
     return _mean_of(logits, up) - _mean_of(logits, down)
 
 
@@ -36,7 +42,13 @@ def mean_log_prob(
 def divergence(
     before: Float[Array, "rows k"], after: Float[Array, "*cells rows k"]
 ) -> Float[Array, "*cells rows"]:
-    """Kullback-Leibler divergence of the answers after from those before, over the candidates, in nats; 0 or more."""
+    """Kullback-Leibler divergence of the answers after from those before, over the candidates, in nats; 0 or more.
+
+    >>> import numpy as np
+    >>> before = np.log(np.array([[0.5, 0.5]]))
+    >>> divergence(before, np.log(np.array([[0.9, 0.1]]))).round(3)
+    array([0.511])
+    """
     xp = array_namespace(before, after)
     first, second = log_softmax(before), log_softmax(after)
     return xp.sum(xp.exp(first) * (first - second), axis=-1)
@@ -51,6 +63,10 @@ def restored_fraction(
     """(patched − corrupted) / (clean − corrupted): 0 where a patch does nothing, 1 where it brings the clean run back.
 
     Not-a-number where clean and corrupted differ by less than `least`: nothing is there to be restored.
+
+    >>> import numpy as np
+    >>> restored_fraction(np.array([4.0]), np.array([0.0]), np.array([[1.0], [4.0]])).ravel()
+    array([0.25, 1.  ])
 
     Source: Wang et al. 2023, arXiv:2211.00593 (logit differences); Zhang & Nanda 2024, arXiv:2309.16042.
     """

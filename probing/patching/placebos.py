@@ -15,7 +15,13 @@ from probing.stats import DRAWS, ClusterMean, draw_weights, interval, lower_band
 def same_norm(
     state: Float[Tensor, "rows n *rest"], generator: torch.Generator
 ) -> Float[Tensor, "rows n *rest"]:
-    """A random state: each row and token (and head) has the length of the given one and a random direction."""
+    """A random state: each row and token (and head) has the length of the given one and a random direction.
+
+    >>> state = torch.tensor([[[3.0, 4.0]]])
+    >>> placebo = same_norm(state, torch.Generator().manual_seed(0))
+    >>> round(float(placebo.norm()), 4)
+    5.0
+    """
     noise = torch.randn(state.shape, generator=generator, dtype=torch.float32).to(state.device)
     length = state.float().norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return (noise * length).to(state.dtype)
@@ -24,6 +30,9 @@ def same_norm(
 @dataclass(frozen=True)
 class Excess:
     """By how much effects exceed those of a placebo, cell by cell.
+
+    >>> Excess(np.array([0.3]), np.array([0.1]), np.array([0.5]), np.array([0.05]), n=12).beats
+    array([ True])
 
     Attributes:
         value: mean difference over pairs.
@@ -53,6 +62,11 @@ def excess(
     seed: int = 0,
 ) -> Excess:
     """The paired excess of effects over a placebo's, bootstrapped over clusters of pairs.
+
+    >>> effect = np.array([[0.9, 1.0, 1.1, 1.0], [0.1, -0.1, 0.0, 0.1]])
+    >>> found = excess(effect, 0.0, np.array(["crow", "owl", "pike", "eel"]))
+    >>> found.value, found.beats
+    (array([1.   , 0.025]), array([ True, False]))
 
     Args:
         effect: of patches, in every cell and pair.

@@ -62,6 +62,16 @@ class _Live:
 class Restart:
     """Patched runs over one kept forward pass.
 
+    >>> from probing.patching import Answers, Rows, keep
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,)})
+    >>> patch = Patch(Cell((Site("hook_resid_post", 0),), "noun"), {"blocks.0.hook_resid_post": torch.zeros(1, 1, 8)})
+    >>> answers = Restart(model, keep(model, rows)).run([patch, patch], Answers.of(model, [3, 7]))
+    >>> tuple(answers.shape)  # patches, rows, candidates
+    (2, 1, 2)
+
     Raises:
         ValueError: the model's blocks, called one by one, do not give what the model gives.
     """

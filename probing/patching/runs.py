@@ -24,6 +24,10 @@ Read = Callable[[Tensor], Tensor]
 class Rows:
     """Rows of one length, whose spans stand at the same positions, without padding.
 
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)}, skip=1)
+    >>> rows.positions("noun")
+    (1,)
+
     Attributes:
         inputs: makes what the model is called with, fresh each time: a pass fills the cache it is given.
         spans: name → positions in the whole sequence.
@@ -56,6 +60,14 @@ class Rows:
 class Kept:
     """One forward pass, kept so that patched runs can start in its middle.
 
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> kept = keep(model, rows)
+    >>> len(kept.states), tuple(kept.hidden.shape)  # what entered each of two blocks, and what left the last
+    (3, (1, 6, 8))
+
     Attributes:
         rows: what was run.
         states: what entered each block, and what left the last one: [rows, tokens after the prefix, width].
@@ -75,6 +87,13 @@ class Kept:
 def forward(model: nn.Module, rows: Rows) -> Any:
     """The output of the model without its output matrix over the rows, cache and all.
 
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> tuple(forward(model, rows).last_hidden_state.shape)
+    (1, 6, 8)
+
     Raises:
         ValueError: a mask leaves tokens out.
     """
@@ -89,6 +108,13 @@ def forward(model: nn.Module, rows: Rows) -> Any:
 @torch.no_grad()
 def keep(model: nn.Module, rows: Rows) -> Kept:
     """One forward pass over the rows, with all that a restart needs.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> len(keep(model, rows))  # rows
+    1
 
     Raises:
         ValueError: a row is padded, or a layer does not keep the keys of all tokens (sliding windows).
@@ -113,7 +139,16 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
 def span_states(
     model: nn.Module, rows: Rows, sites: Sequence[Site], alignments: Mapping[str, Alignment]
 ) -> tuple[dict[tuple[str, str], Float[Tensor, "rows n *rest"]], Float[Tensor, "rows width"]]:
-    """(site, span) → the state of the span in each row, as its alignment reads it; and the last hidden states."""
+    """(site, span) → the state of the span in each row, as its alignment reads it; and the last hidden states.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> states, _ = span_states(model, rows, [Site("hook_resid_post", 0)], {"noun": EACH})
+    >>> {key: tuple(value.shape) for key, value in states.items()}
+    {('blocks.0.hook_resid_post', 'noun'): (1, 1, 8)}
+    """
     found: dict[tuple[str, str], Tensor] = {}
 
     def take(site: Site, value: Tensor) -> Tensor:
@@ -127,7 +162,15 @@ def span_states(
 
 
 def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site, Edit]:
-    """What `probing.hooks.edit` takes to run the rows with a patch."""
+    """What `probing.hooks.edit` takes to run the rows with a patch.
+
+    >>> from probing.patching import Cell
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> cell = Cell((Site("hook_resid_post", 0),), "noun")
+    >>> edits = edits_of(rows, Patch(cell, {"blocks.0.hook_resid_post": torch.ones(1, 1, 2)}), EACH)
+    >>> edits[Site("hook_resid_post", 0)](torch.zeros(1, 6, 2))[0, :, 0]
+    tensor([0., 0., 1., 0., 0., 0.])
+    """
     places = alignment.target(rows.positions(patch.cell.span))
 
     def put(site: Site) -> Edit:
@@ -140,6 +183,17 @@ def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site,
 def patched_by_hooks(
     model: nn.Module, rows: Rows, patch: Patch, read: Read, alignment: Alignment = EACH
 ) -> Float[Tensor, "rows candidates"]:
-    """What a patched run answers, by running the whole model with hooks: the plain way, for any model."""
+    """What a patched run answers, by running the whole model with hooks: the plain way, for any model.
+
+    >>> from probing.patching import Answers, Cell
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
+    >>> cell = Cell((Site("hook_resid_post", 0),), "noun")
+    >>> patch = Patch(cell, {"blocks.0.hook_resid_post": torch.zeros(1, 1, 8)})
+    >>> tuple(patched_by_hooks(model, rows, patch, Answers.of(model, [3, 7])).shape)
+    (1, 2)
+    """
     with edit(model, edits_of(rows, patch, alignment)):
         return read(forward(model, rows).last_hidden_state[:, -1])

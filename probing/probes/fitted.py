@@ -12,7 +12,12 @@ Array = Any
 
 @dataclass(frozen=True)
 class Standardizer:
-    """Mean and scale of training features; constant features keep scale 1."""
+    """Mean and scale of training features; constant features keep scale 1.
+
+    >>> scale = Standardizer.fit(np.array([[0.0, 5.0], [2.0, 5.0]]))
+    >>> scale(np.array([[3.0, 6.0]]))
+    array([[2., 1.]])
+    """
 
     mean: Float[Array, "1 d"]
     scale: Float[Array, "1 d"]
@@ -40,6 +45,13 @@ class FittedProbes:
     """One linear probe per target, in standardised features: score = x · coefficients + intercept.
 
     The probability of a target is sigmoid(slope · score + offset).
+
+    >>> from probing.probes import PROBES
+    >>> features = np.array([[0.0, 1], [0.2, 3], [0.1, 2], [1.0, 2], [1.2, 1], [1.1, 3]])
+    >>> labels = np.array([[0.0], [0], [0], [1], [1], [1]])
+    >>> probes = PROBES["mass_mean"](features, labels, np.arange(6))
+    >>> (probes.scores(features) > 0)[:, 0], probes.directions().round(1)[:, 0]
+    (array([False, False, False,  True,  True,  True]), array([1., 0.]))
     """
 
     standardizer: Standardizer

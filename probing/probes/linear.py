@@ -152,6 +152,12 @@ def fit_ridge(
 
     The label columns may come as several `blocks` of the same targets, real ones first and control tasks
     after them: the control probe then has the penalty, and so the capacity, of the real one.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(40)[:, None] % 2 == 0
+    >>> probes = fit_ridge(rng.normal(size=(40, 3)) + 3 * labels, labels.astype(float), groups=np.arange(40) // 4)
+    >>> (probes.directions() > 0).ravel()
+    array([ True,  True,  True])
     """
     check_penalties(penalties)
     xp = array_namespace(features)

@@ -57,6 +57,12 @@ def fit_logistic(
     """Logistic probes of all targets, each at the penalty with the least log-loss on inner folds of whole groups.
 
     Label columns may come as several `blocks` of the same targets, as for `fit_ridge`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(40)[:, None] % 2 == 0
+    >>> probes = fit_logistic(rng.normal(size=(40, 3)) + 3 * labels, labels.astype(float), groups=np.arange(40) // 4)
+    >>> (probes.directions() > 0).ravel()
+    array([ True,  True,  True])
     """
     check_penalties(penalties)
     xp = array_namespace(features)

@@ -18,6 +18,10 @@ def mass_mean(
 
     Zero for a target with one class.
 
+    >>> direction, intercept = mass_mean(np.array([[0.0, 1], [2.0, 1]]), np.array([[0.0], [1.0]]))
+    >>> direction.ravel(), intercept
+    (array([2., 0.]), array([-2.]))
+
     Source: Marks & Tegmark 2023, arXiv:2310.06824, section 5.1 (without the inverse covariance: that probe is
     LDA).
     """
@@ -39,7 +43,14 @@ def fit_mass_mean(
     penalties: tuple[float, ...] = PENALTIES,
     blocks: int = 1,
 ) -> FittedProbes:
-    """Mass-mean probes of all targets, calibrated on inner folds of whole groups; there is no penalty to choose."""
+    """Mass-mean probes of all targets, calibrated on inner folds of whole groups; there is no penalty to choose.
+
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(40)[:, None] % 2 == 0
+    >>> probes = fit_mass_mean(rng.normal(size=(40, 3)) + 3 * labels, labels.astype(float), groups=np.arange(40) // 4)
+    >>> (probes.directions() > 0).ravel()
+    array([ True,  True,  True])
+    """
     xp = array_namespace(features)
     standardizer = Standardizer.fit(features)
     values, labels = standardizer(features), like(labels, features)

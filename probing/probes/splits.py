@@ -13,6 +13,11 @@ def grouped_folds(
     keys of each target are spread over the folds as evenly as they go, rarest target first. The result
     depends on the set of rows, not on their order.
 
+    >>> leaves = np.array(["crow", "crow", "owl", "pike", "eel", "eel"])
+    >>> folds = grouped_folds(leaves, np.array([[1], [1], [1], [0], [0], [0]]) > 0, 2)
+    >>> bool(folds[0] == folds[1] and folds[4] == folds[5])
+    True
+
     Source: Sechidis, Tsoumakas & Vlahavas 2011, ECML PKDD, algorithm 1 (iterative stratification), applied to
     keys.
 

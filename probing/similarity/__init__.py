@@ -20,6 +20,11 @@ MEASURES: dict[str, Measure] = {
 def measure_named(name: str) -> Measure:
     """The measure of that name.
 
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(20, 5))
+    >>> round(measure_named("cka")(x, 3 * x + 1), 6)
+    1.0
+
     Raises:
         KeyError: unknown name; the message lists the known ones.
     """

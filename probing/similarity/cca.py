@@ -24,6 +24,11 @@ def canonical_correlations(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Fl
 def svcca(x: Float[Array, "n p"], y: Float[Array, "n q"], variance: float = 0.99) -> Float[Array, ""]:
     """Mean canonical correlation of the principal components that hold `variance` of each representation.
 
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(float(svcca(x, x @ np.array([[1.0, 2, 0], [0, 1, 0], [0, 0, 3]]))), 6)
+    1.0
+
     Source: Raghu et al. 2017, NeurIPS, section 2.
     """
     xp = array_library(x, y)
@@ -36,6 +41,11 @@ def pwcca(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""]:
 
     The weights sum absolute values over the features of x, so they change when x is rotated, and swapping x
     and y changes the value.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(float(pwcca(x, 2 * x)), 6)
+    1.0
 
     Source: Morcos, Raghu & Bengio 2018, NeurIPS, eq. 6.
 

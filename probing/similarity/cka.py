@@ -50,6 +50,11 @@ def cka_minibatch(x: Float[Array, "n p"], y: Float[Array, "n q"], batch: int = 6
     HSIC is averaged before the ratio is taken, so that CKA of a representation with itself is 1. A rest of
     fewer than 4 rows is left out.
 
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(float(cka_minibatch(x, 2 * x)), 6)
+    1.0
+
     Source: Nguyen, Raghu & Kornblith 2021, ICLR, eq. 3.
     """
     stream = MinibatchCKA()

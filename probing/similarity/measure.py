@@ -34,6 +34,12 @@ class Measure:
     turns a representation into an n × n matrix such that the measure is the cosine of two of these: only then
     are null, ceiling and bootstrap of all layer pairs cheap (`probing.similarity.calibrate`). `metric` says
     that the triangle inequality holds; `symmetric`, that the order of the two does not matter.
+
+    >>> import numpy as np
+    >>> x, y = np.random.default_rng(0).normal(size=(2, 20, 5))
+    >>> mine = Measure("overlap", lambda x, y: abs((x * y).mean()), True, frozenset({"row permutation"}), "an example")
+    >>> 0 < mine(x, y) < mine(x, x)
+    True
     """
 
     name: str

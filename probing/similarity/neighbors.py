@@ -37,6 +37,11 @@ def cknna(x: Float[Array, "n p"], y: Float[Array, "n q"], k: int = 10) -> Float[
     With k = n − 1 it is debiased linear CKA. Neighbours are those of the largest inner product, of centred
     rows here, so that the measure ignores translation as CKA does.
 
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(30, 3))
+    >>> round(float(cknna(x, 2 * x, k=5)), 6)
+    1.0
+
     Source: Huh et al. 2024, ICML, appendix A, eq. 10 to 13, with unbiased HSIC as in their released code.
     """
     xp = array_library(x, y)

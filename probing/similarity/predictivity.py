@@ -26,6 +26,10 @@ def linear_predictivity(
     inside the training rows by their leave-one-out error. The error is measured against the training mean, so
     that knowing nothing gives about 0, and below 0 is worse than nothing.
 
+    >>> x = np.random.default_rng(0).normal(size=(60, 3))
+    >>> round(float(linear_predictivity(x, x @ np.array([[1.0], [2.0], [0.0]]))), 3)
+    1.0
+
     Source: Yamins et al. 2014, PNAS 111(23) (regression onto responses); Golub, Heath & Wahba 1979,
     Technometrics 21(2) (the leave-one-out error of a ridge in closed form).
     """

@@ -16,6 +16,11 @@ def alignment(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""
     The sum of singular values of XᵀY, each of unit Frobenius norm. Widths may differ: the narrower one is
     padded with zeros, which changes no singular value.
 
+    >>> import numpy as np
+    >>> x, turn = np.random.default_rng(0).normal(size=(20, 2)), np.array([[0.0, 1.0], [-1.0, 0.0]])
+    >>> round(float(alignment(x, 5 * x @ turn)), 6)
+    1.0
+
     Source: Schönemann 1966, Psychometrika 31(1).
     """
     xp = array_library(x, y)
@@ -27,6 +32,11 @@ def alignment(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""
 def procrustes_distance(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""]:
     """Euclidean distance of the two preshapes after the best rotation; in [0, √2].
 
+    >>> import numpy as np
+    >>> x = np.array([[0.0, 0], [1, 0], [0, 1], [2, 2]])
+    >>> bool(procrustes_distance(x, x + 3) < 1e-6)
+    True
+
     Source: Williams et al. 2021, NeurIPS, eq. 4, with isotropic scale removed; scipy's disparity is
     1 − alignment², which is not a metric.
     """
@@ -36,6 +46,11 @@ def procrustes_distance(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float
 
 def angular_distance(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, ""]:
     """Angle of the two preshapes after the best rotation; radians in [0, π/2].
+
+    >>> import numpy as np
+    >>> x = np.array([[0.0, 0], [1, 0], [0, 1], [2, 2]])
+    >>> bool(angular_distance(x, -x) < 1e-6)  # a half turn is a rotation
+    True
 
     Source: Williams et al. 2021, NeurIPS, eq. 5 (Kendall's shape space).
     """

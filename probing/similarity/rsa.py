@@ -23,6 +23,12 @@ def rdm(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "
     `sqeuclidean`, `euclidean`; `cosine` and `correlation` (one minus it, in [0, 2]); `mahalanobis` (squared,
     under the covariance of the rows, which needs more rows than features).
 
+    >>> import numpy as np
+    >>> rdm(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+    array([[ 0., 25.,  1.],
+           [25.,  0., 18.],
+           [ 1., 18.,  0.]])
+
     Raises:
         KeyError: another distance.
         ValueError: `mahalanobis` with no more rows than features.

@@ -26,7 +26,11 @@ value; a bootstrap that holds the probes fixed takes the two for independent and
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and the number of clusters it rests on; NaN where undefined."""
+    """A number with its interval and the number of clusters it rests on; NaN where undefined.
+
+    >>> print(Estimate(0.904, 0.871, 0.933, n=351))
+    0.904 [0.871, 0.933] (n = 351)
+    """
 
     value: float
     lower: float
@@ -42,6 +46,10 @@ def draw_weights(
 ) -> Float[np.ndarray, "draws {n_clusters}"]:
     """How often each cluster is drawn in each bootstrap sample; every row sums to `n_clusters`.
 
+    >>> draw_weights(4, draws=2, seed=0)
+    array([[1., 0., 0., 3.],
+           [0., 2., 2., 0.]])
+
     Source: Field & Welsh 2007, J. R. Statist. Soc. B 69(3), the cluster bootstrap.
     """
     if n_clusters < 1 or draws < 1:
@@ -53,7 +61,12 @@ def draw_weights(
 def interval(
     draws: Float[np.ndarray, "draws *k"], level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*k"], Float[np.ndarray, "*k"]]:
-    """Lower and upper percentile limits along the first axis, undefined draws left out."""
+    """Lower and upper percentile limits along the first axis, undefined draws left out.
+
+    >>> lower, upper = interval(np.arange(101) / 100)
+    >>> round(float(lower), 3), round(float(upper), 3)
+    (0.025, 0.975)
+    """
     if not 0 < level < 1:
         raise ValueError(f"asked for an interval of level {level}; it must lie between 0 and 1, as .95")
     draws = np.asarray(draws, dtype=np.float64)
@@ -69,7 +82,11 @@ def interval(
 def estimate(
     value: float | np.ndarray, draws: Float[np.ndarray, " draws"], n: int, level: float = 0.95
 ) -> Estimate:
-    """The estimate whose interval is the percentile interval of its bootstrap draws."""
+    """The estimate whose interval is the percentile interval of its bootstrap draws.
+
+    >>> print(estimate(0.5, np.arange(101) / 100, n=12))
+    0.500 [0.025, 0.975] (n = 12)
+    """
     lower, upper = interval(np.asarray(draws), level)
     return Estimate(float(value), float(lower), float(upper), int(n))
 
@@ -80,7 +97,13 @@ def mean_estimate(
     columns: np.ndarray | slice = slice(None),
     level: float = 0.95,
 ) -> Estimate:
-    """Estimate of the mean over the statistic's columns (targets), undefined ones left out."""
+    """Estimate of the mean over the statistic's columns (targets), undefined ones left out.
+
+    >>> from probing.stats import ClusterMean
+    >>> right = ClusterMean(np.array([1.0, 0, 1, 1, 0, 1]), np.array(["crow", "crow", "owl", "owl", "pike", "pike"]))
+    >>> print(mean_estimate(right, draw_weights(3)))
+    0.667 [0.500, 1.000] (n = 3)
+    """
     value, draws = nan_mean(statistic.value[columns]), nan_mean(statistic.at(weights)[:, columns])
     return estimate(value, draws, len(statistic.clusters), level)
 
@@ -93,6 +116,12 @@ def contrast(
 ) -> Estimate:
     """Estimate of the mean over columns of `first - second`: both see the same clusters in every draw.
 
+    >>> from probing.stats import ClusterMean
+    >>> leaves = np.array(["crow", "owl", "pike"])
+    >>> first, second = ClusterMean(np.array([1.0, 0.8, 0.9]), leaves), ClusterMean(np.array([0.7, 0.5, 0.6]), leaves)
+    >>> print(contrast(first, second, draw_weights(3)))  # the difference is the same in every draw
+    0.300 [0.300, 0.300] (n = 3)
+
     Raises:
         ValueError: the two do not rest on the same clusters.
     """
@@ -104,6 +133,10 @@ def contrast(
 
 def check_paired(first: ClusterStatistic, second: ClusterStatistic) -> None:
     """Nothing, when the two statistics rest on the same clusters.
+
+    >>> from probing.stats import ClusterMean
+    >>> same = ClusterMean(np.ones(2), np.array(["crow", "owl"]))
+    >>> check_paired(same, ClusterMean(np.zeros(2), np.array(["owl", "crow"])))
 
     Raises:
         ValueError: they do not; the message names clusters that only one of them has.
@@ -120,6 +153,10 @@ def permutation_p(
     observed: Float[np.ndarray, " m"], null: Float[np.ndarray, "permutations m"], corrected: bool = True
 ) -> Float[np.ndarray, " m"]:
     """One-sided p of each observed value; `corrected` compares with the largest value of each permutation.
+
+    >>> null = np.array([[0.1, 0.2], [0.0, 0.3], [0.2, 0.1]])
+    >>> permutation_p(np.array([0.5, 0.25]), null)
+    array([0.25, 0.5 ])
 
     Source: Westfall & Young 1993, Resampling-Based Multiple Testing, ch. 2 (single-step maximum); Phipson &
     Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9(1), eq. 2 (the added one).
@@ -146,6 +183,11 @@ def lower_band(
 
     `inflation` widens the band where the draws leave out a source of variance (see `OUT_OF_FOLD`).
 
+    >>> value = np.array([0.0, 0.1, 0.5])
+    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
+    >>> lower_band(value, draws) > 0
+    array([False,  True,  True])
+
     Source: Romano & Wolf 2005, JASA 100(469), algorithm 4.1, with the bootstrap standard error.
     """
     value, draws = np.asarray(value, float), np.asarray(draws, float)
@@ -164,6 +206,11 @@ def onset(
 
     Give the effect over its control, so that `floor` is 0. Not-a-number when the last layer does not hold; a
     limit is infinite when that share of bootstrap draws has no onset.
+
+    >>> value = np.array([0.0, 0.4, 0.5])
+    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
+    >>> onset(value, draws, n=12)
+    Estimate(value=1.0, lower=1.0, upper=1.0, n=12)
     """
     found, firsts = onset_draws(value, draws, floor, level, inflation)
     lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
@@ -177,7 +224,14 @@ def onset_draws(
     level: float = 0.95,
     inflation: float = 1.0,
 ) -> tuple[float, Float[np.ndarray, " draws"]]:
-    """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets."""
+    """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets.
+
+    >>> value = np.array([0.0, 0.4, 0.5])
+    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
+    >>> first_layer, in_draws = onset_draws(value, draws)
+    >>> first_layer, in_draws.shape
+    (1.0, (200,))
+    """
     value, draws = np.asarray(value, float), np.asarray(draws, float)
     width = inflation * _band_width(value, draws, level)
     return float(_first_to_stay(value[None] - width > floor)[0]), _first_to_stay(draws - width > floor)

@@ -41,6 +41,18 @@ class MismatchError(ValueError):
 class ActivationStore:
     """Activations of one model at named sites and spans, a row (or a run of rows) for each item.
 
+    >>> import tempfile, torch
+    >>> from probing.capture import CaptureBatch, capture
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = LlamaForCausalLM(LlamaConfig(**size))
+    >>> batch = CaptureBatch({"input_ids": torch.arange(5)[None]}, ["crow-1"], {"last": [(4,)]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = capture(model, [batch], folder, sites="hook_embed")
+    ...     store = ActivationStore.open(folder)
+    ...     store.sites, store.spans, len(store), store.read("hook_embed", "last").shape
+    (('hook_embed',), ('last',), 1, (1, 8))
+
     Attributes:
         path: the folder.
         sites: names of the sites, in forward order.

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,16 @@ from matplotlib.figure import Figure
 
 from analyses import cohesion as analysis
 from analyses.cohesion import figures
-from analyses.cohesion.relation import PLACE, hypernym_scores, relate
+from analyses.cohesion.relation import PLACE, hypernym_scores, relate, score_tables
 from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame import drawing, tables
 from analyses.frame.tables import COLUMNS, layer_of
 from analyses.inputs.leaf_rows import leaf_rows
-from probing.categories.cohesion import cohesion, leaf_sums, mean_products
+from probing.categories.cohesion import cohesion
+from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
 from probing.store import MismatchError
-from taxogen.answers.evaluate import Scores
+from taxogen.answers.scores import Scores
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from tests.analyses import drawn
@@ -483,6 +485,10 @@ def test_whole_from_a_toy_run(toy, capsys):
     is_bird = leaves.isin(toy.taxonomy.leaves_of("bird")).to_numpy()
     wins = np.sign(bird[is_bird][:, None] - bird[~is_bird][None])
     assert expected["bird"] == pytest.approx((wins.mean() + 1) / 2)
+    turned = replace(scores, hypernyms=scores.hypernyms[::-1], image_scores=scores.image_scores[:, ::-1])
+    assert hypernym_scores(turned, toy.taxonomy) == pytest.approx(expected)
+    of_held_out = score_tables(toy, table, Options(held_out=("bird",)))[-1]
+    assert of_held_out["target"].tolist() == ["bird"]
     assert (toy.path / "analyses" / "cohesion" / "curves.png").is_file()
     assert not (toy.path / "analyses" / "cohesion" / "runs.png").is_file()
     assert "strongest at" in capsys.readouterr().out

@@ -9,12 +9,10 @@ from probing.categories.cohesion import (
     cohesion,
     cohesion_draws,
     conclude,
-    leaf_sums,
-    mean_products,
-    mean_squared_distances,
     pair_weights,
     silhouette,
 )
+from probing.categories.leaf_sums import leaf_sums, mean_products, mean_squared_distances
 from probing.stats import draw_weights
 
 MEMBERS = np.zeros((12, 3), dtype=bool)

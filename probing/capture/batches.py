@@ -1,0 +1,50 @@
+"""CaptureBatch: rows that go through a model together, with their keys, spans and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Pooling = Literal["mean", "last", "all"]
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CaptureBatch:
+    """Rows that go through the model together.
+
+    >>> import torch
+    >>> batch = CaptureBatch({"input_ids": torch.arange(5)[None]}, ["crow-1"], {"last": [(4,)]}, {"leaf": ["crow"]})
+    >>> batch.item_ids, batch.spans["last"]
+    (['crow-1'], [(4,)])
+
+    Attributes:
+        inputs: what the model takes, `model(**inputs)`; or a function that makes it, called only when the
+            batch is not in the store yet.
+        item_ids: the key of each row, unique in the store.
+        spans: name → for each row the positions of its tokens in the whole sequence as the model sees it,
+            counted from 0 with the padding and, before it, the shared prefix.
+        columns: manifest column → value of each row.
+        prefix: what the model takes for the part that rows share (the picture, say), without padding; or a
+            function that makes it. `inputs` then holds the rest, with an attention mask over both parts.
+        prefix_rows: for each row, which row of the prefix it continues; the first by default.
+    """
+
+    inputs: Inputs | Callable[[], Inputs]
+    item_ids: Sequence[str]
+    spans: Mapping[str, Sequence[Sequence[int]]]
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    prefix: Inputs | Callable[[], Inputs] | None = None
+    prefix_rows: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        rows = len(self.item_ids)
+        for kind, named in (("span", self.spans), ("column", self.columns)):
+            for name, values in named.items():
+                if len(values) != rows:
+                    raise ValueError(f"{kind} {name!r} has {len(values)} rows, the batch has {rows} item_ids")
+        if self.prefix_rows is not None and len(self.prefix_rows) != rows:
+            raise ValueError(f"prefix_rows has {len(self.prefix_rows)} rows, the batch has {rows} item_ids")
+        if not self.spans or not rows:
+            raise ValueError("a batch needs at least one item and one span")
