@@ -177,7 +177,7 @@ def test_every_document_that_is_linked_is_there():
 def test_registered_questions_do_not_import_each_other():
     for name in registry.questions():
         named = {
-            node.module.split(".")[1]
+            (node.module or "").split(".")[1]
             for path in (ROOT / "analyses" / name).rglob("*.py")
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("analyses.")
