@@ -1,4 +1,4 @@
-"""What trained models answer about pictures: hypernyms and names, beside baselines, condition by condition.
+"""What do trained models answer about pictures, beside baselines and condition by condition?
 
     python -m analyses.behaviour --run R [--run R2 …] [--interval hierarchical|study] [--published FOLDER] [--out DIR]
 

@@ -1,4 +1,4 @@
-"""Where leaf concepts of one hypernym lie together: cohesion by layer, in pictures, in text, and across the two.
+"""How coherent are categories at each layer, in pictures, in text, and across the two?
 
     python -m analyses.cohesion --run RUN [--run RUN2 …] [--step …] [--span …] [--treatment …]
 

@@ -13,7 +13,7 @@ from analyses.frame import tables
 from analyses.frame.tables import NO_STEP
 from probing.stats import DRAWS, ClusterAUROC, Estimate, estimate
 from probing.stats.correlations import spearman
-from taxogen.answers.evaluate import Scores
+from taxogen.answers.scores import Scores
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 

@@ -1,4 +1,4 @@
-"""Where the hypernym becomes readable, condition by condition.
+"""Where does the hypernym become readable, condition by condition?
 
     python -m analyses.emergence --run RUN --run RUN2 … [--out DIR]
 

@@ -1,4 +1,4 @@
-"""What becomes of the answers when a hypernym is erased from a layer, or when pictures are steered towards it.
+"""How do answers change when a hypernym is erased from a layer, or pictures are steered towards it?
 
     python -m analyses.erasure --run RUN [--run RUN2 …] [--steer] [--hypernym …] [--layer …] [--span …] [--step …]
 

@@ -1,4 +1,4 @@
-"""Whether distance follows the taxonomy: partial RSA, hierarchy as orthogonality, dimension, and a map of leaves.
+"""Do distances follow the taxonomy? Partial RSA, hierarchy as orthogonality, dimension, and a map of leaves.
 
     python -m analyses.geometry --run RUN [--run RUN2 …] [--step …] [--span …] [--map tsne] [--dimension MLE]
 

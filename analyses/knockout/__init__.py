@@ -1,4 +1,4 @@
-"""Which way an answer takes: attention from picture to cue and last token blocked, a window of layers at a time.
+"""Along which path does the answer leave the picture? Attention blocked, a window of layers at a time.
 
     python -m analyses.knockout --run RUN [--run RUN2 …] [--path …] [--window …] [--leaves …] [--step …]
 

@@ -1,4 +1,4 @@
-"""Which layers tell the hypernym: probes on held-out leaf concepts, for picture rows, text rows and across.
+"""Which layers encode the hypernym? Probes on held-out leaf concepts: picture rows, text rows, and across.
 
     python -m analyses.layer_probes --run RUN [--run RUN2 …] [--against RUN …] [--step …] [--span …] [--probe …]
 

@@ -1,4 +1,4 @@
-"""What each layer would say: logit lens and tuned lens on picture and cue tokens, leaf against hypernym.
+"""What does each layer predict? Logit lens and tuned lens on picture and cue tokens, leaf against hypernym.
 
     python -m analyses.lens --run RUN [--run RUN2 …] [--step …] [--every …] [--leaves …]
 

@@ -1,4 +1,4 @@
-"""What a language model knows of hypernyms in words alone, and whether its answers about pictures follow from that.
+"""What does the language model know in words alone, and do its answers about pictures follow from it?
 
     python -m analyses.lm_knowledge [--lm NAME] [--init INIT] [--leaves FILE] [--readout completion|yes_no …] [--chat]
     python -m analyses.lm_knowledge --run R [--run R2 …]

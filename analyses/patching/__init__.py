@@ -1,4 +1,4 @@
-"""Where a state put into another run carries its answer along: activation patching between pictures and words.
+"""Which state carries the answer, and where? Activation patching between pictures and words.
 
     python -m analyses.patching --run RUN [--direction text-to-image|image-to-text|picture-to-picture|text-to-text]
         [--mode noising] [--sites …] [--span …] [--heads] [--window N] [--pairs N] [--placebo-run RUN2] [--screen]

@@ -1,4 +1,4 @@
-"""The published study re-computed from its released data, with its faults beside the values.
+"""What do the published study's data say? Its tables re-computed, with their faults beside the values.
 
     python -m analyses.published --data FOLDER [--out artifacts/published]
 

@@ -1,4 +1,4 @@
-"""At which layer picture tokens become like the words for what they show: leaf geometry against that of text.
+"""At which layer do picture tokens become similar to the words for their content?
 
     python -m analyses.text_alignment --run RUN [--run RUN2 …] [--step …] [--measure …] [--other LM] [--encoder NAME]
 

@@ -1,4 +1,4 @@
-"""How alike the pictures of one hypernym look to the encoder, and whether that goes with the hypernym's score.
+"""Do visually coherent hypernyms generalise better?
 
     python -m analyses.visual_coherence --run R [--run R2 …] [--rule centred|uncentred|study …] [--out DIR]
 
