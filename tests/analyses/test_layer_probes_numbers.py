@@ -8,11 +8,12 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
+from analyses.frame.tables import layer_of
 from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
 from probing.probes import PROBES, held_out
-from probing.stats import draw_weights
+from probing.stats import OUT_OF_FOLD, draw_weights, onset
 from tests.analyses.leaf_stores import LEAVES, SITES, TAXONOMY, MemoryStore, planted
 
 PENALTY = 30.0
@@ -184,3 +185,33 @@ def test_control_labels_and_folds_do_not_depend_on_what_is_read():
         for rows in plans[0].rows.values()
     ]
     assert by_leaf[0] == by_leaf[1]
+
+
+@pytest.mark.parametrize("split", ["leaf", "family"])
+def test_control_labels_are_those_of_leaves_of_the_same_fold(split):
+    image, text = planted()
+    rows = design({9: image}, text, TAXONOMY, replace(QUICK, split=split, controls=4)).rows["image@9"]
+    for fold in np.unique(rows.folds):
+        held = rows.folds == fold
+        for control in rows.controls:
+            np.testing.assert_array_equal(control[held].sum(axis=0), rows.labels[held].sum(axis=0))
+    assert split == "family" or all((control != rows.labels).any() for control in rows.controls)
+
+
+def test_the_onset_of_each_mean_is_that_of_its_own_selectivity_in_layers():
+    image, _ = planted(strength=0.5)
+    options = replace(QUICK, sites=None, held_out=("bird", "tool"), draws=100)
+    probes = probe_layers({9: image}, None, TAXONOMY, options)
+    ((sites, along),) = probes.curves.values()
+    layers = [layer_of(site) for site in sites]
+    assert layers == [-1, 0, 1, 2, 3, 4]
+    limits = {}
+    for target, series in along.items():
+        first = onset(series.selectivity, series.selectivity_draws, 0, inflation=OUT_OF_FOLD)
+        table = probes.table[(probes.table["measure"] == "onset") & (probes.table["target"] == target)]
+        expected = [
+            layers[int(at)] if np.isfinite(at) else at for at in (first.value, first.lower, first.upper)
+        ]
+        np.testing.assert_array_equal(table[["value", "lower", "upper"]].to_numpy()[0], expected)
+        limits[target] = tuple(map(str, expected))
+    assert len(set(limits.values())) > 1
