@@ -42,13 +42,13 @@ def world(tmp_path_factory, asking_lm):
 def subject_of(world):
     """A function that makes the subject of an untrained run with some settings."""
     folder, settings = world
-    made: dict[tuple[str, ...], Subject] = {}
+    subjects_of: dict[tuple[str, ...], Subject] = {}
 
     def make(*own: str) -> Subject:
-        if own not in made:
-            run = Run.create(folder / f"run-{len(made)}", toy_config(settings, *own))
-            made[own] = Subject(open_bench(run), 0)
-        return made[own]
+        if own not in subjects_of:
+            run = Run.create(folder / f"run-{len(subjects_of)}", toy_config(settings, *own))
+            subjects_of[own] = Subject(open_bench(run), 0)
+        return subjects_of[own]
 
     return make
 
@@ -166,7 +166,7 @@ def test_an_unknown_task_is_refused(subject_of):
 
 
 @pytest.fixture(scope="module")
-def asked(world):
+def yes_no(world):
     """A trained yes/no run."""
     folder, settings = world
     run = Run.create(
@@ -177,14 +177,14 @@ def asked(world):
 
 
 @pytest.mark.parametrize("analysis", [lens, knockout, erasure])
-def test_a_yes_no_run_is_refused_in_one_line_before_a_model_is_loaded(analysis, asked, monkeypatch, capsys):
+def test_a_yes_no_run_is_refused_in_one_line_before_a_model_is_loaded(analysis, yes_no, monkeypatch, capsys):
     def opened(run):
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(subjects, "open_bench", opened)
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        analysis.main(["--run", str(asked.path)])
+        analysis.main(["--run", str(yes_no.path)])
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "data.task=yes_no" in line
