@@ -19,7 +19,7 @@ QUESTIONS = {
     "text→image": "text probe → pictures",
     "text": "text probe → text",
 }
-"""Modality of a row → what was trained on and tested on."""
+"""Modality of a row → training and test rows of the probe, in words."""
 _BEFORE = {-2.0: "encoder", -1.0: "input"}
 
 
@@ -118,8 +118,8 @@ def section(table: pd.DataFrame) -> list[Block]:
         blocks.append(
             Shown(
                 "training",
-                "The same probes at the cue while the projector learns. Step 0 is the untrained projector: what a "
-                "probe can read of the encoder's features through a random map.",
+                "The same probes at the cue while the projector learns. Step 0 is the untrained projector: "
+                "the encoder's features read through a random map.",
             )
         )
     return blocks

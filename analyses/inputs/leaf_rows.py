@@ -38,10 +38,10 @@ class LeafRows:
 
     def only(self, leaves: Sequence[str]) -> "LeafRows":
         """The rows of these leaves."""
-        kept = np.isin(self.leaves, list(leaves))
-        items = kept[self.unit]
+        members = np.isin(self.leaves, list(leaves))
+        items = members[self.unit]
         unit = np.unique(self.unit[items], return_inverse=True)[1]
-        return LeafRows(self.store, self.order[items], unit, self.leaves[kept], self.fitted_on[kept])
+        return LeafRows(self.store, self.order[items], unit, self.leaves[members], self.fitted_on[members])
 
 
 def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = ()) -> dict[str, LeafRows]:
@@ -52,7 +52,7 @@ def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = (
     Raises:
         MismatchError: the stores share no leaf.
     """
-    found = {}
+    by_store = {}
     for name, store in stores.items():
         keys = [
             (str(leaf), str(picture))
@@ -66,13 +66,13 @@ def leaf_rows(stores: Mapping[str, ActivationStore], held_out: Iterable[str] = (
         leaves = np.array([leaf for leaf, _ in names])
         seen = ~np.isin(leaves, list(held_out))
         fitted_on = seen if seen.any() else np.ones(len(leaves), dtype=bool)
-        found[name] = LeafRows(store, order, unit[order], leaves, fitted_on)
-    shared = sorted(set.intersection(*(set(rows.leaves) for rows in found.values())))
+        by_store[name] = LeafRows(store, order, unit[order], leaves, fitted_on)
+    shared = sorted(set.intersection(*(set(rows.leaves) for rows in by_store.values())))
     if not shared:
         raise MismatchError(
             f"the stores {', '.join(stores)} share no leaf: they are of different worlds; capture again"
         )
-    return {name: rows.only(shared) for name, rows in found.items()}
+    return {name: rows.only(shared) for name, rows in by_store.items()}
 
 
 def read_treated(
@@ -88,8 +88,8 @@ def read_treated(
     fitted = {name: fit_treatment(treatment, x[sides[name][0].fitted_on]) for name, x in values.items()}
     if not fitted:
         return {}
-    kept = reduce(np.intersect1d, (one.kept for one in fitted.values()))
-    return {name: TreatedRows(values[name], replace(fitted[name], kept=kept)) for name in values}
+    dimensions = reduce(np.intersect1d, (one.kept for one in fitted.values()))
+    return {name: TreatedRows(values[name], replace(fitted[name], kept=dimensions)) for name in values}
 
 
 @dataclass(frozen=True)

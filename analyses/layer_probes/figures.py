@@ -75,9 +75,7 @@ def training(table: pd.DataFrame) -> Figure | None:
         drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="training step")
     next(iter(panels.values())).set_ylabel("layer")
-    note = (
-        "Pictures; layer −1 is what enters the language model. Intervals are in the table beside this figure."
-    )
+    note = "Pictures; layer −1 is the input of the language model. Intervals are in the table beside this figure."
     _footnote(figure, rows, note)
     return figure
 
@@ -213,7 +211,7 @@ def _finish(figure: Figure, panels: dict[str, Axes], rows: pd.DataFrame, note: s
 
 def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
     first = rows.iloc[0]
-    what = f"{first['run']}, " if first["run"] else ""
+    run = f"{first['run']}, " if first["run"] else ""
     steps = sorted({int(step) for step in rows["step"] if step >= 0})
     when = f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}; " if steps else ""
     facts = drawing.caption(
@@ -227,12 +225,12 @@ def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
     }
     drawing.footnote(
         figure,
-        f"{what}{when}{first['probe']} probes, {folds[first['split']]}. {note} {facts}",
+        f"{run}{when}{first['probe']} probes, {folds[first['split']]}. {note} {facts}",
     )
 
 
 def _in_stream(sites: pd.Series) -> pd.Series:
-    """Which rows are about the residual stream, or what comes before it."""
+    """Whether each row is about the residual stream, its input, the last norm or the encoder."""
     return sites.str.endswith("hook_resid_post") | sites.isin([EMBED, FINAL, ENCODER])
 
 

@@ -1,4 +1,4 @@
-"""Options of layer probes: what is probed, how, and where the results go."""
+"""Options of layer probes: sites, targets, splits and probes, and the folder of the results."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Options(Resampling):
         spans: slot, cue or last; by default all
         sites: a captured site, or a head such as blocks.3.attn.hook_z#5; by default the residual stream
         all_sites: every captured site, heads one by one
-        target: what a probe tells
+        target: the property that a probe tells
         probe: the kind of probe
-        split: what is held out: leaf concepts, families of them, sources of pictures, or nothing (ungrouped), which
+        split: the unit that is held out: leaf concepts, families of them, sources of pictures, or none (ungrouped), which
             leaks by design
-        captures: the name of captures that were made later
-        transforms: what is tried between modalities; none for no transfer
+        captures: name of captures made after training
+        transforms: of features between modalities; none for no transfer
         folds: of the split
         controls: control tasks; 19 or more give p
         shuffled: draws of labels permuted over single rows
@@ -88,11 +88,11 @@ def refuse_unanswerable(options: Options) -> None:
         ValueError: leaf identity was asked for with leaves held out, or sites twice.
     """
     choices = {"probe": tuple(PROBES), "target": TARGETS, "split": SPLITS}
-    asked = [(name, getattr(options, name), known) for name, known in choices.items()]
-    asked += [("transform", name, TRANSFORMS) for name in options.transforms]
-    for what, value, known in asked:
+    chosen = [(name, getattr(options, name), known) for name, known in choices.items()]
+    chosen += [("transform", name, TRANSFORMS) for name in options.transforms]
+    for name, value, known in chosen:
         if value not in known:
-            raise KeyError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+            raise KeyError(f"unknown {name} {value!r}; known: {', '.join(known)}")
     if options.target == "leaf" and options.split not in SEES_LEAVES:
         raise ValueError(
             "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
@@ -101,7 +101,7 @@ def refuse_unanswerable(options: Options) -> None:
         raise ValueError("--site and --all-sites were both given; give one of them")
 
 
-def steps_of(run: Run, asked: Sequence[str]) -> tuple[int, ...]:
+def steps_of(run: Run, steps: Sequence[str]) -> tuple[int, ...]:
     """The captured steps that are asked for by number or as "last"; without one, all.
 
     Raises:
@@ -112,9 +112,9 @@ def steps_of(run: Run, asked: Sequence[str]) -> tuple[int, ...]:
         raise FileNotFoundError(
             f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
         )
-    if wrong := [step for step in asked if step != "last" and not step.isdigit()]:
+    if wrong := [step for step in steps if step != "last" and not step.isdigit()]:
         raise ValueError(
             f"--step {wrong[0]} was asked for; give the number of a captured step "
             f"({', '.join(map(str, run.steps))}), or last"
         )
-    return tuple(run.steps[-1] if step == "last" else int(step) for step in asked) or run.steps
+    return tuple(run.steps[-1] if step == "last" else int(step) for step in steps) or run.steps
