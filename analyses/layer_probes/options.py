@@ -30,8 +30,8 @@ class Options(Resampling):
         all_sites: every captured site, heads one by one
         target: the property that a probe tells
         probe: the kind of probe
-        split: the unit that is held out: leaf concepts, families of them, sources of pictures, or none (ungrouped), which
-            leaks by design
+        split: the unit that is held out: leaf concepts, families of them, sources of pictures, or none (ungrouped,
+            which leaks by design)
         captures: name of captures made after training
         transforms: of features between modalities; none for no transfer
         folds: of the split
