@@ -127,6 +127,8 @@ def test_under_a_map_stands_what_it_must_be_read_with(table, figures):
     differing = patching.draw(planted_table(CELLS, twin_donor=3.0))["leaf_hook_resid_post_grid"]
     assert "Not shown" not in said(differing)
     assert drawn.panels(differing)[-1].get_title(loc="left") == f"state from: {NAMES['random_init']}"
+    never_run = table[table["state"] != "random_init"]
+    assert "Not shown" not in said(patching.draw(never_run)["leaf_hook_resid_post_grid"])
 
 
 def test_where_no_fraction_is_known_maps_show_effects():

@@ -1,8 +1,7 @@
-"""The patching analysis on a toy run: a grid with its placebos, killed and gone on with, screened, drawn, refused."""
+"""The patching analysis on a toy run: a grid with its placebos, killed and gone on with, screened, drawn."""
 
 import hashlib
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,41 +10,12 @@ import pytest
 
 from analyses import patching
 from analyses.frame.command_line import options_from
-from analyses.inputs import subject
 from analyses.inputs.subject import Subject
 from analyses.patching.options import KINDS, Options
 from analyses.patching.pairs import pairs_of
 from analyses.patching.rows import patching_table
-from taxogen.runs.run import Run
-from taxogen.stages.pipeline import train_run
 from tests.analyses.patching.planted_subject import no_engine
-from tests.world import toy_config, write_world
-
-SETTINGS = ("train.steps=4", "capture.at=")
-QUICK = ("--pairs", "6", "--draws", "50")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, toy_lm):
-    """A trained toy run, and one of a random-init language model."""
-    folder = tmp_path_factory.mktemp("toy_patching")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
-        world = write_world(folder, toy_lm)
-        trained = {}
-        for init in ("pretrained", "random"):
-            trained[init] = Run.create(folder / init, toy_config(world, *SETTINGS, f"model.init={init}"))
-            train_run(trained[init])
-        yield trained
-
-
-@pytest.fixture(scope="module")
-def toy(runs):
-    return Subject.of(runs["pretrained"], dtype="float32")
-
-
-def patch(run, *more):
-    patching.main(["--run", str(run.path), *QUICK, *more])
+from tests.analyses.patching.toy import patch
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +90,23 @@ def test_a_second_start_runs_no_forward_pass_and_ends_with_the_same_table(runs, 
         patch(runs["pretrained"], "--seed", "1")
 
 
+def test_both_models_compute_in_the_number_type_and_the_placebo_run_takes_clean_states_alone(
+    runs, table, monkeypatch
+):
+    opened, of = [], Subject.of
+
+    def noted(run, dtype):
+        opened.append((run.name, dtype))
+        return of(run, dtype=dtype)
+
+    monkeypatch.setattr(Subject, "of", noted)
+    patch(runs["pretrained"], "--placebo-run", str(runs["random"].path))
+    assert opened == [("pretrained", "float32"), ("random", "float32")]
+    for path in runs["random"].file("analyses/patching/parts").glob("patched-*.npz"):
+        with np.load(path) as part:
+            assert len(part["log_odds"]) == 1
+
+
 def test_parts_are_named_by_all_that_decides_their_numbers_and_by_nothing_else(runs, toy):
     """As in earlier versions, so that what lies on disk is found: options, cells, pairs, pictures and the model."""
     options = Options(chunk=4, questions=("leaf", "hypernym"), kinds=("random",), pairs=6, draws=9, name="x")
@@ -161,14 +148,10 @@ def test_parts_of_other_words_or_other_answers_are_not_mixed(toy, monkeypatch):
     assert key() == plain
 
 
-def test_a_killed_grid_goes_on_and_ends_with_the_same_numbers(toy, monkeypatch):
+def test_a_killed_grid_goes_on_and_ends_with_the_same_numbers(toy, tmp_path, monkeypatch):
     options = Options(chunk=2, questions=("hypernym",), pairs=6)
-    grid = patching.prepare(toy, options)
-    for part in grid.folder.glob("*.npz"):
-        part.unlink()
-    whole = grid.run("whole")["hypernym"]
-    for part in grid.folder.glob("*.npz"):
-        part.unlink()
+    grid = replace(patching.prepare(toy, options), folder=tmp_path / "whole")
+    whole, grid = grid.run("whole")["hypernym"], replace(grid, folder=tmp_path / "killed")
     work, calls = type(grid).patched, []
 
     def killed(self, question, pairs, done):
@@ -260,78 +243,6 @@ def test_pairs_differ_in_a_hypernym_and_no_leaf_is_used_twice(runs):
     alike = dict.fromkeys(tokens, 0)
     with pytest.raises(ValueError, match="11 leaves make 0"):
         pairs_of(taxonomy, alike, taxonomy.hypernyms, 1)
-
-
-def refusal(capsys, run, *more):
-    """The one line with which a command line ends."""
-    with pytest.raises(SystemExit) as stop:
-        patch(run, *more)
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("python -m analyses.patching: ")
-    return line
-
-
-def copied(run, path, **settings):
-    """The same run with other settings in its config, as if it had been trained so."""
-    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("analyses"))
-    config = json.loads((path / "config.json").read_text())
-    for name, value in settings.items():
-        section, _, key = name.partition("_")
-        config[section][key] = value
-    (path / "config.json").write_text(json.dumps(config))
-    return Run.open(path)
-
-
-def test_what_cannot_be_patched_is_refused_before_a_model_is_loaded(runs, tmp_path, capsys, monkeypatch):
-    def loaded(_):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(subject, "open_bench", loaded)
-    run, random = runs["pretrained"], str(runs["random"].path)
-    assert "python -m taxogen train" in refusal(capsys, Run(tmp_path / "nothing", run.config))
-    closed = copied(run, tmp_path / "closed", data_task="yes_no")
-    assert "data.task=completion" in refusal(capsys, closed)
-    assert "data.task=completion" in refusal(capsys, run, "--placebo-run", str(closed.path))
-    untrained = copied(run, tmp_path / "untrained")
-    untrained.file("run.json").unlink()
-    assert "is not complete" in refusal(capsys, untrained)
-    assert "is not complete" in refusal(capsys, run, "--placebo-run", str(untrained.path))
-    assert "not a run directory" in refusal(capsys, run, "--placebo-run", str(tmp_path / "none"))
-    for sites in (
-        "blocks.*.hook_resid_pots",
-        "hook_embed",
-        "ln_final.hook_normalized",
-        "blocks.*.attn.hook_pattern",
-    ):
-        assert f"no site that can be patched matches {sites}; " in refusal(capsys, run, "--sites", sites)
-    assert "give --sites blocks.*.attn.hook_z" in refusal(capsys, run, "--heads")
-    assert "ask for fewer with --pairs" in refusal(capsys, run, "--pairs", "40")
-    assert "1 or more" in refusal(capsys, run, "--pairs", "0")
-    assert "1 or more" in refusal(capsys, run, "--window", "0")
-    assert "model.init=random" in refusal(
-        capsys, run, "--placebo-run", str(copied(run, tmp_path / "twin").path)
-    )
-    other = copied(runs["random"], tmp_path / "other", evaluate_templates=["type"])
-    assert "a placebo run is asked the same" in refusal(capsys, run, "--placebo-run", str(other.path))
-    monkeypatch.setenv("TAXOPROBE_TRACEBACK", "1")
-    with pytest.raises(AssertionError, match="a model was loaded"):
-        patch(run, "--placebo-run", random)
-
-
-def test_what_the_model_does_not_have_is_refused_before_anything_is_run(runs, toy, capsys):
-    assert "no site matches" in refusal(capsys, runs["pretrained"], "--sites", "blocks.77.hook_resid_post")
-    with pytest.raises(
-        ValueError, match=r"'slot' has 1 tokens where the state comes from and 2 where it goes"
-    ):
-        patching.prepare(toy, Options(slot="each", pairs=6))
-    with pytest.raises(ValueError, match="a window of 3 layers"):
-        patching.prepare(toy, Options(window=3, pairs=6))
-    pairs = patching.prepare(toy, Options(pairs=6)).pairs
-    with pytest.raises(ValueError, match="no test picture of"):
-        patching.prepare(toy, Options(), [replace(pairs[0], stranger="zebra")])
-    with pytest.raises(ValueError, match=r"cannot read \['mammal'\]"):
-        patching.prepare(toy, Options(), [replace(pairs[0], up="mammal")])
 
 
 def test_the_command_line_names_placebos_and_the_screen_has_a_usual_size():
