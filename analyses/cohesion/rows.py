@@ -155,20 +155,20 @@ def _mean_rows(result: Cohesion, samples, index, measure, categories, labels) ->
 
 def _leaf_row(measure, values, weights, labels) -> dict:
     """Mean over leaves, undefined ones left out, with its bootstrap over leaves."""
-    kept = np.isfinite(values)
-    if not kept.any():
+    defined = np.isfinite(values)
+    if not defined.any():
         return tables.row(measure, float("nan"), 0, **labels)
-    drawn = weights[:, kept]
+    drawn = weights[:, defined]
     counts = drawn.sum(axis=1)
-    draws = np.where(counts > 0, drawn @ values[kept] / np.where(counts > 0, counts, 1), np.nan)
-    return tables.row(measure, estimate(values[kept].mean(), draws, int(kept.sum())), **labels)
+    draws = np.where(counts > 0, drawn @ values[defined] / np.where(counts > 0, counts, 1), np.nan)
+    return tables.row(measure, estimate(values[defined].mean(), draws, int(defined.sum())), **labels)
 
 
 def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:
     """Cohesion of the features that enter the projector: the visual coherence of each hypernym."""
     x, leaves = encoder
-    kept = np.isin(leaves, categories.leaves)
-    x, leaves = np.asarray(x, dtype=np.float64)[kept], np.asarray(leaves)[kept]
+    own = np.isin(leaves, categories.leaves)
+    x, leaves = np.asarray(x, dtype=np.float64)[own], np.asarray(leaves)[own]
     sums = leaf_sums(x, leaves, leaf_sums(x, leaves).centre, unit=True)
     labels = {"span": "image", "treatment": "raw", "modality": "image", "step": NO_STEP}
     kind = Measured("cohesion")

@@ -20,7 +20,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
 
 
 def dimensions(estimators: Sequence[str] = ()) -> dict[str, Dimension]:
-    """What is measured of every site: the usual three, and scikit-dimension's estimators of these names.
+    """The estimators applied to every site: the usual three, and those of scikit-dimension with these names.
 
     Source: Bac et al. 2021, Entropy 23(10) (scikit-dimension).
 

@@ -25,12 +25,12 @@ def map_rows(
     Source: van der Maaten & Hinton 2008, JMLR 9 (t-SNE, from principal components).
     """
     places, shares = _components(x) if kind == "pca" else (_neighbourly(x, seed), ())
-    made = [
+    rows = [
         tables.row(name, float(value), len(x), **labels, target=str(leaf))
         for name, column in zip(MAPS[kind], places.T)
         for leaf, value in zip(leaves, column / column.std())
     ]
-    return made + [
+    return rows + [
         tables.row(f"{name}_share", float(share), len(x), **labels, target="leaf")
         for name, share in zip(MAPS[kind], shares)
     ]

@@ -119,27 +119,27 @@ def _read(rows, span, options: Options):
 
 
 def _encoder_distances(x, names, leaves) -> Float[np.ndarray, "leaves leaves"]:
-    kept = np.isin(names, leaves)
-    return rdm(leaf_means(np.asarray(x, dtype=np.float64)[kept], np.asarray(names)[kept])[0])
+    own = np.isin(names, leaves)
+    return rdm(leaf_means(np.asarray(x, dtype=np.float64)[own], np.asarray(names)[own])[0])
 
 
 def _distance_rows(means, distances, controls, labels, options: Options) -> list[dict]:
     """Correlation of every site's distances with the taxonomy's, plain and given the encoder's."""
     rdms = np.stack([rdm(x) for x in means.values()])
     weights = draw_weights(len(distances), options.draws, options.seed)
-    made = []
+    rows = []
     for name, given in (("taxonomic_rsa", []), ("taxonomic_rsa_given_encoder", controls)):
         if name == "taxonomic_rsa" or given:
-            found = partial_rsa(rdms, distances, given, options.permutations, options.seed)
+            result = partial_rsa(rdms, distances, given, options.permutations, options.seed)
             draws = bootstrap_rsa(rdms, distances, given, weights)
             for k, site in enumerate(means):
-                here = {**labels, "site": site, "target": "leaf"}
-                value = estimate(found.value[k, 0], draws[:, k], found.n)
-                made.append(tables.row(name, value, **here))
+                place = {**labels, "site": site, "target": "leaf"}
+                value = estimate(result.value[k, 0], draws[:, k], result.n)
+                rows.append(tables.row(name, value, **place))
                 for part in ("null_limit", "p_corrected"):
-                    value = float(getattr(found, part)[k, 0])
-                    made.append(tables.row(f"{name}_{part}", value, found.n, **here))
-    return made
+                    value = float(getattr(result, part)[k, 0])
+                    rows.append(tables.row(f"{name}_{part}", value, result.n, **place))
+    return rows
 
 
 def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> list[dict]:
@@ -148,15 +148,15 @@ def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> li
     gram = linear_gram(x) if spread is None else causal_gram(x, spread)
     own, other, children = hierarchy_steps(gram, categories.members)
     weights = draw_weights(len(leaves), options.draws, options.seed)[:, children]
-    here = {**labels, "target": "mean"}
-    made = []
+    place = {**labels, "target": "mean"}
+    rows = []
     for name, squares in (("hierarchy_own", own), ("hierarchy_other", other)):
         draws = np.sqrt((weights @ squares) / weights.sum(axis=1))
-        made.append(tables.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **here))
+        rows.append(tables.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **place))
     draws = np.sqrt((weights @ own) / (weights @ other))
     value = float(np.sqrt(own.mean() / other.mean()))
-    made.append(tables.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **here))
-    return made
+    rows.append(tables.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **place))
+    return rows
 
 
 def hierarchy_steps(
@@ -189,8 +189,8 @@ def _along(gram, inside, others) -> Float[np.ndarray, "children others"]:
         size - 1
     )  # inner products of every parent with all leaves
     step = gram[inside] - parent
-    here = step[row, inside]
-    lengths = here - (step[:, inside].sum(axis=1) - here) / (size - 1)
+    own = step[row, inside]
+    lengths = own - (step[:, inside].sum(axis=1) - own) / (size - 1)
     directions = others / others.sum(axis=0)
     sizes = ((gram @ directions) * directions).sum(axis=0)
     return (step @ directions) / np.sqrt(lengths[:, None] * sizes)

@@ -13,7 +13,7 @@ from taxogen.runs import prepare
 from taxogen.runs.run import Run
 
 ENCODER = "encoder"
-"""What stands in the site column of numbers about encoder features."""
+"""The entry of the site column in rows about encoder features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class EncoderRows:
 
     Attributes:
         pictures: their names, sorted.
-        leaves: what each is called in the run's world.
+        leaves: the name of each in the run's world.
         raw: as the encoder gives them.
         standardised: what enters the projector: mean 0 and standard deviation 1 over the training pictures, which
             alone are fitted on, whichever pictures these are.

@@ -1,4 +1,4 @@
-"""What picture rows are compared with: text rows of the same prompt, bare nouns, another model, the taxonomy."""
+"""References for picture rows: text rows of the same prompt, bare nouns, another model, the taxonomy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Nouns:
 
 @dataclass(frozen=True)
 class References:
-    """What pictures are compared with at one place: text rows, nouns, the taxonomy; all under one treatment.
+    """The references at one place: text rows, nouns, the taxonomy; all under one treatment.
 
     Attributes:
         twin: rows of text and their span; None where text was not captured.

@@ -18,7 +18,7 @@ SITE = "text encoder"
 
 
 def encoded_nouns(name: str, leaves: Sequence[str]) -> Nouns:
-    """What a text encoder makes of each leaf's name, alone: a single site, the encoder's own pooled output.
+    """The rows of a text encoder for each leaf's name, alone: a single site, the encoder's own pooled output.
 
     `name` is a hub name, a folder, or `all-minilm-l6-v2` (Reimers & Gurevych 2019, EMNLP), whose weights travel in
     a package. Models with a text tower (CLIP, SigLIP) give its pooled output, others the mean over tokens.

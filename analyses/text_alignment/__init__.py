@@ -76,7 +76,7 @@ def _nouns(run: Run, sites: Sequence[str], options: Options) -> dict[str, Nouns]
 
 
 def _bare(model: str) -> str:
-    """What bare nouns of another language model are called in the table."""
+    """The name of the bare nouns of another language model in the table."""
     return f"{BARE}, {Path(model).name}"
 
 

@@ -133,12 +133,12 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
     """Table rows of one place: the diagonal with intervals, and the whole map where asked."""
     design = cyclic_design(len(place.leaves), options.permutations, options.seed)
     weights = draw_weights(len(place.leaves), options.draws, options.seed)
-    made = []
+    rows = []
     sites = list(place.pictures)
     for name, reference in place.references.items():
         others = list(reference)
         left, right = (np.stack(list(side.values())) for side in (place.pictures, reference))
-        found = calibrate_matrices(left, right, design)
+        calibration = calibrate_matrices(left, right, design)
         labels = {
             **place.labels,
             "reference": name,
@@ -152,14 +152,14 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
             weights,
         )
         for k, (a, b) in enumerate(pairs):
-            here = {**labels, "site": a, "other_site": b}
+            at_pair = {**labels, "site": a, "other_site": b}
             at = sites.index(a), others.index(b)
-            value = estimate(found.value[at], draws[:, k], found.n)
-            made += _calibrated(options.measure, value, found, at, here, place.ceilings.get(a))
-        made += _onset_rows(pairs, found, draws, sites, others, labels)
+            value = estimate(calibration.value[at], draws[:, k], calibration.n)
+            rows += _calibrated(options.measure, value, calibration, at, at_pair, place.ceilings.get(a))
+        rows += _onset_rows(pairs, calibration, draws, sites, others, labels)
         if whole_map:
-            made += _map_rows(sites, others, found, labels, options.measure, set(pairs))
-    return made
+            rows += _map_rows(sites, others, calibration, labels, options.measure, set(pairs))
+    return rows
 
 
 def diagonal(sites: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
@@ -170,48 +170,52 @@ def diagonal(sites: Sequence[str], others: Sequence[str]) -> list[tuple[str, str
 
 
 def _calibrated(
-    measure, value: Estimate, found: Calibration, at, labels, ceiling: Estimate | None
+    measure, value: Estimate, calibration: Calibration, at, labels, ceiling: Estimate | None
 ) -> list[dict]:
-    made = [tables.row(measure, value, **labels)]
+    rows = [tables.row(measure, value, **labels)]
     for name in ("null_mean", "null_limit", "effect", "p", "p_corrected"):
-        made.append(tables.row(name, float(getattr(found, name)[at]), found.n, **labels))
+        rows.append(tables.row(name, float(getattr(calibration, name)[at]), calibration.n, **labels))
     if ceiling is not None:
-        made.append(tables.row("ceiling", ceiling, **labels))
-    return made
+        rows.append(tables.row("ceiling", ceiling, **labels))
+    return rows
 
 
-def _map_rows(sites, others, found: Calibration, labels, measure, done) -> list[dict]:
+def _map_rows(sites, others, calibration: Calibration, labels, measure, done) -> list[dict]:
     """Layer pairs off the diagonal: value, p and effect, without intervals."""
-    made = []
+    rows = []
     for i, a in enumerate(sites):
         for j, b in enumerate(others):
             if (a, b) not in done:
-                here = {**labels, "site": a, "other_site": b}
-                made.append(tables.row(measure, float(found.value[i, j]), found.n, **here))
+                at_pair = {**labels, "site": a, "other_site": b}
+                rows.append(tables.row(measure, float(calibration.value[i, j]), calibration.n, **at_pair))
                 for name in ("effect", "p_corrected"):
-                    made.append(tables.row(name, float(getattr(found, name)[i, j]), found.n, **here))
-    return made
+                    rows.append(
+                        tables.row(name, float(getattr(calibration, name)[i, j]), calibration.n, **at_pair)
+                    )
+    return rows
 
 
-def _onset_rows(pairs, found: Calibration, draws, sites, others, labels) -> list[dict]:
+def _onset_rows(pairs, calibration: Calibration, draws, sites, others, labels) -> list[dict]:
     """First layers from which the diagonal stays above the limit of its null, and above half its largest value."""
     layers = np.array([layer_of(a) for a, _ in pairs])
-    kept = np.isfinite(layers)
-    if kept.sum() < 2:
+    inside = np.isfinite(layers)
+    if inside.sum() < 2:
         return []
-    at = [(sites.index(a), others.index(b)) for (a, b), inside in zip(pairs, kept) if inside]
-    value, limits = (np.array([side[place] for place in at]) for side in (found.value, found.null_limit))
-    above = onset(value - limits, draws[:, kept] - limits, found.n)
-    half = _half_rise(value, draws[:, kept], found.n)
-    made = []
+    at = [(sites.index(a), others.index(b)) for (a, b), of_block in zip(pairs, inside) if of_block]
+    value, limits = (
+        np.array([side[place] for place in at]) for side in (calibration.value, calibration.null_limit)
+    )
+    above = onset(value - limits, draws[:, inside] - limits, calibration.n)
+    half = _half_rise(value, draws[:, inside], calibration.n)
+    rows = []
     for name, first in (("onset", above), ("half_rise", half)):
         counted = [
-            float(layers[kept][int(x)]) if np.isfinite(x) else x
+            float(layers[inside][int(x)]) if np.isfinite(x) else x
             for x in (first.value, first.lower, first.upper)
         ]
-        result = Estimate(counted[0], counted[1], counted[2], found.n)
-        made.append(tables.row(name, result, **labels, site="all", other_site=""))
-    return made
+        result = Estimate(counted[0], counted[1], counted[2], calibration.n)
+        rows.append(tables.row(name, result, **labels, site="all", other_site=""))
+    return rows
 
 
 def _half_rise(
@@ -230,29 +234,29 @@ def _half_rise(
 def _splits(leaves, held: Sequence[str]) -> dict[str, np.ndarray]:
     """Leaves to be compared: all; and those without and with a held-out hypernym, where both are enough."""
     out = np.isin(leaves, list(held))
-    found = {"": leaves}
+    splits = {"": leaves}
     if min(out.sum(), (~out).sum()) >= LEAST_LEAVES:
-        found |= {"seen": leaves[~out], "held-out": leaves[out]}
-    return found
+        splits |= {"seen": leaves[~out], "held-out": leaves[out]}
+    return splits
 
 
-def _place(here: tuple[LeafRows, str], known: References, labels, leaves, options: Options) -> Place:
+def _place(side: tuple[LeafRows, str], references: References, labels, leaves, options: Options) -> Place:
     """Matrices of picture rows of these leaves at every site, and noise ceilings under the default treatment."""
-    rows = here[0]
+    rows = side[0]
     pictures, ceilings = {}, {}
-    kept = np.isin(rows.leaves, leaves)
+    own = np.isin(rows.leaves, leaves)
     weights = draw_weights(len(leaves), options.draws, options.seed)
-    repeated = np.unique(rows.leaves[kept], return_counts=True)[1].min() > 1
+    repeated = np.unique(rows.leaves[own], return_counts=True)[1].min() > 1
     for site in rows.store.sites:
-        x = leaf_rows.read_treated({"image": here}, site, labels["treatment"]).get("image")
+        x = leaf_rows.read_treated({"image": side}, site, labels["treatment"]).get("image")
         if x is None:
             continue
-        x, shown = x.whole()[kept], rows.leaves[kept]
-        pictures[site] = known.matrix(leaf_means(x, shown)[0])
+        x, shown = x.whole()[own], rows.leaves[own]
+        pictures[site] = references.matrix(leaf_means(x, shown)[0])
         if labels["treatment"] == TREATMENTS[0] and repeated:
-            value, draws = noise_ceiling([x], shown, known.matrix, weights, options.splits, options.seed)
+            value, draws = noise_ceiling([x], shown, references.matrix, weights, options.splits, options.seed)
             ceilings[site] = estimate(value[0], draws[:, 0], len(leaves))
-    return Place(dict(labels), tuple(leaves.tolist()), pictures, known.matrices(leaves), ceilings)
+    return Place(dict(labels), tuple(leaves.tolist()), pictures, references.matrices(leaves), ceilings)
 
 
 def _shared(rows: dict[str, LeafRows], nouns: Mapping[str, Nouns]) -> dict[str, LeafRows]:

@@ -80,7 +80,7 @@ class Coherence:
 
     @property
     def value(self) -> Float[np.ndarray, " hypernyms"]:
-        """What is compared with scores: within less between, or within alone under the study's rule."""
+        """The number compared with scores: within less between, or within alone under the study's rule."""
         return self.within if np.isnan(self.between).all() else self.within - self.between
 
     def kinds(

@@ -258,6 +258,26 @@ def test_within_between_null_and_limit_are_those_of_pairs_of_leaves_at_that_very
     assert (corrected > p).any()
 
 
+def test_a_leafs_own_cohesion_compares_its_pictures_with_words_of_others_and_not_its_word_with_their_pictures(
+    found,
+):
+    image, text = planted()
+    rows, leaves = standardised(image)
+    words = text.read(SITES[1], "noun").astype(float)
+    sides = []
+    for x, names in ((rows[SITES[1]], leaves), ((words - words.mean(0)) / words.std(0), np.array(LEAVES))):
+        x = x - np.mean([x[names == leaf].mean(0) for leaf in LEAVES], axis=0)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        sides.append(np.stack([x[names == leaf].mean(0) for leaf in LEAVES]))
+    pairs, members = sides[0] @ sides[1].T, np.asarray(TAXONOMY.labels(LEAVES))
+    same = members @ members.T
+    np.fill_diagonal(same, False)
+    expected = np.mean([pairs[k, k] - pairs[k, same[k]].mean() for k in range(len(LEAVES))])
+    of = {"modality": "image~text", "span": "slot", "treatment": "standardised", "site": SITES[1]}
+    value = pick(found, target="leaf", measure="cohesion", **of)["value"].iloc[0]
+    assert value == pytest.approx(expected)
+
+
 def test_encoder_rows_stand_at_a_site_of_their_own():
     image, _ = planted()
     rows, leaves = standardised(image)
@@ -523,3 +543,18 @@ def test_what_cannot_be_measured_is_refused_in_one_line_before_anything_is_read(
     said = capsys.readouterr().err
     assert re.search(message, said)
     assert said.count("\n") == 1
+
+
+def test_the_hypernyms_that_the_run_holds_out_are_those_of_its_options(toy, monkeypatch):
+    asked = []
+
+    def stop(images, text, taxonomy, options, *more):
+        asked.append(options.held_out)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(analysis, "cohesion_table", stop)
+    monkeypatch.setattr(analysis, "held_out_hypernyms", lambda run: ("bird",))
+    for options in (analysis.Options(), analysis.Options(held_out=("fruit",))):
+        with pytest.raises(ValueError, match="enough"):
+            analysis.compute([toy], options)
+    assert asked == [("bird",), ("fruit",)]

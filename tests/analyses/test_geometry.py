@@ -422,3 +422,18 @@ def test_what_cannot_be_measured_is_refused_in_one_line_before_anything_is_read(
     said = capsys.readouterr().err
     assert re.search(message, said)
     assert said.count("\n") == 1
+
+
+def test_the_hypernyms_that_the_run_holds_out_are_those_of_its_options(toy, monkeypatch):
+    asked = []
+
+    def stop(images, text, taxonomy, options, *more):
+        asked.append(options.held_out)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(analysis, "geometry_table", stop)
+    monkeypatch.setattr(analysis, "held_out_hypernyms", lambda run: ("bird",))
+    for options in (analysis.Options(), analysis.Options(held_out=("fruit",))):
+        with pytest.raises(ValueError, match="enough"):
+            analysis.compute([toy], options)
+    assert asked == [("bird",), ("fruit",)]
