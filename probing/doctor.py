@@ -28,11 +28,11 @@ from probing.store.shard_files import shard_files
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 in order, 1 not."""
     parser = argparse.ArgumentParser(prog="python -m probing.doctor", description=__doc__)
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument(
+    question = parser.add_mutually_exclusive_group(required=True)
+    question.add_argument(
         "--model", help="hub name or folder of a language model, or of one that reads pictures"
     )
-    asked.add_argument("--store", type=Path, help="folder of an activation store")
+    question.add_argument("--store", type=Path, help="folder of an activation store")
     parser.add_argument("--gguf", help="with --model: the GGUF file in the folder")
     parser.add_argument("--rebuild", help="with --store: module:function that gives (model, batches)")
     options = parser.parse_args(argv)

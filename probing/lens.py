@@ -1,4 +1,4 @@
-"""Lenses: what a layer would say if the model stopped there. Logit lens, tuned lens, nearest words."""
+"""Lenses: the words that a layer would give if the model stopped there. Logit lens, tuned lens, nearest words."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LogitLens:
         """The lens of a Hugging Face causal language model, checked on the model itself.
 
         Raises:
-            ValueError: the model has no output embedding, or its logits are not what the lens gives at its last layer.
+            ValueError: the model has no output embedding, or other logits than the lens at its last layer.
         """
         layout = layout_of(model)
         head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -73,10 +73,10 @@ class LogitLens:
         try:
             with torch.no_grad():
                 expected = model(input_ids=sample_tokens(model)).logits.float()
-                found = self(seen[0])
+                own = self(seen[0])
         finally:
             handle.remove()
-        worst = float((expected - found).abs().max())
+        worst = float((expected - own).abs().max())
         if worst > 0.02 * float(expected.abs().max()) + 1e-6:
             raise ValueError(
                 f"the logits of {type(model).__name__} differ by {worst:.3g} from its final norm and output embedding "
@@ -100,7 +100,7 @@ class Translator:
     penalty: float
 
     def __call__(self, hidden: Float[Array, "n d"]) -> Float[Array, "n d"]:
-        """What the last layer would be, as far as it follows linearly; a logit lens looks at the result."""
+        """The linear prediction of the last layer's state, on which a logit lens is applied."""
         return self.standardizer(hidden) @ self.matrix + self.offset
 
 

@@ -91,31 +91,32 @@ def select(patterns: Sites, available: Sequence[Site]) -> tuple[Site, ...]:
     Raises:
         KeyError: a pattern names no available site; the message lists what is available.
     """
-    asked = [patterns] if isinstance(patterns, str | Site) else list(patterns)
-    if not asked:
+    wanted = [patterns] if isinstance(patterns, str | Site) else list(patterns)
+    if not wanted:
         raise ValueError(f"no site was asked for; available: {describe(available)}")
     chosen: dict[Site, None] = {}
     known = set(available)
-    for pattern in asked:
+    for pattern in wanted:
         # Captures select at every forward pass by sites that they have selected before: no pattern to match.
         if isinstance(pattern, Site) and pattern in known:
             chosen[pattern] = None
             continue
-        found = [site for site in available if _matches(str(pattern), site)]
-        if not found:
+        matching = [site for site in available if _matches(str(pattern), site)]
+        if not matching:
             raise KeyError(f"no site matches {str(pattern)!r}; available: {describe(available)}")
-        chosen.update(dict.fromkeys(found))
+        chosen.update(dict.fromkeys(matching))
     return tuple(sorted(chosen, key=lambda site: site.order))
 
 
 def _matches(pattern: str, site: Site) -> bool:
     if site.point == PATTERN and not pattern.endswith("hook_pattern"):
         return False
-    asked, found = pattern.split("."), str(site).split(".")
-    if len(asked) != len(found):
+    pattern_parts, site_parts = pattern.split("."), str(site).split(".")
+    if len(pattern_parts) != len(site_parts):
         return False
     return all(
-        _holds(part, int(name)) if name.isdecimal() else _glob(part, name) for part, name in zip(asked, found)
+        _holds(part, int(name)) if name.isdecimal() else _glob(part, name)
+        for part, name in zip(pattern_parts, site_parts)
     )
 
 

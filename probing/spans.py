@@ -38,24 +38,24 @@ def word_range(text: str, word: str, occurrence: int | None = None) -> CharRange
 
     Args:
         text: the prompt.
-        word: what to look for; letter case counts.
+        word: the word; letter case counts.
         occurrence: which one if there are several, from 0, or from -1 at the end.
 
     Raises:
         ValueError: the word does not occur, or occurs several times and `occurrence` does not choose.
     """
-    found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
-    if not found:
+    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+    if not places:
         raise ValueError(f"the word {word!r} does not occur in {text!r}")
-    if occurrence is None and len(found) > 1:
+    if occurrence is None and len(places) > 1:
         raise ValueError(
-            f"the word {word!r} occurs {len(found)} times in {text!r}; say which with `occurrence`"
+            f"the word {word!r} occurs {len(places)} times in {text!r}; say which with `occurrence`"
         )
     try:
-        return found[occurrence or 0]
+        return places[occurrence or 0]
     except IndexError:
         raise ValueError(
-            f"occurrence {occurrence} of {word!r} was asked for, {text!r} has {len(found)}"
+            f"occurrence {occurrence} of {word!r} was asked for, {text!r} has {len(places)}"
         ) from None
 
 
@@ -71,12 +71,12 @@ def cue_range(text: str, end: int | None = None, words: int = 3) -> CharRange:
         ValueError: there are fewer words.
     """
     end = len(text) if end is None else end
-    found = [match.span() for match in re.finditer(r"\S+", text[:end])]
-    if words < 1 or len(found) < words:
+    places = [match.span() for match in re.finditer(r"\S+", text[:end])]
+    if words < 1 or len(places) < words:
         raise ValueError(
-            f"{words} words before character {end} were asked for, {text[:end]!r} has {len(found)}"
+            f"{words} words before character {end} were asked for, {text[:end]!r} has {len(places)}"
         )
-    return found[-words][0], found[-1][1]
+    return places[-words][0], places[-1][1]
 
 
 def encode(
@@ -125,12 +125,12 @@ def tokens_in(offsets: Sequence[CharRange], span: CharRange, name: str = "") -> 
         ValueError: there is none.
     """
     start, end = span
-    found = tuple(
+    positions = tuple(
         i for i, (first, last) in enumerate(offsets) if first < last and first < end and last > start
     )
-    if not found:
+    if not positions:
         raise ValueError(f"no token overlaps the characters {start} to {end} of span {name!r}")
-    return found
+    return positions
 
 
 def image_positions(ids: Sequence[int], image_token: int) -> tuple[int, ...]:
@@ -142,10 +142,10 @@ def image_positions(ids: Sequence[int], image_token: int) -> tuple[int, ...]:
     Raises:
         ValueError: there is none.
     """
-    found = tuple(i for i, token in enumerate(ids) if token == image_token)
-    if not found:
+    positions = tuple(i for i, token in enumerate(ids) if token == image_token)
+    if not positions:
         raise ValueError(f"the row has no picture token (id {image_token}) among {len(ids)} tokens")
-    return found
+    return positions
 
 
 def expand_images(row: Row, image_token: int, counts: Sequence[int], name: str = "image") -> Row:
@@ -161,7 +161,7 @@ def expand_images(row: Row, image_token: int, counts: Sequence[int], name: str =
         row: a row with one placeholder a picture.
         image_token: the placeholder's id.
         counts: how many tokens each picture takes, in order.
-        name: what the span of the picture tokens is called.
+        name: the name of the span of picture tokens.
 
     Raises:
         ValueError: placeholders and pictures differ in number.
@@ -198,7 +198,7 @@ def shared_prefix(rows: Sequence[Row]) -> int:
 def collate(
     rows: Sequence[Row], *, pad: int = 0, side: Literal["left", "right"] = "right", prefix: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, list[tuple[int, ...]]]]:
-    """What a model takes for padded rows, and the spans as positions in the sequence that it then sees.
+    """A model's inputs for padded rows, and the spans as positions in the sequence that it then sees.
 
     >>> inputs, spans = collate([Row((5, 6, 7), {"last": (2,)}), Row((5, 6), {"last": (1,)})], side="left")
     >>> inputs["input_ids"], spans

@@ -24,12 +24,12 @@ def require(package: str, minimum: tuple[int, int]) -> None:
     """
     needed = ".".join(map(str, minimum))
     try:
-        found = version(package)
+        installed = version(package)
     except PackageNotFoundError:
-        found = "none"
-    if found == "none" or tuple(int(part) for part in found.split(".")[:2]) < minimum:
+        installed = "none"
+    if installed == "none" or tuple(int(part) for part in installed.split(".")[:2]) < minimum:
         raise ModuleNotFoundError(
-            f"this backend needs {package} >= {needed}, found {found}: pip install 'taxoprobe[interp]'"
+            f"this backend needs {package} >= {needed}, found {installed}: pip install 'taxoprobe[interp]'"
         )
 
 
@@ -42,8 +42,8 @@ def require_agreement(recorder: Recorder) -> None:
     sites = [site for site in layout_of(recorder.model).sites if site.point != PATTERN]
     inputs = {"input_ids": sample_tokens(recorder.model), "use_cache": False}
     expected = HookRecorder(recorder.model).run(inputs, sites, _copy)
-    found = recorder.run(inputs, sites, _copy)
-    errors = {name: relative_error(found[name], value) for name, value in expected.items()}
+    theirs = recorder.run(inputs, sites, _copy)
+    errors = {name: relative_error(theirs[name], value) for name, value in expected.items()}
     worst = max(errors, key=lambda name: errors[name])
     if not errors[worst] <= AGREEMENT:
         raise ValueError(

@@ -51,8 +51,8 @@ class NnsightRecorder:
         """The taken values at the sites of one forward pass, which ends after the last of them."""
         layout = layout_of(self.model)
         paths = {module: path for path, module in self.model.named_modules()}
-        asked = sorted(sites, key=_reached)
-        points = [(site, *_place(self.traced, paths, layout, site)) for site in asked]
+        ordered = sorted(sites, key=_reached)
+        points = [(site, *_place(self.traced, paths, layout, site)) for site in ordered]
         seen: dict[str, Tensor] = {}
         with torch.inference_mode(), self.traced.trace(**inputs) as tracer:
             for site, envoy, side in points:
@@ -63,11 +63,11 @@ class NnsightRecorder:
 
     @torch.no_grad()
     def patched(self, inputs: Inputs, edits: Mapping[str | Site, Edit]) -> Tensor:
-        """Logits [batch, token, vocabulary] of one pass with values replaced: what `probing.hooks.edit` takes.
+        """Logits [batch, token, vocabulary] of one pass with values replaced as by `probing.hooks.edit`.
 
         Raises:
             KeyError: a name is not a site of this model.
-            ValueError: what enters the stack, or a pattern of attention, was to be replaced.
+            ValueError: the input of the stack, or a pattern of attention, was to be replaced.
         """
         layout = layout_of(self.model)
         work = {site: change for name, change in edits.items() for site in layout.select(name)}

@@ -23,7 +23,7 @@ class TransformerLensRecorder:
     """Forward passes through a TransformerBridge.
 
     Attributes:
-        bridge: what runs; its modules are its own.
+        bridge: the model that runs; its modules are its own.
         model: the Hugging Face model that it was made from, for its identity and its layout.
     """
 
@@ -32,7 +32,7 @@ class TransformerLensRecorder:
 
     @classmethod
     def of(cls, model: nn.Module) -> TransformerLensRecorder:
-        """The recorder of a copy of a model; a bridge replaces the modules of what it is given.
+        """The recorder of a copy of a model; a bridge replaces the modules of its model.
 
         Raises:
             ModuleNotFoundError: TransformerLens is missing or too old.
@@ -74,11 +74,11 @@ class TransformerLensRecorder:
 
     @torch.no_grad()
     def patched(self, inputs: Inputs, edits: Mapping[str | Site, Edit]) -> Tensor:
-        """Logits [batch, token, vocabulary] of one pass with values replaced: what `probing.hooks.edit` takes.
+        """Logits [batch, token, vocabulary] of one pass with values replaced as by `probing.hooks.edit`.
 
         Raises:
             KeyError: a name is not a site of this model.
-            ValueError: what enters the stack was to be replaced, which the bridge hooks for tokens alone.
+            ValueError: the input of the stack was to be replaced, which the bridge hooks for tokens alone.
         """
         given = dict(inputs)
         first = given.pop("inputs_embeds", None)

@@ -20,13 +20,13 @@ class CaptureBatch:
     (['crow-1'], [(4,)])
 
     Attributes:
-        inputs: what the model takes, `model(**inputs)`; or a function that makes it, called only when the
+        inputs: the model's arguments, `model(**inputs)`; or a function that makes it, called only when the
             batch is not in the store yet.
         item_ids: the key of each row, unique in the store.
         spans: name → for each row the positions of its tokens in the whole sequence as the model sees it,
             counted from 0 with the padding and, before it, the shared prefix.
         columns: manifest column → value of each row.
-        prefix: what the model takes for the part that rows share (the picture, say), without padding; or a
+        prefix: the model's arguments for the part that rows share (the picture, say), without padding; or a
             function that makes it. `inputs` then holds the rest, with an attention mask over both parts.
         prefix_rows: for each row, which row of the prefix it continues; the first by default.
     """

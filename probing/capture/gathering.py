@@ -75,24 +75,24 @@ class AskedTokens:
             for row, places in enumerate(chosen):
                 rows += [row] * len(places)
                 positions += places
-        found = np.array(positions, dtype=np.int64)
-        if not found.size:
+        numbers = np.array(positions, dtype=np.int64)
+        if not numbers.size:
             raise ValueError(f"no row of a batch has a token in any of the spans {', '.join(spans)}")
-        if not (found.min() >= 0 and found.max() < length):
+        if not (numbers.min() >= 0 and numbers.max() < length):
             raise ValueError(
-                f"spans reach positions {found.min()} to {found.max()}; the sequence has {length}"
+                f"spans reach positions {numbers.min()} to {numbers.max()}; the sequence has {length}"
             )
-        asked = cls(
+        tokens = cls(
             rows=np.array(rows, dtype=np.int64),
-            positions=found,
+            positions=numbers,
             counts=counts,
             pooling=pooling,
             offset=offset,
             prefix_rows=np.array(prefix_rows if prefix_rows is not None else [0] * batch, dtype=np.int64),
             real=real,
         )
-        asked._refuse_padding()
-        return asked
+        tokens._refuse_padding()
+        return tokens
 
     def _refuse_padding(self) -> None:
         if self.real is None:
@@ -120,13 +120,13 @@ class AskedTokens:
         places = self.positions
         if self.real is not None and places.size:
             places = (np.cumsum(self.real, axis=1) - 1)[self.rows, places]
-        found: dict[str, list[np.ndarray]] = {}
+        positions_of: dict[str, list[np.ndarray]] = {}
         start = 0
         for span, counts in self.counts.items():
             ends = start + np.cumsum(counts)
-            found[span] = [places[end - count : end] for end, count in zip(ends, counts)]
+            positions_of[span] = [places[end - count : end] for end, count in zip(ends, counts)]
             start += int(counts.sum())
-        return found
+        return positions_of
 
     def take_prefix(self, device: torch.device) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the prefix's own forward pass."""
@@ -176,13 +176,13 @@ class AskedTokens:
         return take
 
     def pool(self, taken: Sequence[tuple[Int[np.ndarray, "tokens"], Tensor]]) -> dict[str, Tensor]:
-        """Span → its rows, from what each pass took: which of the asked tokens, by index, and their values."""
+        """Span → its rows, from the values of each pass and the indices of their tokens."""
         pooled: dict[str, Tensor] = {}
         start = 0
         for span, counts in self.counts.items():
             stop = start + int(counts.sum())
-            found = _between(taken, start, stop)
-            pooled[span] = _mean(found, counts) if self.pooling[span] == "mean" else found
+            values = _between(taken, start, stop)
+            pooled[span] = _mean(values, counts) if self.pooling[span] == "mean" else values
             start = stop
         return pooled
 

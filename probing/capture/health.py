@@ -1,4 +1,4 @@
-"""What is wrong with a store on disk, and how its bad shards are made again."""
+"""Health of a store on disk: its faults, and the repair of its bad shards."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def damage(path: str | Path) -> dict[str, str]:
     """
     folder = ActivationStore.open(path, unfinished=True).path
     header = read_json(folder / HEADER_FILE)
-    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for file in shard_files(folder):
         try:
             _check(file, header)
         except CorruptShardError as error:
-            found[file.name] = str(error)
+            faults[file.name] = str(error)
     if (folder / INDEX_FILE).is_file():
         for entry in read_json(folder / INDEX_FILE)["shards"]:
             if not (folder / entry["file"]).is_file():
-                found[entry["file"]] = "it is in the index but not in the folder"
-    return dict(sorted(found.items()))
+                faults[entry["file"]] = "it is in the index but not in the folder"
+    return dict(sorted(faults.items()))
 
 
 def _check(file: Path, header: dict[str, Any]) -> None:

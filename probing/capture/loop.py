@@ -40,14 +40,14 @@ Key = tuple[str, str]
 
 
 class Recorder(Protocol):
-    """What runs forward passes: our hooks, or another library."""
+    """A way to run forward passes: the hooks of this package, or another library."""
 
     def select(self, patterns: Sites) -> tuple[Site, ...]:
         """The sites that the patterns name."""
         ...
 
     def verify(self) -> None:
-        """Refuse, once for a model, to record what would not be what its name says."""
+        """Checks a model once; refuses it where a site would not have the value that its name promises."""
         ...
 
     def run(self, inputs: Inputs, sites: Sequence[Site], take: hooks.Take) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class HookRecorder:
         return layout_of(self.model).select(patterns)
 
     def verify(self) -> None:
-        """Refuse, once for a model, to record what would not be what its name says."""
+        """Checks a model once; refuses it where a site would not have the value that its name promises."""
         if self.model not in _VERIFIED:
             layers = len(layout_of(self.model).blocks)
             verify(self.model, layers=[0, layers // 2, layers - 1]).require()
@@ -141,7 +141,7 @@ def capture(
         OSError: the folder cannot be written or the disk is full. Finished shards are kept.
     """
     recorder = HookRecorder(model) if isinstance(model, nn.Module) else model
-    asked = recorder.select(sites)
+    chosen_sites = recorder.select(sites)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, found {dtype!r}")
     compression_options(compression)
@@ -153,7 +153,7 @@ def capture(
     header = {
         "format": FORMAT,
         "site_spelling": SPELLING_VERSION,
-        "sites": [str(site) for site in asked],
+        "sites": [str(site) for site in chosen_sites],
         "spans": _pooling(first.spans, pooling or {}),
         "dtype": dtype,
         "compression": compression,
@@ -164,7 +164,7 @@ def capture(
     recorder.verify()
     with evaluating(recorder.model), Writer(plan, header, library_versions()) as writer:
         for shard, batch in plan.walk(itertools.chain([first], stream)):
-            captured = _activations(recorder, asked, batch, header["spans"], dtype)
+            captured = _activations(recorder, chosen_sites, batch, header["spans"], dtype)
             if rows:
                 plan.require_space(captured.row_bytes * (rows - len(plan.stored)))
                 rows = 0
@@ -192,7 +192,7 @@ def _activations(
     prefix = None if batch.prefix is None else _on(device, batch.prefix)
     offset = _length(prefix) if prefix is not None else _cached(inputs)
     mask = _mask(inputs, offset)
-    asked = AskedTokens.of(
+    tokens_of = AskedTokens.of(
         batch.spans,
         pooling,
         length=offset + _length(inputs),
@@ -200,25 +200,27 @@ def _activations(
         prefix_rows=batch.prefix_rows,
         real=mask,
     )
-    if prefix is None and asked.in_prefix.size:
+    if prefix is None and tokens_of.in_prefix.size:
         raise ValueError(
             f"a span reaches into the {offset} tokens of the cached prefix, whose activations are gone; give "
             "the batch the prefix itself (CaptureBatch.prefix) instead of past_key_values"
         )
-    taken = _passes(recorder, sites, inputs, prefix, asked)
+    taken = _passes(recorder, sites, inputs, prefix, tokens_of)
     values: dict[Key, Tensor] = {}
     with torch.inference_mode():
         for site in map(str, sites):
-            for span, pooled in asked.pool([(tokens, found[site]) for tokens, found in taken]).items():
+            for span, pooled in tokens_of.pool(
+                [(tokens, by_site[site]) for tokens, by_site in taken]
+            ).items():
                 values[site, span] = pooled.to(getattr(torch, dtype))
     host, ready = _to_host(values)
-    return Captured(list(batch.item_ids), batch.columns, asked.token_positions(), host, ready)
+    return Captured(list(batch.item_ids), batch.columns, tokens_of.token_positions(), host, ready)
 
 
 def _passes(
-    recorder: Recorder, sites: Sequence[Site], inputs: Inputs, prefix: Inputs | None, asked: AskedTokens
+    recorder: Recorder, sites: Sequence[Site], inputs: Inputs, prefix: Inputs | None, tokens_of: AskedTokens
 ) -> list[tuple[np.ndarray, dict[str, Tensor]]]:
-    """What each forward pass took, with the indices of its tokens among the asked: the prefix, then parts of the rest.
+    """The values of each forward pass, the prefix first, with the indices of its tokens among those to be stored.
 
     The prefix's keys and values are repeated for the rows that continue it.
     """
@@ -228,27 +230,27 @@ def _passes(
     if prefix is not None:
         cache = DynamicCache(config=cast(Any, recorder.model.config).get_text_config(decoder=True))
         given = {**prefix, "past_key_values": cache, "use_cache": True}
-        found = recorder.run(given, sites, asked.take_prefix(device))
-        if asked.in_prefix.size:
-            taken.append((asked.in_prefix, found))
-    for part in parts_of(inputs, asked.offset) or [None]:
-        tokens = asked.in_part(part)
+        by_site = recorder.run(given, sites, tokens_of.take_prefix(device))
+        if tokens_of.in_prefix.size:
+            taken.append((tokens_of.in_prefix, by_site))
+    for part in parts_of(inputs, tokens_of.offset) or [None]:
+        tokens = tokens_of.in_part(part)
         if not tokens.size:
             continue
         given = {"use_cache": False, **(inputs if part is None else part.inputs(inputs))}
         if cache is not None:
-            rows = asked.prefix_rows if part is None else asked.prefix_rows[part.rows]
+            rows = tokens_of.prefix_rows if part is None else tokens_of.prefix_rows[part.rows]
             given |= {
                 "past_key_values": select_rows(cache, torch.from_numpy(rows).to(device)),
                 "use_cache": True,
             }
-        taken.append((tokens, recorder.run(given, sites, asked.take_rest(device, part))))
+        taken.append((tokens, recorder.run(given, sites, tokens_of.take_rest(device, part))))
     return taken
 
 
 def _on(device: torch.device, inputs: Inputs | Callable[[], Inputs]) -> dict[str, Any]:
-    made = inputs() if callable(inputs) else inputs
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in made.items()}
+    values = inputs() if callable(inputs) else inputs
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def _length(inputs: Inputs) -> int:

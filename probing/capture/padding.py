@@ -35,7 +35,7 @@ class Part:
     prefix: int
 
     def inputs(self, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model takes for the part; the mask goes over the prefix too."""
+        """The model's arguments for the part; the mask goes over the prefix too."""
         return {
             name: self._of(name, value) if isinstance(value, Tensor) else value
             for name, value in whole.items()
@@ -52,7 +52,7 @@ def parts_of(inputs: Mapping[str, Any], prefix: int) -> list[Part]:
     """The parts in which a batch costs least; an empty list where it is better, or has to be, left whole.
 
     Args:
-        inputs: what the model takes for the rows, without their shared prefix.
+        inputs: the model's arguments for the rows, without their shared prefix.
         prefix: how many tokens that has.
     """
     mask = inputs.get("attention_mask")
@@ -67,11 +67,11 @@ def parts_of(inputs: Mapping[str, Any], prefix: int) -> list[Part]:
     stops = real.shape[1] - real[:, ::-1].argmax(1)
     starts = real.argmax(1) if "position_ids" in tensors else np.zeros_like(stops)
     order = np.argsort(stops - starts, kind="stable")
-    found = [
+    parts = [
         Part(np.sort(rows), prefix + int(starts[rows].min()), prefix + int(stops[rows].max()), prefix)
         for rows in np.split(order, _cuts((stops - starts)[order]))
     ]
-    return found if len(found) > 1 else []
+    return parts if len(parts) > 1 else []
 
 
 def _cuts(lengths: Int[np.ndarray, "rows"]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Plan: what of a capture is stored already, which shard each missing batch belongs to, who writes it."""
+"""Plan: the stored part of a capture, the shard of each missing batch, and the rank that writes it."""
 
 from __future__ import annotations
 

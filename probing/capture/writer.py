@@ -24,7 +24,7 @@ QUEUE_LENGTH = 4
 
 @dataclass(frozen=True)
 class Captured:
-    """What one batch gives to the store.
+    """The contribution of one batch to the store.
 
     Attributes:
         item_ids: the rows.
@@ -117,7 +117,7 @@ class Writer:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What the disk or HDF5 says becomes one clear error."""
+        """An error of the disk or of HDF5 becomes one clear error."""
         try:
             yield
         except (OSError, RuntimeError) as error:
@@ -136,7 +136,7 @@ class Writer:
         rows = [row for row, item in enumerate(captured.item_ids) if item not in self._plan.stored]
         if len(rows) == len(captured.item_ids):
             return captured.item_ids, captured.columns, captured.positions, stored
-        kept = {
+        remaining = {
             (site, span): values[_places(captured.positions[span], rows, self._header["spans"][span])]
             for (site, span), values in stored.items()
         }
@@ -144,7 +144,7 @@ class Writer:
             [captured.item_ids[row] for row in rows],
             {name: [column[row] for row in rows] for name, column in captured.columns.items()},
             {span: [places[row] for row in rows] for span, places in captured.positions.items()},
-            kept,
+            remaining,
         )
 
 

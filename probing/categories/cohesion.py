@@ -22,7 +22,7 @@ class Cohesion:
     """Within- and between-category means of one pair matrix per layer; `difference` is within − between.
 
     One column per category, in the order given; a category of fewer than two leaves, or with no leaf outside,
-    is not-a-number. `p` (per layer) is for the mean difference over categories, `p_corrected` for all layers
+    is NaN. `p` (per layer) is for the mean difference over categories, `p_corrected` for all layers
     together, `p_category` for each category of each layer, all one-sided for closer within.
     """
 
@@ -139,7 +139,7 @@ def bootstrap_cohesion(
 ) -> tuple[Float[np.ndarray, "draws layers categories"], Float[np.ndarray, "draws layers categories"]]:
     """Within and between means with each leaf counted as often as each draw says.
 
-    A leaf drawn twice makes no pair with itself. A draw that leaves a category no pair is not-a-number.
+    A leaf drawn twice makes no pair with itself. A draw that leaves a category no pair is NaN.
 
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
     >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
@@ -172,7 +172,7 @@ def silhouette(
     """Silhouette of each leaf among categories, in [−1, 1]; chance is below 0 with many categories.
 
     A leaf's own distance is the mean over its categories of the mean distance to their other leaves; the
-    other distance that to the nearest category it is not in. Not-a-number for a leaf alone in its categories.
+    other distance that to the nearest category it is not in. NaN for a leaf alone in its categories.
 
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0
     >>> silhouette(np.where(members @ members.T, 1.0, 4.0), members)
@@ -198,7 +198,7 @@ def pair_weights(
 ) -> tuple[Float[np.ndarray, "chosen leaves leaves"], Float[np.ndarray, "chosen leaves leaves"]]:
     """Weights over pairs of leaves, each summing to 1: within each category, and between it and the rest.
 
-    Not-a-number throughout where a category has no such pair. `columns` are the categories wanted; all of them
+    NaN throughout where a category has no such pair. `columns` are the categories wanted; all of them
     say which leaves share none.
 
     >>> within, between = pair_weights(np.array([[1, 0], [1, 0], [0, 1]]) > 0)

@@ -21,7 +21,7 @@ def partial_rsa(
     """Partial rank correlation of each layer's distances with target distances, given the control distances.
 
     Chance is 0, and 0 is the value where the controls determine a layer's distances. The null permutes which
-    stimulus is which in the residual target, so that what the controls share with the layers stays in place.
+    stimulus is which in the residual target, so that the part that the controls share with the layers stays in place.
 
     >>> x = np.random.default_rng(0).normal(size=(12, 2))
     >>> distances = squared_distances(x)
@@ -50,7 +50,7 @@ def bootstrap_rsa(
 ) -> Float[np.ndarray, "draws layers"]:
     """The correlations of `partial_rsa` with each stimulus counted as often as each draw says.
 
-    A stimulus drawn twice makes no pair with itself. Ranks and what the controls explain are kept from the full
+    A stimulus drawn twice makes no pair with itself. Ranks and the part that the controls explain are those of the full
     sample; means and spreads are those of the draw.
 
     >>> x = np.random.default_rng(0).normal(size=(12, 2))
@@ -63,15 +63,15 @@ def bootstrap_rsa(
     pairs = weighted_sum(hollow(np.ones_like(y)), weights)
     mean_y = weighted_sum(y, weights) / pairs
     spread_y = weighted_sum(y * y, weights) / pairs - mean_y**2
-    found = []
+    correlations = []
     for rdm in rdms:
         x = _residual(off_diagonal_ranks(as_float(rdm)), ranks)
         mean_x = weighted_sum(x, weights) / pairs
         spread_x = weighted_sum(x * x, weights) / pairs - mean_x**2
         shared = weighted_sum(x * y, weights) / pairs - mean_x * mean_y
         size = np.sqrt(np.maximum(spread_x * spread_y, 0))
-        found.append(np.where(size > 0, shared / np.where(size > 0, size, 1), 0.0))
-    return np.stack(found, axis=1)
+        correlations.append(np.where(size > 0, shared / np.where(size > 0, size, 1), 0.0))
+    return np.stack(correlations, axis=1)
 
 
 def hierarchy_cosines(
@@ -195,8 +195,8 @@ def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
     if not (first > 0).all():
         raise ValueError("some rows are equal; a nearest distance of 0 has no ratio. Leave copies out")
     ratios = np.log(np.sort(second / first))
-    kept = int(len(x) * (1 - discard))
-    ratios, empirical = ratios[:kept], -np.log1p(-np.arange(1, kept + 1) / len(x))
+    counted = int(len(x) * (1 - discard))
+    ratios, empirical = ratios[:counted], -np.log1p(-np.arange(1, counted + 1) / len(x))
     return float((ratios @ empirical) / (ratios @ ratios))
 
 
@@ -204,9 +204,9 @@ def _residual(matrix, controls):
     """The off-diagonal entries less what a constant and the controls explain, as a hollow matrix."""
     outside = ~np.eye(len(matrix), dtype=bool)
     basis = np.column_stack([np.ones(outside.sum()), *(control[outside] for control in controls)])
-    found = np.zeros_like(matrix)
+    residual = np.zeros_like(matrix)
     values = matrix[outside]
     left = values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0]
-    # What the controls determine leaves rounding error, whose correlations would be arbitrary.
-    found[outside] = left if left @ left > 1e-12 * (values @ values) else 0.0
-    return hollow(found)
+    # Values that the controls determine leave rounding error, whose correlations would be arbitrary.
+    residual[outside] = left if left @ left > 1e-12 * (values @ values) else 0.0
+    return hollow(residual)

@@ -1,4 +1,4 @@
-"""Sums of rows per leaf, and what follows from them for every pair of leaves.
+"""Sums of rows per leaf, and the mean products and distances of every pair of leaves.
 
 Memory is leaves × width, however many pictures there are.
 """
@@ -60,13 +60,13 @@ def leaf_sums(
             if not (lengths > 0).all():
                 raise ValueError("a row of length 0 has no direction; leave it out or use distances")
             part, lengths = part / np.sqrt(lengths)[:, None], np.ones(len(part))
-        here = codes[seen : seen + len(part)]
+        part_codes = codes[seen : seen + len(part)]
         seen += len(part)
         if seen > len(codes):
             break
         total = total if total.size else np.zeros((len(names), part.shape[1]))
-        total += (here == np.arange(len(names))[:, None]).astype(np.float64) @ part
-        squares += np.bincount(here, lengths, len(names))
+        total += (part_codes == np.arange(len(names))[:, None]).astype(np.float64) @ part
+        squares += np.bincount(part_codes, lengths, len(names))
     if seen != len(codes) or not total.size:
         raise ValueError(f"{len(codes)} leaves were given for another number of rows; give one leaf per row")
     return LeafSums(names, total, squares, counts.astype(np.float64))
@@ -76,7 +76,7 @@ def mean_products(left: LeafSums, right: LeafSums | None = None) -> Float[np.nda
     """Mean inner product of a row of one leaf with a row of another: cosines, if the sums are of unit rows.
 
     Without `right` the two rows are different ones, so that the diagonal is the mean over pairs of different
-    pictures of one leaf, not-a-number where there is only one. With `right` (the other modality, say) rows
+    pictures of one leaf, NaN where there is only one. With `right` (the other modality, say) rows
     come from `left`, columns from `right`, over the same leaves.
 
     >>> rows, leaves = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]), np.array(["crow", "crow", "plum"])

@@ -73,10 +73,10 @@ def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[
     mean, variance = (_numpy(moment) for moment in _moments(x))
     size = np.sqrt(mean * mean + variance)
     middle = np.median(size)
-    found = [d for d in np.argsort(-size, kind="stable") if size[d] > ratio * middle]
+    massive = [d for d in np.argsort(-size, kind="stable") if size[d] > ratio * middle]
     return tuple(
         MassiveDimension(int(d), float(size[d]), float(size[d] / middle), float(variance[d] / variance.sum()))
-        for d in found
+        for d in massive
     )
 
 
@@ -113,17 +113,17 @@ def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
     if name not in TREATMENTS:
         raise KeyError(f"unknown treatment {name!r}; known: {', '.join(TREATMENTS)}")
     xp = array_namespace(x)
-    kept = np.arange(x.shape[1])
+    features = np.arange(x.shape[1])
     zeros = xp.zeros_like(xp.astype(x[0, :], xp.float64))
     if name in ("standardised", "unit rows"):
         mean, variance = _moments(x)
         # A constant feature's mean is off by rounding, and so varies a little about it.
         varies = variance > 1e-24 * mean * mean
         spread = xp.sqrt(xp.where(varies, variance, xp.ones_like(variance)))
-        return Treatment(name, mean, spread, kept, unit=name == "unit rows")
+        return Treatment(name, mean, spread, features, unit=name == "unit rows")
     if name == "without outliers":
-        kept = np.setdiff1d(kept, [outlier.dimension for outlier in massive_dimensions(x)])
-    return Treatment(name, zeros, xp.ones_like(zeros), kept)
+        features = np.setdiff1d(features, [outlier.dimension for outlier in massive_dimensions(x)])
+    return Treatment(name, zeros, xp.ones_like(zeros), features)
 
 
 def _moments(x):

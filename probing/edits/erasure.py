@@ -57,11 +57,11 @@ class Whitening:
         variances = xp.linalg.diagonal(covariance)
         covariance = (1 - shrinkage) * covariance + shrinkage * like(np.eye(len(mean)), mean) * variances
         values, vectors = xp.linalg.eigh(covariance)
-        kept = values > xp.max(values) * len(mean) * xp.finfo(xp.float64).eps
-        safe = xp.where(kept, values, xp.ones_like(values))
+        varying = values > xp.max(values) * len(mean) * xp.finfo(xp.float64).eps
+        safe = xp.where(varying, values, xp.ones_like(values))
         zero = xp.zeros_like(values)
-        inward = (vectors * xp.where(kept, safe**-0.5, zero)) @ vectors.T
-        return cls(mean, inward, (vectors * xp.where(kept, safe**0.5, zero)) @ vectors.T)
+        inward = (vectors * xp.where(varying, safe**-0.5, zero)) @ vectors.T
+        return cls(mean, inward, (vectors * xp.where(varying, safe**0.5, zero)) @ vectors.T)
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ def leace(whitening: Whitening, covariance: Float[Array, "d k"]) -> Eraser:
     xp = array_namespace(covariance)
     directions, sizes, _ = xp.linalg.svd(whitening.inward @ covariance, full_matrices=False)
     largest = float(xp.max(sizes))
-    kept = int(
+    rank = int(
         xp.sum(xp.astype(sizes > largest * max(covariance.shape) * xp.finfo(xp.float64).eps, xp.int64))
     )
-    return _along(whitening, directions[:, :kept])
+    return _along(whitening, directions[:, :rank])
 
 
 def random_eraser(whitening: Whitening, rank: int, seed: int) -> Eraser:
-    """The eraser of a random subspace of that rank of the whitened rows: what the erasure of a concept is held to.
+    """The eraser of a random subspace of that rank of the whitened rows: the control for the erasure of a concept.
 
     >>> rows = np.random.default_rng(0).normal(size=(50, 3))
     >>> random_eraser(Whitening.of(rows), rank=2, seed=0).rank

@@ -175,7 +175,7 @@ _FOUND: weakref.WeakKeyDictionary[nn.Module, tuple[str, Family]] = weakref.WeakK
 def layout_of(model: nn.Module) -> Layout:
     """The layout of a model: of its decoder when it is multimodal or wrapped.
 
-    A family that is not in `FAMILIES` is run once to see what its blocks add to the residual stream; a
+    A family that is not in `FAMILIES` is run once to see which values its blocks add to the residual stream; a
     warning says what was found.
 
     Raises:
@@ -200,10 +200,12 @@ def _find(model: nn.Module) -> tuple[str, Family]:
     roles = ("embed", "blocks", "final_norm")
     stacks = [(path, module) for path, module in model.named_modules() if all(part(module, r) for r in roles)]
     if len(stacks) != 1:
-        found = ", ".join(f"{type(module).__name__} at {path!r}" for path, module in stacks) or "none"
+        stacks_in_words = (
+            ", ".join(f"{type(module).__name__} at {path!r}" for path, module in stacks) or "none"
+        )
         raise ValueError(
             f"{type(model).__name__}: looked for one decoder, a module with {_looked_for(*roles)}; found "
-            f"{found}; "
+            f"{stacks_in_words}; "
             "give the family an entry in probing.hooks.layouts.FAMILIES"
         )
     path, stack = stacks[0]
@@ -231,7 +233,7 @@ def _run_once(model: nn.Module, stack: nn.Module, model_type: str) -> Family:
     try:
         if missing:
             raise ValueError(f"looked in a block for {_looked_for(*missing)}")
-        found = contributions(model, blocks, str(names["attention"]), str(names["mlp"]))
+        parts = contributions(model, blocks, str(names["attention"]), str(names["mlp"]))
     except ValueError as error:
         raise ValueError(
             f"the model family {model_type!r} is not known and cannot be resolved: {error}; give it an "
@@ -240,7 +242,7 @@ def _run_once(model: nn.Module, stack: nn.Module, model_type: str) -> Family:
         ) from error
     for role, inside in (("attention_projection", "attention"), ("mlp_projection", "mlp")):
         names[role] = part(getattr(blocks[0], str(names[inside])), role)
-    family = Family(**{role: name or "" for role, name in names.items()}, **found)
+    family = Family(**{role: name or "" for role, name in names.items()}, **parts)
     warnings.warn(
         f"the model family {model_type!r} is not in probing.hooks.layouts.FAMILIES; running it once "
         f"showed {family}",

@@ -43,7 +43,7 @@ def record(
     Args:
         model: a Hugging Face decoder, or a model that contains exactly one.
         sites: names, globs and ranges, see `probing.sites.select`.
-        take: what to keep of each value (a gather, say); the value itself by default.
+        take: makes the recorded value from each value (a gather, say); the value itself by default.
         stop: end the forward pass as soon as every asked site was seen. The block is left at that point,
             so the call to the model has to be its last statement.
 
@@ -52,19 +52,19 @@ def record(
     """
     layout = layout_of(model)
     seen: dict[str, Tensor] = {}
-    asked = layout.select(sites)
+    chosen = layout.select(sites)
 
     def keep(site: Site) -> _Visit:
         def visit(value: Tensor) -> None:
             seen[str(site)] = value if take is None else take(site, value)
-            if stop and len(seen) == len(asked):
+            if stop and len(seen) == len(chosen):
                 raise _Reached
 
         return visit
 
     handles: list[RemovableHandle] = []
     try:
-        for site in asked:
+        for site in chosen:
             handles += _attach(layout, site, keep(site))
         yield seen
     except _Reached:

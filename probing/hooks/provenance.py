@@ -17,13 +17,13 @@ _LIBRARIES = ("taxoprobe", "torch", "transformers", "h5py", "numpy")
 
 def library_versions(extra: tuple[str, ...] = ()) -> dict[str, str]:
     """Name → version of the libraries that take part in a capture; `not installed` where one is missing."""
-    found = {}
+    versions = {}
     for name in (*_LIBRARIES, *extra):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def weight_hash(model: nn.Module) -> str:
@@ -44,13 +44,13 @@ def model_attributes(model: nn.Module, given: Mapping[str, Any]) -> dict[str, An
     """The given attributes, and the model's id, revision, weights, dtype and attention where not given."""
     config = getattr(model, "config", None)
     text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
-    found = {
+    attributes = {
         "model": getattr(config, "_name_or_path", "") or type(model).__name__,
         "revision": getattr(config, "_commit_hash", None) or "",
         "model_dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "attention": getattr(text, "_attn_implementation", "") or "",
         **given,
     }
-    if "weight_hash" not in found:
-        found["weight_hash"] = weight_hash(model)
-    return found
+    if "weight_hash" not in attributes:
+        attributes["weight_hash"] = weight_hash(model)
+    return attributes

@@ -57,8 +57,8 @@ def sample_tokens(
 
 def part(module: nn.Module, role: str) -> str | None:
     """The one name under which a module keeps a part, None if it has no such part."""
-    found = [name for name in NAMES[role] if isinstance(getattr(module, name, None), nn.Module)]
-    return found[0] if len(found) == 1 else None
+    present = [name for name in NAMES[role] if isinstance(getattr(module, name, None), nn.Module)]
+    return present[0] if len(present) == 1 else None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""verify(): whether every site of a model is what its name says, and recording leaves the model alone.
+"""verify(): checks that every site of a model has the value that its name promises, and that recording changes nothing.
 
 The checks run on a few random tokens. `capture` runs them at the first use of a model; `python -m
 probing.doctor --model …` prints them as a table.
@@ -28,7 +28,7 @@ _ROWS, _LENGTH, _PADS, _TRIED_TOGETHER = 2, 5, 3, 32
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a report: what was checked, whether it holds, and by what numbers."""
+    """One line of a report: a check, whether it passed, and the numbers it rests on."""
 
     name: str
     holds: bool
@@ -37,7 +37,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What `verify` found out about one model."""
+    """The results of `verify` for one model."""
 
     model: str
     checks: tuple[Check, ...]
@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One model with the tokens it is tried on and what it gives for them untouched."""
+    """One model with its test tokens and its untouched output for them."""
 
     model: nn.Module
     layout: Layout

@@ -1,4 +1,4 @@
-"""Activation patching: runs in which the state of one place is replaced by that of another, and what it changes."""
+"""Activation patching: runs in which the state of one place is replaced by that of another, and the effect of it."""
 
 from probing.patching.alignment import EACH, KINDS, Alignment
 from probing.patching.answers import Answers

@@ -1,4 +1,4 @@
-"""Answers: what a patched run is read by, the logits of a few candidate tokens after the last token."""
+"""Answers: the read-out of a patched run, the logits of a few candidate tokens after the last token."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Answers:
         with torch.inference_mode():
             sample = sample_tokens(model)
             expected = wrapped(input_ids=sample).logits[:, -1, chosen].float()
-            found = answers(wrapped.base_model(input_ids=sample).last_hidden_state[:, -1])
-        worst = (expected - found).abs().max().item()
+            own = answers(wrapped.base_model(input_ids=sample).last_hidden_state[:, -1])
+        worst = (expected - own).abs().max().item()
         if worst > 0.02 * expected.abs().max().item() + 1e-6:
             raise ValueError(
                 f"{type(model).__name__}: its own logits differ by {worst:.3g} from its output matrix applied "

@@ -49,11 +49,11 @@ def attribute(
     Args:
         model: whose parameters need no gradient.
         rows: the run that would be patched, with embeddings that a gradient can start from.
-        cells: what would be patched; the cells of one site and span share their gradients.
-        states: what would be put there.
-        metric: what the patches are to change.
+        cells: the cells to be patched; those of one site and span share their gradients.
+        states: the states to be put there.
+        metric: the number that the patches are to change.
         alignments: span → how states are put into it, token by token unless given.
-        steps: 0 takes the gradient where nothing is patched; else its mean over so many points of the way from
+        steps: 0 takes the gradient where nothing is patched; else its mean over this number of points on the way from
             there to the patched state, one site and span at a time (midpoints). Cells of one site alone then
             approach their true effect as steps grow; a window of layers is the sum of its sites.
 
@@ -82,10 +82,10 @@ def attribute(
 
 
 def _summed(cell: Cell, products: Mapping[tuple[Site, str], Tensor]) -> Tensor:
-    found = [products[site, cell.span] for site in cell.sites]
+    values = [products[site, cell.span] for site in cell.sites]
     if cell.point == HEADS:
-        found = [value.sum(1) if cell.head is None else value[:, cell.head] for value in found]
-    return torch.stack(found).sum(0)
+        values = [value.sum(1) if cell.head is None else value[:, cell.head] for value in values]
+    return torch.stack(values).sum(0)
 
 
 def _gradients(
@@ -117,8 +117,8 @@ def _gradients(
 
     with torch.enable_grad(), edit(model, {site: keep(site) for site in sites}):
         hidden = forward(model, Rows(inputs, rows.spans, rows.skip)).last_hidden_state[:, -1]
-        found = torch.autograd.grad(metric(hidden).sum(), [seen[site] for site in sites])
-    return {site: seen[site].detach() for site in sites}, dict(zip(sites, found, strict=True))
+        gradients = torch.autograd.grad(metric(hidden).sum(), [seen[site] for site in sites])
+    return {site: seen[site].detach() for site in sites}, dict(zip(sites, gradients, strict=True))
 
 
 def _on_the_way(

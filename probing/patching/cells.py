@@ -1,4 +1,7 @@
-"""Cells: what one patch replaces. A span at a site, one head of it, a window of layers, or all layers up to one."""
+"""Cells: the part of a pass that one patch replaces.
+
+A span at a site, one head of it, a window of layers, or all layers up to one.
+"""
 
 from __future__ import annotations
 
@@ -89,11 +92,11 @@ def grid(
     [((0,), 'noun'), ((1,), 'noun'), ((0,), 'last'), ((1,), 'last')]
 
     Args:
-        model: what is to be patched.
+        model: the model to be patched.
         sites: names, globs and ranges, see `probing.sites.select`.
         spans: names of spans.
         heads: each head of `attn.hook_z` is a cell of its own.
-        window: so many layers that follow each other are patched at once.
+        window: the number of consecutive layers that are patched at once.
         cumulative: a cell patches its layer and every asked layer below it.
 
     Raises:
@@ -107,11 +110,13 @@ def grid(
         raise ValueError(f"single heads were asked for, which are at {HEADS}; the sites are {points}")
     cells: list[Cell] = []
     for point in points:
-        here = [site for site in chosen if site.point == point]
-        if not 1 <= window <= len(here):
-            raise ValueError(f"a window of {window} layers was asked for, {point} was asked at {len(here)}")
-        last = range(window - 1, len(here))
-        groups = [tuple(here[0 if cumulative else at - window + 1 : at + 1]) for at in last]
+        at_point = [site for site in chosen if site.point == point]
+        if not 1 <= window <= len(at_point):
+            raise ValueError(
+                f"a window of {window} layers was asked for, {point} was asked at {len(at_point)}"
+            )
+        last = range(window - 1, len(at_point))
+        groups = [tuple(at_point[0 if cumulative else at - window + 1 : at + 1]) for at in last]
         split = range(layout.heads) if heads and point == HEADS else (None,)
         cells += [Cell(group, span, head) for span in spans for group in groups for head in split]
     return cells

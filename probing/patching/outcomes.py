@@ -15,7 +15,7 @@ LEAST = 1e-6
 def contrast(
     logits: Float[Array, "*cells rows k"], up: Bool[Array, "rows k"], down: Bool[Array, "rows k"]
 ) -> Float[Array, "*cells rows"]:
-    """Log-odds, in nats: the mean logit of some candidates minus that of others; not-a-number where either is none.
+    """Log-odds, in nats: the mean logit of some candidates minus that of others; NaN where either is none.
 
     >>> import numpy as np
     >>> logits = np.array([[2.0, 0.0, 1.0]])
@@ -35,7 +35,7 @@ def log_softmax(logits: Float[Array, "*cells rows k"]) -> Float[Array, "*cells r
 def mean_log_prob(
     logits: Float[Array, "*cells rows k"], which: Bool[Array, "rows k"]
 ) -> Float[Array, "*cells rows"]:
-    """Mean log-probability, among the candidates, of some of them; not-a-number where there is none."""
+    """Mean log-probability, among the candidates, of some of them; NaN where there is none."""
     return _mean_of(log_softmax(logits), which)
 
 
@@ -62,7 +62,7 @@ def restored_fraction(
 ) -> Float[Array, "*cells rows"]:
     """(patched − corrupted) / (clean − corrupted): 0 where a patch does nothing, 1 where it brings the clean run back.
 
-    Not-a-number where clean and corrupted differ by less than `least`: nothing is there to be restored.
+    NaN where clean and corrupted differ by less than `least`: nothing is there to be restored.
 
     >>> import numpy as np
     >>> restored_fraction(np.array([4.0]), np.array([0.0]), np.array([[1.0], [4.0]])).ravel()

@@ -71,7 +71,7 @@ def excess(
     Args:
         effect: of patches, in every cell and pair.
         placebo: of the placebo in the same; a number (0 for a run that nothing changes) stands for all.
-        clusters: what is drawn: pairs of one leaf belong together.
+        clusters: the unit that is resampled: pairs of one leaf belong together.
         draws: bootstrap draws.
         seed: of the draws.
 

@@ -90,7 +90,7 @@ class Restart:
         tokens: int = TOKENS,
         done: Callable[[int], object] | None = None,
     ) -> Float[Tensor, "patches rows candidates"]:
-        """What every patched run answers at its last token.
+        """The answers of every patched run at its last token.
 
         Args:
             patches: each with states for all rows of the kept pass.
@@ -112,7 +112,7 @@ class Restart:
                     results[i] = answer
                 if done is not None:
                     done(len(batch))
-        return torch.stack([found for found in results if found is not None])
+        return torch.stack([result for result in results if result is not None])
 
     @property
     def _length(self) -> int:
@@ -164,7 +164,7 @@ class Restart:
         return hidden
 
     def _edits(self, live: Sequence[_Live], layer: int, start: int) -> dict[str | Site, Edit]:
-        """What patches replace inside a block."""
+        """The edits inside a block."""
         sites = {
             site: [one for one in live if site in one.patch.cell.sites]
             for one in live
@@ -188,8 +188,8 @@ class Restart:
         return write(value, places, patch.states[site], patch.cell.head)
 
     def _past(self, layer: int, start: int, copies: int, rows: int | None = None) -> DynamicCache:
-        """A cache in which one layer holds the tokens before the start, for so many copies of the rows."""
-        keys, values = (kept[:rows, :, : self.kept.rows.skip + start] for kept in self.kept.past[layer])
+        """A cache in which one layer holds the tokens before the start, for a number of copies of the rows."""
+        keys, values = (stored[:rows, :, : self.kept.rows.skip + start] for stored in self.kept.past[layer])
         if copies != 1:
             keys, values = keys.repeat(copies, 1, 1, 1), values.repeat(copies, 1, 1, 1)
         return DynamicCache([(keys[:0], values[:0])] * layer + [(keys, values)])

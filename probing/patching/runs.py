@@ -1,4 +1,4 @@
-"""Runs: rows of one length that a model is run on, and what is kept of a forward pass over them."""
+"""Runs: rows of one length that a model is run on, and the stored parts of a forward pass over them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from probing.patching.cells import Patch
 from probing.sites import Site
 
 Read = Callable[[Tensor], Tensor]
-"""From last hidden states [rows, width] to what is measured [rows, candidates]."""
+"""From last hidden states [rows, width] to the measured numbers [rows, candidates]."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Rows:
     (1,)
 
     Attributes:
-        inputs: makes what the model is called with, fresh each time: a pass fills the cache it is given.
+        inputs: makes the model's inputs, fresh each time: a pass fills the cache it is given.
         spans: name → positions in the whole sequence.
         skip: how many first tokens come in as cached keys and values; their states are not touched.
     """
@@ -65,12 +65,12 @@ class Kept:
     >>> model = LlamaForCausalLM(LlamaConfig(**size))
     >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
     >>> kept = keep(model, rows)
-    >>> len(kept.states), tuple(kept.hidden.shape)  # what entered each of two blocks, and what left the last
+    >>> len(kept.states), tuple(kept.hidden.shape)  # inputs of two blocks, output of the last
     (3, (1, 6, 8))
 
     Attributes:
-        rows: what was run.
-        states: what entered each block, and what left the last one: [rows, tokens after the prefix, width].
+        rows: the rows of the pass.
+        states: the input of each block, and the output of the last one: [rows, tokens after the prefix, width].
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
     """
@@ -149,20 +149,20 @@ def span_states(
     >>> {key: tuple(value.shape) for key, value in states.items()}
     {('blocks.0.hook_resid_post', 'noun'): (1, 1, 8)}
     """
-    found: dict[tuple[str, str], Tensor] = {}
+    states: dict[tuple[str, str], Tensor] = {}
 
     def take(site: Site, value: Tensor) -> Tensor:
         for span, alignment in alignments.items():
-            found[str(site), span] = alignment.read(value, rows.positions(span)).clone()
+            states[str(site), span] = alignment.read(value, rows.positions(span)).clone()
         return value[:0]
 
     with record(model, sites, take=take):
         out = forward(model, rows)
-    return found, out.last_hidden_state[:, -1]
+    return states, out.last_hidden_state[:, -1]
 
 
 def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site, Edit]:
-    """What `probing.hooks.edit` takes to run the rows with a patch.
+    """The edits with which `probing.hooks.edit` runs the rows with a patch.
 
     >>> from probing.patching import Cell
     >>> rows = Rows(lambda: {"input_ids": torch.arange(6)[None]}, spans={"noun": (2,), "last": (5,)})
@@ -183,7 +183,7 @@ def edits_of(rows: Rows, patch: Patch, alignment: Alignment) -> dict[str | Site,
 def patched_by_hooks(
     model: nn.Module, rows: Rows, patch: Patch, read: Read, alignment: Alignment = EACH
 ) -> Float[Tensor, "rows candidates"]:
-    """What a patched run answers, by running the whole model with hooks: the plain way, for any model.
+    """The answers of a patched run, by running the whole model with hooks: the plain way, for any model.
 
     >>> from probing.patching import Answers, Cell
     >>> from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""Control tasks: what a probe reaches on labels that mean nothing."""
+"""Control tasks: the scores that a probe reaches on labels without meaning."""
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped

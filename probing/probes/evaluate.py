@@ -64,18 +64,18 @@ def estimates(
     table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n)]
     series = {}
     for subset, members in subsets.items():
-        here = list(members)
-        auroc = _mean(real, here)
-        found = {"auroc": auroc} | _decisions(held, rows, here, weights)
+        columns = list(members)
+        auroc = _mean(real, columns)
+        pairs = {"auroc": auroc} | _decisions(held, rows, columns, weights)
         if shuffled:
-            found["shuffled_auroc"] = _average([_mean(each, here) for each in shuffled])
+            pairs["shuffled_auroc"] = _average([_mean(each, columns) for each in shuffled])
         if floors:
-            control = [_mean(each, here) for each in floors]
+            control = [_mean(each, columns) for each in floors]
             null, floor = np.stack([value for value, _ in control]), _average(control)
             above = auroc[0] - floor[0], auroc[1] - floor[1]
-            found |= {"control_auroc": floor, "selectivity": above}
+            pairs |= {"control_auroc": floor, "selectivity": above}
             series[subset] = Series(auroc[0], auroc[1], above[0], above[1], null)
-        table += [_frame(each, [subset] * sites, measure, pair, n) for measure, pair in found.items()]
+        table += [_frame(each, [subset] * sites, measure, pair, n) for measure, pair in pairs.items()]
     return pd.concat(table, ignore_index=True), series
 
 

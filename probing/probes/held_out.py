@@ -57,7 +57,7 @@ class LabelledRows:
 class HeldOut:
     """Scores [n, blocks, targets] by probes that never saw the row's leaf; block 0 is the real task.
 
-    `undefined` lists (fold, target) where all training rows are of one class; the scores there are not-a-number.
+    `undefined` lists (fold, target) where all training rows are of one class; the scores there are NaN.
     """
 
     scores: Float[np.ndarray, "n blocks targets"]
@@ -67,21 +67,21 @@ class HeldOut:
 
     @classmethod
     def empty(cls, rows: LabelledRows) -> "HeldOut":
-        """Not-a-number everywhere."""
+        """NaN everywhere."""
         n, width = rows.labels.shape
         scores = np.full((n, 1 + len(rows.meaningless), width), np.nan)
         return cls(scores, np.full((n, width), np.nan), np.full((n, width), np.nan))
 
     def write(
-        self, here: np.ndarray, scores: Array, probes: FittedProbes, labels: np.ndarray, fold: int
+        self, rows: np.ndarray, scores: Array, probes: FittedProbes, labels: np.ndarray, fold: int
     ) -> None:
         """Puts a fold's scores in place; columns whose training labels are all alike stay undefined."""
         width, positives = self.probabilities.shape[1], labels.sum(axis=0)
         bare = (positives == 0) | (positives == len(labels))
-        self.scores[here] = np.where(bare, np.nan, host(scores)).reshape(len(here), -1, width)
+        self.scores[rows] = np.where(bare, np.nan, host(scores)).reshape(len(rows), -1, width)
         chance = host(probes.probabilities(scores))[:, :width]
-        self.probabilities[here] = np.where(bare[:width], np.nan, chance)
-        self.prevalence[here] = labels[:, :width].mean(axis=0)
+        self.probabilities[rows] = np.where(bare[:width], np.nan, chance)
+        self.prevalence[rows] = labels[:, :width].mean(axis=0)
         self.undefined += [(fold, int(target)) for target in np.flatnonzero(bare[:width])]
 
 
@@ -100,7 +100,7 @@ def held_out_scores(
     mean of the folds' probes.
     """
     source = rows[train]
-    found = {(modality, transform): HeldOut.empty(rows[modality]) for modality, transform in tests}
+    results = {(modality, transform): HeldOut.empty(rows[modality]) for modality, transform in tests}
     width, direction = source.labels.shape[1], 0
     for fold in np.unique(source.folds):
         seen = np.flatnonzero(source.folds != fold)
@@ -108,17 +108,17 @@ def held_out_scores(
         blocks = 1 + len(source.meaningless)
         probes = fit(known, labels.astype(np.float64), source.groups[seen], penalties, blocks=blocks)
         direction = direction + probes.raw_coefficients()[:, :width]
-        for (modality, transform), held in found.items():
-            here = np.flatnonzero(rows[modality].folds == fold)
-            coming = take_rows(features[modality], here)
+        for (modality, transform), held in results.items():
+            in_fold = np.flatnonzero(rows[modality].folds == fold)
+            coming = take_rows(features[modality], in_fold)
             if transform == "raw" or modality == train:
                 values = probes.standardizer(coming)
             else:
                 others = np.flatnonzero(rows[modality].folds != fold)
                 beside, names = take_rows(features[modality], others), rows[modality].groups[others]
                 values = _adapted(transform, coming, (beside, names), (known, source.groups[seen]), probes)
-            held.write(here, probes.scores_standardized(values), probes, labels, int(fold))
-    return found, host(unit_columns(direction))
+            held.write(in_fold, probes.scores_standardized(values), probes, labels, int(fold))
+    return results, host(unit_columns(direction))
 
 
 def _adapted(

@@ -16,7 +16,7 @@ _FACTORS = 16
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Centred features X = U S Vᵀ, kept as U, S² and what maps back to coefficients.
+    """Centred features X = U S Vᵀ, stored as U, S² and the map back to coefficients.
 
     With fewer rows than features (`dual`) it comes from the Gram matrix X Xᵀ, else from XᵀX.
     """
@@ -36,9 +36,9 @@ class Decomposition:
             return cls(features, left, xp.clip(squares, 0.0, None), None)
         squares, right = xp.linalg.eigh(features.T @ features)
         squares = xp.clip(squares, 0.0, None)
-        kept = squares > squares[-1] * max(n, d) * xp.finfo(features.dtype).eps
+        varying = squares > squares[-1] * max(n, d) * xp.finfo(features.dtype).eps
         inverse = xp.where(
-            kept, 1 / xp.where(kept, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
+            varying, 1 / xp.where(varying, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
         )
         return cls(features, (features @ right) * inverse, squares, right)
 
@@ -70,8 +70,8 @@ def ridge_path(
     centred, wanted, dual = features - mean, labels - base, features.shape[0] <= features.shape[1]
     gram = centred @ centred.T if dual else centred.T @ centred
     solved = _solve_shifted(gram, wanted if dual else centred.T @ wanted, penalties)
-    found = centred.T @ solved if dual else solved
-    path = xp.permute_dims(xp.reshape(found, (-1, len(penalties), labels.shape[1])), (1, 0, 2))
+    coefficients = centred.T @ solved if dual else solved
+    path = xp.permute_dims(xp.reshape(coefficients, (-1, len(penalties), labels.shape[1])), (1, 0, 2))
     return path, base - (mean @ path)[:, 0, :]
 
 
@@ -130,15 +130,15 @@ def leave_group_out(
     centred = labels - xp.mean(labels, axis=0, keepdims=True)
     projected = parts.left.T @ centred
     eye = like(np.eye(rows.shape[1]), labels) - mask * xp.matrix_transpose(mask) / labels.shape[0]
-    found = []
+    scores = []
     for penalty in penalties:
-        kept = parts.squares / (parts.squares + penalty)
-        residual = centred - parts.left @ (kept[:, None] * projected)
+        shrunk = parts.squares / (parts.squares + penalty)
+        residual = centred - parts.left @ (shrunk[:, None] * projected)
         residual = xp.reshape(xp.take(residual, index, axis=0), shape) * mask
-        within = eye - (blocks * kept) @ xp.matrix_transpose(blocks)
+        within = eye - (blocks * shrunk) @ xp.matrix_transpose(blocks)
         error = residual / within if rows.shape[1] == 1 else xp.linalg.solve(within, residual)
-        found.append(labels - xp.take(xp.reshape(error, (-1, labels.shape[1])), back, axis=0))
-    return xp.stack(found)
+        scores.append(labels - xp.take(xp.reshape(error, (-1, labels.shape[1])), back, axis=0))
+    return xp.stack(scores)
 
 
 def fit_ridge(

@@ -93,9 +93,9 @@ def _best_penalties(
     weights = xp.astype(_solve(data, many, 1 - out, strength, TOLERANCE, 1), lines.dtype)
     loss = xp.zeros((p, t), dtype=lines.dtype, device=device(lines))
     for f, mask in enumerate(held):
-        here = xp.reshape(weights, (folds, t, p, -1))[f]
+        fold_weights = xp.reshape(weights, (folds, t, p, -1))[f]
         for k in range(p):
-            logits = here[:, k] @ data.features.T
+            logits = fold_weights[:, k] @ data.features.T
             nats = xp.maximum(logits, 0 * logits) - lines * logits + xp.log1p(xp.exp(-xp.abs(logits)))
             loss[k] += xp.sum(nats * mask, axis=1) / n
     return least_errors(loss)
@@ -112,19 +112,19 @@ def _solve(
     """Weights in float64, lines of labels taken in parts that fit memory."""
     xp = array_namespace(lines)
     step = len(lines) if classes > 1 else max(1, _ENTRIES // (lines.shape[1] * penalties.shape[1]))
-    penalties, found = xp.astype(penalties, lines.dtype), []
+    penalties, solutions = xp.astype(penalties, lines.dtype), []
     for start in range(0, len(lines), step):
         part = slice(start, start + step)
         chosen = None if rows is None else rows[part]
         search = Search.begin(data, lines[part], chosen, penalties[part], classes)
-        found.append(xp.astype(solve(search, tolerance)[0], xp.float64))
-    return xp.concat(found)
+        solutions.append(xp.astype(solve(search, tolerance)[0], xp.float64))
+    return xp.concat(solutions)
 
 
 def _rotate(
     features: Float[Array, "n d"], tolerance: float
 ) -> tuple[Rotated, Float[Array, "1 d"], Float[Array, "d r"]]:
-    """Centred features in their principal axes, their mean, and what maps weights back; the last two float64.
+    """Centred features in their principal axes, their mean, and the map of weights back; the last two float64.
 
     Of very wide features only the leading axes are principal, the others any that are orthogonal.
 
@@ -147,8 +147,8 @@ def _rotate(
         squares, back = xp.sum(rotated**2, axis=0), xp.astype(basis, xp.float64)
     else:
         parts = Decomposition.of(features)
-        kept = parts.squares > parts.squares[-1] * n * xp.finfo(xp.float64).eps
-        left, squares = parts.left[:, kept], parts.squares[kept]
+        varying = parts.squares > parts.squares[-1] * n * xp.finfo(xp.float64).eps
+        left, squares = parts.left[:, varying], parts.squares[varying]
         rotated, back = left * squares**0.5, features.T @ (left / squares**0.5)
     dtype = xp.float64 if exact else xp.float32
     rotated, squares = xp.astype(rotated, dtype), xp.clip(xp.astype(squares, dtype), 0.0, None)

@@ -27,4 +27,4 @@ class FitProbes(Protocol):
 
 
 PROBES: dict[str, FitProbes] = {"ridge": fit_ridge, "logistic": fit_logistic, "mass_mean": fit_mass_mean}
-"""Name → what fits that kind of probe: the choices of `--probe`, and of `RegisteredProbe` for scikit-learn."""
+"""Name → function that fits that kind of probe: the choices of `--probe`, and of `RegisteredProbe` for scikit-learn."""

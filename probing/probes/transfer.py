@@ -15,9 +15,9 @@ def group_means(
 ) -> Float[Array, "g d"]:
     """Mean feature row of each of the named groups, in the order of their names."""
     xp = array_namespace(features)
-    kept = np.flatnonzero(np.isin(groups, names))
-    rows, real, _ = group_blocks(groups[kept])
-    index = xp.asarray(kept[rows].ravel(), device=getattr(features, "device", None))
+    members = np.flatnonzero(np.isin(groups, names))
+    rows, real, _ = group_blocks(groups[members])
+    index = xp.asarray(members[rows].ravel(), device=getattr(features, "device", None))
     weight = like(real / real.sum(axis=1, keepdims=True), features)[:, :, None]
     return xp.sum(xp.reshape(xp.take(features, index, axis=0), (*rows.shape, -1)) * weight, axis=1)
 
@@ -36,9 +36,9 @@ def orthogonal_map(source: Float[Array, "g d"], goal: Float[Array, "g d"]) -> tu
     core = from_weights @ to_weights.T
     squares, right = xp.linalg.eigh(core.T @ core)
     # Directions in which the two do not covary have no partner; 1e-14 of a square is rounding.
-    kept = squares > squares[-1] * 1e-14
+    shared = squares > squares[-1] * 1e-14
     inverse = xp.where(
-        kept, 1 / xp.where(kept, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
+        shared, 1 / xp.where(shared, squares, xp.ones_like(squares)) ** 0.5, xp.zeros_like(squares)
     )
     return from_basis @ ((core @ right) * inverse), to_basis @ right
 

@@ -1,4 +1,4 @@
-"""Similarity of representations: measures that say what they ignore, and their calibration."""
+"""Similarity of representations: measures that name the changes they ignore, and their calibration."""
 
 from probing.similarity.cca import PWCCA, SVCCA
 from probing.similarity.cka import CKA, CKA_DEBIASED, CKA_MINIBATCH, CKA_RBF

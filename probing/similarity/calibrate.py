@@ -1,4 +1,4 @@
-"""What a similarity value means: its permutation null, its noise ceiling, its bootstrap interval.
+"""The meaning of a similarity value: its permutation null, its noise ceiling, its bootstrap interval.
 
 Leaf concepts are the units throughout. Rows that repeat a leaf (its pictures) are averaged first: permuting
 them one by one would break up what belongs together and call every leaf effect an alignment.

@@ -1,4 +1,4 @@
-"""What a similarity measure claims: its direction, the symmetries it ignores, where it comes from."""
+"""Measure: a similarity with its claims: direction, the symmetries it ignores, and source."""
 
 import math
 from collections.abc import Callable

@@ -71,12 +71,12 @@ def interval(
         raise ValueError(f"asked for an interval of level {level}; it must lie between 0 and 1, as .95")
     draws = np.asarray(draws, dtype=np.float64)
     limits = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    flat, found = draws.reshape(len(draws), -1), limits.reshape(2, -1)
-    for column in np.flatnonzero(np.isnan(found[0])):
+    flat, limits_of = draws.reshape(len(draws), -1), limits.reshape(2, -1)
+    for column in np.flatnonzero(np.isnan(limits_of[0])):
         defined = flat[~np.isnan(flat[:, column]), column]
         if len(defined):
-            found[:, column] = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return found[0].reshape(draws.shape[1:]), found[1].reshape(draws.shape[1:])
+            limits_of[:, column] = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return limits_of[0].reshape(draws.shape[1:]), limits_of[1].reshape(draws.shape[1:])
 
 
 def estimate(
@@ -204,7 +204,7 @@ def onset(
 ) -> Estimate:
     """First layer (an index into `value`) from which on the corrected lower limit stays above `floor`.
 
-    Give the effect over its control, so that `floor` is 0. Not-a-number when the last layer does not hold; a
+    Give the effect over its control, so that `floor` is 0. NaN when the last layer does not hold; a
     limit is infinite when that share of bootstrap draws has no onset.
 
     >>> value = np.array([0.0, 0.4, 0.5])
@@ -212,9 +212,11 @@ def onset(
     >>> onset(value, draws, n=12)
     Estimate(value=1.0, lower=1.0, upper=1.0, n=12)
     """
-    found, firsts = onset_draws(value, draws, floor, level, inflation)
+    value_onset, firsts = onset_draws(value, draws, floor, level, inflation)
     lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Estimate(float(found) if np.isfinite(found) else float("nan"), float(lower), float(upper), n)
+    return Estimate(
+        float(value_onset) if np.isfinite(value_onset) else float("nan"), float(lower), float(upper), n
+    )
 
 
 def onset_draws(

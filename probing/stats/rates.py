@@ -73,12 +73,12 @@ class ClusterRates:
         single_class: SingleClass = "nan",
     ):
         decisions, labels = as_columns(decisions, np.bool_), as_columns(labels, np.bool_)
-        asked = np.ones_like(labels) if counted is None else as_columns(counted, np.bool_)
-        check_rows(decisions=decisions, labels=labels, counted=asked, clusters=clusters)
+        included = np.ones_like(labels) if counted is None else as_columns(counted, np.bool_)
+        check_rows(decisions=decisions, labels=labels, counted=included, clusters=clusters)
         self.measure = _known(measure)
         self.single_class: SingleClass = single_class
         self.clusters, codes = np.unique(np.asarray(clusters), return_inverse=True)
-        yes, no = labels & asked, ~labels & asked
+        yes, no = labels & included, ~labels & included
         # Columns that share their questions share the counts of these.
         alike = alike_columns(np.concatenate([yes, no]))
         self._kind_of = np.empty(labels.shape[1], dtype=int)

@@ -177,12 +177,12 @@ class ActivationStore:
         for site in wanted:
             self._known(site, span)
         for file in self.shards:
-            found = {}
+            arrays = {}
             for site in wanted:
                 extent = Extent.of(file, f"activations/{site}/{span}")
-                found[site] = np.zeros(extent.shape, _read_as(self.dtype))
-                self._fill(found[site], extent)
-            yield found
+                arrays[site] = np.zeros(extent.shape, _read_as(self.dtype))
+                self._fill(arrays[site], extent)
+            yield arrays
 
     def tokens(self, span: str) -> pd.DataFrame:
         """One row for each token of a span: its item_id, and its place in the unpadded sequence.
@@ -205,11 +205,11 @@ class ActivationStore:
             MismatchError: an attribute differs or is not there.
         """
         for name, value in expected.items():
-            found = self.attributes.get(name)
-            if found != value:
+            stored = self.attributes.get(name)
+            if stored != value:
                 raise MismatchError(
                     f"{self.path} does not belong to this {name}: expected {value!r}, the store has "
-                    f"{found!r}; capture again, or open the store that was captured from it"
+                    f"{stored!r}; capture again, or open the store that was captured from it"
                 )
 
     def _counts(self, span: str) -> Int[np.ndarray, "items"]:

@@ -1,4 +1,4 @@
-"""How one HDF5 shard is read: what is wrong with it is one clear error, and no number is silently wrong."""
+"""Reading one HDF5 shard: every fault of it is one clear error, and no number is silently wrong."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def reading(file: Path) -> Iterator[h5py.File]:
 
 @dataclass(frozen=True)
 class Extent:
-    """One data set of one shard: what it is, and where its chunks are if they lie in the file as they are.
+    """One data set of one shard: its shape, and where its chunks are if they lie in the file uncompressed.
 
     Attributes:
         chunks: (first row, byte offset) of each chunk; None when they are compressed or cut across columns.
