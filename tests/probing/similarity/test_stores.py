@@ -6,7 +6,7 @@ import pytest
 from probing.similarity.cka import MinibatchCKA
 from probing.similarity.stores import stores_cka
 from probing.store import ActivationStore, MismatchError
-from tests.probing.test_store import SITES, write
+from tests.probing.store.test_store import SITES, write
 
 
 @pytest.fixture(scope="module")
