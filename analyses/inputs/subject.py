@@ -242,8 +242,9 @@ class Subject:
 
     def answer(self, task: str, name: str) -> tuple[int, ...]:
         """The tokens of a name as the answer to the question of a task."""
-        words = {"hypernym": name} if task == "hypernym" else {"leaf": name}
-        return self.bench.vlm.answer(prompts.segments(self.template(task), **words))
+        template = self.template(task)
+        hypernym, leaf = (name, "") if task == "hypernym" else ("", name)
+        return self.bench.vlm.answer(prompts.segments(template, hypernym=hypernym, leaf=leaf))
 
     def _inputs(self, rows: Sequence[Row]) -> Mapping[str, object]:
         """Inputs on which no gradient of the projector hangs."""
