@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float, Shaped
 from probing.stats.undefined import divide
 
 SingleClass = Literal["nan", "study"]
-MEASURES = ("auroc", "macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr")
-"""Chance is .5 for auroc and balanced_accuracy; for the others see `Confusion.majority`."""
-RATES = (*MEASURES[1:], "f1_yes", "f1_no", "majority_macro_f1")
-"""The rates that follow from the counts of a `Confusion`."""
+RATES = (
+    *("macro_f1", "balanced_accuracy", "accuracy", "tpr", "tnr"),
+    *("f1_yes", "f1_no", "majority_macro_f1"),
+)
+"""The rates that follow from the counts of a `Confusion`. Chance is .5 for balanced_accuracy; for the others see
+`Confusion.majority`."""
 _TRUE = {"f1_yes": ("hit", "miss"), "f1_no": ("rejection", "false_alarm")}
 """The counts of questions whose true answer is the one that an F1 is of."""
 

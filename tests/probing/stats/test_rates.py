@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics
 
 from probing.stats import ClusterRates, draw_weights
-from probing.stats.confusion import MEASURES, RATES
+from probing.stats.confusion import RATES
 from probing.stats.rates import statistics
 from tests.probing.stats.scored_rows import answers, row_weights, scored
 
@@ -42,7 +42,7 @@ def test_rates_of_one_hot_columns_are_macro_f1_and_balanced_accuracy():
     assert recall == pytest.approx(metrics.balanced_accuracy_score(truth, chosen))
 
 
-@pytest.mark.parametrize("measure", [name for name in (*MEASURES, "majority_macro_f1")])
+@pytest.mark.parametrize("measure", ("auroc", *RATES[:5], "majority_macro_f1"))
 def test_cluster_weights_repeat_rows(measure):
     scores, labels, leaves = answers()
     scores[np.random.default_rng(1).random(scores.shape) < 0.2] = np.nan
@@ -58,7 +58,7 @@ def test_rows_that_were_not_asked_do_not_count():
     scores, labels, leaves = answers()
     scores[::3, 1] = np.nan
     keep = ~np.isnan(scores[:, 1])
-    for measure in MEASURES:
+    for measure in ("auroc", *RATES[:5]):
         alone = statistic(measure, scores[keep][:, [1]], labels[keep][:, [1]], leaves[keep])
         assert statistic(measure, scores, labels, leaves).value[1] == pytest.approx(alone.value[0])
 
