@@ -42,7 +42,7 @@ def test_rates_of_one_hot_columns_are_macro_f1_and_balanced_accuracy():
     assert recall == pytest.approx(metrics.balanced_accuracy_score(truth, chosen))
 
 
-@pytest.mark.parametrize("measure", ("auroc", *RATES[:5], "majority_macro_f1"))
+@pytest.mark.parametrize("measure", ["auroc", *RATES[:5], "majority_macro_f1"])
 def test_cluster_weights_repeat_rows(measure):
     scores, labels, leaves = answers()
     scores[np.random.default_rng(1).random(scores.shape) < 0.2] = np.nan
