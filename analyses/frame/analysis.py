@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing, tables
 from analyses.frame.command_line import add_flags, options_from
-from analyses.frame.section import Block, Lines, Shown
+from analyses.frame.section import Block, Lines
 from probing.store import MismatchError, files
 from taxogen.runs.run import Run
 
@@ -190,10 +190,8 @@ class Analysis:
         return {name: pd.read_parquet(path) for name, path in paths.items() if path.is_file()}
 
     def blocks(self, table: pd.DataFrame) -> list[Block]:
-        """The section of a report about a table: a block `Shown` stands for a figure of `draw`."""
-        if self.section is not None:
-            return self.section(table)
-        return [Lines(self.summary(table)), *(Shown(name) for name in self.draw(table))]
+        """The section of a report about a table; where no block is a figure, all figures follow."""
+        return self.section(table) if self.section is not None else [Lines(self.summary(table))]
 
     def _answer(self, given: argparse.Namespace) -> None:
         options = options_from(self.options, given)
