@@ -108,9 +108,9 @@ def stages(root: Path, room: str) -> list[Stage]:
         name = path.relative_to(root).as_posix()
         if name in (CONTRACT, FROZEN) or name.startswith(LEFT_OUT):
             continue
-        if name == f"tests/{room}.py".replace(f"/{Path(room).name}.", f"/test_{Path(room).name}.") or (
-            name.startswith(f"tests/{room}/")
-        ):
+        beside = path.parent == root / "tests" / Path(room).parent
+        mirrors = beside and f"{path.stem}_".startswith(f"test_{Path(room).name}_")
+        if mirrors or name.startswith(f"tests/{room}/"):
             own.append(name)
         elif imports_from(path, room.replace("/", ".")):
             importing.append(name)
