@@ -239,6 +239,18 @@ def test_baselines_stand_beside_the_score():
     assert len(leaf) == 2
 
 
+@pytest.mark.parametrize("named", [0, 1])
+def test_a_contrast_leaves_out_what_one_of_its_sides_lacks(named):
+    sides = list(FOUND[:2])
+    answers = tuple(dataclasses.replace(one, naming=one.leaves.tolist()) for one in sides[named].answers)
+    sides[named] = dataclasses.replace(sides[named], answers=answers)
+    table = behaviour_table(sides, draws=20)
+    of = table[table["measure"].isin(["leaf_top1", "leaf_macro_f1"])]
+    assert set(of["contrast"]) == {""}
+    assert set(of["condition"]) == {sides[named].name}
+    assert "leaf_naming" in set(table.loc[table["contrast"] != "", "measure"])
+
+
 def test_yes_no_answers_are_cut_at_the_calibrated_threshold_and_beside_it_at_zero():
     found = condition("pretrained", 3.0, seeds=(0,))
     kept = dataclasses.replace(

@@ -464,6 +464,15 @@ def test_a_table_without_the_default_treatment_shows_the_one_that_it_has(numbers
     assert f"strongest at {best['site']}: {best['value']:.3f}" in analysis.summary(raw)
 
 
+def test_a_figure_of_what_varies_is_drawn_where_it_varies_alone(numbers, shown):
+    assert set(shown) == {"curves", "hypernyms", "treatments", "training", "scores"}
+    one_treatment = numbers[numbers["treatment"].isin(["standardised", ""])]
+    assert set(analysis.draw(one_treatment)) == set(shown) - {"treatments"}
+    one_step = numbers[numbers["step"] != 0]
+    assert set(analysis.draw(one_step)) == set(shown) - {"training"}
+    assert set(analysis.draw(numbers[numbers["site"] != "scores"])) == set(shown) - {"scores"}
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory, toy_lm):
     folder = tmp_path_factory.mktemp("toy_cohesion")
