@@ -305,11 +305,27 @@ def test_a_new_analysis_is_two_files_and_appears_everywhere(toy, tmp_path, monke
 def test_every_question_reaches_the_report(answered, tmp_path):
     for name in OF_RUNS:
         answered(name)
+    registry.load("erasure").main(
+        [
+            "--run",
+            "plain",
+            "--draws",
+            "40",
+            "--folds",
+            "2",
+            "--hypernym",
+            "bird",
+            "--steer",
+            "--direction",
+            "mass_mean",
+        ]
+    )
     page = write_report(tmp_path / "page", [Run.open("plain"), Run.open("across")], {"train": 1.0})
     text = page.path.read_text(encoding="utf-8")
     missing = [name for name in OF_RUNS if registry.questions()[name] not in text]
     assert not missing
     assert "Not asked of these runs yet" not in text
+    assert "Steering towards a hypernym" in text
     assert json.dumps(sorted(page.tables)) == json.dumps(
         sorted(name for name in OF_RUNS if registry.load(name).light)
     )

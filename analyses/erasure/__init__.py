@@ -194,5 +194,6 @@ ANALYSIS = Analysis(
     example="python -m analyses.erasure --run artifacts/runs/demo-pretrained --hypernym mammal --layer 10 --layer 20",
     check=check,
     table_name=lambda options: "steering" if options.steer else "erasure",
+    also=("steering",),
 )
 main = ANALYSIS.main

@@ -19,7 +19,7 @@ from analyses.frame.analysis import Analysis, Result
 from analyses.inputs.subject import Subject
 from analyses.patching.figures import draw
 from analyses.patching.grid import PatchGrid
-from analyses.patching.options import Options
+from analyses.patching.options import DIRECTIONS, MODES, Options
 from analyses.patching.outcomes import Outcomes
 from analyses.patching.prepare import check, prepare
 from analyses.patching.rows import patching_table
@@ -74,5 +74,6 @@ ANALYSIS = Analysis(
     "--placebo-run artifacts/runs/demo-random_init",
     check=check,
     table_name=lambda options: options.table,
+    also=tuple(f"{direction}-{mode}" for direction in DIRECTIONS for mode in MODES),
 )
 main = ANALYSIS.main
