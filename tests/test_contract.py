@@ -21,6 +21,7 @@ from analyses.frame.analysis import Takes
 from analyses.frame.console import main as console
 from analyses.inputs.subject import Subject
 from analyses.report import write as write_report
+from probing.stats import DRAWS
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
 from tests.analyses.test_published import write_release
@@ -138,6 +139,9 @@ def test_it_is_declared_once_and_its_help_shows_a_real_example(name, capsys):
     command_line.options_from(analysis.options, given)
     lines = command_line.help_of(analysis.options)
     assert all(lines[field.name] for field in command_line.flags_of(analysis.options).values())
+    default = analysis.options()
+    assert getattr(default, "seed", 0) == 0
+    assert getattr(default, "draws", DRAWS) == DRAWS
 
 
 @pytest.mark.parametrize("name", NAMES)

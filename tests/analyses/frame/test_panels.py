@@ -1,0 +1,20 @@
+"""Panels that several questions share: their line of nothing, their title."""
+
+from matplotlib.figure import Figure
+
+from analyses.frame import panels
+
+
+def heights(axes):
+    return [line.get_ydata()[0] for line in axes.get_lines()]
+
+
+def test_a_panel_has_its_title_and_a_line_at_no_effect_unless_told_otherwise():
+    first, second, third = Figure().subplots(1, 3)
+    panels.frame(first, "slot")
+    assert first.get_title() == "slot"
+    assert heights(first) == [0.0]
+    panels.frame(second, "cue", null=0.5)
+    assert heights(second) == [0.5]
+    panels.frame(third, "last", null=None)
+    assert heights(third) == []
