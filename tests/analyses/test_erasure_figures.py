@@ -69,6 +69,8 @@ def test_the_figures_of_erasure_show_the_rows_of_their_span_measure_and_edit(tab
     for span, axes in (("slot", left), ("cue", right)):
         rows = change[change["span"] == span].pivot(index="target", columns="layer").loc[order]
         np.testing.assert_allclose(drawn.cells(axes), rows["value"])
+        largest = change["value"].abs().max()
+        assert axes.images[0].get_clim() == (-largest, largest)
         np.testing.assert_array_equal(drawn.marks(axes), (rows["lower"] > 0) | (rows["upper"] < 0))
         assert axes.get_title() == span
     assert list(drawn.ticks(left, "y").values()) == order
