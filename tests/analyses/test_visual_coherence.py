@@ -10,6 +10,7 @@ import pytest
 
 from analyses import visual_coherence as analysis
 from analyses.frame import drawing
+from analyses.inputs.encoder import EncoderRows
 from analyses.visual_coherence.coherence import RULES, Options, Shown, coherence
 from analyses.visual_coherence.rows import coherence_table
 from probing.stats.correlations import correlation, mixed_slope
@@ -240,12 +241,22 @@ def toy(tmp_path_factory, toy_lm):
         yield run
 
 
-def test_a_run_that_was_not_evaluated_and_an_unknown_rule_are_refused_in_one_line(toy, capsys):
+def test_cosines_are_of_what_enters_the_projector_and_the_studys_of_raw_features():
+    raw, standardised = np.random.default_rng(0).standard_normal((2, 5, 4, 3))
+    own = Shown.of(EncoderRows(np.array(list("abcde")), np.array(list("xxyyz")), raw, standardised))
+    np.testing.assert_array_equal(own.seen, [one.ravel() for one in standardised])
+    np.testing.assert_allclose(own.raw, [one.mean(axis=0) for one in raw])
+    assert own.leaves.tolist() == list("xxyyz")
+
+
+def test_a_run_that_was_not_evaluated_and_an_unknown_rule_are_refused_in_one_line(toy, capsys, monkeypatch):
+    monkeypatch.setattr(analysis, "encoder_rows", lambda run: pytest.fail("features were read"))
     with pytest.raises(SystemExit) as refused:
         analysis.main(["--run", str(toy.path)])
     assert refused.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "python -m taxogen evaluate" in said
+    monkeypatch.setattr(analysis, "conditions", lambda runs: pytest.fail("scores were read"))
     with pytest.raises(KeyError, match=r"rule 'raw' was asked for; known: centred, uncentred, study"):
         analysis.ANALYSIS.ask([toy], Options(rules=("raw",)))
 
