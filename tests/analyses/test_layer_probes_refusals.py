@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from analyses.frame.command_line import options_from
-from analyses.layer_probes import ANALYSIS, check
+from analyses.layer_probes import ANALYSIS, check, design
 from analyses.layer_probes.options import Options, folder_name, steps_of
 from analyses.layer_probes.rows import probe_table
 from probing.store import MismatchError
+from taxogen.world.taxonomy import Taxonomy
 from tests.analyses.leaf_stores import TAXONOMY, MemoryStore, planted
 
 QUICK = Options(draws=100, folds=4, penalties=(10.0, 1000.0), workers=1)
@@ -103,3 +104,18 @@ def test_steps_are_numbers_or_the_last_one():
         steps_of(run, ("first",))
     with pytest.raises(FileNotFoundError, match="runs/a has no captured step; `python -m taxogen train"):
         steps_of(SimpleNamespace(path="runs/a", steps=()), ())
+
+
+def test_a_hypernym_needs_so_many_leaves_and_so_many_others_and_the_bound_itself_is_enough():
+    leaves = tuple("abcdefgh")
+    of = {"two": "ab", "three": "abc", "five": "abcde", "six": "abcdef"}
+    taxonomy = Taxonomy(tuple((leaf, name) for name, members in of.items() for leaf in members) + tuple(
+        (leaf, "all") for leaf in leaves
+    ))  # fmt: skip
+    names, labels = design._targets(taxonomy, leaves, "hypernym", 3)
+    assert names == ("five", "three")
+    assert labels.sum(axis=0).tolist() == [5, 3]
+    with pytest.raises(
+        ValueError, match="no hypernym has at least 5 of these 8 leaves under it and as many not"
+    ):
+        design._targets(taxonomy, leaves, "hypernym", 5)
