@@ -89,6 +89,20 @@ def test_a_run_that_was_not_probed_names_the_command(made, tmp_path):
         emergence.compute([bare], emergence.Options())
 
 
+def test_the_presets_make_every_condition_once_for_each_seed(tmp_path):
+    demo_runs = demo.make_runs("demo", tmp_path)
+    assert {name: run.config.seed for name, run in demo_runs.items()} == dict.fromkeys(
+        ("demo-pretrained", "demo-random_init", "demo-within", "demo-across"), 0
+    )
+    full = demo.make_runs("full", tmp_path)
+    assert len(full) == 12
+    for name, run in full.items():
+        assert name.endswith(f"-{run.config.seed}")
+    settings = {(run.config.model.init, run.config.data.shuffle, run.config.seed) for run in full.values()}
+    assert len(settings) == 12
+    assert {seed for *_, seed in settings} == {0, 1, 2}
+
+
 @pytest.mark.slow
 def test_the_real_embedded_parts_run_from_pictures_to_page(tmp_path_factory):
     made = run_demo(tmp_path_factory.mktemp("small_demo"), SMALL)
