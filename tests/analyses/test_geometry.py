@@ -31,6 +31,7 @@ from tests.analyses.leaf_stores import (
     garbage_in,
     planted,
 )
+from tests.analyses.store_questions import assert_held_out_reach, assert_refused
 from tests.world import toy_config, write_world
 
 QUICK = analysis.Options(permutations=199, draws=60)
@@ -413,27 +414,8 @@ def test_whole_from_toy_runs(toy, tmp_path, capsys):
 def test_what_cannot_be_measured_is_refused_in_one_line_before_anything_is_read(
     toy, tmp_path, capsys, monkeypatch, more, message
 ):
-    twin = shutil.copytree(toy.path, tmp_path / "run")
-    empty = shutil.copytree(toy.path, tmp_path / "empty", ignore=shutil.ignore_patterns("captures"))
-    monkeypatch.setattr(analysis, "geometry_table", lambda *_: pytest.fail("something was measured"))
-    with pytest.raises(SystemExit) as refused:
-        analysis.main(["--run", str(toy.path), *(one.format(twin=twin, empty=empty) for one in more)])
-    assert refused.value.code == 2
-    said = capsys.readouterr().err
-    assert re.search(message, said)
-    assert said.count("\n") == 1
+    assert_refused(analysis, "geometry_table", toy, more, message, tmp_path, capsys, monkeypatch)
 
 
 def test_the_hypernyms_that_the_run_holds_out_are_those_of_its_options(toy, monkeypatch):
-    asked = []
-
-    def stop(images, text, taxonomy, options, *more):
-        asked.append(options.held_out)
-        raise ValueError("enough")
-
-    monkeypatch.setattr(analysis, "geometry_table", stop)
-    monkeypatch.setattr(analysis, "held_out_hypernyms", lambda run: ("bird",))
-    for options in (analysis.Options(), analysis.Options(held_out=("fruit",))):
-        with pytest.raises(ValueError, match="enough"):
-            analysis.compute([toy], options)
-    assert asked == [("bird",), ("fruit",)]
+    assert_held_out_reach(analysis, "geometry_table", toy, monkeypatch)
