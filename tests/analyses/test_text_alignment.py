@@ -357,6 +357,15 @@ SPANS = ("slot", "last")
 REFERENCES = (TWIN, "bare nouns", "sentences", TAXONOMIC)
 
 
+def test_a_figure_of_what_varies_is_drawn_where_it_varies_alone(numbers, shown):
+    varying = {"treatments": "treatment", "held_out": "split", "training": "step"}
+    assert set(varying) <= set(shown)
+    assert {"diagonal", "maps"} <= set(shown)
+    only = {"treatment": "standardised", "split": "", "step": 7}
+    for figure, column in varying.items():
+        assert figure not in analysis.draw(numbers[numbers[column] == only[column]])
+
+
 def at(table, *, step=7, measure="cka_debiased", **wanted):
     """Rows on the diagonal, or against a reference without layers."""
     rows = pick(table, step=step, measure=measure, **wanted)
