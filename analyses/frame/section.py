@@ -1,4 +1,4 @@
-"""Blocks of a report section: a grid of cells, a figure with its caption, lines of text, or a paragraph."""
+"""Blocks of a report section: a grid of cells, a figure with its caption, or lines of text."""
 
 from __future__ import annotations
 
@@ -34,13 +34,6 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    """A sentence or two."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Shown:
     """A figure of the analysis, by name, and what its reader must know."""
 
@@ -48,7 +41,7 @@ class Shown:
     caption: str = ""
 
 
-Block = Grid | Shown | Lines | Paragraph
+Block = Grid | Shown | Lines
 
 
 def number_text(value: float, places: int = 2) -> str:

@@ -149,7 +149,6 @@ def _template() -> jinja2.Template:
     environment.tests["numeric"] = lambda text: bool(re.match(r"[−+-]?[.\d]|–$|never$|none$|input$", text))
     environment.tests["grid"] = lambda block: hasattr(block, "header")
     environment.tests["shown"] = lambda block: isinstance(block, Shown)
-    environment.tests["lines"] = lambda block: type(block).__name__ == "Lines"
     return environment.get_template("report.html")
 
 
