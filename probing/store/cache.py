@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from probing.store.files import remove
+
+log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
@@ -55,11 +63,36 @@ def build_once(key: str, make: Callable[[Path], None], bytes_needed: int = 0) ->
 def locked(path: Path) -> Iterator[None]:
     """Context in which this process, and this thread, is the only one to hold the lock `path.lock`; waits until it is.
 
-    The operating system frees the lock when its holder dies, so a killed process never blocks the next one.
+    A process that waits logs for whom. The operating system frees the lock when its holder dies, so a killed process
+    never blocks the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
+    lock, holder = (path.with_name(path.name + suffix) for suffix in (".lock", ".holder"))
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        log.warning("waiting for %s, which works on %s", _name_of(holder), path)
+        held.acquire()
+    try:
+        remove(holder)
+        holder.write_text(_self(), encoding="utf-8")
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        held.release()
+
+
+def _self() -> str:
+    program = shlex.join(sys.orig_argv[:12])
+    return f"`{program}` (process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')})"
+
+
+def _name_of(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
 
 
 def require_free(where: Path, bytes_needed: int, what: str) -> None:
@@ -78,18 +111,11 @@ def require_free(where: Path, bytes_needed: int, what: str) -> None:
 
 def _make_atomically(target: Path, make: Callable[[Path], None]) -> None:
     part = target.with_name(target.name + ".part")
-    _remove(part)
+    remove(part)
     try:
         make(part)
         if not part.exists():
             raise RuntimeError(f"The maker of {target.name} returned without writing {part}")
         os.replace(part, target)
     finally:
-        _remove(part)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        remove(part)

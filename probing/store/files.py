@@ -2,26 +2,40 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill `path` + ".part", then renames it to `path`; after an error nothing is left behind."""
+def write_whole(
+    path: Path, write: Callable[[Path], object], before: Callable[[Path], object] | None = None
+) -> None:
+    """Lets `write` fill `path` + ".part", then renames it to `path`; after an error nothing is left behind.
+
+    `before` is called with the finished part, just before it gets its name.
+    """
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove(part)
     try:
         write(part)
+        if before is not None:
+            before(part)
         move_into_place(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        remove(part)
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     """Writes a value as indented JSON, whole or not at all; stores keep the order of their keys."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n"
+    text = json_text(value, sort_keys=sort_keys)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def json_text(value: Any, *, sort_keys: bool = True) -> str:
+    """A value as indented JSON with a line break at its end."""
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n"
 
 
 def move_into_place(part: Path, path: Path) -> None:
@@ -29,6 +43,14 @@ def move_into_place(part: Path, path: Path) -> None:
     _sync(part)
     os.replace(part, path)
     _sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder, or a link (not its target); nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
