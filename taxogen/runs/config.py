@@ -4,38 +4,50 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from taxogen.runs import relations
+from taxogen.runs.names import plain_name, site_pattern, step
+from taxogen.runs.setting import Setting, Takes, flatten, setting, shown
+from taxogen.runs.toml_file import read_settings
+
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")
-_TRUTH = {"true": True, "false": False}
 INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
+RETIRED = {"evaluate.draws": "nothing ever read it; analyses that draw have an option --draws"}
+"""Keys that older runs have in their config.json, and why they are settings no longer."""
+_SPANS = tuple(
+    f"{span}{pooling}" for span in ("slot", "cue", "last") for pooling in ("", ":mean", ":last", ":all")
+)
+_TEMPLATES = "taxogen.questions.prompts:TEMPLATES"
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Pictures, their split and names, the questions about them, and the hypernym evidence that is left."""
 
-    task: str = "completion"  # or yes_no
-    templates: tuple[
-        str, ...
-    ] = ()  # of leaf and hypernym questions (taxogen.questions.prompts); empty: one of each
+    task: str = setting("completion", known="taxogen.questions.prompts:FORMATS")
+    # Of leaf and hypernym questions; empty: one of each.
+    templates: tuple[str, ...] = setting((), known=_TEMPLATES)
     chat: bool = False  # whether questions stand in the language model's chat template
-    negatives: str = "random"  # of yes/no questions: random, hard or study
-    pictures: str = "pictograms"
+    negatives: str = setting("random", known="taxogen.questions.negatives:RULES")  # of yes/no questions
+    pictures: str = setting("pictograms", needed=True)
     taxonomy: str = ""  # a table (leaf, hypernym, …); empty: the one that comes with the pictures
-    split: str = "seeded"
-    leaves: int = 0  # size of a seeded draw of leaf concepts, over all categories; 0: all
-    pictures_per_leaf: int = 0  # at most, a seeded draw; 0: all
-    ablation: str = "full"
-    fraction: float = 1.0
+    split: str = setting("seeded", known="taxogen.world.splits:RULES")
+    # Size of a seeded draw of leaf concepts, over all categories; 0: all.
+    leaves: int = setting(0, at_least=2, zero=True)
+    # At most, a seeded draw; 0: all. One alone would leave none to test on.
+    pictures_per_leaf: int = setting(0, at_least=2, zero=True)
+    ablation: str = setting("full", known="taxogen.questions.ablation:RULES")
+    fraction: float = setting(1.0, at_least=0, at_most=1)
     rule: str = ""  # empty: the default rule of that ablation; study: the published one
     held_out: tuple[str, ...] = ()  # hypernyms, for the systematic ablation
-    shuffle: str = "none"  # or within, across, across-matched
+    shuffle: str = setting("none", known="taxogen.world.shuffle:KINDS")
     disjoint: bool = False  # across: never to a leaf that shares a hypernym
 
 
@@ -43,64 +55,80 @@ class DataConfig:
 class ModelConfig:
     """Which frozen encoder, which frozen language model, and the projector that is learned between them."""
 
-    encoder: str = "efficientnet-lite2"
-    encoder_tokens: int = 1  # the encoder's patch grid is averaged down to this number (a square)
-    lm: str = "smollm2-135m"
-    init: str = "pretrained"
-    projector: str = "gelu-mlp"
-    hidden: int = 1024
-    image_tokens: int = 4
-    dtype: str = "auto"  # auto: bfloat16 where the processor multiplies it in hardware, else float32
+    encoder: str = setting("efficientnet-lite2", needed=True)
+    # The encoder's patch grid is averaged down to this number (a square).
+    encoder_tokens: int = setting(1, at_least=1)
+    lm: str = setting("smollm2-135m", needed=True)
+    init: str = setting("pretrained", known=("pretrained", "random", "pretrained-embeddings"))
+    projector: str = setting("gelu-mlp", needed=True)
+    hidden: int = setting(1024, at_least=1)
+    image_tokens: int = setting(4, at_least=1)
+    # auto: bfloat16 where the processor multiplies it in hardware, else float32.
+    dtype: str = setting("auto", known=("auto", "float32", "bfloat16", "float16", "float64"))
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How the projector is learned; rates per step, clip on the global gradient norm."""
 
-    steps: int = 300  # 0: from `epochs`
-    epochs: float = 5.0
+    steps: int = setting(300, at_least=0)  # 0: from `epochs`
+    epochs: float = setting(5.0, above=0)
     match_steps: bool = False  # epochs count the items before the ablation: as many steps at every level
-    batch: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    warmup: float = 0.03  # share of the steps; then cosine to zero
-    clip: float = 1.0
-    snapshots: tuple[str, ...] = ("0", "25", "50", "100", "200", "last")
-    checkpoint_seconds: float = 20.0
+    batch: int = setting(32, at_least=1)
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(0.0, at_least=0)
+    warmup: float = setting(0.03, at_least=0, below=1)  # share of the steps; then cosine to zero
+    clip: float = setting(1.0, above=0)
+    snapshots: tuple[str, ...] = setting(("0", "25", "50", "100", "200", "last"), spelled=step, numbers=True)
+    checkpoint_seconds: float = setting(20.0, at_least=0)  # 0: after every step
 
 
 @dataclass(frozen=True)
 class CaptureConfig:
     """The activations that are written to disk, and the steps of training at which they are."""
 
-    at: tuple[str, ...] = ("0", "last")
-    sites: tuple[str, ...] = ("hook_embed", "blocks.*.hook_resid_post", "ln_final.hook_normalized")
-    spans: tuple[str, ...] = ("slot", "cue", "last")
-    pictures_per_leaf: int = 2  # of the test split, seeded
-    dtype: str = "float16"
+    at: tuple[str, ...] = setting(("0", "last"), spelled=step, numbers=True)
+    sites: tuple[str, ...] = setting(
+        ("hook_embed", "blocks.*.hook_resid_post", "ln_final.hook_normalized"),
+        spelled=site_pattern,
+        needed=True,
+    )
+    spans: tuple[str, ...] = setting(("slot", "cue", "last"), known=_SPANS, needed=True)
+    pictures_per_leaf: int = setting(2, at_least=0)  # of the test split, seeded; 0: all
+    dtype: str = setting("float16", known="probing.store.shard_files:DTYPES")
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """The test pictures and templates of evaluation, and the width of the leaf-naming question."""
 
-    pictures_per_leaf: int = 0  # of the test split, seeded; 0: all
-    templates: tuple[str, ...] = ()  # of the test questions, averaged and apart; empty: the first of training
-    leaf_choices: int = 20
-    draws: int = 2000  # of the bootstrap
+    pictures_per_leaf: int = setting(0, at_least=0)  # of the test split, seeded; 0: all
+    # Of the test questions, averaged and apart; empty: the first of training.
+    templates: tuple[str, ...] = setting((), known=_TEMPLATES)
+    leaf_choices: int = setting(20, at_least=2)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the numbers of a run. Same config, same machine: same bytes."""
+    """Everything that decides the numbers of a run. Same config, same machine: same bytes.
 
-    name: str = "default"
-    seed: int = 0
+    Raises:
+        ValueError: a value has the wrong type, is out of range, or would do nothing beside the others.
+        KeyError: a name is not known; the nearest known one is named.
+    """
+
+    name: str = setting("default", spelled=plain_name)
+    seed: int = setting(0, at_least=0)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        for key, one in declared().items():
+            one.check(attrgetter(key)(self))
+        relations.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain nested dictionaries, ready for JSON."""
@@ -121,6 +149,27 @@ class Config:
         return hashlib.sha256(json.dumps([DEFAULTS, deciding], sort_keys=True).encode()).hexdigest()[:16]
 
 
+GROUPS = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "capture": CaptureConfig,
+    "evaluate": EvaluateConfig,
+}
+"""The tables of a config in TOML; `name` and `seed` stand before them."""
+
+
+@cache
+def declared() -> dict[str, Setting]:
+    """Every setting by its dotted key."""
+    specs = [("", spec) for spec in dataclasses.fields(Config) if spec.name not in GROUPS]
+    specs += [(f"{name}.", spec) for name, group in GROUPS.items() for spec in dataclasses.fields(group)]
+    return {
+        prefix + spec.name: Setting(prefix + spec.name, spec.default, spec.metadata.get("takes", Takes()))
+        for prefix, spec in specs
+    }
+
+
 def read(
     path: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
 ) -> Config:
@@ -130,8 +179,9 @@ def read(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        KeyError: a key is not known; the nearest known one is named.
-        ValueError: a value has the wrong type.
+        OSError: the file cannot be read.
+        KeyError: a key or name is not known; the nearest known one is named.
+        ValueError: the file is no TOML, or a value has the wrong type, is out of range or would do nothing.
     """
     return from_flat(settings(path, overrides, base))
 
@@ -139,45 +189,78 @@ def read(
 def settings(
     path: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The settings that `read` makes a config of, by dotted key; refuses as it does."""
-    written: dict[str, Any] = {}
-    if path is not None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"config {path} was asked for, but there is no such file; "
-                "`python -m taxogen config` prints the defaults"
-            )
-        written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    flat = {**(base or {}), **dict(flatten(written))}
+    """The settings that `read` makes a config of, by dotted key; refuses as it does, apart from relations."""
+    written = {} if path is None else read_settings(path, _written)
+    flat = {**(base or {}), **{key: value for key, value in written.items() if value != {}}}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise ValueError(f"--set {override}: a setting is written key=value, for example train.steps=100")
-        flat[key.strip()] = text.strip()
+            raise ValueError(
+                f"--set {shown(override)}: a setting is written key=value, such as train.steps=100"
+            )
+        one = _known(key.strip())
+        flat[one.key] = one.parse(text.strip())
     return flat
 
 
 def from_flat(flat: Mapping[str, Any]) -> Config:
-    """The config in which the given dotted keys have the given values and all others their defaults."""
-    known = {key: value for key, value in flatten(Config().to_dict())}
-    groups: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            raise KeyError(f"config key {key!r} is not known; {hint}")
-        group, _, name = key.rpartition(".")
-        groups.setdefault(group, {})[name] = _convert(key, value, known[key])
-    parts: dict[str, Any] = dict(groups.pop("", {}))
-    for spec in dataclasses.fields(Config):
-        if spec.name in groups:
-            parts[spec.name] = dataclasses.replace(getattr(Config(), spec.name), **groups[spec.name])
-    return Config(**parts)
+    """The config in which the given dotted keys have the given values and all others their defaults.
+
+    A text stands for the value that it is on the command line.
+    """
+    return _config(
+        {
+            key: _known(key).parse(value) if isinstance(value, str) else _known(key).convert(value)
+            for key, value in flat.items()
+        }
+    )
 
 
 def from_dict(plain: Mapping[str, Any]) -> Config:
-    """The config that `Config.to_dict` wrote."""
-    return from_flat(dict(flatten(plain)))
+    """The config that `Config.to_dict` wrote, now or in a version that had settings which are retired since."""
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"a config is a table of settings, found {shown(plain)}")
+    written = {key: _written(key, value) for key, value in flatten(plain) if key not in RETIRED}
+    return _config({key: value for key, value in written.items() if value != {}})
+
+
+def _config(values: Mapping[str, Any]) -> Config:
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        groups.setdefault(group, {})[name] = value
+    parts: dict[str, Any] = groups.pop("", {})
+    return Config(**parts, **{name: GROUPS[name](**inner) for name, inner in groups.items()})
+
+
+def _written(key: str, value: Any) -> Any:
+    """The value of a setting in a file, checked; a table of settings may be empty."""
+    if key in GROUPS and value == {}:
+        return value
+    if key in GROUPS:
+        first = dataclasses.fields(GROUPS[key])[0].name
+        raise ValueError(
+            f"config key {key!r} is a table of settings ({key}.{first}, …), found {shown(value)}"
+        )
+    converted = _known(key).convert(value)
+    _known(key).check(converted)
+    return converted
+
+
+def _known(key: str) -> Setting:
+    """The setting of that key.
+
+    Raises:
+        KeyError: there is none; the nearest is named, or why it is retired.
+    """
+    known = declared()
+    if key in RETIRED:
+        raise KeyError(f"config key {key!r} is retired: {RETIRED[key]}; leave it out")
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+        raise KeyError(f"config key {shown(key)} is not known; {hint}")
+    return known[key]
 
 
 def to_toml(config: Config) -> str:
@@ -194,28 +277,3 @@ def to_toml(config: Config) -> str:
 
 def _toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """The leaves of nested dictionaries with their dotted keys."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _convert(key: str, value: Any, default: Any) -> Any:
-    """The value in the type of its default; text from the command line is parsed."""
-    try:
-        if isinstance(default, tuple):
-            parts = value.split(",") if isinstance(value, str) else list(value)
-            return tuple(str(part).strip() for part in parts if str(part).strip())
-        if isinstance(default, bool):
-            return _TRUTH[str(value).lower()]
-        if isinstance(default, int) and not isinstance(value, int | str):
-            raise ValueError(value)
-        return type(default)(value)
-    except (TypeError, ValueError, KeyError):
-        kind = type(default).__name__
-        raise ValueError(f"config key {key!r} takes a value of type {kind}, found {value!r}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from taxogen.stages import pipeline
 
 log = logging.getLogger("taxogen")
 TABLE = "sweep.csv"
+_UNPLAIN = re.compile(r"[^A-Za-z0-9._+=-]")  # what no name has (`taxogen.runs.names.plain_name`)
 
 
 def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
@@ -35,14 +37,17 @@ def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
         raise ValueError("a sweep varies something: give --vary KEY=A,B, for example --vary seed=0,1,2")
     axes: dict[str, list[str]] = {}
     for text in varied:
-        key, separator, values = text.partition("=")
-        axes[key.strip()] = [value.strip() for value in values.split(",") if value.strip()]
-        if not separator or not axes[key.strip()]:
-            raise ValueError(f"--vary {text}: write it KEY=A,B, for example seed=0,1,2")
+        key, separator, values = (part.strip() for part in text.partition("="))
+        if key in axes or key == "name":
+            why = "a run's name follows from what is varied" if key == "name" else "it is varied twice"
+            raise ValueError(f"--vary {text!r}: {why}; give every other key once, with all its values")
+        axes[key] = [value.strip() for value in values.split(",") if value.strip()]
+        if not separator or not axes[key]:
+            raise ValueError(f"--vary {text!r}: write it KEY=A,B, for example seed=0,1,2")
     configs: dict[str, Config] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
-        own = ["-".join((key.rpartition(".")[2], value)).replace("/", "_") for key, value in chosen.items()]
+        own = [_UNPLAIN.sub("_", f"{key.rpartition('.')[2]}-{value}") for key, value in chosen.items()]
         name = "_".join([str(base.get("name", "sweep")), *own])
         if name in configs:
             raise ValueError(f"two runs of the sweep would be called {name}; give every value once")

@@ -97,9 +97,10 @@ def test_a_sweep_trains_and_scores_every_combination_and_leaves_done_ones_alone(
 
 def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, settings):
     wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=2"]
-    assert main([*wanted, "--vary", "data.shuffle=sideways,none"]) == 1
+    wanted += ["--set", "data.ablation=systematic", "--vary", "data.held_out=fish,bird"]
+    assert main(wanted) == 1
     table = pd.read_csv(tmp_path / "sweep.csv")
-    assert "shuffle 'sideways' was asked for" in table["state"][0]
+    assert "data.held_out names unknown hypernyms ['fish']" in table["state"][0]
     assert table["state"][1] == "done"
 
 
@@ -113,8 +114,9 @@ def test_a_sweep_hands_its_runs_to_ray_where_it_is_there(tmp_path, settings, mon
     stand_in = SimpleNamespace(remote=remote, get=lambda tasks: [do(run) for do, run in tasks])
     monkeypatch.setitem(sys.modules, "ray", stand_in)
     wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=1", "--ray"]
-    assert main([*wanted, "--vary", "data.shuffle=sideways,none"]) == 1
-    assert given == ["sweep_shuffle-sideways", "sweep_shuffle-none"]
+    wanted += ["--set", "data.ablation=systematic", "--vary", "data.held_out=fish,bird"]
+    assert main(wanted) == 1
+    assert given == ["sweep_held_out-fish", "sweep_held_out-bird"]
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert [state.split(":")[0] for state in table["state"]] == ["failed", "done"]
 

@@ -101,7 +101,7 @@ def test_across_may_be_disjoint(tmp_path, settings):
     run, bench = finished(tmp_path / "run", settings, "data.shuffle=across", "data.disjoint=true")
     kinds = run.taxonomy.hypernyms_of
     assert not [a for a, b in bench.world.leaf_map.items() if set(kinds(a)) & set(kinds(b))]
-    with pytest.raises(ValueError, match="disjoint=True was asked for with shuffle 'within'"):
+    with pytest.raises(ValueError, match=r"'data\.disjoint' counts only with data\.shuffle=across"):
         finished(tmp_path / "refused", settings, "data.shuffle=within", "data.disjoint=true")
 
 

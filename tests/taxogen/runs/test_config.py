@@ -1,32 +1,62 @@
+"""Config: reading, overriding and writing settings; the hash that says which runs are the same."""
+
+import subprocess
+import sys
 import tomllib
 
+import numpy as np
 import pytest
 
-from taxogen.runs import config
+from taxogen.models import lms, projectors
+from taxogen.runs import config, presets, relations
+from taxogen.runs.config import Config, DataConfig
 
-
-def test_a_typo_names_the_nearest_known_key():
-    with pytest.raises(KeyError, match=r"'train\.stepz' is not known; did you mean 'train\.steps'"):
-        config.read(None, ["train.stepz=3"])
-
-
-def test_a_value_of_the_wrong_type_names_key_and_type():
-    with pytest.raises(ValueError, match=r"'train\.steps' takes a value of type int, found 'many'"):
-        config.read(None, ["train.steps=many"])
-
-
-def test_a_setting_without_equals_sign_is_refused():
-    with pytest.raises(ValueError, match="written key=value"):
-        config.read(None, ["train.steps"])
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m taxogen config"):
-        config.read(tmp_path / "none.toml")
+HASHES = {
+    "default": ("default", (), "735b38f776707ffe"),
+    "study": ("study", (), "fe865c8d6850d81e"),
+    "study random": ("study", ("data.ablation=random", "data.fraction=.5"), "c18907aa19878154"),
+    "study systematic": (
+        "study",
+        ("data.ablation=systematic", "data.held_out=bird,tool"),
+        "2fed870c7ac68af2",
+    ),
+    "study none": ("study", ("data.ablation=none",), "1f5ccb81bde9657f"),
+    "matched": (
+        "default",
+        ("data.ablation=random", "data.fraction=.5", "train.steps=0", "train.match_steps=true"),
+        "c6190f1e08b5e726",
+    ),
+    "chat": (
+        "default",
+        ("data.task=yes_no", "data.negatives=hard", "data.chat=true"),
+        "41ae9413cab15843",
+    ),
+    "disjoint": ("default", ("data.shuffle=across", "data.disjoint=true", "seed=3"), "a4326e17839d339d"),
+    "linear": (
+        "default",
+        ("model.projector=linear", "model.init=random", "model.dtype=float32", "model.encoder_tokens=4"),
+        "ed0cfee5a757dc96",
+    ),
+    "recipe": (
+        "default",
+        (
+            *("train.steps=0", "train.epochs=3", "train.lr=1e-2", "train.weight_decay=.1"),
+            *("train.warmup=0", "train.clip=.5", "train.batch=8"),
+        ),
+        "c470c3e2a2e0d103",
+    ),
+    "few": (
+        "default",
+        ("data.leaves=60", "data.pictures_per_leaf=5", "data.templates=kind,called", "data.split=leaf"),
+        "0a253a596c3cd880",
+    ),
+}
+"""Preset, settings, and the hash that such runs had before settings had ranges."""
 
 
 def test_the_printed_config_reads_back_to_itself(tmp_path):
-    wanted = config.read(None, ["data.held_out=bird, tool", "train.lr=0.01", "name=x", "seed=3"])
+    own = ["data.ablation=systematic", "data.held_out=bird, tool", "train.lr=0.01", "name=x", "seed=3"]
+    wanted = config.read(None, own)
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(wanted))
     assert config.read(path) == wanted
@@ -37,13 +67,64 @@ def test_the_printed_config_reads_back_to_itself(tmp_path):
 def test_command_line_settings_win_over_the_file(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("[train]\nsteps = 7\nbatch = 9\n")
-    found = config.read(path, ["train.steps=8"])
-    assert (found.train.steps, found.train.batch) == (8, 9)
+    changed = config.read(path, ["train.steps=8"])
+    assert (changed.train.steps, changed.train.batch) == (8, 9)
 
 
 def test_the_hash_knows_what_decides_the_weights():
-    plain = config.Config()
-    for same in ("name=other", "capture.at=0", "evaluate.draws=5", "train.checkpoint_seconds=1"):
+    plain = Config()
+    for same in ("name=other", "capture.at=0", "evaluate.leaf_choices=5", "train.checkpoint_seconds=1"):
         assert config.read(None, [same]).hash == plain.hash
     for other in ("seed=1", "data.shuffle=within", "model.init=random", "train.steps=5"):
         assert config.read(None, [other]).hash != plain.hash
+
+
+@pytest.mark.parametrize(("preset", "own", "digest"), HASHES.values(), ids=HASHES)
+def test_a_hash_stays_what_it_was(preset, own, digest):
+    assert config.read(None, own, presets.preset(preset)).hash == digest
+
+
+def test_minus_zero_is_zero():
+    own = ("data.ablation=random", "data.fraction=0")
+    assert config.read(None, (*own[:1], "data.fraction=-0")).hash == config.read(None, own).hash
+
+
+def test_help_and_a_config_need_no_torch():
+    script = (
+        "import sys; from taxogen.runs import config; light = 'pandas' not in sys.modules; "
+        "config.read(None, ['data.task=yes_no']); print(light, 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]
+
+
+def test_names_that_stand_in_torch_modules_are_those_of_the_config():
+    known = config.declared()
+    assert known["model.init"].takes.known == lms.INITS
+    for kind in projectors.PROJECTORS:
+        sizes = [
+            sum(
+                value.numel()
+                for value in projectors.Projector(kind, (1, 2), (1, 2), hidden, 1.0).parameters()
+            )
+            for hidden in (3, 4)
+        ]
+        assert (sizes[0] == sizes[1]) == (kind in relations.WITHOUT_HIDDEN)
+
+
+def test_an_older_run_may_have_a_setting_that_is_retired():
+    written = config.read(None, ["seed=3"]).to_dict()
+    written["evaluate"]["draws"] = 2000
+    assert config.from_dict(written) == config.read(None, ["seed=3"])
+    written["evaluate"]["drawz"] = 2000
+    with pytest.raises(KeyError, match=r"'evaluate\.drawz' is not known"):
+        config.from_dict(written)
+
+
+def test_a_config_in_python_is_checked_too():
+    with pytest.raises(ValueError, match=r"'data\.fraction' takes a number of at least 0 .*, found 2"):
+        Config(data=DataConfig(ablation="random", fraction=2))
+    with pytest.raises(ValueError, match=r"'data\.held_out' takes a list of texts, found \['bird'\]"):
+        Config(data=DataConfig(ablation="systematic", held_out=["bird"]))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="'seed' takes a whole number"):
+        Config(seed=np.int64(3))  # pyright: ignore[reportArgumentType]

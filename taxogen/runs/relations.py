@@ -1,0 +1,72 @@
+"""Relations: settings that count only beside certain values of others; refused where they would do nothing."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from taxogen.runs.setting import check_known, shown
+
+if TYPE_CHECKING:
+    from taxogen.runs.config import Config
+
+WITHOUT_HIDDEN = ("linear",)
+"""The projectors without a hidden layer, for which `model.hidden` decides nothing."""
+
+
+def check(config: Config) -> None:
+    """Refuses a config whose settings contradict each other, or in which a setting would do nothing.
+
+    Raises:
+        ValueError: a setting would do nothing, or one is missing; the message names the other that matters.
+        KeyError: an ablation has no such rule.
+    """
+    from taxogen.questions.ablation import RULES
+    from taxogen.questions.items import prompts_of
+
+    data = config.data
+    _refuse_idle(config)
+    if data.rule:
+        rules = dict.fromkeys((*RULES[data.ablation], "study"))
+        check_known("data.rule", data.rule, rules, f" with data.ablation={data.ablation}")
+    if data.ablation == "systematic" and not data.held_out and data.fraction == 1:
+        raise ValueError(
+            "data.ablation=systematic was asked for without data.held_out: name hypernyms, or give data.fraction "
+            "below 1 for a seeded draw of them"
+        )
+    for key, templates in (("data", data.templates), ("evaluate", config.evaluate.templates)):
+        try:
+            prompts_of(data.task, templates)
+        except ValueError as error:
+            raise ValueError(f"config key '{key}.templates': {error}") from None
+    spans = [span.partition(":")[0] for span in config.capture.spans]
+    if twice := [span for span in spans if spans.count(span) > 1]:
+        raise ValueError(
+            f"config key 'capture.spans' takes one pooling of a span, found {twice[0]!r} twice in "
+            f"{', '.join(config.capture.spans)}"
+        )
+
+
+def _refuse_idle(config: Config) -> None:
+    """Raise a ValueError where a setting differs from its default, but counts for nothing beside another."""
+    from taxogen.questions.prompts import FORMATS
+    from taxogen.runs.config import declared
+
+    data, by_epochs = config.data, config.train.steps == 0
+    drawn = data.ablation == "random" or (data.ablation == "systematic" and not data.held_out)
+    counts = {
+        "data.negatives": (bool(FORMATS[data.task].answers), "data.task", "yes_no"),
+        "data.held_out": (data.ablation == "systematic", "data.ablation", "systematic"),
+        "data.fraction": (drawn, "data.ablation", "random, or systematic without data.held_out"),
+        "data.disjoint": (data.shuffle.startswith("across"), "data.shuffle", "across or across-matched"),
+        "train.epochs": (by_epochs, "train.steps", "0"),
+        "train.match_steps": (by_epochs, "train.steps", "0"),
+        "model.hidden": (config.model.projector not in WITHOUT_HIDDEN, "model.projector", "gelu-mlp"),
+    }
+    for key, (does, other, wanted) in counts.items():
+        value = attrgetter(key)(config)
+        if not does and value != declared()[key].default:
+            raise ValueError(
+                f"config key {key!r} counts only with {other}={wanted}, found {key}={shown(value)} with "
+                f"{other}={attrgetter(other)(config)}: change one, or leave {key} out"
+            )

@@ -1,0 +1,39 @@
+"""The grid of a sweep: every combination is a config with a name of its own, or nothing starts."""
+
+import pytest
+
+from taxogen.runs.names import plain_name
+from taxogen.stages import sweep
+from tests.taxogen.runs.refusals import refusal
+
+
+def test_every_combination_has_a_plain_name_and_its_settings():
+    base = {"name": "f", "data.ablation": "random"}
+    configs = sweep.grid(base, ["seed=0,1", "data.fraction=0,.5,1", "data.pictures=/some where/ö"])
+    assert list(configs)[:2] == [f"f_seed-0_fraction-{part}_pictures-_some_where__" for part in ("0", ".5")]
+    assert [one.data.fraction for one in configs.values()] == [0, 0.5, 1] * 2
+    assert all(plain_name(name, "name") == one.name for name, one in configs.items())
+
+
+@pytest.mark.parametrize(
+    ("base", "varied", "message"),
+    [
+        (
+            {},
+            ["data.fraction=0,.5,1"],
+            "'data.fraction' counts only with data.ablation=random, or systematic",
+        ),
+        ({}, ["data.shuffle=none,sideways"], "data.shuffle 'sideways' was asked for; known: none, within"),
+        ({}, ["seed=0,-1"], "'seed' takes a whole number of at least 0, found -1"),
+        ({}, ["seed=0,one"], "'seed' takes a whole number of at least 0, found 'one'"),
+        ({}, ["seeds=0,1"], "config key 'seeds' is not known; did you mean 'seed'?"),
+        ({}, ["evaluate.draws=5,6"], "config key 'evaluate.draws' is retired"),
+        ({}, ["seed=0,1", "seed=2"], "--vary 'seed=2': it is varied twice; give every other key once"),
+        ({}, ["name=a,b"], "--vary 'name=a,b': a run's name follows from what is varied"),
+        ({}, ["data.pictures=a b,a_b"], "two runs of the sweep would be called sweep_pictures-a_b"),
+        ({}, [f"data.pictures={'x' * 200}"], "'name' takes a name of at most 128 of the characters"),
+        ({"name": "../up"}, ["seed=0,1"], "'name' takes a name of at most 128 of the characters"),
+    ],
+)
+def test_a_sweep_without_sense_is_refused_before_anything_starts(base, varied, message):
+    assert message in refusal(sweep.grid, base, varied)
