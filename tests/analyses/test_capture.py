@@ -80,7 +80,7 @@ def test_a_damaged_shard_is_made_again_and_nothing_else(copied, capsys):
         (("--name", "more", "--sites", "blocks.9.*"), r"no site matches 'blocks.9.\*'; available"),
         (
             ("--name", "more", "--spans", "slot:max"),
-            "pooling of span 'image' is mean, last or all, found 'max'",
+            r"capture\.spans 'slot:max' was asked for; known: slot, slot:mean",
         ),
     ],
 )
