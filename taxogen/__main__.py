@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,37 +37,41 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
-def open_run(options: argparse.Namespace) -> Run:
-    """The run that the options name: one that is there, its own config changed by --set, or one made for the config."""
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Run]:
+    """A block that alone works on the run that the options name.
+
+    That is one that is there, its own config changed by --set, or one made for the config.
+    """
     from taxogen.runs.run import Run
 
     there = options.run and (options.run / "config.json").exists()
     if there and not options.config and not options.preset:
         run = Run.open(options.run)
-        if not options.settings:
-            return run
         base = dict(config.flatten(run.config.to_dict()))
-        return Run.create(options.run, config.read(None, options.settings, base))
-    wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
+        wanted = config.read(None, options.settings, base)
+    else:
+        wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
     path = options.run or RUNS / wanted.name
-    if options.command == "evaluate" and not (path / "config.json").exists():
-        return Run.open(path)  # refuses, and names the command that trains
-    return Run.create(path, wanted)
+    if options.command == "evaluate":
+        Run.open(path)  # refuses, and names the command that trains, where there is none
+    run = Run.create(path, wanted)
+    with run.alone():
+        yield run
 
 
 def _prepare(options: argparse.Namespace) -> None:
     from taxogen.runs import bench
 
-    run = open_run(options)
-    with run.alone():
-        made, features = bench.prepare_run(run)
-    counts = {name: len(manifest) for name, manifest in made.manifests.items()}
+    with opened(options) as run:
+        made = bench.open_bench(run, adopt=True)
+    counts = {name: len(manifest) for name, manifest in made.world.manifests.items()}
     log.info(
         "%s: %d pictures of %d leaves, features %s",
         run.path,
-        len(made.table),
-        len(made.taxonomy.leaves),
-        tuple(features.shape),
+        len(made.world.table),
+        len(made.world.taxonomy.leaves),
+        tuple(made.features.shape),
     )
     log.info("items: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
 
@@ -78,8 +84,7 @@ def _train(options: argparse.Namespace) -> None:
     for name in ("sites", "spans"):
         if getattr(options, name):
             options.settings = [*options.settings, f"capture.{name}={getattr(options, name)}"]
-    run = open_run(options)
-    with run.alone():
+    with opened(options) as run:
         pipeline.train_run(run)
     log.info("%s is trained; captured at steps %s", run.path, ", ".join(map(str, run.steps)))
     log.info("next: python -m taxogen evaluate --run %s", run.path)
@@ -88,8 +93,7 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from taxogen.stages import pipeline
 
-    run = open_run(options)
-    with run.alone():
+    with opened(options) as run:
         scores = pipeline.evaluate_run(run)
     log.info("%s: %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
     log.info("next: python -m analyses.behaviour --run %s", run.path)
@@ -111,11 +115,10 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from probing.hooks.verify import verify
-    from taxogen.runs import bench
     from taxogen.runs.run import Run
+    from taxogen.stages import doctor
 
-    report = verify(bench.open_lm(Run.open(options.run)).model)
+    report = doctor.examine(Run.open(options.run))
     sys.stdout.write(f"{report}\n")
     return 0 if report.holds else 1
 
@@ -146,7 +149,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(do=do)
         _add_settings(command, name)
-    about = "say whether the run's language model is captured faithfully"
+    about = "say what of a run is as it was written, and whether its language model is captured faithfully"
     doctor = commands.add_parser("doctor", help=about, description=about)
     doctor.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
     doctor.set_defaults(do=_doctor)

@@ -22,7 +22,7 @@ import pandas as pd
 from analyses import behaviour, layer_probes, report
 from probing.store import files
 from taxogen.runs import config
-from taxogen.runs.bench import Bench, open_bench, prepare_run
+from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 
@@ -142,7 +142,7 @@ def work(name: str, run: Run, clock: Clock, first: bool) -> None:
     with run.alone():
         if first:
             with clock.stage("pictures and features"):
-                _unless(run.complete, lambda: prepare_run(run))
+                _unless(run.complete, bench)
         for stage, do in _run_stages(run, bench).items():
             with clock.stage(f"{stage} {name}"):
                 do()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from taxogen.models.features import PictureStandardizer, features
-from taxogen.runs import prepare
+from taxogen.runs import closed
+from taxogen.runs.bench import raw_features, standardised
 from taxogen.runs.run import Run
 
 ENCODER = "encoder"
@@ -56,9 +56,7 @@ class EncoderRows:
 
 def encoder_rows(run: Run) -> EncoderRows:
     """The features of all pictures of a run's world, from the cache where they are in it."""
-    world, model = prepare.world(run), run.config.model
-    table = world.table.sort_values("picture", kind="stable")
-    names = table["picture"].tolist()
-    raw = features(world.pictures, model.encoder, names, model.encoder_tokens)
-    standardiser = PictureStandardizer.fit(raw[(table["split"] == "train").to_numpy()])
-    return EncoderRows(np.array(names, str), table["leaf"].to_numpy(str), raw, standardiser(raw))
+    world = closed.read(run)
+    pictures, leaves = (world.table[name].to_numpy(str) for name in ("picture", "leaf"))
+    raw = raw_features(run, world)
+    return EncoderRows(pictures, leaves, raw, standardised(world, raw).numpy())

@@ -6,6 +6,7 @@ language model, the last of the baselines, is a run of its own (`model.init=rand
 
 from __future__ import annotations
 
+import logging
 from typing import cast
 
 import h5py
@@ -16,13 +17,15 @@ from jaxtyping import Float, Int
 from probing.probes.linear import fit_ridge
 from probing.probes.splits import grouped_folds
 from probing.stats.seeding import stream
-from probing.store import files
+from probing.store import MismatchError, records
+from probing.store.records import DamagedError
 from taxogen.answers.evaluate import best_names
 from taxogen.answers.scores import Scores
 from taxogen.runs.bench import Bench
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 
+log = logging.getLogger("taxogen")
 FILE = "baselines.h5"
 FOLDS = 5
 ABOUT = {
@@ -39,20 +42,40 @@ ABOUT = {
 def baselines(run: Run, bench: Bench | None = None) -> dict[str, Float[np.ndarray, "rows hypernyms"]]:
     """Read-outs of each baseline (`ABOUT`): rows as in `Scores.read(run).image`, columns as in `.hypernyms`.
 
-    They are read from `baselines.h5`; with a bench they are made and written where they are not there yet.
+    They are read from `baselines.h5`; with a bench they are made and written where they are not there yet, damaged,
+    or of other scores.
 
     Raises:
         FileNotFoundError: they were not made and no bench is given; the command is named.
+        DamagedError, MismatchError: the file is damaged or of other scores, and no bench is given.
     """
     path = run.file(FILE)
-    if not path.is_file():
-        if bench is None:
-            raise FileNotFoundError(
-                f"the run {run.path} has no {FILE}; `python -m taxogen evaluate --run {run.path}` makes it"
-            )
+    if bench is not None and not fits(run):
         _make(run, bench)
+    _require(run)
     with h5py.File(path) as stored:
         return {name: cast(h5py.Dataset, stored[name])[:] for name in ABOUT}
+
+
+def fits(run: Run) -> bool:
+    """Whether the baselines are there, whole, and beside the scores that the run has now."""
+    try:
+        _require(run)
+    except FileNotFoundError:
+        return False
+    except (DamagedError, MismatchError) as fault:
+        log.warning("%s; it is made again", fault)
+        return False
+    return True
+
+
+def _require(run: Run) -> None:
+    path, remedy = run.file(FILE), f"`python -m taxogen evaluate --run {run.path}` makes it"
+    if not path.is_file():
+        raise FileNotFoundError(f"the run {run.path} has no {FILE}; {remedy}")
+    made_from = run.require_made_here(path, f"{remedy} again")
+    if made_from is not None and made_from["scores"] != records.sha256(run.file("scores.h5")):
+        raise MismatchError(f"{path} stands beside other scores than scores.h5 holds now; {remedy} again")
 
 
 def named_leaves(run: Run) -> list[str]:
@@ -81,7 +104,8 @@ def _make(run: Run, bench: Bench) -> None:
         "probe": known,
         "probe_held_out": held_out,
     }
-    files.write_whole(run.file(FILE), lambda part: _fill(part, readouts, named, scores))
+    makers = {**run.makers(), "scores": records.sha256(run.file("scores.h5"))}
+    records.write(run.file(FILE), lambda part: _fill(part, readouts, named, scores), makers)
 
 
 def _fill(path, readouts: dict[str, np.ndarray], named: list[str], scores: Scores) -> None:

@@ -7,6 +7,7 @@ depends on the format of the questions: see `taxogen.answers.READOUTS`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probing.stats.seeding import stream
+from probing.store import MismatchError
+from probing.store.records import DamagedError
 from taxogen.answers import READOUTS, Readout, calibration
 from taxogen.answers.rows import named_leaves
 from taxogen.answers.scores import Scores, candidates
 from taxogen.models.vlm import Vlm
 from taxogen.questions.items import prompts_of
+from taxogen.runs.prepare import few_per_leaf
 from taxogen.runs.run import Run
+
+log = logging.getLogger("taxogen")
 
 __all__ = ["Scores", "best_names", "candidates", "evaluate"]
 
@@ -59,8 +65,15 @@ def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]
 
 
 def fits(run: Run) -> bool:
-    """Whether the run's scores are there and answer what its config asks for now (templates, choices, pictures)."""
-    return run.file("scores.h5").exists() and Scores.read(run).asked in ("", _wanted(run))
+    """Whether the run's scores are there, whole, its own, and answer what its config asks for now.
+
+    That is templates, choices and pictures.
+    """
+    try:
+        return run.file("scores.h5").exists() and Scores.read(run).asked in ("", _wanted(run))
+    except (DamagedError, MismatchError) as fault:
+        log.warning("%s; it is made again", fault)
+        return False
 
 
 def _wanted(run: Run) -> str:
@@ -82,9 +95,11 @@ def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, in
 
 
 def asked_pictures(run: Run, manifest: str = "test") -> pd.DataFrame:
-    """item_id, picture, leaf and shown_leaf of each picture; where each has several questions, of the first."""
+    """item_id, picture, leaf and shown_leaf of each picture that is scored; of several questions, of the first."""
     frame = run.manifest(manifest).where(modality="image").frame.astype(str).drop_duplicates("picture")
-    return frame[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True)
+    few = few_per_leaf(frame, run.config.evaluate.pictures_per_leaf, run.config.seed)
+    chosen = frame[frame["picture"].isin(few["picture"])]
+    return chosen[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True)
 
 
 def leaf_choices(

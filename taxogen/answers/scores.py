@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from probing.store import files
+from probing.store import records
 from taxogen.runs.run import Run
 
 ABOUT = "read-outs in nats: log P(answer | subject) minus its mean over baseline subjects"
@@ -70,7 +70,7 @@ class Scores:
 
     def write(self, run: Run) -> None:
         """Writes `scores.h5` into the run, whole or not at all."""
-        files.write_whole(run.file("scores.h5"), lambda part: self._fill(part))
+        records.write(run.file("scores.h5"), self._fill, run.makers())
 
     def _fill(self, path: Path) -> None:
         with h5py.File(path, "w", track_order=True) as out:
@@ -101,12 +101,13 @@ class Scores:
 
         Raises:
             FileNotFoundError: it was not evaluated; the command is named.
+            DamagedError: the file is not as it was written.
+            MismatchError: they are scores of another run or projector.
         """
-        path = run.file("scores.h5")
+        path, remedy = run.file("scores.h5"), f"`python -m taxogen evaluate --run {run.path}` makes it"
         if not path.is_file():
-            raise FileNotFoundError(
-                f"the run {run.path} has no scores.h5; `python -m taxogen evaluate --run {run.path}` makes it"
-            )
+            raise FileNotFoundError(f"the run {run.path} has no scores.h5; {remedy}")
+        run.require_made_here(path, f"{remedy} again")
         with h5py.File(path) as stored:
             tables = {name: _text_columns(cast(h5py.Group, stored[name])) for name in ("image", "text")}
             arrays = {

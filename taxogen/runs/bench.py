@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from taxogen.models import lms
-from taxogen.models.features import PictureStandardizer, features
+from probing.hooks.layouts import layout_of
+from probing.store import MismatchError, cache
+from taxogen.models import encoders, lms
+from taxogen.models.features import Features, PictureStandardizer, bins, features
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Row, Vlm, answer_tokens
-from taxogen.questions import prompts
+from taxogen.questions import items, prompts
 from taxogen.questions.manifest import Manifest
-from taxogen.runs import prepare
+from taxogen.runs import closed, prepare
 from taxogen.runs.run import Run
 
 
@@ -48,40 +51,92 @@ class Bench:
         ]
 
 
-def prepare_run(run: Run) -> tuple[prepare.World, Tensor]:
-    """The run's world and the standardised features of its pictures; writes manifests, and features not cached yet."""
-    world, model = prepare.world(run), run.config.model
-    prepare.write(run, world)
-    values = features(
-        world.pictures, model.encoder, tokens=model.encoder_tokens, names=world.table["picture"].tolist()
-    )
-    standardiser = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])
-    return world, torch.from_numpy(standardiser(values))
+def open_bench(run: Run, adopt: bool = False) -> Bench:
+    """The run with its world read, its language model loaded and a freshly drawn projector.
 
+    A run that is not closed yet is closed: everything that its config names is resolved before the first byte is
+    written or the first feature computed. The projector's init follows the run's seed; nothing else draws from it.
 
-def open_bench(run: Run) -> Bench:
-    """The run with its pictures prepared, its language model loaded and a freshly drawn projector.
-
-    The projector's init follows the run's seed; nothing else draws from it.
+    Args:
+        run: closed, or new; hold its lock (`Run.alone`) where it may be new.
+        adopt: close a run that an older version trained, where its world is as it was.
 
     Raises:
-        ValueError: the tokenizer does not distinguish the answers of the run's questions.
+        ValueError, KeyError: the config names something that does not exist or cannot be.
+        MismatchError: the language model, its tokenizer or the wording is not that of the closed run.
+        DamagedError: a file of the closed world is not as it was written.
+        OSError: the disk cannot hold what is to be written.
     """
-    world, values = prepare_run(run)
-    model, lm = run.config.model, open_lm(run)
-    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.config.seed)
-        size = (values.shape[1], values.shape[2])
-        projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
-    vlm = Vlm(lm, projector, run.config.data.chat)
-    if prompts.FORMATS[run.config.data.task].answers:
-        answer_tokens(vlm, run.config.data.task)  # refuses before anything is trained
-    return Bench(run, world, values, vlm)
+    if run.older and not adopt:
+        raise MismatchError(
+            f"{run.path} was trained by a version that did not record its world; "
+            f"`python -m taxogen prepare --run {run.path}` records it, if it is as it was"
+        )
+    world = closed.read(run) if run.closed else prepare.world(run)
+    encoder = run.world["encoder"] if run.closed else _identity(run)
+    vlm = open_vlm(run, encoder)
+    _resolve(run, vlm)
+    if run.closed:
+        closed.require_same_models(run, world, vlm)
+        run.save_config()
+    else:
+        cache.require_free(run.folder(), _bytes_needed(run, world, vlm), what=f"the run {run.path}")
+        closed.write(run, closed.adopted(run, world) if run.older else world, vlm, encoder)
+    return Bench(run, world, standardised(world, raw_features(run, world)), vlm)
+
+
+def raw_features(run: Run, world: prepare.World) -> Features:
+    """Encoder features of all pictures of a closed run's world, in the order of its table."""
+    model, names = run.config.model, world.table["picture"].tolist()
+    return features(world.pictures, model.encoder, names, model.encoder_tokens, expected=run.world["encoder"])
+
+
+def standardised(world: prepare.World, values: Features) -> Tensor:
+    """These features as the projector sees them: mean 0 and standard deviation 1 over training pictures."""
+    standardiser = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])
+    return torch.from_numpy(standardiser(values))
 
 
 def open_lm(run: Run) -> lms.LM:
-    """The frozen language model of a run."""
+    """The frozen language model of a run, in the number type that the run was closed with."""
     model = run.config.model
-    dtype = "native" if model.dtype == "auto" else getattr(torch, model.dtype)
+    kind = run.world["lm"]["dtype"] if run.closed else model.dtype
+    dtype = "native" if kind == "auto" else getattr(torch, kind)
     return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
+
+
+def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
+    """The language model of a run behind a freshly drawn projector for the features of this encoder."""
+    model, lm = run.config.model, open_lm(run)
+    size = (model.encoder_tokens, encoder["width"])
+    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.seed)
+        projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
+    return Vlm(lm, projector, run.config.data.chat)
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """The identity of the encoder that the config names, whose grid gives the tokens that are asked for."""
+    encoder = encoders.load(run.config.model.encoder)
+    bins(encoder.grid, run.config.model.encoder_tokens)
+    return encoder.identity
+
+
+def _resolve(run: Run, vlm: Vlm) -> None:
+    """Raise where templates, answers or sites that the config names do not exist."""
+    data, wanted = run.config.data, run.config.capture
+    items.prompts_of(data.task, run.config.evaluate.templates)
+    if prompts.FORMATS[data.task].answers:
+        answer_tokens(vlm, data.task)
+    layout_of(vlm.model).select(wanted.sites)
+
+
+def _bytes_needed(run: Run, world: prepare.World, vlm: Vlm) -> int:
+    """An upper estimate of what training writes: snapshots, a checkpoint, and captures at every step that is named."""
+    wanted, train = run.config.capture, run.config.train
+    projector = sum(value.nbytes for value in vlm.projector.state_dict().values())
+    sites = len(layout_of(vlm.model).select(wanted.sites))
+    row = sites * len(wanted.spans) * vlm.lm.width * (4 if wanted.dtype == "float32" else 2)
+    captured = len(world.manifests["capture"]) * row * (len(wanted.at) + 1)
+    return projector * (len(train.snapshots) + len(wanted.at) + 4) + captured

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from probing.stats.seeding import stream
-from probing.store import files
 from taxogen.questions import items
 from taxogen.questions.ablation import ablate
 from taxogen.questions.manifest import Manifest
@@ -50,7 +49,7 @@ def world(run: Run) -> World:
     """
     data, seed = run.config.data, run.config.seed
     collection = pictures.load(data.pictures)
-    taxonomy = _taxonomy(data)
+    taxonomy = taxonomy_of(data)
     _check_leaves(collection.table, taxonomy, data)
     table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
     table = few_per_leaf(table, data.pictures_per_leaf, seed)
@@ -66,14 +65,6 @@ def world(run: Run) -> World:
     return World(collection, table, taxonomy, manifests, names, len(everything))
 
 
-def write(run: Run, world: World) -> None:
-    """Writes manifests, taxonomy and picture map into the run directory, each whole or not at all."""
-    for name, manifest in world.manifests.items():
-        manifest.write(run.path, name)
-    files.write_whole(run.file("taxonomy.csv"), world.taxonomy.write)
-    files.write_json(run.file("leaf_map.json"), world.leaf_map)
-
-
 def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     """At most `most` pictures of each leaf, a seeded draw; all of them for 0."""
     if most <= 0:
@@ -85,7 +76,8 @@ def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return pd.concat(parts).sort_values("picture", kind="stable").reset_index(drop=True)
 
 
-def _taxonomy(data: DataConfig) -> Taxonomy:
+def taxonomy_of(data: DataConfig) -> Taxonomy:
+    """The table that the config names, or the one that comes with its pictures."""
     if data.taxonomy:
         return Taxonomy.read(data.taxonomy)
     if data.pictures not in pictures.BUNDLED:
@@ -132,24 +124,24 @@ def _chosen_leaves(table: pd.DataFrame, taxonomy: Taxonomy, count: int, seed: in
 def _asked(
     run: Run, table: pd.DataFrame, taxonomy: Taxonomy, prompts: tuple[str, ...]
 ) -> dict[str, Manifest]:
-    """The questions about test pictures that are scored and captured, and those about validation pictures.
+    """The questions about test pictures, those of them that are captured, and those about validation pictures.
 
     Completions leave the hypernym open. Closed questions ask test pictures about every hypernym; two of them about
     each picture and name are captured, one of each answer.
     """
     seed, closed = run.config.seed, bool(FORMATS[run.config.data.task].answers)
 
-    def questions(split: str, most: int) -> Manifest:
+    def questions(split: str, most: int = 0) -> Manifest:
         pictures_shown = few_per_leaf(table[table["split"] == split], most, seed)
         kinds: dict[str, tuple[str, ...]] = {"hypernym": prompts}
         return items.evaluation_items(pictures_shown, taxonomy, ("hypernym",), kinds, split=split)
 
-    scored, captured = run.config.evaluate.pictures_per_leaf, run.config.capture.pictures_per_leaf
-    manifests = {"test": questions("test", scored), "capture": questions("test", captured)}
+    captured = run.config.capture.pictures_per_leaf
+    manifests = {"test": questions("test"), "capture": questions("test", captured)}
     if closed:
         manifests["capture"] = one_of_each_answer(manifests["capture"], seed)
         if (table["split"] == "validation").any():
-            manifests["validation"] = questions("validation", scored)
+            manifests["validation"] = questions("validation")
     return manifests
 
 

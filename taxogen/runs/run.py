@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,58 +14,45 @@ from typing import Any
 
 import pandas as pd
 
-from probing.store import INDEX_FILE, ActivationStore, MismatchError, cache, files
+from probing.store import INDEX_FILE, ActivationStore, MismatchError, cache, records
 from taxogen.questions.manifest import Manifest
-from taxogen.runs import config
+from taxogen.runs.agreement import differences, different_keys, read_config, refuse_other_captures
 from taxogen.runs.config import Config
 from taxogen.world.taxonomy import Taxonomy
 
 FREE_BYTES = 200_000_000  # insisted on before a run starts: snapshots, manifests, tables
+WORLD = "world.json"
+_PASSING = (".lock", ".holder", ".part")  # suffixes of files that no run hangs on
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model on disk: config, manifests, taxonomy, snapshots, activations, scores, analyses.
+    """One trained model on disk: config, world, snapshots, activations, scores, analyses.
 
-    `run.json` is written last; until then the run is not complete.
+    Once `world.json` is there the run is closed (`taxogen.runs.closed`): its world is read from the directory and
+    never made again. `run.json` is written last; until then the run is not complete.
 
     Attributes:
         captures: the folder in the run where `store`, `steps` and `captured` look; see `with_captures`.
+        label: its name in tables, where that of the directory does not distinguish it.
     """
 
     path: Path
     config: Config
     captures: str = "captures"
+    label: str = ""
 
     @classmethod
     def create(cls, path: str | Path, wanted: Config) -> Run:
-        """The run directory for a config: new, or the one that an earlier start left there.
+        """The run of a config in a directory: new, or begun by an earlier start. Writes nothing.
 
         Raises:
             MismatchError: the directory holds a run of another config; the differing keys are named.
             OSError: the disk is nearly full.
         """
-        path = Path(path)
-        written, existing = path / "config.json", None
-        if written.exists():
-            existing = _read_config(written)
-            # Before its manifests are there, a start was refused and nothing hangs on the config yet.
-            if existing.hash != wanted.hash and (path / "train.csv").exists():
-                raise MismatchError(
-                    f"{path} holds a run of another config ({_differences(wanted, existing)}); "
-                    "give this one another name with --out, or remove the directory"
-                )
-        elif path.exists() and any(entry for entry in path.iterdir() if entry.suffix != ".lock"):
-            raise MismatchError(
-                f"{path} is not empty and holds no run (there is no config.json); choose another --out"
-            )
-        if existing is not None:
-            _refuse_other_captures(path, wanted, existing)
-        path.mkdir(parents=True, exist_ok=True)
-        cache.require_free(path, FREE_BYTES, what=f"the run {path}")
-        if existing != wanted:
-            files.write_json(written, wanted.to_dict())
-        return cls(path, wanted)
+        run = cls(Path(path), wanted)
+        run._check()
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -71,6 +60,8 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no run; the command that makes one is named.
+            MismatchError: it is closed with another config.
+            DamagedError: its config is not as it was written.
         """
         path = Path(path)
         written = path / "config.json"
@@ -79,12 +70,46 @@ class Run:
                 f"{path} is not a run directory (it has no config.json); "
                 f"`python -m taxogen train --out {path}` makes one"
             )
-        return cls(path, _read_config(written))
+        records.made_from(written, "restore it from a copy; settings are changed with --set KEY=VALUE")
+        run = cls(path, read_config(written))
+        if run.closed and (recorded := run.world["config_hash"]) != run.config.hash:
+            raise MismatchError(
+                f"{written} is not the config that {path} was prepared with (hash {run.config.hash}, {WORLD} records "
+                f"{recorded}); restore it from a copy"
+            )
+        return run
 
     @property
     def name(self) -> str:
-        """The name of the run: that of its directory."""
-        return self.path.name
+        """The name of the run: its label, or that of its directory."""
+        return self.label or Path(os.path.abspath(self.path)).name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the world of the run is written."""
+        return (self.path / WORLD).is_file()
+
+    @property
+    def older(self) -> bool:
+        """Whether it was trained by a version that did not close runs."""
+        return not self.closed and any(
+            (self.path / name).exists() for name in ("run.json", "projector", "checkpoint.pt")
+        )
+
+    @cached_property
+    def world(self) -> dict[str, Any]:
+        """The content of `world.json`: hashes of the files of the world, identity of encoder and language model.
+
+        Raises:
+            FileNotFoundError: the run is not closed; the command that closes it is named.
+            DamagedError: it is not as it was written.
+        """
+        if not self.closed:
+            raise FileNotFoundError(
+                f"the run {self.path} has no {WORLD}: it was not prepared, or by an older version; "
+                f"`python -m taxogen prepare --run {self.path}` writes it"
+            )
+        return records.read_sealed(self.path / WORLD)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -92,13 +117,16 @@ class Run:
 
         Raises:
             FileNotFoundError: training has not finished; the command that finishes it is named.
+            DamagedError: it is not as it was written.
         """
         if not self.complete:
             raise FileNotFoundError(
                 f"the run {self.path} is not complete (no run.json); "
                 f"`python -m taxogen train --run {self.path}` goes on with it"
             )
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        path = self.path / "run.json"
+        records.made_from(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @property
     def complete(self) -> bool:
@@ -117,22 +145,52 @@ class Run:
 
     def finish(self, record: dict[str, Any]) -> None:
         """Writes `run.json`: from now on the run is complete."""
-        files.write_json(self.path / "run.json", record)
+        records.write_json(self.path / "run.json", record, {"world": self.world["digest"]})
+
+    def save_config(self) -> None:
+        """Writes `config.json`, where it is not there yet or holds other settings; not those of captures by name."""
+        if self.captures == "captures" and not self.config_saved:
+            records.write_json(self.path / "config.json", self.config.to_dict(), {})
+
+    @property
+    def config_saved(self) -> bool:
+        """Whether `config.json` holds the settings of this run."""
+        written = self.path / "config.json"
+        return written.is_file() and read_config(written) == self.config
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Context in which no other process works on this run."""
+        """Context in which no other process works on this run; refuses where one has made it another run before."""
         with cache.locked(self.path / "run"):
+            self._check()
             yield
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """The taxonomy of the leaves that this run shows."""
-        return Taxonomy.read(self._existing("taxonomy.csv"))
+        return Taxonomy.read(self.part_of_world("taxonomy.csv"))
 
     def manifest(self, name: str) -> Manifest:
         """A manifest of this run: `train`, `test` or `capture`."""
+        for suffix in (".csv", ".json"):
+            self.part_of_world(name + suffix)
         return Manifest.read(self.path, name)
+
+    def part_of_world(self, name: str) -> Path:
+        """The path of a file that was written when the run was closed, compared with its hash.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            DamagedError: it is not as it was written.
+        """
+        path = self._existing(name)
+        recorded = self.world["files"].get(name) if self.closed else None
+        if recorded is not None and (digest := records.sha256(path)) != recorded:
+            raise records.DamagedError(
+                f"{path} is not as it was when the run was prepared (SHA-256 {digest[:12]}…, {WORLD} records "
+                f"{recorded[:12]}…); restore it from a copy"
+            )
+        return path
 
     def snapshot(self, step: int) -> Path:
         """The file of the projector after `step` optimiser steps."""
@@ -143,6 +201,34 @@ class Run:
         """The steps at which the projector was saved."""
         paths = self.path.glob("projector/step-*.safetensors")
         return tuple(sorted(int(path.stem.removeprefix("step-")) for path in paths))
+
+    def makers(self, step: int | None = None) -> dict[str, str]:
+        """What is made with the projector after `step` steps (default: the last) is made from: hashes by name.
+
+        Raises:
+            FileNotFoundError: training has not finished and no step is given, or the snapshot is missing.
+            DamagedError: the snapshot is not as it was written.
+        """
+        snapshot = self.snapshot(self.record["steps"] if step is None else step)
+        records.made_from(snapshot)
+        return {
+            "run": self.config.hash,
+            "world": self.world["digest"] if self.closed else "",
+            "projector": records.sha256(snapshot),
+            "code": importlib.metadata.version("taxoprobe"),
+        }
+
+    def require_made_here(self, path: Path, remedy: str, step: int | None = None) -> dict[str, Any] | None:
+        """What a file was made from, None where that was not recorded.
+
+        Raises:
+            MismatchError: it was made from another run, world or projector than this run has now.
+            DamagedError: it is not as it was written.
+        """
+        made_from = records.made_from(path, remedy)
+        if made_from is not None and (different := differences(made_from, self.makers(step))):
+            raise MismatchError(f"{path} was made from another {different}; {remedy}")
+        return made_from
 
     def store_path(self, step: int | None, modality: str) -> Path:
         """The folder of the activations of a step (None for text rows, which no projector touches)."""
@@ -161,6 +247,7 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no whole capture; the command that makes one is named.
+            MismatchError: they were captured from other prompts, or with another projector.
         """
         if not self.captured(step):
             what = "of its text twins" if step is None else f"at step {step}"
@@ -168,7 +255,13 @@ class Run:
                 f"the run {self.path} has no whole capture {what} (whole: steps {list(self.steps)}); "
                 f"`python -m analyses.capture --run {self.path} --step {'last' if step is None else step}` makes it"
             )
-        return ActivationStore.open(self.store_path(step, modality))
+        store = ActivationStore.open(self.store_path(step, modality))
+        expected = {"run_hash": self.config.hash}
+        expected["manifest_hash"] = self.manifest("capture").where(modality=modality).hash
+        if step is not None and self.snapshot(step).is_file():
+            expected["projector"] = self.makers(step)["projector"]
+        store.require(**expected)
+        return store
 
     def captured(self, step: int | None) -> bool:
         """Whether the capture of a step (None: of the text twins) is whole."""
@@ -182,14 +275,10 @@ class Run:
         return tuple(step for step in steps if self.captured(step))
 
     def table(self, name: str) -> pd.DataFrame:
-        """A result table of this run, such as `behaviour`."""
-        return pd.read_csv(self._existing(f"{name}.csv"), keep_default_na=True)
-
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
-        """Writes a result table as CSV, whole or not at all."""
-        path = self.path / f"{name}.csv"
-        files.write_whole(path, lambda part: table.to_csv(part, index=False))
-        return path
+        """A result table of this run, such as `training`."""
+        path = self._existing(f"{name}.csv")
+        records.made_from(path)
+        return pd.read_csv(path, keep_default_na=True)
 
     def _existing(self, name: str) -> Path:
         if not (self.path / name).is_file():
@@ -199,42 +288,23 @@ class Run:
             )
         return self.path / name
 
-
-def _read_config(path: Path) -> Config:
-    """The config that a run was made with.
-
-    Raises:
-        ValueError: the file is not one.
-    """
-    try:
-        return config.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, AttributeError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{path} is not the config of a run ({reason}); name the directory of a run, or remove it"
-        ) from error
-
-
-def _refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
-    """Raise a MismatchError where there are captures of other sites, spans, numbers or pictures."""
-    differing = [
-        f"capture.{key}: asked {getattr(wanted.capture, key)!r}, found {getattr(existing.capture, key)!r}"
-        for key in ("sites", "spans", "dtype", "pictures_per_leaf")
-        if getattr(wanted.capture, key) != getattr(existing.capture, key)
-    ]
-    if differing and any(path.glob("captures/*/store.json")):
-        raise MismatchError(
-            f"{path} holds captures of another kind ({'; '.join(differing)}); to capture more beside them run "
-            f"`python -m analyses.capture --run {path} --name NAME`, or remove {path / 'captures'}"
-        )
-
-
-def _differences(wanted: Config, existing: Config) -> str:
-    """The deciding keys in which two configs differ, with both values."""
-    first, second = dict(config.flatten(wanted.to_dict())), dict(config.flatten(existing.to_dict()))
-    differing = [
-        key for key in first if first[key] != second[key] and not key.startswith(("capture.", "evaluate."))
-    ]
-    return "; ".join(
-        f"{key}: asked {first[key]!r}, found {second[key]!r}" for key in differing if key != "name"
-    )
+    def _check(self) -> None:
+        """Raise what `create` raises."""
+        written = self.path / "config.json"
+        if not written.is_file():
+            entries = self.path.iterdir() if self.path.exists() else ()
+            if any(entry.suffix not in _PASSING for entry in entries):
+                raise MismatchError(
+                    f"{self.path} is not empty and holds no run (there is no config.json); choose another --out"
+                )
+        elif self.closed or self.older:
+            existing = Run.open(self.path).config
+            if existing.hash != self.config.hash:
+                raise MismatchError(
+                    f"{self.path} holds a run of another config ({different_keys(self.config, existing)}); "
+                    "give this one another name with --out, or remove the directory"
+                )
+            if self.captures == "captures":
+                refuse_other_captures(self.path, self.config, existing)
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        cache.require_free(there, FREE_BYTES, what=f"the run {self.path}")

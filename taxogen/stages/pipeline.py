@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -17,9 +16,8 @@ import torch
 from probing.capture import CaptureBatch, Pooling, capture
 from probing.capture.health import rebuild
 from probing.store import MismatchError
+from taxogen.answers import baselines
 from taxogen.answers import evaluate as scoring
-from taxogen.answers.baselines import FILE as BASELINES
-from taxogen.answers.baselines import baselines
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
@@ -36,7 +34,7 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     Raises:
         MismatchError: the frozen language model's weights changed while the projector was trained.
     """
-    if trained_and_captured(run):
+    if run.config_saved and trained_and_captured(run):
         return
     bench = open_bench(run) if bench is None else bench
     rows = bench.rows(bench.world.manifests["train"])
@@ -49,7 +47,7 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
         )
     saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
     if not run.complete:
-        before, started = bench.vlm.lm.weight_hash(), time.time()
+        before, started = run.world["lm"]["weight_hash"], time.time()
         hooks = {step: partial(capture_step, bench) if step in at else _nothing for step in saved}
         train(run, bench.vlm, rows, bench.features, hooks, steps)
         after = bench.vlm.lm.weight_hash()
@@ -75,14 +73,13 @@ def trained_and_captured(run: Run) -> bool:
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
     """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
     scored = scoring.fits(run)
-    if not (scored and run.file(BASELINES).exists()):
+    if not (scored and run.config_saved and baselines.fits(run)):
         steps = run.record["steps"]
         bench = bench or open_bench(run)
         load_projector(bench.vlm.projector, run.snapshot(steps))
         if not scored:
-            run.file(BASELINES).unlink(missing_ok=True)
             scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index).write(run)
-        baselines(run, bench)
+        baselines.baselines(run, bench)
     return scoring.Scores.read(run)
 
 
@@ -130,7 +127,7 @@ def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
         "manifest_hash": manifest.hash,
         "prompt_format": ", ".join(sorted({str(item.prompt) for item in manifest.items})),
         "encoder": "" if step is None else run.config.model.encoder,
-        "projector": "" if step is None else hashlib.sha256(run.snapshot(step).read_bytes()).hexdigest(),
+        "projector": "" if step is None else run.makers(step)["projector"],
         "step": -1 if step is None else step,
         "lm": vlm.lm.name,
         "lm_revision": vlm.lm.revision,

@@ -1,8 +1,9 @@
 """One training loop: only the projector learns; killed at any moment, it goes on as if it had not been."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from probing.store import files
+from probing.store import MismatchError, records
+from probing.store.records import DamagedError
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Row, Vlm, common_prefix
 from taxogen.runs.config import TrainConfig
 from taxogen.runs.run import Run
 
+log = logging.getLogger("taxogen")
 Snapshot = Callable[[int], None]
 
 
@@ -74,12 +77,14 @@ def train(
     """
     config = run.config.train
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    losses = _restore(run.file("checkpoint.pt"), vlm.projector, optimiser)
+    losses = _restore(run, vlm.projector, optimiser)
     prefix, saved = common_prefix(rows), time.monotonic()
     with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
         for step in range(len(losses), steps + 1):
             if step in at_step:
-                save_projector(vlm.projector, run.snapshot(step))
+                save_projector(
+                    vlm.projector, run.snapshot(step), {"world": run.world["digest"], "step": step}
+                )
                 at_step[step](step)
             if step == steps:
                 break
@@ -91,10 +96,12 @@ def train(
             bar.set_postfix_str(f"loss {losses[-1]:.3f} nats", refresh=False)
             bar.update()
             if time.monotonic() - saved > config.checkpoint_seconds:
-                _checkpoint(run.file("checkpoint.pt"), vlm.projector, optimiser, losses)
+                _checkpoint(run, vlm.projector, optimiser, losses)
                 saved = time.monotonic()
     rates = [learning_rate(config, step, steps) for step in range(steps)]
-    run.write_table("training", pd.DataFrame({"step": range(1, steps + 1), "loss": losses, "lr": rates}))
+    curve = pd.DataFrame({"step": range(1, steps + 1), "loss": losses, "lr": rates})
+    made_from = {"world": run.world["digest"]}
+    records.write(run.file("training.csv"), lambda part: curve.to_csv(part, index=False), made_from)
     run.file("checkpoint.pt").unlink(missing_ok=True)
 
 
@@ -124,28 +131,46 @@ def _step(
     return value
 
 
-def save_projector(projector: Projector, path: Path) -> None:
+def save_projector(projector: Projector, path: Path, made_from: Mapping[str, object]) -> None:
     """Writes a projector's weights, whole or not at all."""
     state = {name: value.detach().cpu().contiguous() for name, value in projector.state_dict().items()}
-    files.write_whole(path, lambda part: save_file(state, part))
+    records.write(path, lambda part: save_file(state, part), made_from)
 
 
 def load_projector(projector: Projector, path: Path) -> None:
-    """Reads a projector's weights from a snapshot."""
+    """Reads a projector's weights from a snapshot.
+
+    Raises:
+        DamagedError: it is not as it was written.
+    """
+    records.made_from(path, "restore it from a copy, or train the run again with --out")
     projector.load_state_dict(load_file(path))
 
 
 def _checkpoint(
-    path: Path, projector: Projector, optimiser: torch.optim.Optimizer, losses: list[float]
+    run: Run, projector: Projector, optimiser: torch.optim.Optimizer, losses: list[float]
 ) -> None:
     state = {"projector": projector.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
-    files.write_whole(path, lambda part: torch.save(state, part))
+    made_from = {"world": run.world["digest"], "step": len(losses)}
+    records.write(run.file("checkpoint.pt"), lambda part: torch.save(state, part), made_from)
 
 
-def _restore(path: Path, projector: Projector, optimiser: torch.optim.Optimizer) -> list[float]:
-    """The losses so far, with projector and optimiser set to that moment; empty where there is no checkpoint."""
+def _restore(run: Run, projector: Projector, optimiser: torch.optim.Optimizer) -> list[float]:
+    """The losses so far, with projector and optimiser set to that moment; empty where no checkpoint is good.
+
+    Raises:
+        MismatchError: the checkpoint is of another world than the run.
+    """
+    path = run.file("checkpoint.pt")
     if not path.exists():
         return []
+    try:
+        made_from = records.made_from(path)
+    except DamagedError as fault:
+        log.warning("%s: training begins anew", fault)
+        return []
+    if made_from is not None and made_from["world"] != run.world["digest"]:
+        raise MismatchError(f"{path} is of another run than {run.path}; remove it, and training begins anew")
     state = torch.load(path, weights_only=True)
     projector.load_state_dict(state["projector"])
     optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,159 @@
+"""Doctor: for each artifact of a run, whether it is as it was written, and whether it belongs to the run as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from probing.capture.health import damage
+from probing.hooks.verify import Check, Report, verify
+from probing.store import MismatchError, records
+from probing.store.records import DamagedError
+from probing.store.shard_files import HEADER_FILE
+from taxogen.answers import baselines
+from taxogen.answers.scores import Scores
+from taxogen.models import features
+from taxogen.models.vlm import Vlm
+from taxogen.runs import bench, closed, prepare
+from taxogen.runs.agreement import differences
+from taxogen.runs.prepare import World
+from taxogen.runs.run import Run
+from taxogen.world import pictures
+
+FAULTS = (MismatchError, DamagedError, FileNotFoundError, ValueError, KeyError, OSError)
+FEW = 3  # names that a line spells out
+
+
+def examine(run: Run) -> Report:
+    """A report on a run: its world, frozen models, features, snapshots, scores, captures and results.
+
+    Everything that has a hash is read to the end and compared; nothing is written.
+
+    Raises:
+        FileNotFoundError: the run is not closed; the command that closes it is named.
+    """
+    checks = [
+        _check(f"world: {name}", lambda name=name: _as_written(run, name)) for name in run.world["files"]
+    ]
+    broken = [check for check in checks if not check.holds]
+    whole = Check("world", True, f"{len(checks)} files as they were when the run was prepared")
+    checks = broken or [whole]
+    if not broken:
+        world = closed.read(run)
+        checks += [
+            _check("pictures", lambda: _pictures(run, world)),
+            _check("taxonomy", lambda: _taxonomy(run, world)),
+        ]
+        checks += [_check("features", lambda: _features(run, world)), *_models(run, world)]
+    checks += [*_recorded(run), *_captures(run)]
+    return Report(str(run.path), tuple(checks))
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    """The line of a check; `look` returns its detail, or raises what is wrong."""
+    try:
+        return Check(name, True, look())
+    except FAULTS as fault:
+        text = fault.args[0] if isinstance(fault, KeyError) and fault.args else fault
+        return Check(name, False, " ".join(str(text).split()))
+
+
+def _as_written(run: Run, name: str) -> str:
+    run.part_of_world(name)
+    return "as it was written"
+
+
+def _pictures(run: Run, world: World) -> str:
+    changes = pictures.compare(world.table, run.config.data.pictures)
+    said = [f"{len(names)} {kind} ({', '.join(names[:FEW])})" for kind, names in changes.items() if names]
+    if not said:
+        return f"{len(world.table)} pictures as they were"
+    return (
+        f"{run.config.data.pictures} now: {'; '.join(said)}; the run goes on with its own {len(world.table)}"
+    )
+
+
+def _taxonomy(run: Run, world: World) -> str:
+    now = prepare.taxonomy_of(run.config.data).restrict(world.taxonomy.leaves)
+    if now.edges == world.taxonomy.edges:
+        return f"{len(now.edges)} edges as they were"
+    return (
+        f"{run.config.data.taxonomy or 'the bundled table'} has other edges now; the run goes on with its own"
+    )
+
+
+def _features(run: Run, world: World) -> str:
+    missing, damaged = features.missing(
+        world.table["content_hash"], run.world["encoder"], run.config.model.encoder_tokens
+    )
+    if damaged:
+        raise DamagedError(f"{'; '.join(damaged)}; the next command that needs its features makes it again")
+    kept = len(world.table) - len(missing)
+    return f"{kept} of {len(world.table)} in the cache" + (
+        "; the others are made when needed" if missing else ""
+    )
+
+
+def _models(run: Run, world: World) -> Iterator[Check]:
+    models: list[Vlm] = []
+
+    def load() -> str:
+        models.append(bench.open_vlm(run, run.world["encoder"]))
+        closed.require_same_models(run, world, models[0])
+        return f"{models[0].lm.name}, its tokenizer and the wording of questions as they were"
+
+    yield _check("language model", load)
+    for vlm in models:
+        yield from verify(vlm.lm.model).checks
+
+
+def _recorded(run: Run) -> Iterator[Check]:
+    """Files with a record, folder by folder: a line for each that is bad, one for all that are good."""
+    good, makers = 0, run.makers() if run.complete else {}
+    for folder in sorted({path.parent for path in run.path.rglob(records.FILE)}):
+        try:
+            names = records.recorded(folder)
+        except DamagedError as fault:
+            yield Check(str(folder.relative_to(run.path)), False, str(fault))
+            continue
+        for name in names:
+            path = folder / name
+            if not path.is_file():
+                continue
+            check = _check(str(path.relative_to(run.path)), lambda path=path: _fits(run, path, makers))
+            good += check.holds
+            if not check.holds:
+                yield check
+    yield Check("results", True, f"{good} files as they were written, made from this run as it is")
+    if run.file("scores.h5").is_file():
+        yield _check("scores", lambda: f"{len(Scores.read(run).image)} pictures scored")
+        yield _check("baselines", lambda: f"{len(baselines.baselines(run))} rules beside them")
+
+
+def _fits(run: Run, path: Path, makers: dict[str, str]) -> str:
+    made_from = records.made_from(path) or {}
+    own = made_from.get("runs", {}).get(run.name, made_from)
+    own = {name: own[name] for name in ("run", "world") if name in own} if "step" in made_from else own
+    if different := differences(own, makers):
+        raise MismatchError(f"made from another {different}; the command that made it makes it again")
+    return "as it was written"
+
+
+def _captures(run: Run) -> Iterator[Check]:
+    for header in sorted(run.path.glob(f"captures*/*/{HEADER_FILE}")):
+        folder = header.parent
+        yield _check(str(folder.relative_to(run.path)), lambda folder=folder: _capture(run, folder))
+
+
+def _capture(run: Run, folder: Path) -> str:
+    if bad := damage(folder):
+        raise DamagedError(
+            f"{'; '.join(f'{folder / name}: {reason}' for name, reason in bad.items())}; "
+            f"`python -m analyses.capture --run {run.path}` mends it"
+        )
+    step = None if folder.name == "text" else int(folder.name.removeprefix("step-"))
+    seen = run.with_captures(folder.parent.name.removeprefix("captures").removeprefix("-"))
+    if not seen.captured(step):
+        return "not whole yet"
+    store = seen.store(step, "text" if step is None else "image")
+    return f"{len(store)} rows at {len(store.sites)} sites, every byte as it was written"
