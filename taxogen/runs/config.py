@@ -126,7 +126,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
-        for key, one in declared().items():
+        for key, one in catalogue().items():
             one.check(attrgetter(key)(self))
         relations.check(self)
 
@@ -160,7 +160,7 @@ GROUPS = {
 
 
 @cache
-def declared() -> dict[str, Setting]:
+def catalogue() -> dict[str, Setting]:
     """Every setting by its dotted key."""
     specs = [("", spec) for spec in dataclasses.fields(Config) if spec.name not in GROUPS]
     specs += [(f"{name}.", spec) for name, group in GROUPS.items() for spec in dataclasses.fields(group)]
@@ -190,8 +190,8 @@ def settings(
     path: str | Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The settings that `read` makes a config of, by dotted key; refuses as it does, apart from relations."""
-    written = {} if path is None else read_settings(path, _written)
-    flat = {**(base or {}), **{key: value for key, value in written.items() if value != {}}}
+    in_file = {} if path is None else read_settings(path, _from_file)
+    flat = {**(base or {}), **{key: value for key, value in in_file.items() if value != {}}}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -220,8 +220,8 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
     """The config that `Config.to_dict` wrote, now or in a version that had settings which are retired since."""
     if not isinstance(plain, Mapping):
         raise ValueError(f"a config is a table of settings, found {shown(plain)}")
-    written = {key: _written(key, value) for key, value in flatten(plain) if key not in RETIRED}
-    return _config({key: value for key, value in written.items() if value != {}})
+    in_file = {key: _from_file(key, value) for key, value in flatten(plain) if key not in RETIRED}
+    return _config({key: value for key, value in in_file.items() if value != {}})
 
 
 def _config(values: Mapping[str, Any]) -> Config:
@@ -233,7 +233,7 @@ def _config(values: Mapping[str, Any]) -> Config:
     return Config(**parts, **{name: GROUPS[name](**inner) for name, inner in groups.items()})
 
 
-def _written(key: str, value: Any) -> Any:
+def _from_file(key: str, value: Any) -> Any:
     """The value of a setting in a file, checked; a table of settings may be empty."""
     if key in GROUPS and value == {}:
         return value
@@ -242,9 +242,9 @@ def _written(key: str, value: Any) -> Any:
         raise ValueError(
             f"config key {key!r} is a table of settings ({key}.{first}, …), found {shown(value)}"
         )
-    converted = _known(key).convert(value)
-    _known(key).check(converted)
-    return converted
+    result = _known(key).convert(value)
+    _known(key).check(result)
+    return result
 
 
 def _known(key: str) -> Setting:
@@ -253,7 +253,7 @@ def _known(key: str) -> Setting:
     Raises:
         KeyError: there is none; the nearest is named, or why it is retired.
     """
-    known = declared()
+    known = catalogue()
     if key in RETIRED:
         raise KeyError(f"config key {key!r} is retired: {RETIRED[key]}; leave it out")
     if key not in known:

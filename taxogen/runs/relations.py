@@ -50,7 +50,7 @@ def check(config: Config) -> None:
 def _refuse_idle(config: Config) -> None:
     """Raise a ValueError where a setting differs from its default, but counts for nothing beside another."""
     from taxogen.questions.prompts import FORMATS
-    from taxogen.runs.config import declared
+    from taxogen.runs.config import catalogue
 
     data, by_epochs = config.data, config.train.steps == 0
     drawn = data.ablation == "random" or (data.ablation == "systematic" and not data.held_out)
@@ -65,7 +65,7 @@ def _refuse_idle(config: Config) -> None:
     }
     for key, (does, other, wanted) in counts.items():
         value = attrgetter(key)(config)
-        if not does and value != declared()[key].default:
+        if not does and value != catalogue()[key].default:
             raise ValueError(
                 f"config key {key!r} counts only with {other}={wanted}, found {key}={shown(value)} with "
                 f"{other}={attrgetter(other)(config)}: change one, or leave {key} out"

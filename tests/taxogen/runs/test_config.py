@@ -99,7 +99,7 @@ def test_help_and_a_config_need_no_torch():
 
 
 def test_names_that_stand_in_torch_modules_are_those_of_the_config():
-    known = config.declared()
+    known = config.catalogue()
     assert known["model.init"].takes.known == lms.INITS
     for kind in projectors.PROJECTORS:
         sizes = [
@@ -113,12 +113,27 @@ def test_names_that_stand_in_torch_modules_are_those_of_the_config():
 
 
 def test_an_older_run_may_have_a_setting_that_is_retired():
-    written = config.read(None, ["seed=3"]).to_dict()
-    written["evaluate"]["draws"] = 2000
-    assert config.from_dict(written) == config.read(None, ["seed=3"])
-    written["evaluate"]["drawz"] = 2000
+    content = config.read(None, ["seed=3"]).to_dict()
+    content["evaluate"]["draws"] = 2000
+    assert config.from_dict(content) == config.read(None, ["seed=3"])
+    assert config.from_dict({"seed": 3, "data": {}, "evaluate": {"draws": 9}}) == config.read(
+        None, ["seed=3"]
+    )
+    content["evaluate"]["drawz"] = 2000
     with pytest.raises(KeyError, match=r"'evaluate\.drawz' is not known"):
-        config.from_dict(written)
+        config.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], r"a config is a table of settings, found \[\]"),
+        ({"seed": "3"}, "'seed' takes a whole number .*'3'"),
+    ],
+)
+def test_a_run_s_own_file_is_read_as_strictly(content, message):
+    with pytest.raises(ValueError, match=message):
+        config.from_dict(content)
 
 
 def test_a_config_in_python_is_checked_too():

@@ -52,6 +52,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "message"), REFUSED)
-def test_a_setting_that_would_do_nothing_is_refused_in_one_line(asked, message):
-    assert message in refusal(config.read, None, [asked] if isinstance(asked, str) else asked)
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_a_setting_that_would_do_nothing_is_refused_in_one_line(words, message):
+    assert message in refusal(config.read, None, [words] if isinstance(words, str) else words)

@@ -1,4 +1,4 @@
-"""Settings: what each takes. Refused ones say in one line what was asked, what was found and what is allowed."""
+"""Settings: what each takes. Refused ones say in one line what was words, what was found and what is allowed."""
 
 import json
 import math
@@ -152,14 +152,14 @@ ACCEPTED = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "message"), REFUSED)
-def test_a_setting_without_sense_is_refused_in_one_line(asked, message):
-    assert message in refusal(config.read, None, [asked] if isinstance(asked, str) else asked)
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_a_setting_without_sense_is_refused_in_one_line(words, message):
+    assert message in refusal(config.read, None, [words] if isinstance(words, str) else words)
 
 
-@pytest.mark.parametrize(("asked", "value"), ACCEPTED)
-def test_a_setting_with_sense_is_accepted(asked, value, tmp_path):
-    words = [asked] if isinstance(asked, str) else asked
+@pytest.mark.parametrize(("words", "value"), ACCEPTED)
+def test_a_setting_with_sense_is_accepted(words, value, tmp_path):
+    words = [words] if isinstance(words, str) else words
     flat = dict(config.flatten(config.read(None, words).to_dict()))
     assert flat[words[0].partition("=")[0]] == value
     assert type(flat[words[0].partition("=")[0]]) is type(value)
@@ -173,7 +173,7 @@ def test_every_preset_is_a_config():
         assert config.read(None, (), flat).name == name
 
 
-def drawn(rng: random.Random, one: Setting) -> object:
+def draw(rng: random.Random, one: Setting) -> object:
     """A value for a setting: one of its own kind, likely or not, or any other."""
     numbers = [-1, 0, 1, 2, 7, 0.5, -0.0, 1.0, 1e-9, math.nan, math.inf, 2**63, 10**30, True, False]
     words = [
@@ -213,22 +213,22 @@ def drawn(rng: random.Random, one: Setting) -> object:
 
 
 def test_settings_drawn_at_random_are_refused_by_name_or_read_back(tmp_path):
-    declared, path, accepted = config.declared(), tmp_path / "config.toml", 0
+    catalogue, path, accepted = config.catalogue(), tmp_path / "config.toml", 0
     for seed in range(100):
         rng = random.Random(seed)
-        keys = rng.sample(sorted(declared), rng.choice([1, 2, 3]))
-        flat = {key: drawn(rng, declared[key]) for key in keys}
+        keys = rng.sample(sorted(catalogue), rng.choice([1, 2, 3]))
+        flat = {key: draw(rng, catalogue[key]) for key in keys}
         try:
-            made, message = config.from_flat(flat), ""
+            result, message = config.from_flat(flat), ""
         except (ValueError, KeyError) as error:
-            made, message = None, error.args[0]
-        if made is None:
+            result, message = None, error.args[0]
+        if result is None:
             assert len(message.splitlines()) == 1
             assert any(key in message for key in flat)
             continue
-        accepted += made != config.Config()
-        path.write_text(config.to_toml(made), encoding="utf-8")
-        for again in (config.read(path), config.from_dict(json.loads(json.dumps(made.to_dict())))):
-            assert again == made
-            assert again.hash == made.hash
+        accepted += result != config.Config()
+        path.write_text(config.to_toml(result), encoding="utf-8")
+        for again in (config.read(path), config.from_dict(json.loads(json.dumps(result.to_dict())))):
+            assert again == result
+            assert again.hash == result.hash
     assert 25 <= accepted <= 75

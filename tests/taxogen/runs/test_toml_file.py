@@ -52,6 +52,11 @@ IN_FILES = [
     ("[evaluate]\ndraws = 2000", 2, "config key 'evaluate.draws' is retired: nothing ever read it"),
     ('[data]\ntask = "yesno"', 2, "data.task 'yesno' was asked for; known: completion, yes_no; did you mean"),
     ("[train]\nwarmup = 3", 2, "'train.warmup' takes a number of at least 0 and below 1, found 3.0"),
+    (
+        "[train]\r\n\r\nsteps = 1\r\nbatch = 0\r\n",
+        4,
+        "'train.batch' takes a whole number of at least 1, found 0",
+    ),
     ('name = "a/b"', 1, "'name' takes a name of at most 128 of the characters"),
     ("[train]\nsteps = ", 2, "Invalid value"),
     ("seed = 1\nseed = 2", 2, "Cannot overwrite a value"),
@@ -64,10 +69,10 @@ IN_FILES = [
 @pytest.mark.parametrize(("text", "line", "message"), IN_FILES)
 def test_what_is_wrong_in_a_file_is_named_with_its_line(text, line, message, tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text(text, encoding="utf-8")
-    found = refusal(config.read, path)
-    assert found.startswith(f"config {path}, line {line}: ")
-    assert message in found
+    path.write_bytes(text.encode())
+    line_of_refusal = refusal(config.read, path)
+    assert line_of_refusal.startswith(f"config {path}, line {line}: ")
+    assert message in line_of_refusal
 
 
 def test_tables_may_be_empty_and_lists_written_in_two_ways(tmp_path):
