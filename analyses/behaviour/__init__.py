@@ -17,7 +17,7 @@ from analyses.behaviour.figures import draw, fractions
 from analyses.behaviour.rows import behaviour_table, headline, several_fractions, summary
 from analyses.behaviour.section import section
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.inputs.conditions import conditions
 from analyses.inputs.intervals import INTERVALS
 from analyses.inputs.published_scores import curves
@@ -36,7 +36,7 @@ class Options(Resampling):
     """
 
     interval: str = option("hierarchical", choices=tuple(sorted(INTERVALS)))
-    published: Path | None = option(None, metavar="FOLDER")
+    published: Path | None = option(None, metavar="FOLDER", role=EXTENT)
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
@@ -56,6 +56,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.behaviour --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-across",
     takes=Takes.RUNS_TOGETHER,
+    reads=lambda _: ("scores.h5", "baselines.h5"),
     section=section,
     order=0,
     light=True,

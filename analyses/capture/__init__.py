@@ -19,6 +19,7 @@ from probing.sites import PATTERN
 from probing.store import MismatchError
 from taxogen.runs import config
 from taxogen.runs.bench import Bench, open_bench
+from taxogen.runs.names import plain_name
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from taxogen.stages.train import resolve_steps
@@ -67,8 +68,11 @@ def wanted(run: Run, options: argparse.Namespace) -> Run:
     """The run with the folder of captures and the capture settings that are asked for.
 
     Raises:
-        ValueError: other settings than those of training were asked for without a name for the captures.
+        ValueError: other settings than those of training were asked for without a name for the captures, or the name
+            is a path.
     """
+    if options.name:
+        plain_name(options.name, "--name")
     asked = {f"capture.{key}": getattr(options, key) for key in WANTED if getattr(options, key)}
     if asked and not options.name:
         raise ValueError(

@@ -20,9 +20,10 @@ from analyses.cohesion.figures import draw
 from analyses.cohesion.relation import score_tables
 from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.provenance import CAPTURES
 from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
-from analyses.inputs.conditions import distinct_names, with_conditions
+from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
 from taxogen.runs.run import Run
 
@@ -31,7 +32,6 @@ __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
 
 def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses runs without the captures that are asked for, before any is read."""
-    distinct_names(runs)
     for run in runs:
         captures(run, options.steps, options.spans)
 
@@ -64,6 +64,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.cohesion --run artifacts/runs/demo-pretrained --step 150 --treatment standardised",
+    reads=lambda _: (CAPTURES, "scores.h5"),
     check=check,
     conclude=conclude,
     order=40,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from analyses.cohesion.pairs import Measured, Null, measured
 from analyses.frame import tables
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
@@ -36,9 +36,9 @@ class Options(Resampling):
         held_out: hypernyms without evidence in training, reported apart; of a run by default its own.
     """
 
-    steps: tuple[int, ...] = option((), flag="--step")
-    spans: tuple[str, ...] | None = option(None, flag="--span")
-    treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS)
+    steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
+    spans: tuple[str, ...] | None = option(None, flag="--span", role=EXTENT)
+    treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS, role=EXTENT)
     sites: tuple[str, ...] | None = None
     least_leaves: int = 3
     permutations: int = 999

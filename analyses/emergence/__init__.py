@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+import pandas as pd
 
 from analyses.emergence.figures import draw
-from analyses.emergence.rows import best_layers, emergence_table, section, summary
+from analyses.emergence.rows import best_layers, emergence_table, refuse_unlike, section, summary
+from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Result, Takes
-from analyses.inputs.conditions import distinct_names
+from analyses.frame.identity import distinguished
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "best_layers", "compute", "draw", "main", "section", "summary"]
@@ -27,29 +29,28 @@ class Options:
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
-    """Refuses runs that share a name, and runs without a layer-probe table."""
-    distinct_names(runs)
-    for run in runs:
-        if not probed(run).is_file():
-            raise FileNotFoundError(
-                f"{run.path} has no layer-probe table; `python -m analyses.layer_probes --run {run.path}` makes it"
-            )
+    """Refuses runs without a layer-probe table, or whose tables do not fit them or each other."""
+    probed(runs)
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The layer-probe rows (means over hypernyms) of several runs, with their condition; see `emergence_table`.
 
     Raises:
-        MismatchError: two runs share a name, or are one condition with one seed.
+        MismatchError: one run was given twice, or two that are one condition with one seed; runs were probed
+            differently, or a table was made from another projector or world than its run has now.
         FileNotFoundError: a run was not probed; the command that does it is named.
+        DamagedError: a table is not as it was written.
     """
-    check(runs, options)
-    return Result(emergence_table(runs, [probed(run) for run in runs]))
+    return Result(emergence_table(distinguished(runs), probed(runs)))
 
 
-def probed(run: Run) -> Path:
-    """The path of a run's layer-probe table."""
-    return run.file("analyses/layer_probes/layer_probes.parquet")
+def probed(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """The layer-probe table of each run."""
+    layer_probes = registry.load("layer_probes")
+    tables = [layer_probes.table(run) for run in runs]
+    refuse_unlike(runs, [layer_probes.stored([run])["layer_probes"].require() for run in runs])
+    return tables
 
 
 ANALYSIS = Analysis(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,30 @@ QUESTIONS = {
 _BEFORE = {-2.0: "encoder", -1.0: "input"}
 
 
-def emergence_table(runs: Sequence[Run], paths: Sequence[Path]) -> pd.DataFrame:
-    """The layer-probe rows (means over hypernyms) of several runs, read from `paths`, with their condition.
+_ROWS_APART = ("against", "step", "spans", "transforms", "code", "held_out", "device", "workers")
+"""Options of layer probes that add rows, or change no number: runs may differ in them."""
+
+
+def refuse_unlike(runs: Sequence[Run], records: Sequence[Mapping[str, Any] | None]) -> None:
+    """Refuses runs whose layer probes were made with other options, where that is recorded.
+
+    Raises:
+        MismatchError: the probes of two runs differ in an option that changes their numbers.
+    """
+    known = [(run, record["options"]) for run, record in zip(runs, records) if record is not None]
+    for run, options in known[1:]:
+        first, of_first = known[0]
+        names = [name for name in of_first if name not in _ROWS_APART and of_first[name] != options.get(name)]
+        if names:
+            name = names[0]
+            raise MismatchError(
+                f"{first.path} was probed with {name}={of_first[name]}, {run.path} with {name}={options.get(name)}: "
+                f"their curves cannot be compared; `python -m analyses.layer_probes --run …` probes one of them again"
+            )
+
+
+def emergence_table(runs: Sequence[Run], probes: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The layer-probe rows (means over hypernyms) of several runs with their condition.
 
     Raises:
         MismatchError: two runs are one condition with one seed.
@@ -38,7 +60,6 @@ def emergence_table(runs: Sequence[Run], paths: Sequence[Path]) -> pd.DataFrame:
                 f"{other} and {run.name} are both {condition} with seed {run.config.seed}: one run would count as two "
                 "seeds; give each seed once"
             )
-    probes = [pd.read_parquet(path) for path in paths]
     means = [table[table["target"] == MEAN].assign(run=run.name) for run, table in zip(runs, probes)]
     return with_conditions(runs, means)
 

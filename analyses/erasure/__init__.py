@@ -17,20 +17,21 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analyses.erasure.directions import check_directions, read_directions
+from analyses.erasure.directions import FILE, check_directions, read_directions
 from analyses.erasure.edits import EditInputs, SpanAtLayer, choose_hypernyms, choose_leaves
 from analyses.erasure.erasing import erase
 from analyses.erasure.figures import draw
 from analyses.erasure.rows import erasure_table, steering_table, summary
 from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
 from analyses.inputs.span_states import fold_of_leaves, span_states
 from analyses.inputs.subject import TASKS, Subject, shown_pictures
 from analyses.inputs.subject import check as check_run
 from probing.hooks.layouts import layout_of
 from probing.stats import draw_weights
+from probing.store import records
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -58,17 +59,17 @@ class Options(Resampling):
     """
 
     step: int | None = option(None)
-    steer: bool = option(False)
-    hypernyms: tuple[str, ...] = option((), flag="--hypernym")
-    count: int = option(6, flag="--hypernyms")
-    layers: tuple[int, ...] = option((), flag="--layer")
-    spans: tuple[str, ...] = option(("slot", "cue"), flag="--span", choices=SPANS)
-    each: int = option(12)
-    others: int = option(30)
-    folds: int = option(3)
+    steer: bool = option(False, role=TABLE)
+    hypernyms: tuple[str, ...] = option((), flag="--hypernym", role=EXTENT)
+    count: int = option(6, flag="--hypernyms", role=EXTENT)
+    layers: tuple[int, ...] = option((), flag="--layer", role=EXTENT)
+    spans: tuple[str, ...] = option(("slot", "cue"), flag="--span", choices=SPANS, role=EXTENT)
+    each: int = option(12, role=EXTENT)
+    others: int = option(30, role=EXTENT)
+    folds: int = option(3, role=EXTENT)
     shrinkage: float = option(0.1)
-    doses: tuple[float, ...] = option((-4.0, 2.0, 4.0, 8.0), flag="--dose")
-    directions: tuple[str, ...] = option(DIRECTIONS, flag="--direction", choices=DIRECTIONS)
+    doses: tuple[float, ...] = option((-4.0, 2.0, 4.0, 8.0), flag="--dose", role=EXTENT)
+    directions: tuple[str, ...] = option(DIRECTIONS, flag="--direction", choices=DIRECTIONS, role=EXTENT)
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
@@ -107,8 +108,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     # A part is the same whichever other places are asked for.
     idle = {"draws", "layers", "spans", "steer"} | (set() if options.steer else {"doses", "directions"})
     settings = {field: value for field, value in asdict(options).items() if field not in idle}
-    settings |= {"step": subject.step, "what": name, **subject.wording}
-    settings |= {"directions of": "other folds"} if options.steer else {}
+    settings |= {"step": subject.step, "what": name, **subject.wording, "makers": subject.makers}
+    settings |= {"read": {path: records.sha256(run.path / path) for path in _reads(options)}}
     parts = Parts.of(run.folder("analyses", "erasure"), settings)
     given = read_directions(run, subject.step, options.directions, places, names) if options.steer else {}
     inputs = cache(lambda: edit_inputs(subject, options, places, names))
@@ -124,6 +125,11 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
     table = (steering_table if options.steer else erasure_table)(read_outs, weights, options.seed)
     return Result(table.assign(run=run.name, step=subject.step))
+
+
+def _reads(options: Options) -> tuple[str, ...]:
+    of_probes = options.steer and any(kind != "mass_mean" for kind in options.directions)
+    return (FILE,) if of_probes else ()
 
 
 def places_of(subject: Subject, options: Options) -> list[SpanAtLayer]:
@@ -192,6 +198,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.erasure --run artifacts/runs/demo-pretrained --hypernym mammal --layer 10 --layer 20",
+    reads=_reads,
     check=check,
     table_name=lambda options: "steering" if options.steer else "erasure",
     also=("steering",),

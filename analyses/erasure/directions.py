@@ -11,9 +11,13 @@ import numpy as np
 
 from analyses.erasure.edits import SpanAtLayer
 from analyses.erasure.steering import DIRECTIONS, Direction
+from analyses.frame import registry
+from analyses.frame.provenance import Stored
 from analyses.inputs.span_states import post
 from taxogen.runs.run import Run
 
+FILE = "analyses/layer_probes/directions.h5"
+"""Where the directions of a run's layer probes lie in the run."""
 Directions = dict[tuple[str, int, str], dict[str, Direction]]
 """(kind, layer, span) → hypernym → direction."""
 
@@ -24,6 +28,8 @@ def check_directions(run: Run, kinds: Sequence[str]) -> None:
     Raises:
         KeyError: an unknown kind.
         FileNotFoundError: a probe's direction was asked for, and the run was not probed.
+        DamagedError: the file of directions is not as it was written.
+        MismatchError: it was made from another projector, world or captures than the run has now.
     """
     if unknown := [kind for kind in kinds if kind not in DIRECTIONS]:
         raise KeyError(f"direction {unknown[0]!r} was asked for; known: {', '.join(DIRECTIONS)}")
@@ -33,6 +39,8 @@ def check_directions(run: Run, kinds: Sequence[str]) -> None:
             f"{_file(run)} is missing, and directions {of_probes} come from it; `python -m analyses.layer_probes --run "
             f"{run.path}` makes it, or steer with --direction mass_mean alone"
         )
+    if of_probes:
+        Stored(registry.load("layer_probes"), _file(run), [run]).require()
 
 
 def read_directions(
@@ -68,4 +76,4 @@ def read_directions(
 
 
 def _file(run: Run) -> Path:
-    return run.path / "analyses" / "layer_probes" / "directions.h5"
+    return run.path / FILE

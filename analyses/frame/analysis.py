@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing, tables
-from analyses.frame.command_line import add_flags, options_from
+from analyses.frame import drawing, provenance, tables, wording
+from analyses.frame.command_line import add_flags, options_from, partners_of
+from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Lines
-from probing.store import MismatchError, files
+from probing.store import cache, records
 from taxogen.runs.run import Run
 
 REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
@@ -75,10 +76,10 @@ class Analysis:
         summary: table → a few lines for a person.
         example: a command line that works on the runs of `make demo`.
         takes: which runs a table is made of.
+        reads: options → what it reads of a run beside the model: paths in the run, or `provenance.CAPTURES`.
         needs: analyses whose tables it reads.
         check: (runs, options) → None; raises a refusal before anything is computed.
         conclude: (runs, results, options) → Extras across runs, saved in the first run's folder.
-        folder: options → where results go: another question, another folder.
         table_name: options → name of the table; where it is not that of the analysis, figures begin with it.
         also: names of further tables in that folder which a report shows.
         section: table → blocks of its report section; by default its summary and figures.
@@ -94,10 +95,10 @@ class Analysis:
     summary: Callable[[pd.DataFrame], str]
     example: str
     takes: Takes = Takes.EACH_RUN
+    reads: Callable[[Any], Sequence[str]] = lambda _: ()
     needs: tuple[str, ...] = ()
     check: Callable[[Sequence[Run], Any], None] | None = None
     conclude: Callable[[Sequence[Run], Sequence[Result], Any], Extras] | None = None
-    folder: Callable[[Any], str] | None = None
     table_name: Callable[[Any], str] | None = None
     also: tuple[str, ...] = ()
     section: Callable[[pd.DataFrame], list[Block]] | None = None
@@ -144,7 +145,12 @@ class Analysis:
         return parser
 
     def ask(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> list[Result]:
-        """The results for some runs, saved and printed as the command line does."""
+        """The results for some runs, saved and printed as the command line does.
+
+        No other process asks the same question meanwhile; one that does waits.
+        """
+        partners = [Run.open(path) for path in partners_of(options)]
+        runs = distinguished([*runs, *partners])[: len(runs)]
         if self.check is not None:
             self.check(runs, options)
         groups = [[run] for run in runs] if self.takes is Takes.EACH_RUN else [list(runs)]
@@ -152,42 +158,68 @@ class Analysis:
         for number, group in enumerate(groups, start=1):
             if len(groups) > 1:
                 print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
-            result = self.compute(group, options)
             folder = self.place(group, options, out)
-            self.save(result, folder, options)
+            with cache.locked(folder.absolute()):
+                made_from = provenance.made_from(self, group, options)
+                result = self.compute(group, options)
+                self.save(result, folder, options, made_from)
             print(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}", sep="\n")
             results.append(result)
         if self.conclude is not None:
-            extras = self.conclude(runs, results, options)
-            self._save_extras(extras, self.place(list(runs[:1]), options, out))
+            folder = self.place(list(runs[:1]), options, out)
+            with cache.locked(folder.absolute()):  # one at a time: who holds two locks may wait for ever
+                made_from = provenance.made_from(self, runs, options)
+                extras = self.conclude(runs, results, options)
+                self._save_extras(extras, folder, made_from)
             print(*extras.notes, sep="\n", end="\n" if extras.notes else "")
         return results
 
     def place(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> Path:
-        """The folder of the results."""
+        """The folder of the results: that which was asked for, or another one for another question."""
         if out is not None:
             return out
-        folder = self.folder_name(options)
+        if runs and getattr(options, "step", None) == runs[0].record["steps"]:
+            options = replace(options, step=None)
+        folder = wording.folder_name(self.name, options)
         return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
 
-    def folder_name(self, options: Any) -> str:
-        """The name of the folder of the results: another question, another folder."""
-        return self.folder(options) if self.folder else self.name
+    def table_name_of(self, options: Any) -> str:
+        """The name of the table of these options."""
+        return self.table_name(options) if self.table_name else self.name
 
-    def save(self, result: Result, folder: Path, options: Any) -> None:
-        """Writes a table, its figures, and what is beside them."""
-        name = self.table_name(options) if self.table_name else self.name
-        tables.save(result.table, folder, name)
+    def save(self, result: Result, folder: Path, options: Any, made_from: Mapping[str, Any]) -> None:
+        """Writes a table, its figures, and what is beside them, each with what it was made from."""
+        name = self.table_name_of(options)
+        self._say_what_is_replaced(folder / f"{name}.parquet", made_from)
+        tables.save(result.table, folder, name, made_from)
         for figure_name, figure in self.draw(result.table).items():
-            drawing.save(figure, folder, figure_name if name == self.name else f"{name}-{figure_name}")
-        self._save_extras(result.extras, folder)
+            shown = figure_name if name == self.name else f"{name}-{figure_name}"
+            drawing.save(figure, folder, shown, made_from)
+        self._save_extras(result.extras, folder, made_from)
 
-    def tables_of(self, run: Run) -> dict[str, pd.DataFrame]:
-        """The tables of the default question, and those in `also`, that lie in a run's folder; by name."""
-        own = self.table_name(self.options()) if self.table_name else self.name
-        folder = run.path / "analyses" / self.folder_name(self.options())
-        paths = {name: folder / f"{name}.parquet" for name in dict.fromkeys((own, *self.also))}
-        return {name: pd.read_parquet(path) for name, path in paths.items() if path.is_file()}
+    def table_path(self, run: Run, name: str = "") -> Path:
+        """Where the table of the default question about a run lies, or another table in its folder."""
+        return run.path / "analyses" / self.name / f"{name or self.table_name_of(self.options())}.parquet"
+
+    def table(self, run: Run) -> pd.DataFrame:
+        """The stored table of the default question about a run.
+
+        Raises:
+            FileNotFoundError: there is none; the command that makes it is named.
+            DamagedError: it is not as it was written.
+            MismatchError: it was made from another run, world, projector or another input than the run has now.
+        """
+        stored = provenance.Stored(self, self.table_path(run), [run])
+        if not stored.path.is_file():
+            raise FileNotFoundError(f"{run.path} has no table of {self.name}; {stored.remedy({})}")
+        stored.require()
+        return pd.read_parquet(stored.path)
+
+    def stored(self, runs: Sequence[Run]) -> dict[str, provenance.Stored]:
+        """The tables of the default question, and those in `also`, in the first run's folder; by name."""
+        names = dict.fromkeys((self.table_name_of(self.options()), *self.also))
+        of_name = {name: provenance.Stored(self, self.table_path(runs[0], name), runs) for name in names}
+        return {name: stored for name, stored in of_name.items() if stored.path.is_file()}
 
     def blocks(self, table: pd.DataFrame) -> list[Block]:
         """The section of a report about a table; where no block is a figure, all figures follow."""
@@ -196,18 +228,26 @@ class Analysis:
     def _answer(self, given: argparse.Namespace) -> None:
         options = options_from(self.options, given)
         runs = [Run.open(path) for path in getattr(given, "run", None) or ()]
-        twice = [str(run.path) for at, run in enumerate(runs) if run.path.resolve() in _paths(runs[:at])]
-        if twice:
-            raise MismatchError(f"{twice[0]} was given twice; give each run once")
         self.ask(runs, options, getattr(given, "out", None))
 
-    def _save_extras(self, extras: Extras, folder: Path) -> None:
+    def _say_what_is_replaced(self, path: Path, made_from: Mapping[str, Any]) -> None:
+        """A line where a table lies there that was made with other options."""
+        provenance.set_aside_unreadable(path.parent)
+        try:
+            before = records.made_from(path) if path.is_file() else None
+        except records.DamagedError:
+            return
+        if before and before["options"] != made_from["options"]:
+            words = wording.spelled(self.options, before["options"]) or "the default options"
+            print(f"{self.name}: {path} was made with {words}; it is replaced", file=sys.stderr, flush=True)
+
+    def _save_extras(self, extras: Extras, folder: Path, made_from: Mapping[str, Any]) -> None:
         for name, table in extras.tables.items():
-            tables.save(table, folder, name)
+            tables.save(table, folder, name, made_from)
         for name, figure in extras.figures.items():
-            drawing.save(figure, folder, name)
+            drawing.save(figure, folder, name, made_from)
         for name, write in extras.files.items():
-            files.write_whole(folder / name, write)
+            records.write(folder / name, write, made_from)
 
 
 @contextmanager
@@ -226,7 +266,3 @@ def in_one_line(refusal: BaseException) -> str:
     """The message of a refusal without line breaks; KeyError would put quotes around it."""
     text = str(refusal.args[0]) if isinstance(refusal, KeyError) and refusal.args else str(refusal)
     return " ".join(text.split()) or type(refusal).__name__
-
-
-def _paths(runs: Sequence[Run]) -> set[Path]:
-    return {run.path.resolve() for run in runs}

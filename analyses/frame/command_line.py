@@ -15,6 +15,9 @@ from typing import Any
 
 from probing.stats import DRAWS
 
+ASKS, EXTENT, TABLE, NAME, PARTNER = "asks", "extent", "table", "name", "partner"
+"""What an option is for: it is part of the question; it says how many, how finely, of which rows or on which device; it
+stands in the name of the table; it is a name for the results; it names runs that others are compared with."""
 _FLAG = "flag"
 _WIDE = 40  # choices that are longer than this stand in the help, not in the usage line
 
@@ -28,6 +31,7 @@ def option(
     metavar: str | None = None,
     required: bool = False,
     const: Any = None,
+    role: str = ASKS,
 ) -> Any:
     """A dataclass field that is also a flag of the command line; its type says what the flag takes.
 
@@ -41,9 +45,11 @@ def option(
         metavar: what stands for the value in the help.
         required: whether the command line must give it.
         const: the value of a flag that is given without one, where it may be.
+        role: what it is for; other values of an option that `ASKS` are another question, whose results lie in another
+            folder.
     """
     flag_of = {"flag": flag, "choices": tuple(choices) or None, "empty": empty, "metavar": metavar}
-    flag_of |= {"required": required, "const": const}
+    flag_of |= {"required": required, "const": const, "role": role}
     return dataclasses.field(default=default, metadata={_FLAG: flag_of})
 
 
@@ -56,8 +62,8 @@ class Resampling:
         seed: of every draw
     """
 
-    draws: int = option(DRAWS)
-    seed: int = option(0)
+    draws: int = option(DRAWS, role=EXTENT)
+    seed: int = option(0, role=EXTENT)
 
 
 def flags_of(options: type) -> dict[str, dataclasses.Field]:
@@ -65,6 +71,21 @@ def flags_of(options: type) -> dict[str, dataclasses.Field]:
     fields = [one for one in dataclasses.fields(options) if _FLAG in one.metadata]
     fields.sort(key=lambda one: one.name not in vars(options).get("__annotations__", {}))
     return {one.metadata[_FLAG]["flag"] or "--" + one.name.replace("_", "-"): one for one in fields}
+
+
+def role_of(field: dataclasses.Field) -> str:
+    """What an option is for."""
+    return field.metadata[_FLAG]["role"]
+
+
+def partners_of(options: Any) -> list[Path]:
+    """The folders of runs that options name."""
+    paths: list[Path] = []
+    for field in flags_of(type(options)).values():
+        value = getattr(options, field.name)
+        if role_of(field) == PARTNER and value:
+            paths += value if isinstance(value, tuple) else [value]
+    return paths
 
 
 def help_of(options: type) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from probing.store import files
+from probing.store import records
 
 # Okabe & Ito 2008, "Color universal design": told apart under every common colour blindness.
 COLOURS = {
@@ -74,19 +74,20 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Writes name.png (200 dots an inch) and name.svg; the same figure gives the same bytes on any day."""
+def save(figure: Figure, folder: Path, name: str, made_from: Mapping[str, Any]) -> None:
+    """Writes name.png (200 dots an inch) and name.svg with their records; the same figure gives the same bytes."""
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Software": None},
         "svg": {"Date": None, "Creator": None, "Title": name},
     }
     with style():
         for kind, facts in metadata.items():
-            files.write_whole(
+            records.write(
                 folder / f"{name}.{kind}",
                 lambda part, kind=kind, facts=facts: figure.savefig(
                     part, format=kind, dpi=200, metadata=facts
                 ),
+                made_from,
             )
 
 

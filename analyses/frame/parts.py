@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from probing.store import files
+from analyses.frame import provenance
+from probing.store import cache, records
 
+log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
@@ -46,13 +49,33 @@ ARRAYS: Codec[dict[str, np.ndarray]] = Codec(".npz", _write_arrays, _read_arrays
 """Arrays by name."""
 
 
-def stored(folder: Path, name: str, make: Callable[[], Value], codec: Codec[Value]) -> Value:
-    """The value kept under a name in a folder; one that is not there is made first, and kept whole or not at all."""
+def stored(
+    folder: Path,
+    name: str,
+    make: Callable[[], Value],
+    codec: Codec[Value],
+    made_from: Mapping[str, Any] | None = None,
+) -> Value:
+    """The value kept under a name in a folder; one that is not there, or damaged, is made first, by one process."""
     path = folder / f"{name}{codec.suffix}"
-    if not path.is_file():
-        value = make()
-        files.write_whole(path, lambda part: codec.write(value, part))
+    with cache.locked(folder.absolute()):
+        if not _whole(path):
+            value = make()
+            records.write(path, lambda part: codec.write(value, part), made_from or {})
     return codec.read(path)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a part is there and as it was written."""
+    provenance.set_aside_unreadable(path.parent)
+    try:
+        records.made_from(path, "it is made again")
+    except FileNotFoundError:
+        return False
+    except records.DamagedError as damage:
+        log.warning("%s", damage)
+        return False
+    return path.is_file()
 
 
 @dataclass(frozen=True)
@@ -60,14 +83,15 @@ class Parts:
     """A folder of tables, one for each piece; pieces of other settings lie in other folders."""
 
     folder: Path
+    settings: Mapping[str, Any]
 
     @classmethod
     def of(cls, folder: Path, settings: Mapping[str, Any]) -> Parts:
         """The parts made with these settings."""
         text = json.dumps(settings, sort_keys=True, default=str)
         path = folder / "parts" / hashlib.sha256(text.encode()).hexdigest()[:12]
-        files.write_json(path / "settings.json", json.loads(text))
-        return cls(path)
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path, json.loads(text))
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """The pieces that are not there yet."""
@@ -81,4 +105,4 @@ class Parts:
         return pd.concat([self._piece(name, make) for name in names], ignore_index=True)
 
     def _piece(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-        return stored(self.folder, name, partial(make, name), TABLE)
+        return stored(self.folder, name, partial(make, name), TABLE, self.settings)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from probing.sites import EMBED, Site
 from probing.stats import Estimate
-from probing.store import files
+from probing.store import records
 
 COLUMNS = (
     *(
@@ -72,7 +72,7 @@ def table(
     return frame[columns]
 
 
-def save(table: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes name.parquet for programs and name.csv for people, each whole or not at all."""
-    files.write_whole(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False))
-    files.write_whole(folder / f"{name}.csv", lambda part: table.to_csv(part, index=False))
+def save(table: pd.DataFrame, folder: Path, name: str, made_from: Mapping[str, Any]) -> None:
+    """Writes name.parquet for programs and name.csv for people, each whole or not at all, with its record."""
+    records.write(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False), made_from)
+    records.write(folder / f"{name}.csv", lambda part: table.to_csv(part, index=False), made_from)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.provenance import CAPTURES
 from analyses.geometry import figures
 from analyses.geometry.digest import summary
 from analyses.geometry.dimension import dimensions
@@ -21,7 +22,7 @@ from analyses.geometry.maps import thumbnails
 from analyses.geometry.rows import Options, geometry_table, mapped_sites
 from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
-from analyses.inputs.conditions import distinct_names, with_conditions
+from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
 from taxogen.runs.run import Run
 from taxogen.world import pictures
@@ -31,7 +32,6 @@ __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
 
 def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses unknown estimators and layers, and runs without the captures that are asked for."""
-    distinct_names(runs)
     dimensions(options.estimators)
     for run in runs:
         mapped_sites(captures(run, options.steps, options.spans).last.sites, options.map_layers)
@@ -65,6 +65,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.geometry --run artifacts/runs/demo-pretrained --step 150 --map-layer 10 --map-layer 20",
+    reads=lambda _: (CAPTURES,),
     check=check,
     conclude=conclude,
     order=60,

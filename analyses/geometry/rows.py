@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from analyses.frame import tables
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions, jackknife
 from analyses.geometry.maps import MAPS, map_rows
@@ -45,11 +45,11 @@ class Options(Resampling):
         held_out: hypernyms without evidence in training, whose leaves no treatment is fitted on; by default the run's.
     """
 
-    steps: tuple[int, ...] = option((), flag="--step")
-    spans: tuple[str, ...] | None = option(None, flag="--span")
+    steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
+    spans: tuple[str, ...] | None = option(None, flag="--span", role=EXTENT)
     treatment: str = option(TREATMENTS[0], choices=TREATMENTS)
     map: str = option("pca", choices=tuple(MAPS))
-    map_layers: tuple[int, ...] = option((), flag="--map-layer", metavar="LAYER")
+    map_layers: tuple[int, ...] = option((), flag="--map-layer", metavar="LAYER", role=EXTENT)
     estimators: tuple[str, ...] = option((), flag="--dimension", metavar="NAME")
     sites: tuple[str, ...] | None = None
     permutations: int = 999

@@ -82,25 +82,8 @@ def condition_of(run: Run, among: Sequence[Run]) -> str:
     return " · ".join([_short_name(run), *_varying(run, among).values()])
 
 
-def distinct_names(runs: Sequence[Run]) -> None:
-    """Refuses runs that rows keyed by the name of a run could not distinguish.
-
-    Raises:
-        MismatchError: two runs in different folders have the same name.
-    """
-    by_name: dict[str, Run] = {}
-    for run in runs:
-        other = by_name.setdefault(run.name, run)
-        if other.path.resolve() != run.path.resolve():
-            raise MismatchError(
-                f"{other.path} and {run.path} are both named {run.name!r}, and rows are distinguished by the names of "
-                "runs: rename one of the folders"
-            )
-
-
 def with_conditions(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of runs as one, with the `condition` of each run among them."""
-    distinct_names(runs)
     return pd.concat(
         [table.assign(condition=condition_of(run, runs)) for run, table in zip(runs, tables, strict=True)],
         ignore_index=True,

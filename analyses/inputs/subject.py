@@ -151,6 +151,11 @@ class Subject:
         """The run."""
         return self.bench.run
 
+    @property
+    def makers(self) -> dict[str, str]:
+        """What the numbers of this subject are made from: hashes by name; see `Run.makers`."""
+        return self.run.makers(self.step)
+
     def template(self, task: str) -> str:
         """The template in which the run's evaluation puts the question of a task: the first, where it has several.
 

@@ -16,7 +16,7 @@ from functools import cache
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
 from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -43,10 +43,10 @@ class Options(Resampling):
     """
 
     step: int | None = option(None)
-    paths: tuple[str, ...] = option(PATHS, flag="--path", choices=PATHS)
-    width: int = option(5, flag="--window")
-    leaves: int = option(120)
-    placebos: int = option(2)
+    paths: tuple[str, ...] = option(PATHS, flag="--path", choices=PATHS, role=EXTENT)
+    width: int = option(5, flag="--window", role=EXTENT)
+    leaves: int = option(120, role=EXTENT)
+    placebos: int = option(2, role=EXTENT)
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
@@ -70,7 +70,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     if not 1 <= options.width <= depth:
         raise ValueError(f"windows of {options.width} layers were asked for; this model has {depth}")
     settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "width")}
-    settings |= {"step": subject.step, **subject.wording}
+    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
     parts = Parts.of(run.folder("analyses", "knockout"), settings)
 
     @cache

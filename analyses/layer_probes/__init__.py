@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.identity import distinguished
+from analyses.frame.provenance import CAPTURES
 from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
 from analyses.layer_probes.contrasts import contrast_summary, contrast_table
 from analyses.layer_probes.figures import draw
 from analyses.layer_probes.layers import LayerProbes, probe_layers
-from analyses.layer_probes.options import Options, folder_name, refuse_unanswerable, steps_of
+from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
 from analyses.layer_probes.rows import summary
 from taxogen.runs.run import Run
 from taxogen.world import pictures
@@ -68,7 +70,7 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     """
     if not options.against:
         return Extras()
-    partners = [Run.open(path) for path in options.against]
+    partners = distinguished([*runs, *map(Run.open, options.against)])[len(runs) :]
     probes = [result.probes for result in results if isinstance(result, Probed)]
     others = [probe_run(other, options, held_out_hypernyms(run)) for run, other in zip(runs, partners)]
     name = f"{', '.join(run.name for run in runs)} minus {', '.join(run.name for run in partners)}"
@@ -99,7 +101,7 @@ ANALYSIS = Analysis(
     example="python -m analyses.layer_probes --run artifacts/runs/demo-pretrained --span cue --step last",
     check=check,
     conclude=conclude,
-    folder=folder_name,
+    reads=lambda _: (CAPTURES,),
     order=30,
 )
 main = ANALYSIS.main

@@ -1,4 +1,4 @@
-"""Options of layer probes: sites, targets, splits and probes, and the folder of the results."""
+"""Options of layer probes: sites, targets, splits and probes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, PARTNER, Resampling, option
 from probing.probes import PROBES
 from probing.probes.linear import PENALTIES
 from probing.probes.transfer import TRANSFORMS
+from taxogen.runs.names import plain_name
 from taxogen.runs.run import Run
 
 TARGETS = ("hypernym", "leaf", "height")
@@ -26,13 +27,13 @@ class Options(Resampling):
         against: a run to contrast with, one for each --run
         step: a captured step, or last; by default all
         spans: slot, cue or last; by default all
-        sites: a captured site, or a head such as blocks.3.attn.hook_z#5; by default the residual stream
-        all_sites: every captured site, heads one by one
         target: the property that a probe tells
         probe: the kind of probe
         split: the unit that is held out: leaf concepts, families of them, sources of pictures, or none (ungrouped,
             which leaks by design)
         captures: name of captures made after training
+        sites: a captured site, or a head such as blocks.3.attn.hook_z#5; by default the residual stream
+        all_sites: every captured site, heads one by one
         transforms: of features between modalities; none for no transfer
         folds: of the split
         controls: control tasks; 19 or more give p
@@ -45,39 +46,27 @@ class Options(Resampling):
         workers: threads, each with one thread of linear algebra.
     """
 
-    against: tuple[Path, ...] = option((), metavar="DIR")
-    step: tuple[str, ...] = option((), metavar="STEP")
-    spans: tuple[str, ...] | None = option(None, flag="--span", metavar="SPAN")
-    sites: tuple[str, ...] | None = option(None, flag="--site", metavar="SITE")
-    all_sites: bool = option(False)
+    against: tuple[Path, ...] = option((), metavar="DIR", role=PARTNER)
+    step: tuple[str, ...] = option((), metavar="STEP", role=EXTENT)
+    spans: tuple[str, ...] | None = option(None, flag="--span", metavar="SPAN", role=EXTENT)
     target: str = option("hypernym", choices=TARGETS)
     probe: str = option("ridge", choices=sorted(PROBES))
     split: str = option("leaf", choices=SPLITS)
     captures: str = option("", metavar="NAME")
+    sites: tuple[str, ...] | None = option(None, flag="--site", metavar="SITE")
+    all_sites: bool = option(False)
     transforms: tuple[str, ...] = option(
-        ("raw", "centred"), flag="--transfer", choices=TRANSFORMS, empty=True
+        ("raw", "centred"), flag="--transfer", choices=TRANSFORMS, empty=True, role=EXTENT
     )
-    folds: int = option(5)
-    controls: int = option(3)
-    shuffled: int = option(1)
-    code: bool = option(False)
-    device: str = option("cpu")
+    folds: int = option(5, role=EXTENT)
+    controls: int = option(3, role=EXTENT)
+    shuffled: int = option(1, role=EXTENT)
+    code: bool = option(False, role=EXTENT)
+    device: str = option("cpu", role=EXTENT)
     penalties: tuple[float, ...] = PENALTIES
     least_leaves: int = 3
     held_out: tuple[str, ...] = ()
     workers: int = 2
-
-
-def folder_name(options: Options) -> str:
-    """Where results go: another question than the default one has a folder of its own."""
-    default = Options()
-    other = [
-        getattr(options, name)
-        for name in ("target", "split", "probe", "captures")
-        if getattr(options, name) != getattr(default, name)
-    ]
-    other += ["all-sites"] if options.all_sites else ["sites"] if options.sites else []
-    return "-".join(["layer_probes", *other])
 
 
 def refuse_unanswerable(options: Options) -> None:
@@ -85,7 +74,7 @@ def refuse_unanswerable(options: Options) -> None:
 
     Raises:
         KeyError: an unknown target, split, probe or transform.
-        ValueError: leaf identity was asked for with leaves held out, or sites twice.
+        ValueError: leaf identity was asked for with leaves held out, or sites twice, or captures by a path.
     """
     choices = {"probe": tuple(PROBES), "target": TARGETS, "split": SPLITS}
     chosen = [(name, getattr(options, name), known) for name, known in choices.items()]
@@ -97,6 +86,8 @@ def refuse_unanswerable(options: Options) -> None:
         raise ValueError(
             "no probe can name a leaf that it has never seen: ask for target leaf with --split ungrouped or source"
         )
+    if options.captures:
+        plain_name(options.captures, "--captures")
     if options.all_sites and options.sites:
         raise ValueError("--site and --all-sites were both given; give one of them")
 

@@ -17,7 +17,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analyses.frame.analysis import Analysis, Extras, Result
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
 from analyses.inputs.span_states import fold_of_leaves, post
 from analyses.inputs.subject import Subject, draw_leaves, shown_pictures
@@ -49,10 +49,10 @@ class Options(Resampling):
     """
 
     step: int | None = option(None)
-    every: int = option(2)
-    leaves: int = option(150)
-    folds: int = option(2)
-    modalities: tuple[str, ...] = option(MODALITIES, flag="--modality", choices=MODALITIES)
+    every: int = option(2, role=EXTENT)
+    leaves: int = option(150, role=EXTENT)
+    folds: int = option(2, role=EXTENT)
+    modalities: tuple[str, ...] = option(MODALITIES, flag="--modality", choices=MODALITIES, role=EXTENT)
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
@@ -78,7 +78,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     subject = Subject.of(run, options.step)
     sites = sites_of(subject, options.every)
     settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "every")}
-    settings |= {"step": subject.step, **subject.wording}
+    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
     parts = Parts.of(run.folder("analyses", "lens"), settings)
     inputs = cache(lambda: lens_inputs(subject, sites, options))
     with threadpool_limits(1):

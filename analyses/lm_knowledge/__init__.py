@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyses.frame.analysis import Analysis, Result, Takes
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.inputs.intervals import Rule
 from analyses.lm_knowledge.figures import draw
 from analyses.lm_knowledge.readouts import LeafList, ask_fitting, of_runs
@@ -44,7 +44,7 @@ class Options(Resampling):
     lm: str = option(lms.EMBEDDED)
     init: str = option("pretrained", choices=lms.INITS)
     leaves: Path | None = option(None, metavar="FILE")
-    readouts: tuple[str, ...] = option((), flag="--readout", choices=tuple(sorted(READOUTS)))
+    readouts: tuple[str, ...] = option((), flag="--readout", choices=tuple(sorted(READOUTS)), role=EXTENT)
     prompts: tuple[str, ...] = option((), flag="--prompt")
     chat: bool = option(False)
 
@@ -75,6 +75,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.lm_knowledge --run artifacts/runs/demo-pretrained",
     takes=Takes.RUNS_OR_NONE,
+    reads=lambda _: ("scores.h5",),
     check=check,
 )
 main = ANALYSIS.main

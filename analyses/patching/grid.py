@@ -87,7 +87,8 @@ class PatchGrid:
         """The numbers of some pairs, from disk or worked out and put there."""
         pairs = self.pairs[first : first + self.options.chunk]
         file = f"{name}-{question}-{first:04d}-{self._key(question, pairs)}"
-        return parts.stored(self.folder, file, lambda: work(question, pairs), parts.ARRAYS)
+        makers = self.stimuli.subject.makers
+        return parts.stored(self.folder, file, lambda: work(question, pairs), parts.ARRAYS, makers)
 
     def patched(self, question: str, pairs: Sequence[Pair], done: Done) -> Outcomes:
         """Outcomes [kinds, cells, pairs] of patched runs, and of the runs that they lie between."""
@@ -137,13 +138,13 @@ class PatchGrid:
 
     def _key(self, question: str, pairs: Sequence[Pair]) -> str:
         """A digest of all that a part's numbers depend on."""
-        bench, reading = self.stimuli.subject.bench, self.stimuli.reading(question)
+        subject, reading = self.stimuli.subject, self.stimuli.reading(question)
         deciding = [
             self.options.of_part(question),
             [(cell.site, cell.span, cell.head) for cell in self.cells],
             [vars(pair) for pair in pairs],
             self.stimuli.pictures,
-            [bench.run.config.hash, bench.run.record["manifest_hash"], str(bench.vlm.dtype)],
+            [subject.makers, subject.run.record["manifest_hash"], str(subject.bench.vlm.dtype)],
             *([reading] if reading else []),
         ]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]

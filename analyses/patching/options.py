@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, NAME, PARTNER, TABLE, Resampling, option
 from probing.patching.alignment import KINDS as ALIGNMENTS
 
 DIRECTIONS = {
@@ -54,23 +54,23 @@ class Options(Resampling):
         chunk: pairs that are one part on disk
     """
 
-    direction: str = option("text-to-image", choices=tuple(DIRECTIONS))
-    mode: str = option("denoising", choices=MODES)
+    direction: str = option("text-to-image", choices=tuple(DIRECTIONS), role=TABLE)
+    mode: str = option("denoising", choices=MODES, role=TABLE)
     sites: tuple[str, ...] = option(SITES)
-    spans: tuple[str, ...] = option(SPANS, flag="--span", choices=SPANS)
+    spans: tuple[str, ...] = option(SPANS, flag="--span", choices=SPANS, role=EXTENT)
     slot: str = option("mean", choices=tuple(ALIGNMENTS))
     heads: bool = option(False)
     window: int = option(1)
     cumulative: bool = option(False)
-    questions: tuple[str, ...] = option(QUESTIONS, flag="--question", choices=QUESTIONS)
-    kinds: tuple[str, ...] = option(PLACEBOS, flag="--placebo", choices=PLACEBOS, empty=True)
-    placebo_run: Path | None = option(None, metavar="DIR")
-    pairs: int = option(200)
+    questions: tuple[str, ...] = option(QUESTIONS, flag="--question", choices=QUESTIONS, role=EXTENT)
+    kinds: tuple[str, ...] = option(PLACEBOS, flag="--placebo", choices=PLACEBOS, empty=True, role=EXTENT)
+    placebo_run: Path | None = option(None, metavar="DIR", role=PARTNER)
+    pairs: int = option(200, role=EXTENT)
     screen: int = option(0, const=30, metavar="CELLS")
-    sampled: int = option(30)
+    sampled: int = option(30, role=EXTENT)
     integrated: int = option(0)
     dtype: str = option("float32", choices=("run", "float32"))
-    name: str = option("")
+    name: str = option("", role=NAME)
     chunk: int = 25
 
     def __post_init__(self) -> None:

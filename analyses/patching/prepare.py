@@ -16,6 +16,7 @@ from probing.sites import BLOCK_POINTS, PATTERN, Site, select
 from probing.stats.seeding import stream
 from probing.store import MismatchError
 from taxogen.answers.evaluate import templates_of
+from taxogen.runs.names import plain_name
 from taxogen.runs.run import Run
 
 _DEEPEST = 1_000
@@ -26,12 +27,15 @@ def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses what cannot be patched, before anything is loaded.
 
     Raises:
-        ValueError: a run of yes/no questions, fewer leaves than pairs, no window, heads of sites that have none.
+        ValueError: a name that is a path, a run of yes/no questions, fewer leaves than pairs, no window, heads of sites
+            that have none.
         KeyError: a site that no model has.
         FileNotFoundError: a run that is not there, or not trained.
         MismatchError: a placebo run that is none, or puts its questions in other words.
     """
     _check_sites(options)
+    if options.name:
+        plain_name(options.name, "--name")
     if options.window < 1 or options.pairs < 1:
         raise ValueError(
             f"a window of {options.window} layers and {options.pairs} pairs were asked for; give 1 or more"

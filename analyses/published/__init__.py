@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
-from analyses.frame.command_line import option
+from analyses.frame.command_line import EXTENT, option
 from analyses.inputs.released import Released
 from analyses.published.figures import draw
 from analyses.published.table import nested, published_table
@@ -33,7 +33,7 @@ class Options:
         data: folder of the released files
     """
 
-    data: Path | None = option(None, metavar="FOLDER", required=True)
+    data: Path | None = option(None, metavar="FOLDER", required=True, role=EXTENT)
 
 
 def check(runs: Sequence[Run], options: Options) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from analyses.frame import registry
+from analyses.frame import provenance, registry, wording
 from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
+from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Shown
 from analyses.inputs.conditions import condition_of
 from probing.stats.seeding import stream
-from probing.store import files
+from probing.store import MismatchError, cache, files, records
 from taxogen.answers.evaluate import Scores, candidates
 from taxogen.runs.run import Run
 from taxogen.world import pictures
@@ -40,11 +41,13 @@ class Answer:
         of: the run, or empty for all of them together.
         blocks: of its section.
         figures: name → the PNG, inline.
+        asked: the flags with which it was asked, those that are the default left out.
     """
 
     of: str
     blocks: Sequence[Block]
     figures: Mapping[str, str]
+    asked: str = ""
 
     @property
     def beside(self) -> list[str]:
@@ -54,11 +57,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Section:
-    """A question with its answers; without answers, why there are none."""
+    """A question with its answers, and why there are no others."""
 
     analysis: Analysis
     answers: Sequence[Answer] = ()
-    reason: str = ""
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,18 @@ class Page:
 
 
 def write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page:
-    """The page about some runs; `seconds` is how long each stage took.
+    """The page about some runs; `seconds` is how long each stage took. No other process writes there meanwhile.
 
     Raises:
         FileNotFoundError: a run was not trained to its end.
+        MismatchError: one run was given twice.
     """
+    runs = distinguished(runs)
+    with cache.locked(out.absolute()):
+        return _write(out, runs, seconds)
+
+
+def _write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page:
     out.mkdir(parents=True, exist_ok=True)
     described = [_described(run, runs) for run in runs]
     tables: dict[str, pd.DataFrame] = {}
@@ -84,7 +94,7 @@ def write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page:
         seconds=seconds,
         contrasts=_contrasts(tables),
         sections=[section for section in sections if section.answers],
-        unasked=[section for section in sections if not section.answers],
+        unasked=[section for section in sections if section.reasons or not section.answers],
         samples=_samples(runs) if "behaviour" in tables else {"conditions": [], "rows": []},
         credits=pictures.credits().to_dict("records"),
         about=ABOUT,
@@ -103,32 +113,55 @@ def _analyses() -> list[Analysis]:
 
 
 def _section(analysis: Analysis, runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> Section:
-    if analysis.light:
-        try:
-            result = analysis.compute(runs, analysis.options())
-        except REFUSALS as refusal:
-            return Section(analysis, reason=in_one_line(refusal))
-        analysis.save(result, out, analysis.options())
-        tables[analysis.name] = result.table
-        names = [*analysis.draw(result.table), *result.extras.figures]
-        shown = {name: _inline((out / f"{name}.png").read_bytes(), "png") for name in names}
-        return Section(analysis, [Answer("", analysis.blocks(result.table), shown)])
-    return Section(analysis, list(_stored(analysis, runs)))
+    if not analysis.light:
+        return _stored(analysis, runs)
+    options = analysis.options()
+    try:
+        made_from = provenance.made_from(analysis, runs, options)
+        result = analysis.compute(runs, options)
+    except REFUSALS as refusal:
+        return Section(analysis, reasons=[in_one_line(refusal)])
+    analysis.save(result, out, options, made_from)
+    tables[analysis.name] = result.table
+    names = [*analysis.draw(result.table), *result.extras.figures]
+    shown = {name: _inline((out / f"{name}.png").read_bytes(), "png") for name in names}
+    return Section(analysis, [Answer("", analysis.blocks(result.table), shown)])
 
 
-def _stored(analysis: Analysis, runs: Sequence[Run]) -> Iterator[Answer]:
-    """The tables that lie in the runs' folders, with their figures."""
-    alone = analysis.takes is Takes.EACH_RUN
-    for run in runs if alone else runs[:1]:
-        folder = run.path / "analyses" / analysis.folder_name(analysis.options())
-        for name, table in analysis.tables_of(run).items():
-            prefix = "" if name == analysis.name else f"{name}-"
-            paths = {figure: folder / f"{prefix}{figure}.png" for figure in analysis.draw(table)}
-            shown = {
-                name: _inline(path.read_bytes(), "png") for name, path in paths.items() if path.is_file()
+def _stored(analysis: Analysis, runs: Sequence[Run]) -> Section:
+    """The tables that lie in the runs' folders, with their figures; those that do not fit the runs are left out."""
+    alone, answers, reasons = analysis.takes is Takes.EACH_RUN, [], []
+    for group in [[run] for run in runs] if alone else [runs]:
+        for name, stored in analysis.stored(group).items():
+            try:
+                record = stored.require()
+            except (OSError, MismatchError) as refusal:
+                reasons.append(in_one_line(refusal))
+                continue
+            table, prefix = pd.read_parquet(stored.path), "" if name == analysis.name else f"{name}-"
+            paths = {
+                figure: stored.path.with_name(f"{prefix}{figure}.png") for figure in analysis.draw(table)
             }
-            title = f"{run.name}{', ' + name if prefix else ''}" if alone else ""
-            yield Answer(title, analysis.blocks(table), shown)
+            unfit = {figure: _unfit(path, record, stored) for figure, path in paths.items() if path.is_file()}
+            reasons += filter(None, unfit.values())
+            shown = {name: _inline(paths[name].read_bytes(), "png") for name in unfit if not unfit[name]}
+            title = f"{group[0].name}{', ' + name if prefix else ''}" if alone else ""
+            asked = wording.spelled(analysis.options, record["options"]) if record else ""
+            answers.append(Answer(title, analysis.blocks(table), shown, asked))
+    return Section(analysis, answers, reasons)
+
+
+def _unfit(figure: Path, record: Mapping[str, Any] | None, table: provenance.Stored) -> str:
+    """Why a figure is not to be shown beside its table; empty where nothing speaks against it."""
+    remedy = table.remedy(record["options"] if record else {})
+    try:
+        return (
+            ""
+            if records.made_from(figure, remedy) == record
+            else f"{figure} is not of {table.path}; {remedy}"
+        )
+    except records.DamagedError as damage:
+        return in_one_line(damage)
 
 
 def _contrasts(tables: Mapping[str, pd.DataFrame]) -> list[dict[Any, Any]]:

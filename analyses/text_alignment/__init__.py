@@ -15,16 +15,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import pandas as pd
+
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.provenance import CAPTURES
 from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
-from analyses.inputs.conditions import distinct_names, with_conditions
+from analyses.inputs.conditions import with_conditions
 from analyses.inputs.references import Nouns, bare_nouns
 from analyses.inputs.text_encoders import encoded_nouns
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets, summary
 from analyses.text_alignment.figures import draw
 from analyses.text_alignment.rows import Options, alignment_table, matrix_measure
+from probing.store import MismatchError
+from probing.store.records import DamagedError
 from taxogen.models import lms
 from taxogen.runs.run import Run
 
@@ -38,7 +43,6 @@ def check(runs: Sequence[Run], options: Options) -> None:
     Raises:
         ValueError: two language models or text encoders would have the same name in the table.
     """
-    distinct_names(runs)
     matrix_measure(options.measure)
     names = [*(_bare(name) for name in options.others), *(Path(name).name for name in options.encoders)]
     if same := [name for name, count in Counter(names).items() if count > 1]:
@@ -54,7 +58,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     options = replace(options, held_out=options.held_out or held_out_hypernyms(run))
     nouns = _nouns(run, stores.last.sites, options)
     table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns).assign(run=run.name)
-    return Result(table, Extras(notes=probe_lines(table, probe_onsets(run))))
+    return Result(table, Extras(notes=_beside_probes(run, table)))
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -62,6 +66,14 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     if len(runs) < 2:
         return Extras()
     return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
+
+
+def _beside_probes(run: Run, table: pd.DataFrame) -> list[str]:
+    """The alignment's onsets beside those of layer probes, or why these are not to be used."""
+    try:
+        return probe_lines(table, probe_onsets(run))
+    except (DamagedError, MismatchError) as refusal:
+        return [f"  {refusal}"]
 
 
 def _nouns(run: Run, sites: Sequence[str], options: Options) -> dict[str, Nouns]:
@@ -88,6 +100,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.text_alignment --run artifacts/runs/demo-pretrained --step 150",
+    reads=lambda _: (CAPTURES,),
     check=check,
     conclude=conclude,
     order=50,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyses.frame import panels
+from analyses.frame import panels, registry
 from analyses.inputs import leaf_rows
 from analyses.inputs.references import TWIN
 from analyses.text_alignment.figures import on_diagonal
@@ -54,11 +54,16 @@ def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
 
 
 def probe_onsets(run: Run) -> dict[str, float]:
-    """The layer from which probes tell hypernyms of pictures at each place, where layer probes were run."""
-    path = run.file("analyses/layer_probes/layer_probes.parquet")
-    if not path.is_file():
+    """The layer from which probes tell hypernyms of pictures at each place, where layer probes were run.
+
+    Raises:
+        DamagedError: their table is not as it was written.
+        MismatchError: it was made from another projector, world or captures than the run has now.
+    """
+    layer_probes = registry.load("layer_probes")
+    if not layer_probes.table_path(run).is_file():
         return {}
-    rows = pd.read_parquet(path)
+    rows = layer_probes.table(run)
     own = (rows["measure"] == "onset") & (rows["modality"] == "image") & (rows["target"] == "mean")
     rows = rows[own & (rows["probe"] == "ridge")]
     rows = rows[rows["step"] == rows["step"].max()]

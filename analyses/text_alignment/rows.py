@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame import tables
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import leaves_under
@@ -45,10 +45,10 @@ class Options(Resampling):
         held_out: hypernyms without evidence in training, reported apart; of a run by default its own.
     """
 
-    steps: tuple[int, ...] = option((), flag="--step")
-    spans: tuple[str, ...] | None = option(None, flag="--span")
+    steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
+    spans: tuple[str, ...] | None = option(None, flag="--span", role=EXTENT)
     measure: str = option("cka_debiased")
-    treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS)
+    treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS, role=EXTENT)
     others: tuple[str, ...] = option((), flag="--other", metavar="LM")
     encoders: tuple[str, ...] = option((), flag="--encoder", metavar="NAME")
     permutations: int = 999

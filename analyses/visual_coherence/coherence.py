@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from analyses.frame.command_line import Resampling, option
+from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.inputs.encoder import EncoderRows
 from probing.categories.cohesion import bootstrap_cohesion, cohesion
 from probing.categories.leaf_sums import leaf_sums, mean_products
@@ -53,7 +53,7 @@ class Options(Resampling):
         permutations: of leaves among hypernyms.
     """
 
-    rules: tuple[str, ...] = option(tuple(RULES), flag="--rule", choices=tuple(sorted(RULES)))
+    rules: tuple[str, ...] = option(tuple(RULES), flag="--rule", choices=tuple(sorted(RULES)), role=EXTENT)
     permutations: int = 999
 
 

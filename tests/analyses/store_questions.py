@@ -2,20 +2,32 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
+
+from taxogen.runs.run import Run
+from taxogen.stages import pipeline
+
+
+def run_of_another_seed(run, path):
+    """A trained run that differs from another in its seed."""
+    other = Run.create(path, replace(run.config, seed=run.config.seed + 1))
+    pipeline.train_run(other)
+    return other
 
 
 def assert_refused(analysis, table, run, more, message, folder, capsys, monkeypatch):
     """A command line is refused in one line before the function `table` of the analysis is called.
 
-    `{twin}` in `more` is a run of the same name, `{empty}` one without captures.
+    `{twin}` in `more` is a copy of the run, `{empty}` a run without captures, which is then the only one.
     """
     twin = shutil.copytree(run.path, folder / "run")
     empty = shutil.copytree(run.path, folder / "empty", ignore=shutil.ignore_patterns("captures"))
     monkeypatch.setattr(analysis, table, lambda *_: pytest.fail("something was measured"))
+    runs = () if "{empty}" in more else ("--run", str(run.path))
     with pytest.raises(SystemExit) as refused:
-        analysis.main(["--run", str(run.path), *(one.format(twin=twin, empty=empty) for one in more)])
+        analysis.main([*runs, *(one.format(twin=twin, empty=empty) for one in more)])
     assert refused.value.code == 2
     said = capsys.readouterr().err
     assert re.search(message, said)

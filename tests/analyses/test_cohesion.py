@@ -1,7 +1,6 @@
 """The cohesion analysis finds what is planted in stores made by hand, says nothing of nothing, and runs whole."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +33,7 @@ from tests.analyses.leaf_stores import (
     garbage_in,
     planted,
 )
-from tests.analyses.store_questions import assert_held_out_reach, assert_refused
+from tests.analyses.store_questions import assert_held_out_reach, assert_refused, run_of_another_seed
 from tests.world import toy_config, write_world
 
 QUICK = Options(permutations=199, draws=60)
@@ -525,7 +524,7 @@ def test_whole_from_a_toy_run(toy, capsys):
 
 
 def test_two_runs_share_a_figure_in_the_folder_of_the_first(toy, tmp_path):
-    other = Run.open(shutil.copytree(toy.path, tmp_path / "other"))
+    other = run_of_another_seed(toy, tmp_path / "other")
     few = ["--draws", "20", "--span", "slot", "--treatment", "standardised", "--step", "12"]
     analysis.main(["--run", str(other.path), "--run", str(toy.path), *few])
     assert (other.path / "analyses" / "cohesion" / "runs.png").is_file()
@@ -537,7 +536,7 @@ def test_two_runs_share_a_figure_in_the_folder_of_the_first(toy, tmp_path):
     [
         (("--step", "7"), "no whole capture at step 7"),
         (("--span", "noun"), "no span 'noun' in these stores; they have slot, cue, last"),
-        (("--run", "{twin}"), "are both named 'run', and rows are distinguished by the names of runs"),
+        (("--run", "{twin}"), "one run was given twice, as .* a copy"),
         (("--run", "{empty}"), "has no captured step"),
     ],
 )

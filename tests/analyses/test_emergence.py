@@ -268,10 +268,13 @@ def test_the_table_holds_the_means_of_each_run_under_its_condition(tmp_path):
     ]  # fmt: skip
 
 
-def test_runs_that_rows_could_not_distinguish_are_refused(tmp_path):
+def test_two_folders_of_one_name_are_two_runs_and_one_run_twice_is_refused(tmp_path):
     first, second = probed_run(tmp_path / "x" / "a", 0), probed_run(tmp_path / "y" / "a", 1)
-    with pytest.raises(MismatchError, match="are both named 'a'"):
-        emergence.compute([first, second], emergence.Options())
+    table = emergence.compute([first, second], emergence.Options()).table
+    assert table[["run", "value"]].to_dict("tight")["data"] == [["x/a", 0.1], ["y/a", 1.1]]
+    (tmp_path / "z").symlink_to(tmp_path / "x")
+    with pytest.raises(MismatchError, match=r"one run was given twice, as .*x/a and as .*z/a"):
+        emergence.compute([first, Run(tmp_path / "z" / "a", first.config)], emergence.Options())
     again = probed_run(tmp_path / "x" / "b", 0)
     with pytest.raises(
         MismatchError, match="a and b are both pretrained with seed 0: one run would count as two"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analyses.frame import drawing
+from probing.store import records
 
 CONDITIONS = ("pretrained", "random_init", "within", "across")
 MODALITIES = ("image", "text", "text→image", "image→text")
@@ -191,13 +192,14 @@ def test_a_footnote_overlaps_no_panel_and_stays_inside(layout, words):
 
 
 def test_saved_figures_are_legible_in_size_and_carry_no_date(tmp_path):
-    drawing.save(example(), tmp_path, "example")
+    drawing.save(example(), tmp_path, "example", {"run": "a"})
     with Image.open(tmp_path / "example.png") as picture:
         assert picture.size == (1440, 600)
     text = (tmp_path / "example.svg").read_text(encoding="utf-8")
     assert "<title>example</title>" in text
     assert "dc:date" not in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["example.png", "example.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["example.png", "example.svg", "made.json"]
+    assert records.made_from(tmp_path / "example.svg") == {"run": "a"}
 
 
 AGAIN = """
@@ -205,7 +207,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_figures import drawing, example
-drawing.save(example(), Path(sys.argv[2]), "example")
+drawing.save(example(), Path(sys.argv[2]), "example", {})
 """
 
 

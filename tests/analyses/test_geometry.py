@@ -1,7 +1,6 @@
 """The geometry analysis follows a planted taxonomy from its layer on, and draws its maps from the table."""
 
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from tests.analyses.leaf_stores import (
     garbage_in,
     planted,
 )
-from tests.analyses.store_questions import assert_held_out_reach, assert_refused
+from tests.analyses.store_questions import assert_held_out_reach, assert_refused, run_of_another_seed
 from tests.world import toy_config, write_world
 
 QUICK = analysis.Options(permutations=199, draws=60)
@@ -387,7 +386,7 @@ def toy(tmp_path_factory, toy_lm):
 
 
 def test_whole_from_toy_runs(toy, tmp_path, capsys):
-    other = Run.open(shutil.copytree(toy.path, tmp_path / "other"))
+    other = run_of_another_seed(toy, tmp_path / "other")
     few = ["--draws", "20", "--span", "slot", "--step", "12", "--map-layer", "-1", "1"]
     analysis.main(["--run", str(toy.path), "--run", str(other.path), *few])
     folder = toy.path / "analyses" / "geometry"
@@ -407,7 +406,7 @@ def test_whole_from_toy_runs(toy, tmp_path, capsys):
         (("--span", "noun"), "no span 'noun' in these stores; they have slot, cue, last"),
         (("--dimension", "PCA"), "scikit-dimension"),
         (("--map-layer", "9"), "no layer 9 to map"),
-        (("--run", "{twin}"), "are both named 'run'"),
+        (("--run", "{twin}"), "one run was given twice, as .* a copy"),
         (("--run", "{empty}"), "has no captured step"),
     ],
 )

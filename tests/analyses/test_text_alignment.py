@@ -1,7 +1,6 @@
 """The alignment analysis finds the planted layer, keeps quiet about none, and runs whole."""
 
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,7 @@ from tests.analyses.leaf_stores import (
     garbage_in,
     planted,
 )
-from tests.analyses.store_questions import assert_held_out_reach, assert_refused
+from tests.analyses.store_questions import assert_held_out_reach, assert_refused, run_of_another_seed
 from tests.world import toy_config, write_world
 
 QUICK = Options(permutations=199, draws=60, splits=3)
@@ -516,19 +515,21 @@ def toy(tmp_path_factory, toy_lm):
 
 
 def test_whole_from_toy_runs(toy, tmp_path, toy_lm, capsys):
-    other = Run.open(shutil.copytree(toy.path, tmp_path / "other"))
+    other = run_of_another_seed(toy, tmp_path / "other")
     few = ["--draws", "20", "--span", "slot", "--step", "0", "--step", "12", "--treatment", "standardised"]
     folder = toy.folder("analyses", "layer_probes")
     probes = {"measure": "onset", "modality": "image", "target": "mean", "probe": "ridge", "step": 12}
     pd.DataFrame([{**probes, "span": "slot", "value": 0.0}]).to_parquet(folder / "layer_probes.parquet")
     analysis.main(["--run", str(toy.path), "--run", str(other.path), "--other", str(toy_lm), *few])
-    table = pd.read_parquet(toy.path / "analyses" / "text_alignment" / "text_alignment.parquet")
+    (own,) = toy.path.glob("analyses/text_alignment-other-*/")  # another question than without --other
+    table = pd.read_parquet(own / "text_alignment.parquet")
     assert {TWIN, "bare nouns", f"bare nouns, {toy_lm.name}"} <= set(table["reference"])
     assert set(table["step"]) == {0, 12}
     assert set(table["run"]) == {"run"}
-    assert (toy.path / "analyses" / "text_alignment" / "maps.png").is_file()
-    assert (toy.path / "analyses" / "text_alignment" / "runs.png").is_file()
-    assert not (other.path / "analyses" / "text_alignment" / "runs.png").is_file()
+    assert (own / "maps.png").is_file()
+    assert (own / "runs.png").is_file()
+    assert not (toy.path / "analyses" / "text_alignment").exists()
+    assert not list(other.path.glob("analyses/text_alignment*/runs.png"))
     said = capsys.readouterr().out
     assert "Pictures against words, run (cka_debiased" in said
     assert "Pictures against words, other (cka_debiased" in said
@@ -542,7 +543,7 @@ def test_whole_from_toy_runs(toy, tmp_path, toy_lm, capsys):
         (("--measure", "procrustes"), "procrustes has no matrix form, .*; use one of cka_debiased, cka"),
         (("--measure", "cca"), "unknown measure 'cca'; known: cka_debiased"),
         (("--other", "a/lm", "--other", "b/lm"), "two references are named 'bare nouns, lm'"),
-        (("--run", "{twin}"), "are both named 'run'"),
+        (("--run", "{twin}"), "one run was given twice"),
         (("--run", "{empty}"), "has no captured step"),
     ],
 )

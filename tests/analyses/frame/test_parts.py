@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from analyses.frame.parts import ARRAYS, TABLE, Parts, stored
+from probing.store import records
 
 
 def never(*_):
@@ -29,7 +30,7 @@ def same(first, second):
 @pytest.mark.parametrize("codec, value", VALUES.values(), ids=VALUES)
 def test_a_value_is_made_once_and_read_back_equal(tmp_path, codec, value):
     same(stored(tmp_path / "parts", "one", lambda: value, codec), value)
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == [f"one{codec.suffix}"]
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {f"one{codec.suffix}", "made.json"}
     same(stored(tmp_path / "parts", "one", never, codec), value)
     other = stored(tmp_path / "parts", "two", lambda: value, codec)
     same(other, value)
@@ -42,6 +43,40 @@ def test_what_breaks_off_leaves_no_file(tmp_path, codec):
     with pytest.raises((AttributeError, TypeError)):
         stored(tmp_path, "one", lambda: "no value of this kind", codec)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("codec, value", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.99])
+def test_a_damaged_part_is_made_again_with_one_line_that_names_it(tmp_path, codec, value, place, caplog):
+    stored(tmp_path, "one", lambda: value, codec, {"projector": "a"})
+    stored(tmp_path, "other", lambda: value, codec)
+    path = tmp_path / f"one{codec.suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(flipped(whole, place))
+    same(stored(tmp_path, "one", lambda: value, codec, {"projector": "b"}), value)
+    assert path.read_bytes() == whole
+    assert records.made_from(path) == {"projector": "b"}
+    (line,) = caplog.messages
+    assert str(path) in line
+    assert line.endswith("it is made again")
+    same(stored(tmp_path, "other", never, codec), value)
+
+
+def test_records_of_parts_that_cannot_be_read_are_set_aside(tmp_path, caplog):
+    stored(tmp_path, "one", lambda: VALUES["arrays"][1], ARRAYS)
+    record = tmp_path / records.FILE
+    record.write_bytes(flipped(record.read_bytes(), 0.5))
+    stored(tmp_path, "two", lambda: VALUES["arrays"][1], ARRAYS)
+    assert records.recorded(tmp_path) == ["two.npz"]
+    (line,) = caplog.messages
+    assert str(record) in line
+    assert "set aside" in line
+
+
+def flipped(data, place):
+    """Bytes with one bit flipped."""
+    at = int(place * len(data))
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 def test_files_are_those_of_earlier_versions(tmp_path):

@@ -25,7 +25,7 @@ class PlantedSubject(Subject):
     def new(cls):
         model = circuit.planted()
         record = {"manifest_hash": {}}
-        run = SimpleNamespace(taxonomy=TAXONOMY, config=SimpleNamespace(hash="planted"), record=record)
+        run = SimpleNamespace(taxonomy=TAXONOMY, makers=lambda _: {"run": "planted"}, record=record)
         vlm = SimpleNamespace(model=model, dtype=torch.float32)
         return cls(SimpleNamespace(run=run, vlm=vlm), 0)  # pyright: ignore[reportArgumentType]
 

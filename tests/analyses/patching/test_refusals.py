@@ -26,8 +26,8 @@ def refusal(capsys, run, *more):
 
 
 def copied(run, path, **settings):
-    """The same run with other settings in its config, as if it had been trained so."""
-    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("analyses"))
+    """The same run with other settings in its config, as if an older version had trained it so."""
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("analyses", "world.json", "made.json"))
     config = json.loads((path / "config.json").read_text())
     for name, value in settings.items():
         section, _, key = name.partition("_")
@@ -62,9 +62,11 @@ def test_what_cannot_be_patched_is_refused_before_a_model_is_loaded(runs, tmp_pa
     assert "ask for fewer with --pairs" in refusal(capsys, run, "--pairs", "40")
     assert "1 or more" in refusal(capsys, run, "--pairs", "0")
     assert "1 or more" in refusal(capsys, run, "--window", "0")
-    assert "model.init=random" in refusal(
-        capsys, run, "--placebo-run", str(copied(run, tmp_path / "twin").path)
-    )
+    twin = copied(run, tmp_path / "twin", train_steps=5)
+    assert "model.init=random" in refusal(capsys, run, "--placebo-run", str(twin.path))
+    assert "given twice" in refusal(capsys, runs["random"], "--placebo-run", random)
+    for name in ("../up", "a/b", "/etc/x", ".hidden", "-x=1"):
+        assert "--name takes a name" in refusal(capsys, run, f"--name={name}")
     other = copied(runs["random"], tmp_path / "other", evaluate_templates=["type"])
     assert "a placebo run is asked the same" in refusal(capsys, run, "--placebo-run", str(other.path))
     monkeypatch.setenv("TAXOPROBE_TRACEBACK", "1")

@@ -108,7 +108,7 @@ def test_both_models_compute_in_the_number_type_and_the_placebo_run_takes_clean_
 
 
 def test_parts_are_named_by_all_that_decides_their_numbers_and_by_nothing_else(runs, toy):
-    """As in earlier versions, so that what lies on disk is found: options, cells, pairs, pictures and the model."""
+    """Options, cells, pairs, pictures, and the model with its projector and its world."""
     options = Options(chunk=4, questions=("leaf", "hypernym"), kinds=("random",), pairs=6, draws=9, name="x")
     grid = patching.prepare(toy, options)
     settings = {
@@ -122,7 +122,7 @@ def test_parts_are_named_by_all_that_decides_their_numbers_and_by_nothing_else(r
         [[f"blocks.{layer}.hook_resid_post", span, None] for span in settings["spans"] for layer in (0, 1)],
         [vars(pair) for pair in grid.pairs[4:]],
         dict(grid.stimuli.pictures),
-        [run.config.hash, run.record["manifest_hash"], "torch.float32"],
+        [run.makers(), run.record["manifest_hash"], "torch.float32"],
     ]
     key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
     grid.part("patched", "hypernym", 4, lambda question, pairs: {"pairs": np.array(len(pairs))})
@@ -163,7 +163,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_numbers(toy, tmp_path, mon
     monkeypatch.setattr(type(grid), "patched", killed)
     with pytest.raises(KeyboardInterrupt):
         grid.run("killed")
-    assert len(list(grid.folder.iterdir())) == 1
+    assert len(list(grid.folder.glob("*.npz"))) == 1
     again = grid.run("again")["hypernym"]
     assert len(calls) == 4  # the first part was not made again
     for name, value in whole.items():
