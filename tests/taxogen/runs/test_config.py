@@ -141,5 +141,7 @@ def test_a_config_in_python_is_checked_too():
         Config(data=DataConfig(ablation="random", fraction=2))
     with pytest.raises(ValueError, match=r"'data\.held_out' takes a list of texts, found \['bird'\]"):
         Config(data=DataConfig(ablation="systematic", held_out=["bird"]))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="takes entries without blanks around them, found ' bird'"):
+        Config(data=DataConfig(ablation="systematic", held_out=(" bird",)))
     with pytest.raises(ValueError, match="'seed' takes a whole number"):
         Config(seed=np.int64(3))  # pyright: ignore[reportArgumentType]
