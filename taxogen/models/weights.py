@@ -1,4 +1,4 @@
-"""Frozen weights: where they come from (a package, a folder, a hub), and the identity of a configuration."""
+"""Frozen weights: where they come from (a package, a folder, a hub), whether all are there, and their identity."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from probing.store import MismatchError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -52,26 +59,109 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
         embedded: Name of the sibling that needs no hub.
 
     Raises:
-        FileNotFoundError: `name` is neither a folder here, nor in the hub's cache, nor reachable on the hub.
+        FileNotFoundError: `name` is neither a folder here, nor in the hub's cache, nor reachable on the hub; or a
+            file of the folder is missing.
+        ValueError: A file cannot be read as what it should be.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as bars
 
     advice = f"Give the path of a folder written by save_pretrained, or use {embedded!r}, which needs no hub"
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; there is no such folder. {advice}")
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(
-            f"The {kind} {name!r} was asked for; it is no folder here and "
-            f"the hub did not give it ({reason}). {advice}"
+        place = (
+            "its folder is not whole"
+            if Path(name).is_dir()
+            else "it is no folder here and the hub did not give it"
+        )
+        raise FileNotFoundError(f"The {kind} {name!r} was asked for; {place} ({reason}). {advice}") from error
+    except (ValueError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The {kind} {name!r} was asked for; it cannot be read ({reason}). {advice}"
         ) from error
     finally:
-        if bars:
-            logging.enable_progress_bar()
+        if enabled:
+            bars.enable_progress_bar()
+
+
+def pretrained(auto: Any, kind: str, name: str, embedded: str, **settings: Any) -> tuple[Any, list[str]]:
+    """A model with its published weights in float32, and the names of its tensors that are not among them.
+
+    transformers fills tensors that are missing with random numbers, and drops those that the model has no place
+    for. Dropped here are only heads on top: tensors that lie inside no module of the model.
+
+    Args:
+        auto: One of transformers' auto classes.
+        kind: What is loaded, for messages, as in `fetching`.
+        name: Local path or hub name.
+        embedded: Name of the sibling that needs no hub.
+        **settings: Further arguments of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `fetching`.
+        MismatchError: Tensors of other shapes than the configuration gives them, or without a place in the model.
+    """
+    with fetching(kind, name, embedded), _no_load_report():
+        model, report = auto.from_pretrained(
+            name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **settings
+        )
+    if shapes := [tensor for tensor, *_ in report["mismatched_keys"]]:
+        raise unlike_configuration(kind, name, shapes, "of another shape")
+    if inside := [tensor for tensor in report["unexpected_keys"] if _inside(model, tensor)]:
+        raise unlike_configuration(kind, name, inside, "without a place in the model")
+    return model, sorted(report["missing_keys"])
+
+
+def reaching(model: Any, missing: Collection[str], output: Callable[[], Tensor]) -> list[str]:
+    """The missing tensors that an output of the model is computed from; all of them are zero afterwards.
+
+    A tensor of NaNs makes everything NaN that is computed from it. Zeros give one model, and one hash, at every load.
+    """
+    tensors = {name: model.get_parameter_or_buffer(name).data for name in missing}
+
+    def reaches(names: Collection[str]) -> bool:
+        for name, tensor in tensors.items():
+            tensor.fill_(math.nan if name in names and tensor.is_floating_point() else 0)
+        return not bool(output().isfinite().all())
+
+    names = [name for name in missing if reaches([name])] if reaches(missing) else []
+    for tensor in tensors.values():
+        tensor.zero_()
+    return names
+
+
+def unlike_configuration(kind: str, name: str, tensors: Collection[str], fault: str) -> MismatchError:
+    """The refusal of a model whose weights are not those that its configuration describes."""
+    return MismatchError(
+        f"The {kind} {name!r} was asked for; its weights do not fit its config.json (tensors {fault}: "
+        f"{len(tensors)}, first {min(tensors)!r}). Restore config.json and all weight files as published or saved"
+    )
+
+
+def _inside(model: Any, tensor: str) -> bool:
+    """Whether a checkpoint's tensor lies in a module of the model, or of the base model that its head stands on."""
+    prefix = f"{model.base_model_prefix}."
+    top = tensor.removeprefix(prefix).split(".")[0]
+    children = {child for part in (model, model.base_model) for child, _ in part.named_children()}
+    return top in children
+
+
+@contextmanager
+def _no_load_report() -> Iterator[None]:
+    """A block without transformers' table of missing and unexpected tensors, which `pretrained` judges itself."""
+    reporter = logging.getLogger("transformers.modeling_utils")
+    level = reporter.level
+    reporter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        reporter.setLevel(level)
 
 
 def freeze(model: Module) -> Module:

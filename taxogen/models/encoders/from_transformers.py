@@ -14,6 +14,9 @@ from probing.hooks.provenance import weight_hash
 from taxogen.models import weights
 from taxogen.models.encoders.encoder import Batch, Encoder, Features, Pixels
 
+EMBEDDED = "efficientnet-lite2"
+"""The encoder that needs no hub."""
+
 
 def load(name: str, device: str = "cpu") -> Encoder:
     """A transformers vision model as an encoder of patch tokens.
@@ -24,7 +27,8 @@ def load(name: str, device: str = "cpu") -> Encoder:
         device: Any torch device.
 
     Raises:
-        ValueError: The model has no patches on a fixed grid.
+        ValueError: The model has no patches on a fixed grid; or a file of it cannot be read.
+        MismatchError: The weights are not those of the configuration.
         FileNotFoundError: No such folder, or no hub that gives it.
     """
     source, _, layer = name.partition("#")
@@ -32,13 +36,18 @@ def load(name: str, device: str = "cpu") -> Encoder:
         raise ValueError(
             f"Encoder {name!r} was asked for; behind # only 'final' is known (else: penultimate block)"
         )
-    with weights.fetching("image encoder", source, embedded="efficientnet-lite2"):
+    with weights.fetching("image encoder", source, EMBEDDED):
         # The PIL processors need no torchvision and give the same pixels whether or not it is installed.
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-        model = AutoModel.from_pretrained(source, dtype=torch.float32)
+    model, missing = weights.pretrained(AutoModel, "image encoder", source, EMBEDDED)
     tower: Any = weights.freeze(getattr(model, "vision_model", model)).to(device)
     prepare = partial(_prepare, processor, name)
-    grid = _grid(tower, prepare(Image.new("RGB", (64, 64))), name)
+    plain = prepare(Image.new("RGB", (64, 64)))
+    grid = _grid(tower, plain, name)
+    # Tested where the last block ends: features before it would not show that a block is missing.
+    final = partial(_tokens, tower, "final", grid[0] * grid[1], device, plain[None])
+    if needed := weights.reaching(model, missing, final):
+        raise weights.unlike_configuration("image encoder", source, needed, "missing")
     return Encoder(
         name=name,
         revision=weight_hash(tower)[:16],
@@ -73,9 +82,13 @@ def _grid(tower: Any, pixels: Pixels, name: str) -> tuple[int, int]:
 
 
 def _forward(tower: Any, layer: str, patches: int, device: str, pixels: Batch) -> Features:
+    return _tokens(tower, layer, patches, device, pixels).float().cpu().numpy()
+
+
+def _tokens(tower: Any, layer: str, patches: int, device: str, pixels: Batch) -> torch.Tensor:
     with torch.inference_mode():
         images = torch.from_numpy(pixels).to(device)
         output = tower(pixel_values=images, output_hidden_states=True)
         tokens = output.last_hidden_state if layer == "final" else output.hidden_states[-2]
         # Class and register tokens, where there are any, come before the patches.
-        return tokens[:, tokens.shape[1] - patches :].float().cpu().numpy()
+        return tokens[:, tokens.shape[1] - patches :]

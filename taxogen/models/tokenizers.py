@@ -1,0 +1,49 @@
+"""Identity of a tokenizer: everything that decides how texts and chats become token ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from taxogen.models.weights import text_hash
+
+VOLATILE = ("padding", "truncation", "version")
+"""Of the backend's JSON: what a call sets and leaves behind, and the format of the file."""
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """First 16 hex digits of the SHA-256 of what decides the ids of a text and of a chat.
+
+    Normaliser, pre-tokeniser, vocabulary with merges or scores, post-processor, added and special tokens, chat
+    template. Padding, truncation, file names and the use of the tokenizer leave it as it is.
+    """
+    identity = {
+        "pipeline": _backend(tokenizer) if tokenizer.is_fast else _slow(tokenizer),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "split_special": tokenizer.split_special_tokens,
+        "template": tokenizer.chat_template,
+    }
+    return text_hash(identity)[:16]
+
+
+def _backend(tokenizer: Any) -> dict[str, Any]:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in content.items() if key not in VOLATILE}
+
+
+def _slow(tokenizer: Any) -> dict[str, Any]:
+    """Class, switches, ids, and the vocabulary's files (with merges or scores) of a tokenizer written in Python."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_vocabulary(folder)
+        files = {path.name: path.read_bytes().hex() for path in Path(folder).iterdir()}
+    return {
+        "class": type(tokenizer).__name__,
+        "switches": {name: value for name, value in tokenizer.init_kwargs.items() if isinstance(value, bool)},
+        "ids": tokenizer.get_vocab(),
+        "added": {id: repr(token) for id, token in tokenizer.added_tokens_decoder.items()},
+        "files": files,
+    }
