@@ -68,9 +68,9 @@ class Scores:
         """The picture scores with Yes beginning at 0; as they are where there are no thresholds."""
         return self.image_scores if self.thresholds is None else self.image_scores - self.thresholds
 
-    def write(self, run: Run) -> None:
-        """Writes `scores.h5` into the run, whole or not at all."""
-        records.write(run.file("scores.h5"), self._fill, run.makers())
+    def write(self, path: Path, made_from: Mapping[str, str]) -> None:
+        """Writes a file that `read` reads, whole or not at all, with the record of what it was made from."""
+        records.write(path, self._fill, made_from)
 
     def _fill(self, path: Path) -> None:
         with h5py.File(path, "w", track_order=True) as out:

@@ -47,7 +47,7 @@ def refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
     if differing:
         raise MismatchError(
             f"{path} holds captures of another kind ({'; '.join(differing)}); to capture more beside them run "
-            f"`python -m analyses.capture --run {path} --name NAME`; other pictures are another run: choose another --out"
+            f"`python -m analyses.capture --run {path} --name NAME`; other pictures are another run, with another --out"
         )
 
 

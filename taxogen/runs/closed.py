@@ -1,4 +1,4 @@
-"""Closed runs: the world that a run was prepared with, written once, read by every later command, compared with its hashes.
+"""Closed runs: the world that a run was prepared with: written once, read by every later command, compared.
 
 `world.json` is written last: until then nothing hangs on the files beside it, and the next start writes them anew.
 """
@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pandas as pd
+import torch
 
 from probing.store import MismatchError, files, records
 from taxogen.models.lms import LM
@@ -39,13 +40,16 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
         vlm: its language model, with its projector.
         encoder: identity of its image encoder.
     """
+    templates = {
+        name for manifest in world.manifests.values() for name in manifest.frame["prompt"].astype(str)
+    }
+    wordings, lm = rendered(vlm, world, sorted(templates)), identity(vlm.lm)
     for part in run.path.glob("*.part"):
         files.remove(part)
-    names = {name for manifest in world.manifests.values() for name in manifest.frame["prompt"].astype(str)}
-    _write_table(run, "pictures", world.table)
+    files.write_whole(run.file(TABLES["pictures"]), lambda part: world.table.to_csv(part, index=False))
     files.write_whole(run.file(TABLES["taxonomy"]), world.taxonomy.write)
     files.write_json(run.file(TABLES["names"]), world.leaf_map)
-    files.write_json(run.file(TABLES["prompts"]), rendered(vlm, world, sorted(names)))
+    files.write_json(run.file(TABLES["prompts"]), wordings)
     for name, manifest in world.manifests.items():
         if not run.older:
             manifest.write(run.path, name)
@@ -57,7 +61,8 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
         "files": {name: records.sha256(run.file(name)) for name in sorted(written)},
         "manifests": {name: manifest.hash for name, manifest in world.manifests.items()},
         "encoder": encoder,
-        "lm": identity(vlm.lm),
+        "lm": lm,
+        "threads": torch.get_num_threads(),
     }
     records.write_sealed(run.file(WORLD), sealed)
 
@@ -113,7 +118,7 @@ def identity(lm: LM) -> dict[str, Any]:
         "seed": lm.seed,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "weight_hash": lm.weight_hash(),
-        "tokenizer": records.digest_of(sorted(lm.tokenizer.get_vocab().items())),
+        "tokenizer": lm.tokenizer_hash,
     }
 
 
@@ -156,7 +161,3 @@ def adopted(run: Run, world: World) -> World:
             f"({what} differ): it cannot be closed; restore them, or make another run with --out"
         )
     return World(world.pictures, world.table, world.taxonomy, own, world.leaf_map, world.asked)
-
-
-def _write_table(run: Run, part: str, table: pd.DataFrame) -> None:
-    files.write_whole(run.file(TABLES[part]), lambda path: table.to_csv(path, index=False))

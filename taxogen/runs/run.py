@@ -226,7 +226,7 @@ class Run:
             DamagedError: it is not as it was written.
         """
         made_from = records.made_from(path, remedy)
-        if made_from is not None and (different := differences(made_from, self.makers(step))):
+        if made_from and (different := differences(made_from, self.makers(step))):
             raise MismatchError(f"{path} was made from another {different}; {remedy}")
         return made_from
 

@@ -1,8 +1,9 @@
-"""Doctor: for each artifact of a run, whether it is as it was written, and whether it belongs to the run as it is now."""
+"""Doctor: whether each artifact of a run is as it was written, and belongs to the run as it is now."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from probing.capture.health import damage
@@ -83,15 +84,11 @@ def _taxonomy(run: Run, world: World) -> str:
 
 
 def _features(run: Run, world: World) -> str:
-    missing, damaged = features.missing(
-        world.table["content_hash"], run.world["encoder"], run.config.model.encoder_tokens
-    )
-    if damaged:
-        raise DamagedError(f"{'; '.join(damaged)}; the next command that needs its features makes it again")
-    kept = len(world.table) - len(missing)
-    return f"{kept} of {len(world.table)} in the cache" + (
-        "; the others are made when needed" if missing else ""
-    )
+    hashes, faults = features.cached(run.world["encoder"], run.config.model.encoder_tokens)
+    if faults:
+        raise DamagedError(f"{'; '.join(faults)}: the next command that needs features makes them again")
+    missing = len(set(world.table["content_hash"]) - hashes)
+    return f"in the cache, as they were written{f', but for {missing} that are made when needed' if missing else ''}"
 
 
 def _models(run: Run, world: World) -> Iterator[Check]:
@@ -108,19 +105,16 @@ def _models(run: Run, world: World) -> Iterator[Check]:
 
 
 def _recorded(run: Run) -> Iterator[Check]:
-    """Files with a record, folder by folder: a line for each that is bad, one for all that are good."""
-    good, makers = 0, run.makers() if run.complete else {}
+    """Files with a record: a line for each that is bad, one for all that are good."""
+    good, snapshots = 0, {records.sha256(run.snapshot(step)) for step in run.snapshots}
     for folder in sorted({path.parent for path in run.path.rglob(records.FILE)}):
         try:
-            names = records.recorded(folder)
+            paths = [folder / name for name in records.recorded(folder)]
         except DamagedError as fault:
             yield Check(str(folder.relative_to(run.path)), False, str(fault))
             continue
-        for name in names:
-            path = folder / name
-            if not path.is_file():
-                continue
-            check = _check(str(path.relative_to(run.path)), lambda path=path: _fits(run, path, makers))
+        for path in paths:
+            check = _check(str(path.relative_to(run.path)), partial(_fits, run, path, snapshots))
             good += check.holds
             if not check.holds:
                 yield check
@@ -130,11 +124,20 @@ def _recorded(run: Run) -> Iterator[Check]:
         yield _check("baselines", lambda: f"{len(baselines.baselines(run))} rules beside them")
 
 
-def _fits(run: Run, path: Path, makers: dict[str, str]) -> str:
-    made_from = records.made_from(path) or {}
-    own = made_from.get("runs", {}).get(run.name, made_from)
-    own = {name: own[name] for name in ("run", "world") if name in own} if "step" in made_from else own
-    if different := differences(own, makers):
+def _fits(run: Run, path: Path, snapshots: set[str]) -> str:
+    """A word for a file that is as it was written and made from the run as it is now; of several, its own part."""
+    if not path.is_file():
+        return "removed since"
+    record = records.made_from(path) or {}
+    names = [name for name, makers in record.get("runs", {}).items() if makers.get("run") == run.config.hash]
+    makers = record["runs"][names[0]] if names else record
+    now = {"run": run.config.hash, "world": run.world["digest"]}
+    if makers.get("projector") not in {None, *snapshots}:
+        now["projector"] = "no snapshot like it"
+    reads = record.get("reads", {}).get(names[0], {}) if names else {}
+    files = {name: run.file(name) for name in reads}
+    now |= {name: records.sha256(file) for name, file in files.items() if file.is_file()}
+    if different := differences({**makers, **reads}, now):
         raise MismatchError(f"made from another {different}; the command that made it makes it again")
     return "as it was written"
 

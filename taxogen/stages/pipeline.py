@@ -78,7 +78,8 @@ def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
         bench = bench or open_bench(run)
         load_projector(bench.vlm.projector, run.snapshot(steps))
         if not scored:
-            scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index).write(run)
+            scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
+            scores.write(run.file("scores.h5"), run.makers())
         baselines.baselines(run, bench)
     return scoring.Scores.read(run)
 

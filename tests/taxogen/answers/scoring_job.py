@@ -14,6 +14,7 @@ import pandas as pd
 
 from analyses.behaviour.rows import behaviour_table
 from analyses.inputs.conditions import conditions
+from probing.store import files
 from taxogen.answers import baselines
 from taxogen.answers.scores import Scores
 from taxogen.answers.yes_no import YesNo
@@ -47,7 +48,7 @@ def main(folder: Path, width: int, draws: int) -> None:
         items.training_items(table, taxonomy, prompts=prompts), taxonomy, "random", fraction=0.5
     )
     train.write(folder, "train")
-    run.finish({"provenance": [dict(step) for step in train.provenance]})
+    files.write_json(run.file("run.json"), {"provenance": [dict(step) for step in train.provenance]})
     taxonomy.write(run.file("taxonomy.csv"))
     everything = table.assign(split="test")
     items.evaluation_items(everything, taxonomy, ("hypernym",), prompts).write(folder, "test")
@@ -58,10 +59,12 @@ def main(folder: Path, width: int, draws: int) -> None:
     values = (labels + rng.normal(size=labels.shape)).astype(np.float32)
     words = rng.normal(size=(len(text), HYPERNYMS)).astype(np.float32)
     right = np.ones(len(table), bool)
-    Scores(image, text, taxonomy.hypernyms, values, words, right, 20, about=YesNo.about).write(run)
+    Scores(image, text, taxonomy.hypernyms, values, words, right, 20, about=YesNo.about).write(
+        run.file("scores.h5"), {}
+    )
     features = rng.normal(size=(PICTURES, width)).astype(np.float32)
-    for scores in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
-        assert scores.shape == values.shape
+    for probed in baselines.probe_scores(features, table, list(range(PICTURES)), taxonomy, seed=0):
+        assert probed.shape == values.shape
     scored = behaviour_table(conditions([run]), draws=draws)
     assert (scored["target"] == "mean").sum() > 20
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from probing.store import records
 from taxogen.answers.scores import Scores, candidates
 
 HYPERNYMS = ("bird", "fruit", "tool")
@@ -19,6 +20,9 @@ class Folder:
 
     def file(self, name):
         return self.path / name
+
+    def require_made_here(self, path, remedy):
+        return records.made_from(path, remedy)
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def scores():
 
 
 def test_everything_that_is_written_is_read_back(scores, tmp_path):
-    scores.write(Folder(tmp_path))
+    scores.write(tmp_path / "scores.h5", {})
     found = Scores.read(Folder(tmp_path))
     pd.testing.assert_frame_equal(found.image[list(scores.image)], scores.image, check_dtype=False)
     pd.testing.assert_frame_equal(found.text[list(scores.text)], scores.text, check_dtype=False)
@@ -67,7 +71,7 @@ def test_what_is_not_there_is_not_there_afterwards(scores, tmp_path):
     for number, one in enumerate((bare, replace(bare, counted=np.ones(4, bool)))):
         folder = Folder(tmp_path / str(number))
         folder.path.mkdir()
-        one.write(folder)
+        one.write(folder.file("scores.h5"), {})
         found = Scores.read(folder)
         assert found.counted is None
         assert found.thresholds is None
