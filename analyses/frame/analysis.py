@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -159,7 +159,7 @@ class Analysis:
             if len(groups) > 1:
                 print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
             folder = self.place(group, options, out)
-            with cache.locked(folder.absolute()):
+            with cache.locked(folder.absolute()), _threads_of(group):
                 made_from = provenance.made_from(self, group, options)
                 result = self.compute(group, options)
                 self.save(result, folder, options, made_from)
@@ -248,6 +248,14 @@ class Analysis:
             drawing.save(figure, folder, name, made_from)
         for name, write in extras.files.items():
             records.write(folder / name, write, made_from)
+
+
+def _threads_of(runs: Sequence[Run]) -> AbstractContextManager[None]:
+    """A block with the number of threads that the runs were closed with, where it is one number."""
+    from taxogen.models.threads import threads  # help and refusals do not wait for torch
+
+    counts = {run.world["threads"] for run in runs if run.closed}
+    return threads(*counts) if len(counts) == 1 else nullcontext()
 
 
 @contextmanager

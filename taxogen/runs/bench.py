@@ -54,7 +54,6 @@ class Bench:
 def open_bench(run: Run, adopt: bool = False) -> Bench:
     """The run with its world read, its language model loaded and a freshly drawn projector.
 
-    From then on torch computes with the number of threads that the run was closed with: sums are split among threads.
     A run that is not closed yet is closed: everything that its config names is resolved before the first byte is
     written or the first feature computed. The projector's init follows the run's seed; nothing else draws from it.
 
@@ -74,8 +73,6 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
             f"`python -m taxogen prepare --run {run.path}` records it, if it is as it was"
         )
     world = closed.read(run) if run.closed else prepare.world(run)
-    if run.closed:
-        torch.set_num_threads(run.world["threads"])
     encoder = run.world["encoder"] if run.closed else _identity(run)
     vlm = open_vlm(run, encoder)
     _resolve(run, vlm)

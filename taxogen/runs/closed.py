@@ -62,7 +62,7 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
         "manifests": {name: manifest.hash for name, manifest in world.manifests.items()},
         "encoder": encoder,
         "lm": lm,
-        "threads": torch.get_num_threads(),
+        "threads": run.record["threads"] if run.complete else torch.get_num_threads(),
     }
     records.write_sealed(run.file(WORLD), sealed)
 

@@ -18,6 +18,7 @@ from probing.capture.health import rebuild
 from probing.store import MismatchError
 from taxogen.answers import baselines
 from taxogen.answers import evaluate as scoring
+from taxogen.models.threads import threads
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
@@ -37,6 +38,11 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     if run.config_saved and trained_and_captured(run):
         return
     bench = open_bench(run) if bench is None else bench
+    with threads(run.world["threads"]):
+        _train(run, bench)
+
+
+def _train(run: Run, bench: Bench) -> None:
     rows = bench.rows(bench.world.manifests["train"])
     matched = bench.world.asked if run.config.train.match_steps else len(rows)
     steps = total_steps(run.config.train, matched)
@@ -77,10 +83,11 @@ def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
         steps = run.record["steps"]
         bench = bench or open_bench(run)
         load_projector(bench.vlm.projector, run.snapshot(steps))
-        if not scored:
-            scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
-            scores.write(run.file("scores.h5"), run.makers())
-        baselines.baselines(run, bench)
+        with threads(run.world["threads"]):
+            if not scored:
+                scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
+                scores.write(run.file("scores.h5"), run.makers())
+            baselines.baselines(run, bench)
     return scoring.Scores.read(run)
 
 
@@ -101,7 +108,7 @@ def mend_capture(bench: Bench, step: int | None) -> dict[str, str]:
     """Shard → its fault, for the bad shards of a capture (None: of the text twins), which are made again."""
     kind = modality(step)
     manifest = bench.run.manifest("capture").where(modality=kind)
-    with _projector_of(bench, step):
+    with _projector_of(bench, step), threads(bench.run.world["threads"]):
         path = bench.run.store_path(step, kind)
         return rebuild(path, bench.vlm.model, _batches(bench, manifest, kind))
 
@@ -136,15 +143,16 @@ def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
         "command": f"python -m analyses.capture {at}--run FOLDER OF {run.name}",
     }
     kind = modality(step)
-    capture(
-        vlm.model,
-        _batches(bench, manifest, kind),
-        run.store_path(step, kind),
-        sites=wanted.sites,
-        pooling=span_pooling(run, kind),
-        dtype=wanted.dtype,
-        attributes=attributes,
-    )
+    with threads(run.world["threads"]):
+        capture(
+            vlm.model,
+            _batches(bench, manifest, kind),
+            run.store_path(step, kind),
+            sites=wanted.sites,
+            pooling=span_pooling(run, kind),
+            dtype=wanted.dtype,
+            attributes=attributes,
+        )
 
 
 def modality(step: int | None) -> Modality:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from analyses import capture
 from probing.store import MismatchError
 from taxogen.answers.evaluate import Scores
 from taxogen.models.vlm import Vlm
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline, train
 from tests.world import toy_config, write_world
@@ -106,6 +108,30 @@ def test_a_run_killed_in_training_ends_with_the_same_bytes(tmp_path, settings, d
     assert digests(finished(path, settings)) == digests(done)
 
 
+def test_a_run_computes_with_the_threads_that_it_was_closed_with(tmp_path, settings):
+    """Every forward pass of training, capturing and scoring, whatever number the process has when it goes on."""
+    counts, before = [], torch.get_num_threads()
+    run = Run.create(tmp_path / "run", toy_config(settings, "capture.at=last"))
+    try:
+        torch.set_num_threads(3)
+        bench = open_bench(run)
+        bench.vlm.model.base_model.register_forward_pre_hook(
+            lambda *_: counts.append(torch.get_num_threads())
+        )
+        torch.set_num_threads(2)
+        for stage in (pipeline.train_run, pipeline.evaluate_run):
+            stage(run, bench)
+            assert set(counts) == {3}
+            counts.clear()
+        shutil.rmtree(run.path / "captures")
+        pipeline.capture_step(bench, 12)
+        assert set(counts) == {3}
+        assert torch.get_num_threads() == 2
+        assert run.record["threads"] == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_run_killed_in_a_capture_ends_with_the_same_bytes(tmp_path, settings, done, monkeypatch):
     whole = pipeline.capture
 
@@ -192,8 +218,6 @@ def test_an_unknown_hypernym_is_refused(tmp_path, settings):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, settings, monkeypatch):
-    import torch
-
     monkeypatch.setattr(Vlm, "answer_loss", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(FloatingPointError, match="step 0 with learning rate"):
         finished(tmp_path / "run", settings)
