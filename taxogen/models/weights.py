@@ -156,12 +156,15 @@ def _inside(model: Any, tensor: str) -> bool:
 def _no_load_report() -> Iterator[None]:
     """A block without transformers' table of missing and unexpected tensors, which `pretrained` judges itself."""
     reporter = logging.getLogger("transformers.modeling_utils")
-    level = reporter.level
-    reporter.setLevel(logging.ERROR)
+    reporter.addFilter(_is_error)  # another level would make it report on tensor parallelism instead
     try:
         yield
     finally:
-        reporter.setLevel(level)
+        reporter.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def freeze(model: Module) -> Module:
