@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -19,10 +20,10 @@ def distinguished(runs: Sequence[Run]) -> list[Run]:
     """
     for first, second in combinations(runs, 2):
         _refuse_one_run(first, second)
-    paths = [_resolved(run).parts for run in runs]
-    names = [run.name for run in runs]
+    paths = [Path(os.path.abspath(run.path)).parts for run in runs]
+    names = [path[-1] for path in paths]
     return [
-        run if names.count(run.name) == 1 else replace(run, label=_end(at, paths))
+        run if names.count(names[at]) == 1 else replace(run, label=_end(at, paths))
         for at, run in enumerate(runs)
     ]
 

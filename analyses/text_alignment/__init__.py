@@ -41,12 +41,15 @@ def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses an unknown measure, references of one name, and runs without the captures that are asked for.
 
     Raises:
-        ValueError: two language models or text encoders would have the same name in the table.
+        ValueError: two language models or text encoders would have the same name in the table, or are one folder.
     """
     matrix_measure(options.measure)
     names = [*(_bare(name) for name in options.others), *(Path(name).name for name in options.encoders)]
     if same := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"two references are named {same[0]!r}; give each once, or rename its folder")
+    folders = [Path(name).resolve() for name in options.others if Path(name).exists()]
+    if same := [folder for folder, count in Counter(folders).items() if count > 1]:
+        raise ValueError(f"{same[0]} is the folder of two references; give each once")
     for run in runs:
         captures(run, options.steps, options.spans)
 

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -348,9 +349,9 @@ def test_evidence_and_every_other_deciding_setting_is_in_the_name():
 
 def test_one_seed_twice_is_refused(monkeypatch):
     monkeypatch.setattr(conditions.Answers, "of", lambda run: None)
-    found = [Run(type("Path", (), {"name": "same"})(), config.Config()) for _ in range(2)]
+    found = [Run(Path(name), config.Config()) for name in ("one", "other")]
     with pytest.raises(
-        MismatchError, match=r"same, same are one condition \(pretrained\) with seeds \[0, 0\]"
+        MismatchError, match=r"one, other are one condition \(pretrained\) with seeds \[0, 0\]"
     ):
         conditions.conditions(found)
 

@@ -168,7 +168,8 @@ def test_the_command_asks_both_ways_and_writes_what_it_says(tmp_path, toy_lm, ca
     options = ["--lm", str(toy_lm), "--leaves", str(toy_list(tmp_path)), "--out", str(out), "--draws", "40"]
     analysis.main([*options, "--prompt", "kind", "--prompt", "type", "--readout", "completion"])
     names = {f"{name}.{kind}" for name in ("knowledge", "hypernyms") for kind in ("png", "svg")}
-    assert {path.name for path in out.iterdir()} == names | {"lm_knowledge.csv", "lm_knowledge.parquet"}
+    names |= {"lm_knowledge.csv", "lm_knowledge.parquet", "made.json"}
+    assert {path.name for path in out.iterdir()} == names
     table = pd.read_parquet(out / "lm_knowledge.parquet")
     assert set(table["prompt"]) == {"kind", "type", "mean of templates"}
     assert "auroc_by_height" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -166,10 +167,8 @@ def test_questions_that_were_not_asked_are_listed_with_their_command(made, page)
 
 def test_a_report_of_runs_that_were_not_evaluated_says_which_command_does_it(made, tmp_path):
     run = runs(made)["demo-within"]
-    copy = tmp_path / "bare"
-    copy.mkdir()
-    for name in ("config.json", "run.json", "taxonomy.csv", "train.csv", "test.csv", "capture.csv"):
-        (copy / name).write_bytes(run.file(name).read_bytes())
+    unevaluated = shutil.ignore_patterns("scores.h5", "baselines.h5", "analyses", "captures")
+    copy = shutil.copytree(run.path, tmp_path / "bare", ignore=unevaluated)
     text_of_page = report.write(tmp_path / "page", [Run.open(copy)], {}).path.read_text()
     assert "python -m taxogen evaluate --run" in text_of_page
 
