@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from analyses.inputs.references import Nouns
@@ -25,21 +26,24 @@ def encoded_nouns(name: str, leaves: Sequence[str]) -> Nouns:
 
     Raises:
         FileNotFoundError: the package, folder or hub model is not there; the message says how to get it.
+        MismatchError: its weights are not those of its configuration.
     """
     source = str(_packaged()) if name == PACKAGED else name
     with weights.fetching("text encoder", source, embedded=PACKAGED):
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = weights.freeze(AutoModel.from_pretrained(source, dtype=torch.float32))
-    tower = getattr(model, "text_model", None)
-    rows = []
-    with torch.no_grad():
-        for leaf in leaves:
-            # One name a batch: no padding, hence no padding to get wrong.
-            ids = tokenizer(spoken(leaf), return_tensors="pt")["input_ids"]
+    model, missing = weights.pretrained(AutoModel, "text encoder", source, PACKAGED)
+    tower = getattr(weights.freeze(model), "text_model", None)
+
+    def row(leaf: str) -> Tensor:
+        # One name a batch: no padding, hence no padding to get wrong.
+        ids = tokenizer(spoken(leaf), return_tensors="pt")["input_ids"]
+        with torch.no_grad():
             output = (model if tower is None else tower)(input_ids=ids)
-            row = output.last_hidden_state.mean(dim=1) if tower is None else output.pooler_output
-            rows.append(row[0])
-    return Nouns(tuple(leaves), {SITE: torch.stack(rows).numpy()})
+        return output.last_hidden_state.mean(dim=1)[0] if tower is None else output.pooler_output[0]
+
+    if needed := weights.reaching(model, missing, lambda: row(leaves[0])):
+        raise weights.unlike_configuration("text encoder", source, needed, "missing")
+    return Nouns(tuple(leaves), {SITE: torch.stack([row(leaf) for leaf in leaves]).numpy()})
 
 
 def _packaged() -> Path:

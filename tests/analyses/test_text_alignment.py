@@ -197,6 +197,10 @@ def test_text_encoder_is_a_reference_without_layers(stores, toy_lm, tmp_path):
     expected = bert(ids).last_hidden_state.mean(1)[0].detach().numpy()
     found = encoded_nouns(str(tmp_path / "sentences"), ("duck",)).layers["text encoder"][0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    settings = tmp_path / "sentences" / "config.json"
+    settings.write_text(settings.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(MismatchError, match=r"text encoder .* first 'encoder\.layer\.2"):
+        encoded_nouns(str(tmp_path / "sentences"), ("duck",))
     rng = np.random.default_rng(0)
     table = alignment_table(
         {0: stores[0]}, None, TAXONOMY, QUICK,
