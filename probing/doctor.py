@@ -21,8 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from probing.capture.health import damage, rebuild
 from probing.hooks.verify import verify
-from probing.store import ActivationStore
-from probing.store.shard_files import shard_files
+from probing.store.headers import read_header
+from probing.store.shard_files import HEADER_FILE, shard_files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,13 +57,13 @@ def load(name: str, gguf: str | None = None) -> Any:
 
 def _store(folder: Path, maker: str | None) -> int:
     bad = damage(folder)
-    sys.stdout.write(f"{folder}: {len(shard_files(folder))} shards, {len(bad)} bad\n")
+    sys.stdout.write(f"{folder}: {len(shard_files(folder))} shards, {len(bad)} bad files\n")
     for name, reason in bad.items():
         sys.stdout.write(f"RED  {name}  {reason}\n")
-    if not bad:
-        return 0
+    if not bad or HEADER_FILE in bad:  # without a header nothing says what to capture
+        return int(bool(bad))
     if maker is None:
-        made_by = ActivationStore.open(folder, unfinished=True).attributes.get("command")
+        made_by = read_header(folder)["attributes"].get("command")
         how = f"made by: {made_by}" if made_by else "--rebuild module:function, giving (model, batches)"
         sys.stdout.write(f"to make the bad shards again: {how}\n")
         return 1

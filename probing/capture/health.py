@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 from torch import nn
 
@@ -14,73 +15,100 @@ from probing.capture.batches import CaptureBatch
 from probing.capture.loop import Recorder, capture
 from probing.capture.plan import refuse_difference
 from probing.hooks.provenance import weight_hash
-from probing.store import ActivationStore
+from probing.store.files import remove
+from probing.store.headers import read_header, read_index
 from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
+    STORED_AS,
     CorruptShardError,
+    attribute,
     column_names,
+    damaged,
+    data_sets,
+    file_checksum,
     read_array,
-    read_json,
     reading,
     shard_files,
 )
 
 
 def damage(path: str | Path) -> dict[str, str]:
-    """Shard file → what is wrong with it, for every bad shard of a store; every byte of data is read.
+    """File → what is wrong with it, for every bad shard of a store, store.json and index.json; every byte is read.
 
     Raises:
         FileNotFoundError: there is no store.
+        MismatchError: the store is of another format.
     """
-    folder = ActivationStore.open(path, unfinished=True).path
-    header = read_json(folder / HEADER_FILE)
-    faults: dict[str, str] = {}
-    for file in shard_files(folder):
+    folder, faults = Path(path), {}
+    index: dict[str, dict[str, Any]] | None = None
+    try:
+        header = read_header(folder)
+    except CorruptShardError as error:
+        return {error.file: str(error)}
+    try:
+        if (folder / INDEX_FILE).is_file():
+            index = {entry["file"]: entry for entry in read_index(folder)}
+    except CorruptShardError as error:
+        faults[error.file] = str(error)
+    if HEADER_FILE in faults:  # then nothing says what the shards should hold
+        return faults
+    present = {file.name: file for file in shard_files(folder)}
+    for name, file in present.items():
         try:
-            _check(file, header)
+            _check(file, header, (index or {}).get(name, {}))
         except CorruptShardError as error:
-            faults[file.name] = str(error)
-    if (folder / INDEX_FILE).is_file():
-        for entry in read_json(folder / INDEX_FILE)["shards"]:
-            if not (folder / entry["file"]).is_file():
-                faults[entry["file"]] = "it is in the index but not in the folder"
+            faults[name] = str(error)
+    if index is not None:
+        faults |= {name: "it is in the index but not in the folder" for name in set(index) - set(present)}
+        faults |= {name: "it is in the folder but not in the index" for name in set(present) - set(index)}
     return dict(sorted(faults.items()))
 
 
-def _check(file: Path, header: dict[str, Any]) -> None:
+def _check(file: Path, header: dict[str, Any], entry: dict[str, Any]) -> None:
     """Read everything in a shard.
 
     Raises:
-        CorruptShardError: a checksum differs, a data set is missing or its length is wrong.
+        CorruptShardError: a checksum differs, a data set is missing or its length is wrong, or the shard belongs to
+            another store.
     """
     with reading(file) as shard:
-        names = list(_data_sets(shard))
+        names = data_sets(shard)
         columns = column_names(shard)
-    expected = ["item_id", *(f"columns/{name}" for name in columns)]
-    for span in header["spans"]:
-        expected += [f"spans/{span}/count", f"spans/{span}/position"]
-        expected += [f"activations/{site}/{span}" for site in header["sites"]]
-    if set(names) != set(expected):
-        raise CorruptShardError(f"{file.name}: data sets differ: {sorted(set(names) ^ set(expected))}")
-    lengths = {name: len(read_array(file, name)) for name in names}
-    rows = lengths["item_id"]
+        described = {name: header[name] for name in ("format", "dtype", "site_spelling", "sites", "spans")}
+        for name, value in {**header["attributes"], **described}.items():
+            if not _is_same(attribute(shard, name), value):
+                raise damaged(file, f"its {name} is not that of {HEADER_FILE}")
+    expected = {"item_id": "rows"} | {f"columns/{name}": "rows" for name in columns}
     for span, pooling in header["spans"].items():
-        tokens = int(np.sum(read_array(file, f"spans/{span}/count")))
-        for site in header["sites"]:
-            if lengths[f"activations/{site}/{span}"] != (tokens if pooling == "all" else rows):
-                raise CorruptShardError(
-                    f"{file.name}: activations/{site}/{span} has not one row for each item"
-                )
+        tokens = f"tokens of {span}"
+        expected |= {f"spans/{span}/count": "rows", f"spans/{span}/position": tokens}
+        of = tokens if pooling == "all" else "rows"
+        expected |= {f"activations/{site}/{span}": of for site in header["sites"]}
+    if set(names) != set(expected):
+        raise damaged(file, f"data sets differ: {sorted(set(names) ^ set(expected))}")
+    lengths: dict[str, int] = {}
+    for name in names:
+        values = read_array(file, name)
+        lengths[name] = len(values)
+        if name.startswith("activations/") and values.dtype != STORED_AS[header["dtype"]]:
+            raise damaged(file, f"{name} is {values.dtype} in a store of {header['dtype']}")
+    right = {"rows": entry.get("rows", lengths["item_id"])}
+    for span in header["spans"]:
+        right[f"tokens of {span}"] = int(np.sum(read_array(file, f"spans/{span}/count")))
+    for name, unit in expected.items():
+        if lengths[name] != right[unit]:
+            raise damaged(file, f"{name} has {lengths[name]} rows and not {right[unit]}, the {unit}")
+    if "checksum" in entry and file_checksum(file) != entry["checksum"]:
+        raise damaged(file, f"the checksum of the file differs from that in {INDEX_FILE}")
 
 
-def _data_sets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    for name in group:
-        child = group[name]
-        if isinstance(child, h5py.Group):
-            yield from _data_sets(child, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}"
+def _is_same(stored: Any, value: Any) -> bool:
+    """Whether an attribute of a shard holds a value of store.json."""
+    if isinstance(value, int | float):
+        return bool(stored == value)
+    text = stored.decode("utf-8") if isinstance(stored, bytes) else ""
+    return text == value if isinstance(value, str) else json.loads(text) == value
 
 
 def refuse_other_model(folder: Path, header: dict[str, Any], model: Any) -> None:
@@ -90,19 +118,23 @@ def refuse_other_model(folder: Path, header: dict[str, Any], model: Any) -> None
 
 
 def rebuild(path: str | Path, model: Any, batches: Iterable[CaptureBatch]) -> dict[str, str]:
-    """Shard file → what was wrong, for the bad shards that were captured again from the store's own batches.
+    """File → what was wrong, for the bad shards that were captured again from the store's own batches.
 
-    The good shards are not touched. A bad one is kept as `name.bad` until its successor is finished.
+    The good shards are not touched. A bad one is kept as `name.bad` until its successor is finished. A bad index.json
+    is written anew.
 
     Raises:
         MismatchError: the model is not the one that the store was captured with; nothing is changed.
+        CorruptShardError: store.json is damaged, so that nothing says what to capture; nothing is changed.
     """
     bad = damage(path)
     folder = Path(path)
-    header = read_json(folder / HEADER_FILE)
+    if HEADER_FILE in bad:
+        raise CorruptShardError(bad[HEADER_FILE])
+    header = read_header(folder)
     refuse_other_model(folder, header, model)
     for name in bad:
-        if (folder / name).is_file():
+        if os.path.lexists(folder / name):
             (folder / name).replace(folder / f"{name}.bad")
     if bad:
         capture(
@@ -117,5 +149,5 @@ def rebuild(path: str | Path, model: Any, batches: Iterable[CaptureBatch]) -> di
             compression=header["compression"],
         )
     for name in bad:
-        (folder / f"{name}.bad").unlink(missing_ok=True)
+        remove(folder / f"{name}.bad")
     return bad

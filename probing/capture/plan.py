@@ -14,15 +14,9 @@ from typing import Any, Protocol, TypeVar
 import torch.distributed as dist
 
 from probing.store import MismatchError
-from probing.store.files import write_json
-from probing.store.shard_files import (
-    HEADER_FILE,
-    INDEX_FILE,
-    CorruptShardError,
-    read_json,
-    read_text,
-    shard_files,
-)
+from probing.store.files import remove, write_json
+from probing.store.headers import read_header, write_index
+from probing.store.shard_files import HEADER_FILE, INDEX_FILE, CorruptShardError, read_text, shard_files
 
 
 class _Batch(Protocol):
@@ -111,16 +105,11 @@ class Plan:
             )
 
     def finish(self) -> None:
-        """Wait for every rank, then write the index that makes the store complete."""
+        """Wait for every rank, then write the index that makes the store complete, unless nothing was captured."""
         if self.ranks > 1:
             dist.barrier()
-        if self.rank == 0:
-            shards = [
-                {"file": file.name, "rows": len(read_text(file, "item_id"))}
-                for file in shard_files(self.folder)
-            ]
-            index = {"shards": shards, "rows": sum(shard["rows"] for shard in shards)}
-            write_json(self.folder / INDEX_FILE, index, sort_keys=False)
+        if self.rank == 0 and not (self.folder / INDEX_FILE).is_file():
+            write_index(self.folder)
         if self.ranks > 1:
             dist.barrier()
 
@@ -148,11 +137,11 @@ def _prepared(folder: Path, header: Mapping[str, Any]) -> tuple[frozenset[str], 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / HEADER_FILE
         if path.is_file():
-            refuse_difference(folder, read_json(path), header)
+            refuse_difference(folder, read_header(folder), header)
         else:
             write_json(path, header, sort_keys=False)
         for part in sorted(folder.glob("*.part")):
-            part.unlink()
+            remove(part)
         files = shard_files(folder)
         stored = frozenset(item for file in files for item in read_text(file, "item_id"))
         return stored, frozenset(int(file.stem.removeprefix("shard-")) for file in files)

@@ -16,26 +16,22 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from probing.store.headers import MismatchError, read_header, read_index
 from probing.store.shard_files import (
-    FORMAT,
     HEADER_FILE,
     INDEX_FILE,
+    STORED_AS,
     CorruptShardError,
     Extent,
     damaged,
     decode,
     read_array,
     read_columns,
-    read_json,
     read_text,
     shard_files,
 )
 
 __all__ = ["HEADER_FILE", "INDEX_FILE", "ActivationStore", "CorruptShardError", "MismatchError"]
-
-
-class MismatchError(ValueError):
-    """Artifacts that do not belong together, with the difference named."""
 
 
 class ActivationStore:
@@ -79,17 +75,14 @@ class ActivationStore:
 
         Raises:
             FileNotFoundError: there is no store, or its capture did not end and `unfinished` is false.
+            CorruptShardError: store.json or index.json is not as it was written.
+            MismatchError: the store is of another format.
         """
         folder = Path(path)
-        if not (folder / HEADER_FILE).is_file():
-            raise FileNotFoundError(
-                f"no activation store in {folder} ({HEADER_FILE} is missing); write one with "
-                "probing.capture.capture"
-            )
-        header = read_json(folder / HEADER_FILE)
-        if header["format"] != FORMAT:
-            raise MismatchError(f"{folder} is written as {header['format']!r}; this version reads {FORMAT!r}")
-        if not unfinished and not (folder / INDEX_FILE).is_file():
+        header = read_header(folder)
+        if (folder / INDEX_FILE).is_file():
+            read_index(folder)
+        elif not unfinished:
             finished = len(shard_files(folder))
             raise FileNotFoundError(
                 f"the capture into {folder} did not end: {finished} shards are finished; run the same "
@@ -111,10 +104,9 @@ class ActivationStore:
     @cached_property
     def shards(self) -> tuple[Path, ...]:
         """The files, in the order of the rows; those of the index once the capture has ended."""
-        index = self.path / INDEX_FILE
-        if not index.is_file():
+        if not (self.path / INDEX_FILE).is_file():
             return tuple(shard_files(self.path))
-        files = tuple(self.path / entry["file"] for entry in read_json(index)["shards"])
+        files = tuple(self.path / entry["file"] for entry in read_index(self.path))
         for file in files:
             if not file.is_file():
                 raise damaged(file, "it is in the index but not in the folder")
@@ -122,9 +114,22 @@ class ActivationStore:
 
     @cached_property
     def item_ids(self) -> np.ndarray:
-        """The item of each row, as strings, in stored order."""
-        parts = [read_text(file, "item_id") for file in self.shards]
-        return np.concatenate(parts) if parts else np.array([], dtype=object)
+        """The item of each row, as strings, in stored order.
+
+        Raises:
+            CorruptShardError: a shard is damaged, or repeats items of another.
+        """
+        seen: set[str] = set()
+        parts = [np.array([], dtype=object)]
+        for file in self.shards:
+            parts.append(read_text(file, "item_id"))
+            items = set(parts[-1].tolist())
+            if repeated := sorted(items & seen):
+                raise damaged(
+                    file, f"{repeated[0]} and {len(repeated) - 1} other items occur twice in the store"
+                )
+            seen |= items
+        return np.concatenate(parts)
 
     @cached_property
     def columns(self) -> pd.DataFrame:
@@ -227,6 +232,9 @@ class ActivationStore:
         if not self.shards:
             raise ValueError(f"{self.path} has no finished shard yet, so there is nothing to read")
         extents = [Extent.of(file, f"activations/{site}/{span}") for file in self.shards]
+        for extent in extents:
+            if len(extent.shape) != len(extents[0].shape):
+                raise damaged(extent.file, f"{extent.name} has other axes than in {extents[0].file.name}")
         widest = np.max([extent.shape[1:] for extent in extents], axis=0).tolist()
         whole = np.zeros((sum(extent.shape[0] for extent in extents), *widest), _read_as(self.dtype))
         start = 0
@@ -239,6 +247,8 @@ class ActivationStore:
     def _fill(self, part: np.ndarray, extent: Extent) -> None:
         """Read one shard's rows into their place; its checksum is compared the first time."""
         key = (extent.file.name, extent.name)
+        if extent.dtype != STORED_AS[self.dtype]:
+            raise damaged(extent.file, f"{extent.name} is {extent.dtype} in a store of {self.dtype}")
         direct = part.shape == extent.shape and part.dtype == extent.dtype
         values = part if direct else np.zeros(extent.shape, extent.dtype)
         extent.read(values, verify=key not in self._verified)

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from probing.store.files import move_into_place
+from probing.store.files import move_into_place, remove
 from probing.store.shard_files import checksum
 
 _log = logging.getLogger(__name__)
@@ -123,7 +123,8 @@ class ShardWriter:
         self._item_ids: list[str] = []
         self._columns: dict[str, list[Any]] = {}
         self._positions: dict[str, list[np.ndarray]] = {span: [] for span in header["spans"]}
-        self._file = h5py.File(self.part, "w", libver=("v110", "v110"), rdcc_nbytes=2**16)
+        remove(self.part)  # nothing is written through a link that stands there
+        self._file = h5py.File(self.part, "x", libver=("v110", "v110"), rdcc_nbytes=2**16)
         for name in ("format", "dtype", "site_spelling", "sites", "spans"):
             self._file.attrs[name] = _attribute(header[name])
         for name, value in sorted(header["attributes"].items()):

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -64,6 +65,50 @@ def test_a_bad_last_shard_is_made_again(store):
     flip(store, last, "activations/hook_embed/last")
     rebuild(store, *rebuildable())
     assert folder_bytes(store) == before
+
+
+def test_a_bad_index_is_written_anew_and_moves_nothing_that_it_names(store, tmp_path):
+    before = folder_bytes(store)
+    (tmp_path / "precious").write_text("mine")
+    index = json.loads(before["index.json"])
+    index["shards"][1]["file"] = "../precious"
+    older = {name: index[name] for name in ("shards", "rows")}
+    (store / "index.json").write_text(json.dumps(older))
+    with pytest.raises(
+        CorruptShardError, match=r"index\.json of .* names '\.\./precious'.* remove it and run"
+    ):
+        job(store)
+    calls = []
+    _, made = rebuildable(calls)
+    assert list(rebuild(store, tiny("llama"), made)) == ["index.json"]
+    assert not calls
+    assert folder_bytes(store) == before
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_link_in_a_shards_place_is_replaced_and_its_target_stays(store, tmp_path):
+    before = folder_bytes(store)
+    (store / "shard-00001.h5").rename(tmp_path / "moved.h5")
+    (store / "shard-00001.h5").symlink_to(tmp_path / "moved.h5")
+    assert list(rebuild(store, *rebuildable())) == ["shard-00001.h5"]
+    assert folder_bytes(store) == before
+    assert not (store / "shard-00001.h5").is_symlink()
+    assert (tmp_path / "moved.h5").read_bytes() == before["shard-00001.h5"]
+
+
+def test_a_damaged_header_is_not_rebuilt(store):
+    (store / "store.json").write_bytes((store / "store.json").read_bytes().replace(b"float", b"fload"))
+    before = folder_bytes(store)
+    with pytest.raises(CorruptShardError, match=r"store\.json of .* restore it from a copy"):
+        rebuild(store, *rebuildable())
+    assert folder_bytes(store) == before
+
+
+def test_a_capture_of_nothing_new_does_not_bless_what_is_there(store):
+    with (store / "shard-00001.h5").open("ab") as file:
+        file.write(b"\1")  # behind all data sets, so that only the checksum of the file sees it
+    job(store)
+    assert list(damage(store)) == ["shard-00001.h5"]
 
 
 def test_a_whole_store_is_left_alone(store):
