@@ -10,11 +10,21 @@ from probing.store import records
 from tests.analyses.frame.planted_runs import COUNT, FILES, planted_run
 
 ROOT = Path(__file__).parents[3]
-ASKING = """
+READY = """
 import os, sys, time
+from pathlib import Path
+
+def wait_for_both(ready):
+    Path(ready, str(os.getpid())).touch()
+    while len(os.listdir(ready)) < 2:
+        time.sleep(0.01)
+
+"""
+ASKING = (
+    READY
+    + """
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from analyses.frame.analysis import Extras, Takes
 from taxogen.runs.run import Run
 from tests.analyses.frame import planted_runs
@@ -36,34 +46,28 @@ def conclude(runs, results, options):
         return Extras(files={"conclusion.txt": lambda part: part.write_text("n")})
 
 ready, takes, out, *paths = sys.argv[1:]
-Path(ready, str(os.getpid())).touch()
-while len(os.listdir(ready)) < 2:
-    time.sleep(0.01)
+wait_for_both(ready)
 count = replace(planted_runs.COUNT, compute=compute, conclude=conclude, takes=Takes[takes])
 count.ask([Run.open(path) for path in paths], planted_runs.Options(), Path(out) if out else None)
 """
+)
 
 
-def both(ready, *commands):
-    """What each of two processes says on stderr, which ask when both are ready; both must end well."""
+def both(ready, script, *given):
+    """What each of two processes says, which run a script when both are ready and must end well."""
     ready.mkdir()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASKING, ready, *command],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        for command in commands
+        subprocess.Popen([sys.executable, "-c", script, ready, *words], cwd=ROOT, **pipes) for words in given
     ]
-    said = [process.communicate(timeout=120)[1].decode() for process in started]
+    said = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     return said
 
 
 def one_waits(said):
     """Whether one of two processes says for whom it waits."""
-    return any("waiting for `" in text and "(process " in text for text in said)
+    return any("waiting for `" in err and "(process " in err for _, err in said)
 
 
 @pytest.mark.parametrize("out", ["", "results"])
@@ -71,7 +75,7 @@ def one_waits(said):
 def test_the_second_waits_and_says_for_whom(tmp_path, takes, out):
     paths = [str(planted_run(tmp_path / name, seed).path) for seed, name in enumerate("ab")]
     out = str(tmp_path / out) if out else ""
-    said = both(tmp_path / "ready", *[[takes, out, *paths]] * 2)
+    said = both(tmp_path / "ready", ASKING, *[[takes, out, *paths]] * 2)
     assert one_waits(said)
     folder = Path(out) if out else Path(paths[0]) / "analyses" / "count"
     assert {*FILES, "conclusion.txt"} == set(records.recorded(folder))
@@ -83,7 +87,7 @@ def test_the_second_waits_and_says_for_whom(tmp_path, takes, out):
 
 def test_commands_that_name_runs_in_opposite_orders_both_end(tmp_path):
     paths = [str(planted_run(tmp_path / name, seed).path) for seed, name in enumerate("ab")]
-    both(tmp_path / "ready", ["EACH_RUN", "", *paths], ["EACH_RUN", "", *paths[::-1]])
+    both(tmp_path / "ready", ASKING, ["EACH_RUN", "", *paths], ["EACH_RUN", "", *paths[::-1]])
     for path in paths:
         folder = Path(path) / "analyses" / COUNT.name
         assert {*FILES, "conclusion.txt"} == set(records.recorded(folder))
