@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,11 +18,16 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from probing.store import CorruptShardError, MismatchError
 from probing.store.cache import folder, locked, require_free
-from probing.store.files import write_whole
+from probing.store.files import remove, write_whole
+from probing.store.shard_files import checksum, damaged, read_array, read_text
 from taxogen.models import encoders, weights
 from taxogen.models.encoders import Encoder
+from taxogen.models.encoders.encoder import IDENTITY
 from taxogen.world.pictures import Pictures
+
+_log = logging.getLogger("taxogen")
 
 Features = Float[np.ndarray, "n tokens width"]
 SHARD = 512
@@ -33,11 +40,13 @@ def features(
     names: Sequence[str] | None = None,
     tokens: int = 1,
     device: str = "cpu",
+    expected: Mapping[str, Any] | None = None,
 ) -> Features:
     """Features of pictures in the order asked for, float32, from the cache where they are in it.
 
     A row is stored under the encoder's name, weights and preprocessing, the number of tokens, and the
-    picture's content hash: runs share it, and a changed picture invalidates only itself.
+    picture's content hash: runs share it, and a changed picture invalidates only itself. A damaged file of the
+    cache is removed, and its pictures are encoded again. Only pictures that are not in the cache are opened.
 
     Args:
         pictures: The collection.
@@ -45,10 +54,14 @@ def features(
         names: Pictures of the collection, possibly repeated; all of them in the table's order by default.
         tokens: Square number of tokens that the encoder's grid is averaged to, or all its cells.
         device: Where a named encoder runs.
+        expected: The `Encoder.identity` recorded earlier. A named encoder is then loaded only if features of it are
+            missing in the cache.
 
     Raises:
         KeyError: A name is not in the collection.
         ValueError: The grid cannot be averaged to `tokens`; or a picture cannot be read.
+        MismatchError: The encoder is not the expected one; or pictures to be encoded have changed.
+        FileNotFoundError: Pictures to be encoded are gone.
     """
     names = list(pictures.table["picture"]) if names is None else list(names)
     by_name = dict(zip(pictures.table["picture"], pictures.table["content_hash"], strict=True))
@@ -56,13 +69,30 @@ def features(
         raise KeyError(
             f"{len(unknown)} pictures are not in {pictures.name!r}, first {unknown[0]!r}; see .table"
         )
-    encoder = encoders.load(encoder, device) if isinstance(encoder, str) else encoder
-    bins(encoder.grid, tokens)
-    shards = _shard_folder(encoder, tokens)
-    hashes = [by_name[name] for name in names]
+    if expected is None and isinstance(encoder, str):
+        encoder = encoders.load(encoder, device)
+    identity: dict[str, Any] = encoder.identity if isinstance(encoder, Encoder) else {"name": encoder}
+    if expected is not None:
+        _require_same(expected, identity)
+        identity = dict(expected)
+    bins(tuple(identity["grid"]), tokens)
+    shards = _shard_folder(identity, tokens)
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(by_name[name], []).append(place)
+    shape = (tokens, identity["width"])
+    result = np.empty((len(names), *shape), dtype=np.float32)
     with locked(shards):
-        _complete(shards, encoder, tokens, pictures, dict(zip(hashes, names, strict=True)))
-        return _read(shards, hashes, (tokens, encoder.width))
+        for content, row in _stored(shards, shape):
+            result[places.pop(content, [])] = row
+        missing = [(content, names[where[0]]) for content, where in places.items()]
+        if missing:
+            encoder = encoders.load(encoder, device) if isinstance(encoder, str) else encoder
+            _require_same(identity, encoder.identity)
+            _require_unchanged(pictures, [name for _, name in missing])
+            for content, row in _encoded(shards, encoder, tokens, pictures, missing):
+                result[places[content]] = row
+    return result
 
 
 def pool(values: Features, grid: tuple[int, int], tokens: int) -> Features:
@@ -130,42 +160,85 @@ class PictureStandardizer:
         return (values - self.mean) / self.scale
 
 
-def _shard_folder(encoder: Encoder, tokens: int) -> Path:
-    identity = [encoder.name, encoder.revision, encoder.preprocessing, tokens]
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", encoder.name).strip("-")[-60:]
-    return folder() / "features" / f"{readable}-{tokens}-{weights.text_hash(identity)[:12]}"
+def _require_same(recorded: Mapping[str, Any], loaded: Mapping[str, Any]) -> None:
+    """Refusal of an encoder that is not the recorded one, by the fields of its identity that are known."""
+    if lacking := [name for name in IDENTITY if name not in recorded]:
+        raise MismatchError(
+            f"the recorded identity of the encoder lacks {', '.join(lacking)}: {dict(recorded)}"
+        )
+    differing = [
+        f"{name}: recorded {recorded.get(name)!r}, loaded {value!r}"
+        for name, value in loaded.items()
+        if recorded.get(name) != value
+    ]
+    if differing:
+        raise MismatchError(
+            f"the encoder is not the recorded one ({'; '.join(differing)}); install or name that one, or start a "
+            "new run with this one"
+        )
 
 
-def _complete(
-    shards: Path, encoder: Encoder, tokens: int, pictures: Pictures, wanted: dict[str, str]
-) -> None:
-    """Compute the features that no shard has, a shard at a time: a killed run loses little and corrupts nothing."""
+def _require_unchanged(pictures: Pictures, names: list[str]) -> None:
+    faults = pictures.faults(names)
+    lists = [
+        f"{len(faulty)} {kind} ({', '.join(faulty[:5])}{', …' if len(faulty) > 5 else ''})"
+        for kind, faulty in faults.items()
+        if faulty
+    ]
+    if lists:
+        error = FileNotFoundError if faults["missing"] else MismatchError
+        raise error(
+            f"of {len(names)} pictures of {pictures.name!r} whose features are not in the cache, "
+            f"{' and '.join(lists)}: restore them, or start a new run with the pictures as they are"
+        )
+
+
+def _shard_folder(identity: Mapping[str, Any], tokens: int) -> Path:
+    name = identity["name"]
+    key = weights.text_hash([name, identity["revision"], identity["preprocessing"], tokens])[:12]
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")[-60:]
+    return folder() / "features" / f"{readable}-{tokens}-{key}"
+
+
+def _stored(shards: Path, shape: tuple[int, int]) -> Iterator[tuple[str, np.ndarray]]:
+    """(content hash, features) of the pictures that are in the cache; damaged files are removed."""
+    for path in sorted(shards.glob("*.h5")):
+        try:
+            hashes, rows = read_text(path, "content_hash"), read_array(path, "features")
+            if rows.shape != (len(hashes), *shape) or rows.dtype != np.float32:
+                raise damaged(path, f"features are {rows.dtype} {rows.shape}")
+        except CorruptShardError:
+            _log.warning("%s is damaged or has no checksums: removed, its pictures are encoded again", path)
+            remove(path)
+            continue
+        yield from zip(hashes, rows, strict=True)
+
+
+def _encoded(
+    shards: Path, encoder: Encoder, tokens: int, pictures: Pictures, missing: list[tuple[str, str]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(content hash, features) of pictures, stored a shard at a time: a killed run loses little, corrupts nothing."""
     shards.mkdir(parents=True, exist_ok=True)
-    stored = sorted(shards.glob("*.h5"))
-    for path in stored:
-        for content in _hashes(path):
-            wanted.pop(content, None)
-    missing = list(wanted.items())
-    if not missing:
-        return
     require_free(
         shards, len(missing) * tokens * encoder.width * 4, what=f"features of {len(missing)} pictures"
     )
+    first = 1 + max((int(path.stem) for path in shards.glob("*.h5") if path.stem.isdecimal()), default=-1)
     work = partial(_encode, encoder, tokens, pictures)
     threads = torch.get_num_threads()
     with (
         ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as workers,
         tqdm(total=len(missing), desc=f"{encoder.name} features", unit=" pictures") as bar,
     ):
-        for number, start in enumerate(range(0, len(missing), SHARD), start=len(stored)):
+        for number, start in enumerate(range(0, len(missing), SHARD), start=first):
             shard = missing[start : start + SHARD]
             batches = [shard[i : i + encoder.batch] for i in range(0, len(shard), encoder.batch)]
-            rows = []
+            parts = []
             for batch in workers.map(work, batches):
-                rows.append(batch)
+                parts.append(batch)
                 bar.update(len(batch))
-            write = partial(_write, encoder, tokens, [content for content, _ in shard], np.concatenate(rows))
-            write_whole(shards / f"{number:06d}.h5", write)
+            hashes, rows = [content for content, _ in shard], np.concatenate(parts)
+            write_whole(shards / f"{number:06d}.h5", partial(_write, encoder, tokens, hashes, rows))
+            yield from zip(hashes, rows, strict=True)
 
 
 def _encode(encoder: Encoder, tokens: int, pictures: Pictures, batch: list[tuple[str, str]]) -> Features:
@@ -173,29 +246,12 @@ def _encode(encoder: Encoder, tokens: int, pictures: Pictures, batch: list[tuple
 
 
 def _write(encoder: Encoder, tokens: int, hashes: list[str], rows: Features, path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["content_hash"] = np.array(hashes, dtype="S64")
-        file["features"] = rows
+    # The file format of 1.10 protects its own structure with checksums, as these do the values.
+    with h5py.File(path, "x", libver=("v110", "v110")) as file:
+        for name, values in (("content_hash", np.array(hashes, dtype="S64")), ("features", rows)):
+            file[name] = values
+            file[name].attrs["checksum"] = np.uint64(checksum(values))
         file["features"].attrs["axes"] = "picture, token (row by row), width"
         for key in ("name", "revision", "preprocessing", "licence", "grid"):
             file.attrs[key] = getattr(encoder, key)
         file.attrs["tokens"] = tokens
-
-
-def _read(shards: Path, hashes: list[str], shape: tuple[int, int]) -> Features:
-    positions: dict[str, list[int]] = {}
-    for position, content in enumerate(hashes):
-        positions.setdefault(content, []).append(position)
-    result = np.empty((len(hashes), *shape), dtype=np.float32)
-    for path in sorted(shards.glob("*.h5")):
-        with h5py.File(path) as file:
-            rows = np.asarray(file["features"])
-        for row, content in zip(rows, _hashes(path), strict=True):
-            result[positions.pop(content, [])] = row
-    assert not positions, "every picture was computed"
-    return result
-
-
-def _hashes(path: Path) -> list[str]:
-    with h5py.File(path) as file:
-        return [content.decode() for content in np.asarray(file["content_hash"])]

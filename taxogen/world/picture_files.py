@@ -5,42 +5,46 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from probing.store import cache
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""No other decoder sees a file, whatever its name: Pillow would hand an EPS to Ghostscript."""
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded: a small file can unpack to gigabytes."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that no name may have: it goes into tables and messages, a line each."""
 
 
 def decode(data: bytes, name: str = "picture") -> Image.Image:
     """The picture in `data` as RGB, upright by its EXIF orientation, transparency shown over white.
 
+    Of an animated picture it is the one that viewers without animation show: the first, or a PNG's default image.
+
     Raises:
-        ValueError: `data` is no readable picture, or it has more than MAX_PIXELS.
+        ValueError: `data` is no readable picture of FORMATS, or it has more than MAX_PIXELS.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} × {image.height} pixels, more than {MAX_PIXELS:,}")
+            _scale_transparent_value(image)
             image.load()
             return _flatten(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:  # its text names a memory address
         raise ValueError(
-            f"{name} cannot be read as a picture: no known format. Replace or remove it."
+            f"{name} cannot be read as a picture: it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. "
+            "Replace or remove it."
         ) from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+    except Exception as error:  # decoders raise errors of any kind over bytes that they did not expect
         raise ValueError(f"{name} cannot be read as a picture: {error}. Replace or remove it.") from error
 
 
@@ -52,45 +56,83 @@ def content_hash(data: bytes) -> str:
 def find(root: Path) -> list[str]:
     """The sorted paths ``<leaf>/<file>`` of all pictures below `root`, hidden files and folders aside.
 
+    Links to files and folders are followed, wherever they lead.
+
     Raises:
-        ValueError: no leaf folder, or leaves with fewer than 2 pictures (all are listed).
+        ValueError: no leaf folder, leaves with fewer than 2 pictures, entries with a picture's name that are no files
+            (links that lead nowhere), or names with line breaks and the like (all are listed).
     """
-    files = {
-        entry.name: [
-            file.name
-            for file in entry.iterdir()
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        ]
-        for entry in root.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    }
-    if not files:
+    leaves = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    lost = [entry.name for entry in leaves if entry.is_symlink() and not entry.exists()]
+    names = {entry.name: _picture_names(entry) for entry in leaves if entry.is_dir()}
+    if not names and not lost:
         raise ValueError(f"{root} holds no leaf folders: put pictures into <leaf>/<file>.jpg.")
-    small = [f"{leaf} ({len(names)})" for leaf, names in sorted(files.items()) if len(names) < 2]
-    if small:
+    entries = sorted(f"{leaf}/{name}" for leaf, inside in names.items() for name in inside)
+    if lost := lost + [name for name in entries if not (root / name).is_file()]:
+        raise ValueError(
+            f"{len(lost)} entries of {root} are no files and no leaf folders, or links that lead nowhere: "
+            f"{_some(lost)}. Restore or remove them."
+        )
+    if odd := [name for name in entries if UNPRINTABLE.search(name)]:
+        raise ValueError(
+            f"{len(odd)} pictures of {root} have line breaks or other control characters in their names: "
+            f"{_some(odd)}. Rename them."
+        )
+    if small := [f"{leaf} ({len(inside)})" for leaf, inside in names.items() if len(inside) < 2]:
         raise ValueError(
             f"Leaves of {root} with fewer than 2 pictures: {', '.join(small)}. A leaf needs one to learn "
             f"from and one to be tested on: add pictures ({', '.join(SUFFIXES)}) or remove the leaf."
         )
-    return sorted(f"{leaf}/{name}" for leaf, names in files.items() for name in names)
+    return entries
+
+
+def listed(root: Path) -> list[str]:
+    """The names that `find` gives, unchecked; none where there is no such folder."""
+    leaves = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return sorted(
+        f"{leaf.name}/{name}" for leaf in leaves if leaf.name[0] != "." for name in _picture_names(leaf)
+    )
+
+
+def _picture_names(leaf: Path) -> list[str]:
+    return [
+        entry.name
+        for entry in leaf.iterdir()
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Up to 5 names, each on its line whatever it holds."""
+    shown = ", ".join(UNPRINTABLE.sub(lambda odd: ascii(odd[0])[1:-1], name) for name in names[:5])
+    return shown + (", …" if len(names) > 5 else "")
 
 
 def verified_hashes(root: Path, names: list[str]) -> list[str]:
     """The content hash of every file, each of which has been decoded once, now or before.
 
-    The result is cached until a file's size or time of change differs.
+    The result is cached until a file's size, time of change or time of its inode's change differs.
 
     Raises:
         ValueError: files that cannot be read as pictures, all of them listed.
     """
     stats = [(root / name).stat() for name in names]
-    listing = [str(root.resolve()), *((name, at.st_size, at.st_mtime_ns) for name, at in zip(names, stats))]
+    listing = [
+        str(root.resolve()),
+        *((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in zip(names, stats)),
+    ]
+    key = content_hash(json.dumps(listing).encode())
 
     def make(part: Path) -> None:
-        part.write_text(json.dumps(_verify(root, names)))
+        text = "\n".join(_verify(root, names))
+        part.write_text(f"{content_hash(text.encode())}\n{text}")
 
-    key = content_hash(json.dumps(listing).encode())
-    return json.loads(cache.build_once(f"pictures/{key}.json", make).read_text())
+    path = cache.build_once(f"pictures/{key}.txt", make)
+    digest, _, text = path.read_bytes().partition(b"\n")
+    if content_hash(text).encode() != digest:
+        path.unlink(missing_ok=True)
+        return verified_hashes(root, names)
+    return text.decode().splitlines()
 
 
 def _verify(root: Path, names: list[str]) -> list[str]:
@@ -113,9 +155,20 @@ def _verify(root: Path, names: list[str]) -> list[str]:
     return [digest for digest, _ in results]
 
 
+def _scale_transparent_value(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent value of a PNG, which counts in the file's bits, to the 8 bits that Pillow decodes to."""
+    value, raw = image.info.get("transparency"), image.tile[0].args if image.tile else None
+    if raw == "RGB;16B" and isinstance(value, tuple):
+        image.info["transparency"] = tuple(part >> 8 for part in value)
+    elif raw in ("L;2", "L;4") and isinstance(value, int):
+        image.info["transparency"] = value * {"L;2": 85, "L;4": 17}[raw]
+
+
 def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow clips 16-bit grey to 255 instead of scaling it
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        values = np.asarray(image).astype(np.uint32)
+        opaque = values != image.info.get("transparency", -1)
+        return Image.fromarray(np.where(opaque, values >> 8, 255).astype(np.uint8)).convert("RGB")
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     image = image.convert("RGBA")

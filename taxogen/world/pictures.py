@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from probing.store import MismatchError
 from taxogen.world import picture_files
 from taxogen.world.picture_files import decode
 
@@ -42,29 +44,51 @@ class Pictures:
         return tuple(sorted(set(self.table["leaf"])))
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.table["picture"])
+    def _hashes(self) -> dict[str, str]:
+        return dict(zip(self.table["picture"], self.table["content_hash"], strict=True))
 
     def read(self, picture: str) -> bytes:
-        """The bytes of a picture's file.
+        """The bytes of a picture's file, which are those that its content hash is of.
 
         Raises:
             KeyError: no such picture in this collection.
+            FileNotFoundError: its file is gone.
+            MismatchError: its file has changed.
         """
-        if picture not in self._names:
+        if picture not in self._hashes:
             raise KeyError(
                 f"No picture {picture!r} among the {len(self.table)} of {self.name!r}: see .table['picture']."
             )
-        return (
-            _bundled(self.name).read(picture) if self.folder is None else (self.folder / picture).read_bytes()
-        )
+        data = _bytes(self.name, self.folder, picture)
+        if picture_files.content_hash(data) != self._hashes[picture]:
+            raise MismatchError(f"{picture} of {self.name!r} has changed since its content hash was taken")
+        return data
+
+    def faults(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The pictures that are `missing`, and those that have `changed` since their content hashes were taken."""
+
+        def fault(name: str) -> str:
+            try:
+                self.read(name)
+            except (FileNotFoundError, NotADirectoryError):
+                return "missing"
+            except MismatchError:
+                return "changed"
+            return ""
+
+        with ThreadPoolExecutor() as pool:
+            kinds = list(pool.map(fault, names))
+        return {
+            kind: [name for name, own in zip(names, kinds) if own == kind] for kind in ("missing", "changed")
+        }
 
     def open(self, picture: str) -> Image.Image:
         """The picture as RGB, upright, transparency shown over white.
 
         Raises:
             KeyError: no such picture in this collection.
-            ValueError: the file is no readable picture, or a too large one.
+            FileNotFoundError: its file is gone.
+            ValueError: the file has changed, is no readable picture, or a too large one.
         """
         return decode(self.read(picture), picture)
 
@@ -111,6 +135,47 @@ def load(name_or_folder: str | os.PathLike[str]) -> Pictures:
     return _load_folder(folder)
 
 
+def of_table(name_or_folder: str | os.PathLike[str], table: pd.DataFrame) -> Pictures:
+    """The collection that a recorded table is of; no picture is looked at before it is read.
+
+    Raises:
+        ValueError: the table lacks one of COLUMNS or holds something other than text in it, repeats a picture, or
+            names one that is not `<leaf>/<file>`.
+    """
+    if lacking := [column for column in COLUMNS if column not in table.columns]:
+        raise ValueError(
+            f"A table of pictures was given without {', '.join(lacking)}; found {list(table.columns)}"
+        )
+    texts = table.loc[:, list(COLUMNS)]
+    if mixed := [name for name in COLUMNS if not all(isinstance(value, str) for value in texts[name])]:
+        raise ValueError(f"A table of pictures holds something other than text in {', '.join(mixed)}")
+    unfit = texts["picture"].duplicated() | ~texts["picture"].map(_is_inside).astype(bool)
+    if odd := texts.loc[unfit, "picture"].tolist():
+        raise ValueError(
+            f"A table of pictures names each once as <leaf>/<file>; found {odd[0]!r} and {len(odd) - 1} more"
+        )
+    bundled = str(name_or_folder) in BUNDLED
+    folder = None if bundled else _root(Path(name_or_folder))
+    return _sorted(str(name_or_folder), texts, folder)
+
+
+def compare(recorded: pd.DataFrame, name_or_folder: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Names of the pictures that are `missing` now, have `changed`, or are `new`, against a recorded table.
+
+    Every byte of the recorded pictures is read; a folder that is gone has all of them missing.
+
+    Raises:
+        ValueError: the table is none of pictures.
+    """
+    collection = of_table(name_or_folder, recorded)
+    names = collection.table["picture"].tolist()
+    if collection.folder is None:
+        present = _read_csv(f"{collection.name}.csv")["picture"].tolist()
+    else:
+        present = picture_files.listed(collection.folder)
+    return {**collection.faults(names), "new": sorted(set(present) - set(names))}
+
+
 def credits() -> pd.DataFrame:
     """Who made the bundled pictures: source, licence, credit; to be shown wherever they are shown."""
     return _read_csv("sources.csv")
@@ -130,6 +195,24 @@ def _bundled(name: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(_data(f"{name}.zip")))
 
 
+def _bytes(name: str, folder: Path | None, picture: str) -> bytes:
+    if folder is not None:
+        return (folder / picture).read_bytes()
+    try:
+        return _bundled(name).read(picture)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise FileNotFoundError(
+            f"No picture {picture} in the bundled {name!r}: reinstall taxoprobe."
+        ) from error
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a picture's name is `<leaf>/<file>`, which cannot leave its collection."""
+    parts = name.split("/")
+    unfit = [part for part in parts if part in ("", "..") or Path(part).name != part]
+    return len(parts) == 2 and not unfit and not picture_files.UNPRINTABLE.search(name)
+
+
 def _load_bundled(name: str) -> Pictures:
     table = _read_csv(f"{name}.csv")
     archive = _bundled(name)
@@ -147,16 +230,20 @@ def _load_bundled(name: str) -> Pictures:
 
 
 def _load_folder(folder: Path) -> Pictures:
-    inside = folder / "images"
-    things = inside.is_dir() and any(entry.is_dir() for entry in inside.iterdir())
-    root = inside if things else folder
+    root = _root(folder)
     names = picture_files.find(root)
     table = pd.DataFrame({"picture": names, "leaf": [name.split("/", 1)[0] for name in names]})
-    table["source"] = "things" if things else folder.resolve().name
+    table["source"] = folder.resolve().name if root == folder else "things"
     table["style_group"] = table["source"]
     table["licence"] = ""
     table["content_hash"] = picture_files.verified_hashes(root, names)
     return _sorted(str(folder), table, root)
+
+
+def _root(folder: Path) -> Path:
+    """The folder of the leaves: as THINGS is distributed, that is `images`."""
+    inside = folder / "images"
+    return inside if inside.is_dir() and any(entry.is_dir() for entry in inside.iterdir()) else folder
 
 
 def _sorted(name: str, table: pd.DataFrame, folder: Path | None) -> Pictures:

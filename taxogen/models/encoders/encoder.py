@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from PIL import Image
 Pixels = Float[np.ndarray, "3 height width"]
 Batch = Float[np.ndarray, "n 3 height width"]
 Features = Float[np.ndarray, "n tokens width"]
+IDENTITY = ("name", "revision", "preprocessing", "grid", "width")
+"""The fields of an encoder that decide its features."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Encoder:
     def tokens(self) -> int:
         """Cells of the grid."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the features, as JSON has them."""
+        return {name: getattr(self, name) for name in IDENTITY} | {"grid": list(self.grid)}
 
     def encode(self, pictures: Sequence[Image.Image]) -> Features:
         """Features of RGB pictures, float32.

@@ -1,4 +1,6 @@
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from probing.store import MismatchError
 from taxogen.models import features as module
 from taxogen.models.encoders import Encoder
 from taxogen.models.features import PictureStandardizer, features, pool
@@ -271,3 +274,168 @@ def test_a_constant_feature_becomes_zero_and_not_noise():
 def test_a_standardiser_needs_training_pictures():
     with pytest.raises(ValueError, match="needs at least 2 training pictures; 1 given"):
         PictureStandardizer.fit(np.zeros((1, 1, 3), np.float32))
+
+
+def shards_of(cache_folder):
+    return sorted(cache_folder.rglob("*.h5"))
+
+
+def flip(path, place, bit=0):
+    raw = bytearray(path.read_bytes())
+    raw[place % len(raw)] ^= 1 << bit
+    path.write_bytes(raw)
+
+
+def without_checksums(path):
+    with h5py.File(path, "r+") as file:
+        for name in ("content_hash", "features"):
+            del file[name].attrs["checksum"]
+
+
+def of_another_width(path):
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        file["features"] = np.zeros((5, 1, 2), np.float32)
+        file["features"].attrs["checksum"] = np.uint64(0)
+
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:700]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no HDF5": lambda path: path.write_bytes(b"no" * 900),
+    "older": without_checksums,
+    "another width": of_another_width,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("kind", list(DAMAGE))
+def test_a_damaged_shard_is_mended(folder, cache_folder, monkeypatch, caplog, kind):
+    monkeypatch.setattr(module, "SHARD", 5)
+    collection = pictures.load(folder)
+    whole = features(collection, Counting().encoder)
+    damaged = shards_of(cache_folder)[1]
+    others = {path: path.read_bytes() for path in shards_of(cache_folder) if path != damaged}
+    assert len(others) == 2
+    DAMAGE[kind](damaged)
+    counting = Counting()
+    with caplog.at_level(logging.WARNING, "taxogen"):
+        np.testing.assert_array_equal(features(collection, counting.encoder), whole)
+    assert len(counting.seen) == 5
+    (line,) = caplog.messages
+    assert line.startswith(f"{damaged} is damaged or has no checksums")
+    assert len(shards_of(cache_folder)) == 3
+    assert {path: path.read_bytes() for path in others} == others
+    again = Counting()
+    np.testing.assert_array_equal(features(collection, again.encoder), whole)
+    assert again.seen == []
+
+
+def test_no_flipped_bit_changes_a_feature(folder, cache_folder):
+    collection, generator = pictures.load(folder), np.random.default_rng(3)
+    whole = features(collection, Counting().encoder)
+    (path,) = shards_of(cache_folder)
+    raw = path.read_bytes()
+    mended = 0
+    for place in generator.integers(0, len(raw), 120).tolist():
+        path.write_bytes(raw)
+        flip(path, place, int(generator.integers(8)))
+        counting = Counting()
+        np.testing.assert_array_equal(features(collection, counting.encoder), whole)
+        mended += bool(counting.seen)
+        for other in shards_of(cache_folder):
+            other.unlink()
+    assert mended > 10
+
+
+def test_cached_features_need_no_encoder_and_no_picture(folder):
+    collection, encoder = pictures.load(folder), Counting().encoder
+    whole = features(collection, encoder, tokens=4)
+    recorded = pictures.of_table(folder, collection.table)
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(features(recorded, "counting", tokens=4, expected=encoder.identity), whole)
+
+
+def test_the_identity_is_plain_data():
+    assert Counting().encoder.identity == {
+        "name": "counting",
+        "revision": "1",
+        "preprocessing": "p",
+        "grid": [2, 4],
+        "width": 3,
+    }
+
+
+def test_only_what_is_missing_is_opened(folder, monkeypatch):
+    collection, encoder = pictures.load(folder), Counting().encoder
+    names = list(collection.table["picture"])
+    features(collection, encoder, names[:9])
+    for name in names[:9]:
+        (folder / name).write_bytes(b"changed")
+    other = Counting()
+    monkeypatch.setattr("taxogen.models.encoders.load", lambda name, device: other.encoder)
+    features(collection, "counting", names, expected=encoder.identity)
+    assert len(other.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"revision": "2"}, "(revision: recorded '1', loaded '2')"),
+        (
+            {"preprocessing": "q", "width": 4},
+            "(preprocessing: recorded 'p', loaded 'q'; width: recorded 3, loaded 4)",
+        ),
+        ({"grid": (4, 2)}, "(grid: recorded [2, 4], loaded [4, 2])"),
+    ],
+)
+def test_an_encoder_that_is_not_the_recorded_one_is_refused(folder, monkeypatch, change, said):
+    other = Counting(**change)
+    monkeypatch.setattr("taxogen.models.encoders.load", lambda name, device: other.encoder)
+    for encoder in ("counting", other.encoder):
+        with pytest.raises(MismatchError) as refused:
+            features(pictures.load(folder), encoder, expected=Counting().encoder.identity)
+        assert said in str(refused.value)
+    assert other.seen == []
+
+
+def test_another_name_or_half_an_identity_is_refused_before_the_encoder_is_loaded(folder):
+    identity = Counting().encoder.identity
+    with pytest.raises(MismatchError, match="name: recorded 'counting', loaded 'no such encoder'"):
+        features(pictures.load(folder), "no such encoder", expected=identity)
+    with pytest.raises(MismatchError, match="lacks revision, width"):
+        features(
+            pictures.load(folder),
+            "counting",
+            expected={key: identity[key] for key in ("name", "grid", "preprocessing")},
+        )
+
+
+def test_pictures_that_changed_are_refused_before_anything_is_encoded(folder):
+    collection, counting = pictures.load(folder), Counting()
+    names = list(collection.table["picture"])
+    for seed, name in enumerate(names[2:9]):
+        write_picture(folder / name, 100 + seed)
+    with pytest.raises(MismatchError) as refused:
+        features(collection, counting.encoder)
+    assert f"7 changed ({', '.join(names[2:7])}, …): restore them" in str(refused.value)
+    (folder / names[0]).unlink()
+    with pytest.raises(FileNotFoundError) as gone:
+        features(collection, counting.encoder)
+    assert f"1 missing ({names[0]}) and 7 changed" in str(gone.value)
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="12 missing"):
+        features(collection, counting.encoder)
+    assert counting.seen == []
+
+
+def test_a_picture_that_changes_while_others_are_encoded_is_refused(folder):
+    collection, counting = pictures.load(folder), Counting()
+    last = collection.table["picture"].iloc[-1]
+
+    def changes(pixels):
+        write_picture(folder / last, 99)
+        return counting.forward(pixels)
+
+    with pytest.raises(MismatchError, match=f"{last} of .* has changed since its content hash"):
+        features(collection, Counting(forward=changes).encoder)

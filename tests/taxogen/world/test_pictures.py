@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from probing.store import MismatchError
 from taxogen.world import picture_files, pictures
 
 
@@ -41,6 +42,11 @@ def folder(tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         colour(number * 40).save(root / name)
     return root
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return pictures.load("pictograms")
 
 
 class TestFolder:
@@ -139,7 +145,7 @@ class TestRefusals:
             "night owl/cut.jpg",
             "night owl/empty.webp",
         ]
-        assert "no known format" in lines[0]
+        assert "it is no JPEG, PNG or WEBP" in lines[0]
         assert "truncated" in lines[1].lower()
 
     def test_leaves_with_too_few(self, folder):
@@ -178,8 +184,217 @@ class TestRefusals:
         ):
             pictures.load("pictograms")
 
+    @pytest.mark.parametrize("kind", ["file", "folder", "loop", "leaf"])
+    def test_links_that_lead_nowhere_are_named(self, folder, kind):
+        name = "raven" if kind == "leaf" else "crow/z.png"
+        target = {"loop": folder / name}.get(kind, folder / "gone")
+        (folder / name).mkdir() if kind == "folder" else (folder / name).symlink_to(target)
+        with pytest.raises(ValueError, match=rf"1 entries of .* lead nowhere: {name}\. Restore or remove"):
+            pictures.load(folder)
+
+    @pytest.mark.parametrize("odd", ["\n", "\x1b[31m", "\x7f", "\u2028", "\x85"])
+    def test_names_that_are_more_than_a_line_are_refused_in_one(self, folder, odd):
+        colour(1).save(folder / "crow" / f"a{odd}b.png")
+        with pytest.raises(
+            ValueError, match=r"1 pictures of .* control characters in their names: crow/a\\"
+        ) as e:
+            pictures.load(folder)
+        assert len(str(e.value).splitlines()) == 1
+
+    def test_links_to_pictures_and_to_leaves_are_followed(self, folder, tmp_path):
+        shutil.move(folder / "crow", tmp_path / "elsewhere")
+        (folder / "crow").symlink_to(tmp_path / "elsewhere")
+        (folder / "night owl" / "z.png").symlink_to(folder / "night owl" / "x.png")
+        assert len(pictures.load(folder).table) == 5
+
+
+LEAVING = [
+    "../secret/a.png",
+    "/etc/a.png",
+    "crow/../../a.png",
+    "a.png",
+    "crow/sub/a.png",
+    "crow/..",
+    "/a.png",
+]
+LEAVING += ["crow//a.png", "crow/", "", "..", "crow/a\n.png", "crow/a\0.png", "../a.png", "./a.png"]
+
+
+class TestRecorded:
+    """A collection over a table that was recorded earlier."""
+
+    def test_it_is_the_collection_that_was_loaded(self, folder):
+        loaded = pictures.load(folder)
+        again = pictures.of_table(folder, loaded.table.sample(frac=1, random_state=0).assign(split="train"))
+        pd.testing.assert_frame_equal(again.table, loaded.table)
+        assert again.read("crow/a.jpg") == loaded.read("crow/a.jpg")
+
+    def test_the_layout_of_things_and_the_bundled_ones(self, folder, tmp_path, bundled):
+        shutil.move(folder, tmp_path / "THINGS" / "images")
+        table = pictures.load(tmp_path / "THINGS").table
+        assert pictures.of_table(tmp_path / "THINGS", table).open("crow/a.jpg").size == (8, 6)
+        some = pictures.of_table("pictograms", bundled.table[3:5])
+        assert some.read(some.table["picture"][1]) == bundled.read(bundled.table["picture"][4])
+
+    def test_nothing_is_read_before_it_is_asked_for(self, folder):
+        table = pictures.load(folder).table
+        shutil.rmtree(folder)
+        recorded = pictures.of_table(folder, table)
+        assert recorded.leaves == ("crow", "night owl")
+        with pytest.raises(FileNotFoundError, match=r"a\.jpg"):
+            recorded.read("crow/a.jpg")
+
+    @pytest.mark.parametrize("name", LEAVING)
+    def test_names_that_leave_the_folder_are_refused(self, folder, name):
+        table = pictures.load(folder).table
+        table.loc[1, "picture"] = name
+        with pytest.raises(ValueError, match=r"names each once as <leaf>/<file>; found .* and 0 more"):
+            pictures.of_table(folder, table)
+
+    def test_tables_that_are_none_are_refused(self, folder):
+        table = pictures.load(folder).table
+        with pytest.raises(ValueError, match="without leaf, licence; found"):
+            pictures.of_table(folder, table.drop(columns=["leaf", "licence"]))
+        with pytest.raises(ValueError, match="other than text in licence"):
+            pictures.of_table(folder, table.assign(licence=float("nan")))
+        with pytest.raises(ValueError, match=r"found 'crow/a\.jpg' and 0 more"):
+            pictures.of_table(folder, pd.concat([table, table[1:2]]))
+
+    def test_what_changed_is_told(self, folder):
+        table = pictures.load(folder).table
+        assert pictures.compare(table, folder) == {"missing": [], "changed": [], "new": []}
+        (folder / "crow" / "a.jpg").unlink()
+        times = (folder / "night owl" / "x.png").stat()
+        raw = bytearray((folder / "night owl" / "x.png").read_bytes())
+        raw[-5] ^= 1
+        (folder / "night owl" / "x.png").write_bytes(raw)
+        os.utime(folder / "night owl" / "x.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+        colour(7).save(folder / "night owl" / "z.png")
+        (folder / "lone").mkdir()
+        colour(7).save(folder / "lone" / "a.png")
+        assert pictures.compare(table, folder) == {
+            "missing": ["crow/a.jpg"],
+            "changed": ["night owl/x.png"],
+            "new": ["lone/a.png", "night owl/z.png"],
+        }
+        with pytest.raises(MismatchError, match=r"night owl/x\.png of .* has changed since its content hash"):
+            pictures.of_table(folder, table).open("night owl/x.png")
+        shutil.rmtree(folder)
+        assert pictures.compare(table, folder)["missing"] == table["picture"].tolist()
+
+    def test_bundled_pictures_are_compared_too(self, bundled):
+        table = bundled.table[5:].reset_index(drop=True)
+        table.loc[0, "content_hash"] = "0" * 64
+        other = table[:1].assign(picture="crow/none.webp")
+        assert pictures.compare(pd.concat([table, other]), "pictograms") == {
+            "missing": ["crow/none.webp"],
+            "changed": [table["picture"][0]],
+            "new": bundled.table["picture"][:5].tolist(),
+        }
+
+    def test_a_file_of_the_same_size_and_date_but_other_bytes_is_hashed_anew(self, folder):
+        first = pictures.load(folder).table["content_hash"]
+        path = folder / "night owl" / "x.png"
+        times = path.stat()
+        other = encoded(colour(81))
+        assert len(other) == times.st_size
+        path.write_bytes(other)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert (pictures.load(folder).table["content_hash"] != first).tolist() == [False, False, True, False]
+
+    def test_damaged_cached_hashes_are_made_again(self, folder):
+        first = pictures.load(folder).table
+        (path,) = Path(os.environ["TAXOPROBE_CACHE"]).glob("pictures/*.txt")
+        whole = path.read_bytes()
+        for place in (0, 70, len(whole) - 1):
+            raw = bytearray(whole)
+            raw[place] ^= 1
+            path.write_bytes(raw)
+            pd.testing.assert_frame_equal(pictures.load(folder).table, first)
+        path.write_bytes(b"")
+        pd.testing.assert_frame_equal(pictures.load(folder).table, first)
+        assert path.read_bytes() == whole
+
+
+def png(width: int, depth: int, kind: int, row: bytes, transparent: bytes) -> bytes:
+    """A PNG of one row whose transparent value is given, as optimisers write it."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)
+    parts = [(b"IHDR", size), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
 
 class TestDecode:
+    @pytest.mark.parametrize(
+        "form", ["EPS", "PPM", "TIFF", "GIF", "BMP", "PDF", "ICO", "TGA", "JPEG2000", "DDS"]
+    )
+    def test_other_formats_reach_no_decoder_whatever_their_name(self, form, monkeypatch):
+        data = encoded(colour(9, (32, 32)), form)
+        monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+        with pytest.raises(
+            ValueError, match=r"^x\.png cannot be read as a picture: it is no JPEG, PNG or WEBP"
+        ):
+            picture_files.decode(data, "x.png")
+
+    @pytest.mark.parametrize(
+        "data", [b"8BPS\0\1" + bytes(40), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""]
+    )
+    def test_psd_svg_and_nothing_are_refused_too(self, data):
+        with pytest.raises(ValueError, match=r"x\.png .* no JPEG, PNG or WEBP"):
+            picture_files.decode(data, "x.png")
+
+    @pytest.mark.parametrize("form", ["PNG", "WEBP", "MPO"])
+    def test_the_first_picture_of_several_is_shown(self, form):
+        rest = [colour(0), colour(90)]
+        shown = picture_files.decode(encoded(colour(200), form, save_all=True, append_images=rest))
+        assert np.abs(np.asarray(shown)[0, 0].astype(int) - (200, 100, 50)).max() < 9
+
+    @pytest.mark.parametrize("red", [0, 40, 200, 255])
+    def test_cmyk_has_the_colours_that_it_was_made_of(self, red):
+        data = encoded(colour(red, (16, 16)).convert("CMYK"), "JPEG", quality=100)
+        assert np.abs(np.asarray(picture_files.decode(data))[3, 3].astype(int) - (red, 100, 50)).max() < 5
+
+    @pytest.mark.parametrize(
+        ("data", "red"),
+        [
+            (png(4, 2, 0, bytes([0b00011011]), b"\0\1"), [0, 255, 170, 255]),
+            (png(2, 4, 0, bytes([0x35]), b"\0\5"), [51, 255]),
+            (png(2, 8, 0, bytes([35, 70]), b"\0\x23"), [255, 70]),
+            (png(2, 16, 0, struct.pack(">2H", 0x1234, 0x8000), b"\x12\x34"), [255, 128]),
+            (png(2, 8, 2, bytes([1, 2, 3, 4, 5, 6]), b"\0\1\0\2\0\3"), [255, 4]),
+            (
+                png(2, 16, 2, struct.pack(">6H", 256, 512, 768, 1024, 0, 0), bytes([1, 0, 2, 0, 3, 0])),
+                [255, 4],
+            ),
+        ],
+        ids=["grey 2", "grey 4", "grey 8", "grey 16", "RGB 8", "RGB 16"],
+    )
+    def test_a_transparent_value_is_shown_white_at_every_depth(self, data, red):
+        assert np.asarray(picture_files.decode(data))[0, :, 0].tolist() == red
+
+    @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+    def test_changed_bytes_give_a_picture_or_one_line(self, form):
+        generator = np.random.default_rng(0)
+        noise = Image.fromarray(generator.integers(0, 255, (24, 31, 3), dtype=np.uint8))
+        whole = np.frombuffer(encoded(noise, form), np.uint8)
+        said = []
+        for _ in range(300):
+            data = whole.copy()
+            data[generator.integers(0, len(data), 3)] = generator.integers(0, 256, 3)
+            try:
+                assert (
+                    picture_files.decode(data[: generator.integers(1, 2 * len(data))].tobytes()).mode == "RGB"
+                )
+            except ValueError as error:
+                said.append(str(error))
+        assert len(said) > 30
+        assert all(
+            re.fullmatch("picture cannot be read as a picture: .* Replace or remove it.", s) for s in said
+        )
+
     def test_exif_orientation(self):
         image = colour(10, (8, 6))
         image.putpixel((0, 0), (255, 255, 255))
@@ -197,7 +412,7 @@ class TestDecode:
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
     def test_every_mode_becomes_rgb(self, mode):
-        data = encoded(colour(255).convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+        data = encoded(colour(255).convert(mode), "JPEG" if mode == "CMYK" else "PNG")
         assert picture_files.decode(data).mode == "RGB"
 
     def test_palette_with_transparency(self):
@@ -224,11 +439,6 @@ class TestDecode:
             ValueError, match=r"bomb\.png cannot be read as a picture: .*(more than 50,000,000|limit)"
         ):
             picture_files.decode(data, "bomb.png")
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return pictures.load("pictograms")
 
 
 class TestPictograms:
