@@ -64,5 +64,8 @@ def test_unfinished_runs_of_one_config_are_left_to_those_who_need_them_finished(
     first, second = planted_run(tmp_path / "a"), planted_run(tmp_path / "b")
     second.file("run.json").unlink()
     assert names([first, second]) == ["a", "b"]
+    (tmp_path / "link").symlink_to(second.path)
+    with pytest.raises(MismatchError, match="given twice"):
+        distinguished([first, second, replace(second, path=tmp_path / "link")])
     shutil.rmtree(first.path / "projector")
     assert names([first, second]) == ["a", "b"]

@@ -71,9 +71,9 @@ def one_waits(said):
 
 
 @pytest.mark.parametrize("out", ["", "results"])
-@pytest.mark.parametrize("takes", ["EACH_RUN", "RUNS_TOGETHER"])
-def test_the_second_waits_and_says_for_whom(tmp_path, takes, out):
-    paths = [str(planted_run(tmp_path / name, seed).path) for seed, name in enumerate("ab")]
+@pytest.mark.parametrize(("takes", "runs"), [("EACH_RUN", "a"), ("EACH_RUN", "ab"), ("RUNS_TOGETHER", "ab")])
+def test_the_second_waits_and_says_for_whom(tmp_path, takes, runs, out):
+    paths = [str(planted_run(tmp_path / name, seed).path) for seed, name in enumerate(runs)]
     out = str(tmp_path / out) if out else ""
     said = both(tmp_path / "ready", ASKING, *[[takes, out, *paths]] * 2)
     assert one_waits(said)
