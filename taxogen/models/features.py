@@ -95,6 +95,18 @@ def features(
     return result
 
 
+def cached(identity: Mapping[str, Any], tokens: int) -> tuple[set[str], list[str]]:
+    """Content hashes of the pictures whose features are in the cache, and the faults of files that are damaged."""
+    hashes: set[str] = set()
+    faults: list[str] = []
+    for path in sorted(_shard_folder(identity, tokens).glob("*.h5")):
+        try:
+            hashes.update(content for content, _ in _of_file(path, (tokens, identity["width"])))
+        except CorruptShardError as fault:
+            faults.append(f"{path}: {fault}")
+    return hashes, faults
+
+
 def pool(values: Features, grid: tuple[int, int], tokens: int) -> Features:
     """Features averaged over the cells of a coarser grid of `tokens` cells.
 
@@ -204,14 +216,17 @@ def _stored(shards: Path, shape: tuple[int, int]) -> Iterator[tuple[str, np.ndar
     """(content hash, features) of the pictures that are in the cache; damaged files are removed."""
     for path in sorted(shards.glob("*.h5")):
         try:
-            hashes, rows = read_text(path, "content_hash"), read_array(path, "features")
-            if rows.shape != (len(hashes), *shape) or rows.dtype != np.float32:
-                raise damaged(path, f"features are {rows.dtype} {rows.shape}")
+            yield from _of_file(path, shape)
         except CorruptShardError:
             _log.warning("%s is damaged or has no checksums: removed, its pictures are encoded again", path)
             remove(path)
-            continue
-        yield from zip(hashes, rows, strict=True)
+
+
+def _of_file(path: Path, shape: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
+    hashes, rows = read_text(path, "content_hash"), read_array(path, "features")
+    if rows.shape != (len(hashes), *shape) or rows.dtype != np.float32:
+        raise damaged(path, f"features are {rows.dtype} {rows.shape}")
+    return list(zip(hashes, rows, strict=True))
 
 
 def _encoded(
