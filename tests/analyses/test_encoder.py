@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from analyses.inputs import encoder
 from analyses.inputs.encoder import encoder_rows
 from taxogen.models.features import features
-from taxogen.runs import prepare
-from taxogen.runs.bench import prepare_run
+from taxogen.runs import bench, prepare
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from tests.world import toy_config, write_world
 
@@ -18,9 +17,8 @@ def run(tmp_path_factory, toy_lm):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
         settings = write_world(folder, toy_lm)
-        yield Run.create(
-            folder / "run", toy_config(settings, "data.shuffle=across", "model.encoder_tokens=4")
-        )
+        made = toy_config(settings, "data.shuffle=across", "model.encoder_tokens=4")
+        yield open_bench(Run.create(folder / "run", made)).run
 
 
 def test_rows_are_the_encoders_features_and_what_the_projector_sees(run):
@@ -34,9 +32,9 @@ def test_rows_are_the_encoders_features_and_what_the_projector_sees(run):
     expected = features(world.pictures, run.config.model.encoder, rows.pictures.tolist(), 4)
     np.testing.assert_array_equal(rows.raw, expected)
     np.testing.assert_array_equal(rows.pooled, expected.mean(axis=1))
-    shown, standardised = prepare_run(run)
-    assert shown.table["picture"].tolist() == rows.pictures.tolist()
-    np.testing.assert_array_equal(rows.standardised, standardised.numpy())
+    opened = open_bench(run)
+    assert opened.world.table["picture"].tolist() == rows.pictures.tolist()
+    np.testing.assert_array_equal(rows.standardised, opened.features.numpy())
 
 
 def test_standardisation_is_fitted_on_training_pictures_alone(run, monkeypatch):
@@ -45,12 +43,12 @@ def test_standardisation_is_fitted_on_training_pictures_alone(run, monkeypatch):
     training = (split.loc[before.pictures] == "train").to_numpy()
     assert 0 < training.sum() < len(training)
 
-    def garbage(pictures, name, names, tokens):
-        values = features(pictures, name, names, tokens)
+    def garbage(pictures, name, names, tokens, expected):
+        values = features(pictures, name, names, tokens, expected=expected)
         values[(split.loc[names] != "train").to_numpy()] = 1e6
         return values
 
-    monkeypatch.setattr(encoder, "features", garbage)
+    monkeypatch.setattr(bench, "features", garbage)
     after = encoder_rows(run)
     np.testing.assert_array_equal(after.standardised[training], before.standardised[training])
     np.testing.assert_allclose(after.standardised[training].mean(axis=(0, 1)), 0, atol=1e-5)

@@ -439,3 +439,19 @@ def test_a_picture_that_changes_while_others_are_encoded_is_refused(folder):
 
     with pytest.raises(MismatchError, match=f"{last} of .* has changed since its content hash"):
         features(collection, Counting(forward=changes).encoder)
+
+
+def test_the_cache_tells_what_it_holds_and_which_file_is_damaged(folder, cache_folder):
+    counting, collection = Counting(), pictures.load(folder)
+    names = collection.table["picture"].tolist()
+    features(collection, counting.encoder, names[:7], tokens=2 * 4)
+    assert module.cached(counting.encoder.identity, 8) == (set(collection.table["content_hash"][:7]), [])
+    assert module.cached(counting.encoder.identity, 1) == (set(), [])
+    (path,) = cache_folder.glob("*/*.h5")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 8
+    path.write_bytes(bytes(content))
+    hashes, (fault,) = module.cached(counting.encoder.identity, 8)
+    assert not hashes
+    assert str(path) in fault
+    assert path.exists()
