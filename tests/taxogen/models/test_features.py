@@ -448,8 +448,10 @@ def test_the_cache_tells_what_it_holds_and_which_file_is_damaged(folder, cache_f
     assert module.cached(counting.encoder.identity, 8) == (set(collection.table["content_hash"][:7]), [])
     assert module.cached(counting.encoder.identity, 1) == (set(), [])
     (path,) = cache_folder.glob("*/*.h5")
+    with h5py.File(path) as stored:
+        offset = stored["features"].id.get_offset()
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 8
+    content[offset + 100] ^= 8
     path.write_bytes(bytes(content))
     hashes, (fault,) = module.cached(counting.encoder.identity, 8)
     assert not hashes
