@@ -74,7 +74,7 @@ CHANGES = {
         run.path / "config.json", json.dumps(replace(run.config, seed=5).to_dict()).encode()
     ),
     "another world": lambda run: records.write_sealed(
-        run.path / "world.json", {"config_hash": run.config.hash, "files": {}}
+        run.path / "world.json", {"config_hash": run.config.hash, "files": {}, "threads": 1}
     ),
 }
 
