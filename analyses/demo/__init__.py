@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from analyses import behaviour, layer_probes, report
+from analyses.frame.analysis import refusing
 from probing.store import files
 from taxogen.runs import config
 from taxogen.runs.bench import Bench, open_bench
@@ -92,6 +93,12 @@ def main(argv: list[str] | None = None) -> None:
     """Prepares, trains, evaluates, captures, probes and reports every condition."""
     options = parser().parse_args(argv)
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    with refusing("python -m analyses.demo"):
+        make(options)
+
+
+def make(options: argparse.Namespace) -> None:
+    """Makes, or completes, the runs and the report that the options name."""
     out = options.out or Path("artifacts") / options.preset
     runs = make_runs(options.preset, options.runs, tuple(options.settings))
     clock = Clock(out / "seconds.json", _stages(runs))
