@@ -77,6 +77,8 @@ def test_a_damaged_shard_is_made_again_and_nothing_else(copied, capsys):
     [
         (("--step", "7"), r"no projector of step 7; there are \[0, 12\]"),
         (("--sites", "hook_embed"), "give captures with other sites a name: --name NAME"),
+        (("--name", "../../up", "--spans", "last"), r"--name takes a name of .* found '../../up'"),
+        (("--name", "/etc", "--spans", "last"), "--name takes a name"),
         (("--name", "more", "--sites", "blocks.9.*"), r"no site matches 'blocks.9.\*'; available"),
         (
             ("--name", "more", "--spans", "slot:max"),

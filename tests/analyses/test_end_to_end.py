@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses import demo, emergence, layer_probes
+from analyses.frame.identity import distinguished
 from taxogen.runs.run import Run
 from tests.world import write_world
 
@@ -96,6 +97,7 @@ def test_the_presets_make_every_condition_once_for_each_seed(tmp_path):
     )
     full = demo.make_runs("full", tmp_path)
     assert len(full) == 12
+    assert [run.name for run in distinguished(list(full.values()))] == list(full)
     for name, run in full.items():
         assert name.endswith(f"-{run.config.seed}")
     settings = {(run.config.model.init, run.config.data.shuffle, run.config.seed) for run in full.values()}

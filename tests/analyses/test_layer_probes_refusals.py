@@ -9,7 +9,7 @@ import pytest
 from analyses.frame.command_line import options_from
 from analyses.frame.wording import folder_name
 from analyses.layer_probes import ANALYSIS, check, design
-from analyses.layer_probes.options import Options, steps_of
+from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
 from analyses.layer_probes.rows import probe_table
 from probing.store import MismatchError
 from taxogen.world.taxonomy import Taxonomy
@@ -47,6 +47,12 @@ def test_tokens_one_by_one_are_refused(stores):
 def test_another_question_does_not_overwrite_the_results_of_the_default_one(options, name):
     given = ANALYSIS.parser().parse_args(["--run", "r", *options])
     assert folder_name("layer_probes", options_from(Options, given)) == name
+
+
+@pytest.mark.parametrize("name", ["../captures", "a/b", "/etc", ".", "..", "-x", "a b", "x" * 200])
+def test_a_name_of_captures_that_is_a_path_is_refused(name):
+    with pytest.raises(ValueError, match="--captures takes a name"):
+        refuse_unanswerable(Options(captures=name))
 
 
 def test_stores_that_do_not_belong_together_are_refused(stores):
