@@ -84,7 +84,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _self() -> str:
-    program = shlex.join(sys.orig_argv[:12])
+    program = " ".join(shlex.join(sys.orig_argv[:12]).split())[:200]
     return f"`{program}` (process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')})"
 
 

@@ -13,11 +13,11 @@ from taxogen.runs.config import Config
 
 
 def differences(made_from: Mapping[str, Any], makers: Mapping[str, Any]) -> str:
-    """The makers that differ, in words; a file that says nothing about one does not differ, nor does another code."""
+    """The makers that differ, in words; nothing said about one is no difference, nor is another code."""
     return "; ".join(
         f"{name} (made from {str(made_from[name])[:12]}…, the run has {str(now)[:12]}…)"
         for name, now in makers.items()
-        if name != "code" and name in made_from and made_from[name] != now
+        if name != "code" and made_from.get(name, "") not in ("", now)
     )
 
 
