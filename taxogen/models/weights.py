@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from probing.store import MismatchError
 
 Module = TypeVar("Module", bound=nn.Module)
+INCIDENTAL = ("_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype")
+"""Of a configuration: where it came from, and the number type, which is chosen anew whenever a model is loaded."""
 
 
 def packaged(module: str, pattern: str, requirement: str) -> Path:
@@ -80,7 +80,7 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
             else "it is no folder here and the hub did not give it"
         )
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; {place} ({reason}). {advice}") from error
-    except (ValueError, SafetensorError, StrictDataclassError) as error:
+    except Exception as error:  # readers raise errors of any kind over bytes that they did not expect
         reason = " ".join(str(error).split())
         raise ValueError(
             f"The {kind} {name!r} was asked for; it cannot be read ({reason}). {advice}"
@@ -175,3 +175,12 @@ def freeze(model: Module) -> Module:
 def text_hash(content: Any) -> str:
     """SHA-256 of a value's JSON with sorted keys: the identity of a configuration."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def config_hash(config: Any) -> str:
+    """Identity of what a configuration has computed beside the weights: rotary angles, activations, numbers of heads.
+
+    Where the model lies, and what wrote it, leaves it as it is.
+    """
+    values = config.to_diff_dict()
+    return text_hash({name: value for name, value in values.items() if name not in INCIDENTAL})

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from probing.store import MismatchError, files, records
+from taxogen.models import weights
 from taxogen.models.lms import LM
 from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
@@ -110,7 +111,7 @@ def require_same_models(run: Run, world: World, vlm: Vlm) -> None:
 
 
 def identity(lm: LM) -> dict[str, Any]:
-    """What makes a language model the one it is: its weights, its tokenizer, and the number type it computes in."""
+    """What makes a language model the one it is: weights, configuration, tokenizer, and the number type of its sums."""
     return {
         "name": lm.name,
         "revision": lm.revision,
@@ -118,6 +119,7 @@ def identity(lm: LM) -> dict[str, Any]:
         "seed": lm.seed,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "weight_hash": lm.weight_hash(),
+        "config": weights.config_hash(lm.model.config),
         "tokenizer": lm.tokenizer_hash,
     }
 

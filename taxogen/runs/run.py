@@ -22,7 +22,7 @@ from taxogen.world.taxonomy import Taxonomy
 
 FREE_BYTES = 200_000_000  # insisted on before a run starts: snapshots, manifests, tables
 WORLD = "world.json"
-_PASSING = (".lock", ".holder", ".part")  # suffixes of files that no run hangs on
+PASSING = (".lock", ".holder", ".part")  # suffixes of files that no run hangs on
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,12 @@ class Run:
         Raises:
             FileNotFoundError: training has not finished and no step is given, or the snapshot is missing.
             DamagedError: the snapshot is not as it was written.
+            MismatchError: it is of another run.
         """
         snapshot = self.snapshot(self.record["steps"] if step is None else step)
-        records.made_from(snapshot)
+        trained_in = (records.made_from(snapshot) or {}).get("world")
+        if self.closed and trained_in not in (None, self.world["digest"]):
+            raise MismatchError(f"{snapshot} is of another run than {self.path}; restore it from a copy")
         return {
             "run": self.config.hash,
             "world": self.world["digest"] if self.closed else "",
@@ -293,7 +296,7 @@ class Run:
         written = self.path / "config.json"
         if not written.is_file():
             entries = self.path.iterdir() if self.path.exists() else ()
-            if any(entry.suffix not in _PASSING for entry in entries):
+            if any(entry.suffix not in PASSING for entry in entries):
                 raise MismatchError(
                     f"{self.path} is not empty and holds no run (there is no config.json); choose another --out"
                 )

@@ -23,7 +23,7 @@ class Encoder:
 
     Attributes:
         name: As asked for.
-        revision: Start of the SHA-256 of its weights.
+        revision: Start of the SHA-256 of its weights, or of weights and configuration.
         preprocessing: Identity of the processing of a picture before the first layer.
         licence: Of the weights.
         grid: Rows and columns of tokens; tokens run row by row.

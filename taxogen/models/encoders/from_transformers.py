@@ -50,7 +50,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
         raise weights.unlike_configuration("image encoder", source, needed, "missing")
     return Encoder(
         name=name,
-        revision=weight_hash(tower)[:16],
+        revision=weights.text_hash([weight_hash(tower), weights.config_hash(tower.config)])[:16],
         preprocessing=f"{type(processor).__name__}-{weights.text_hash(processor.to_dict())[:12]}",
         licence=f"see the model card of {source}",
         grid=grid,

@@ -235,6 +235,12 @@ def test_a_width_that_is_not_that_of_the_weights_is_refused(copy):
         ("config.json", "{", FileNotFoundError, "not a valid JSON file"),
         ("config.json", '{"hidden_size": 3}', ValueError, "cannot be read .*model_type"),
         ("model-00001-of-00003.safetensors", "short", ValueError, "cannot be read .*header"),
+        (
+            "tokenizer.json",
+            '{"version": "1.0", "added_tokens": [{"id": 0}]}',
+            ValueError,
+            "cannot be read .*missing",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(copy, file, content, error, message):

@@ -62,6 +62,10 @@ class Scene:
         return main(["evaluate", "--run", str(self.folder / "run")])
 
 
+def _flags(settings: tuple[str, ...]) -> list[str]:
+    return [word for setting in (*settings, *QUICK) for word in ("--set", setting)]
+
+
 @pytest.fixture
 def scene(tmp_path, toy_lm, monkeypatch):
     return Scene(tmp_path, toy_lm, monkeypatch)
@@ -122,6 +126,23 @@ def _other_encoder(scene):
     Dinov2Model(size).save_pretrained(scene.folder / "encoder")
 
 
+def _set(folder: Path, **values) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def _encoder_of_other_activations(scene):
+    _set(scene.folder / "encoder", hidden_act="relu")
+
+
+def _lm_of_other_activations(scene):
+    _set(scene.lm, hidden_act="gelu")
+
+
+def _lm_of_other_angles(scene):
+    _set(scene.lm, rope_parameters={"rope_theta": 300.0, "rope_type": "default"})
+
+
 def _other_lm(scene):
     model = AutoModelForCausalLM.from_pretrained(scene.lm)
     with torch.no_grad():
@@ -154,8 +175,15 @@ DATA = (
     _no_taxonomy,
     _gone,
     _other_encoder,
+    _encoder_of_other_activations,
 )
-LM = {_other_lm: "weight_hash", _other_tokenizer: "tokenizer", _other_template: "tokenizer"}
+LM = {
+    _other_lm: "weight_hash",
+    _lm_of_other_activations: "config",
+    _lm_of_other_angles: "config",
+    _other_tokenizer: "tokenizer",
+    _other_template: "tokenizer",
+}
 
 
 @pytest.mark.parametrize("change", DATA)
@@ -189,6 +217,7 @@ def test_another_language_model_is_refused_by_name(scene, change, caplog):
         (_renamed_leaf, "crow/"),
         (_gone, "pictures"),
         (_other_encoder, "revision"),
+        (_encoder_of_other_activations, "revision"),
     ],
 )
 def test_features_are_made_again_from_the_same_pictures_and_encoder_or_not_at_all(
@@ -278,6 +307,16 @@ def test_scores_of_another_projector_are_refused_and_evaluated_anew(scene, caplo
         baselines.baselines(scene.run)
     assert main(["evaluate", "--run", str(run.path)]) == 0
     assert scene.numbers()["scores.h5"] != right
+
+
+def test_snapshots_of_another_run_are_refused(scene, caplog):
+    run = scene.train()
+    other = scene.folder / "other"
+    assert main(["train", "--run", str(other), "--set", "seed=1", *_flags(scene.settings)]) == 0
+    shutil.rmtree(run.path / "projector")
+    shutil.copytree(other / "projector", run.path / "projector")
+    assert scene.again() == 2
+    assert "step-000006.safetensors is of another run" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["scores.h5", "baselines.h5"])
