@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from probing.capture.health import damage
 from probing.hooks.verify import Check, Report, verify
 from probing.store import MismatchError, records
 from probing.store.records import DamagedError
-from probing.store.shard_files import HEADER_FILE
+from probing.store.shard_files import HEADER_FILE, INDEX_FILE
 from taxogen.answers import baselines
 from taxogen.answers.scores import Scores
 from taxogen.models import features
@@ -18,10 +19,11 @@ from taxogen.models.vlm import Vlm
 from taxogen.runs import bench, closed, prepare
 from taxogen.runs.agreement import differences
 from taxogen.runs.prepare import World
-from taxogen.runs.run import Run
+from taxogen.runs.run import PASSING, WORLD, Run
 from taxogen.world import pictures
 
 FAULTS = (MismatchError, DamagedError, FileNotFoundError, ValueError, KeyError, OSError)
+CHECKPOINT = "checkpoint.pt"
 FEW = 3  # names that a line spells out
 
 
@@ -46,7 +48,7 @@ def examine(run: Run) -> Report:
             _check("taxonomy", lambda: _taxonomy(run, world)),
         ]
         checks += [_check("features", lambda: _features(run, world)), *_models(run, world)]
-    checks += [*_recorded(run), *_captures(run)]
+    checks += [*_recorded(run), *_unrecorded(run), *_captures(run)]
     return Report(str(run.path), tuple(checks))
 
 
@@ -113,7 +115,7 @@ def _recorded(run: Run) -> Iterator[Check]:
         except DamagedError as fault:
             yield Check(str(folder.relative_to(run.path)), False, str(fault))
             continue
-        for path in paths:
+        for path in filter(Path.is_file, paths):
             check = _check(str(path.relative_to(run.path)), partial(_fits, run, path, snapshots))
             good += check.holds
             if not check.holds:
@@ -124,12 +126,30 @@ def _recorded(run: Run) -> Iterator[Check]:
         yield _check("baselines", lambda: f"{len(baselines.baselines(run))} rules beside them")
 
 
+def _unrecorded(run: Run) -> Iterator[Check]:
+    """Lines for files that have a record and are gone, and for files that have none: a run may do without either."""
+    known = {run.file(name) for name in (*run.world["files"], WORLD)}
+    for path in run.path.rglob(records.FILE):
+        with suppress(DamagedError):
+            known |= {path.parent / name for name in records.recorded(path.parent)}
+    stores = set(run.path.glob("captures*/**/*"))
+    files = {path for path in run.path.rglob("*") if path.is_file() and path.suffix not in PASSING} - stores
+    own = {path for path in files if path.name != records.FILE} | {run.file(CHECKPOINT)}
+    known.add(run.file(CHECKPOINT))  # training removes it when it ends
+    for name, paths in {"removed": known - own, "without a record": own - known}.items():
+        if paths:
+            yield Check(name, True, ", ".join(sorted(str(path.relative_to(run.path)) for path in paths)))
+
+
 def _fits(run: Run, path: Path, snapshots: set[str]) -> str:
     """A word for a file that is as it was written and made from the run as it is now; of several, its own part."""
-    if not path.is_file():
-        return "removed since"
     record = records.made_from(path) or {}
-    names = [name for name, makers in record.get("runs", {}).items() if makers.get("run") == run.config.hash]
+    runs = record.get("runs", {})
+    names = [name for name, makers in runs.items() if makers.get("run") == run.config.hash]
+    if runs and not names:
+        raise MismatchError(
+            f"made from another run ({', '.join(runs)}); the command that made it makes it again"
+        )
     makers = record["runs"][names[0]] if names else record
     now = {"run": run.config.hash, "world": run.world["digest"]}
     if makers.get("projector") not in {None, *snapshots}:
@@ -143,8 +163,8 @@ def _fits(run: Run, path: Path, snapshots: set[str]) -> str:
 
 
 def _captures(run: Run) -> Iterator[Check]:
-    for header in sorted(run.path.glob(f"captures*/*/{HEADER_FILE}")):
-        folder = header.parent
+    written = (run.path.glob(f"captures*/*/{name}") for name in (HEADER_FILE, INDEX_FILE))
+    for folder in sorted({path.parent for paths in written for path in paths}):
         yield _check(str(folder.relative_to(run.path)), lambda folder=folder: _capture(run, folder))
 
 
