@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from analyses.inputs.subject import Subject
-from probing.edits.erasure import Eraser, Whitening, cross_covariance, leace, random_eraser
+from probing.edits.erasure import Eraser, Whitening, leace, random_eraser
 from probing.hooks import record
 from probing.patching.runs import forward
 from probing.probes.splits import grouped_folds
@@ -103,7 +103,7 @@ class SpanWhitening:
     def erase(self, labels: Bool[np.ndarray, " n"]) -> SpanEraser:
         """LEACE of a yes/no concept of the pictures."""
         z = np.repeat(labels.astype(np.float64), self.tokens)[:, None]
-        return SpanEraser(self.means, leace(self.whitening, cross_covariance(self.centred, z)))
+        return SpanEraser(self.means, leace(self.whitening, self.centred, z))
 
     def erase_randomly(self, rank: int, seed: int) -> SpanEraser:
         """The erasure of a random subspace."""

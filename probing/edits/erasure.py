@@ -1,6 +1,6 @@
 """Closed-form linear concept erasure (LEACE): the smallest affine change after which no linear probe finds a concept.
 
-`fit_leace(x, z)` in one call; for many concepts of the same rows, `Whitening.of(x)` once and `leace` for each.
+`fit_leace(x, z)` in one call; for many concepts of the same rows, `Whitening.of(x)` once and `leace(…, x, z)` for each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from array_api_compat import array_namespace
 from jaxtyping import Float
 
 from probing.probes.fitted import like
+from probing.stats.undefined import refuse_undefined
 
 Array = Any
+_NO_CORRELATION = (
+    1e-7  # rounding leaves up to 1e-8 of a correlation in the least direction that whitening keeps
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,13 @@ class Whitening:
             features: the rows, of training leaves.
             shrinkage: share, in [0, 1), by which covariances are drawn to 0 and variances stay. Erasure is exact on the
                 rows it is fitted on at any share; with few rows for their width, some of it generalises better.
+
+        Raises:
+            ValueError: another share, or a row that holds NaN or infinity.
         """
         if not 0 <= shrinkage < 1:
             raise ValueError(f"shrinkage is a share in [0, 1), found {shrinkage}")
+        refuse_undefined(features, "the features")
         xp = array_namespace(features)
         features = xp.astype(features, xp.float64)
         mean = xp.mean(features, axis=0)
@@ -109,10 +117,9 @@ def fit_leace(features: Float[Array, "n d"], concepts: Float[Array, "n k"], shri
     True
 
     Raises:
-        ValueError: rows do not match, or a concept has the same value in all rows.
+        ValueError: rows do not match or hold NaN or infinity, or a concept has the same value in all rows.
     """
-    whitening = Whitening.of(features, shrinkage)
-    return leace(whitening, cross_covariance(features, concepts))
+    return leace(Whitening.of(features, shrinkage), features, concepts)
 
 
 def cross_covariance(features: Float[Array, "n d"], concepts: Float[Array, "n k"]) -> Float[Array, "d k"]:
@@ -123,7 +130,7 @@ def cross_covariance(features: Float[Array, "n d"], concepts: Float[Array, "n k"
            [0. ]])
 
     Raises:
-        ValueError: rows do not match, or a concept has the same value in all rows.
+        ValueError: rows do not match or hold NaN or infinity, or a concept has the same value in all rows.
     """
     xp = array_namespace(features)
     features, concepts = xp.astype(features, xp.float64), like(concepts, features)
@@ -131,6 +138,8 @@ def cross_covariance(features: Float[Array, "n d"], concepts: Float[Array, "n k"
         raise ValueError(
             f"features are {tuple(features.shape)}, concepts {tuple(concepts.shape)}; give one row of concepts a row"
         )
+    refuse_undefined(features, "the features")
+    refuse_undefined(concepts, "the concepts")
     centred = concepts - xp.mean(concepts, axis=0)
     constant = [k for k in range(concepts.shape[1]) if not bool(xp.any(concepts[:, k] != concepts[0, k]))]
     if constant:
@@ -141,26 +150,30 @@ def cross_covariance(features: Float[Array, "n d"], concepts: Float[Array, "n k"
     return (features - xp.mean(features, axis=0)).T @ centred / features.shape[0]
 
 
-def leace(whitening: Whitening, covariance: Float[Array, "d k"]) -> Eraser:
-    """The eraser of the concepts that have this covariance with the features.
+def leace(whitening: Whitening, features: Float[Array, "n d"], concepts: Float[Array, "n k"]) -> Eraser:
+    """The eraser of concepts from the rows that this whitening is of.
 
     r(x) = x − W⁺ P W (x − μ), P the orthogonal projection onto the columns of W Σ_xz. Of all affine maps that leave no
-    covariance with the concepts it changes the (unshrunk) rows least, in every norm.
+    covariance with the concepts it changes the (unshrunk) rows least, in every norm. With each concept at unit variance
+    the singular values of W Σ_xz are correlations: those below 1e-7 are rounding, and their directions stay. The rank
+    is thus at most classes − 1 for one-hot columns, and 0 for a concept that no feature goes with.
 
     >>> rng = np.random.default_rng(0)
-    >>> rows, concept = rng.normal(size=(50, 3)), np.arange(50)[:, None] % 2
-    >>> leace(Whitening.of(rows), cross_covariance(rows, concept)).rank
-    1
+    >>> rows, choice = rng.normal(size=(50, 3)), np.eye(3)[np.arange(50) % 3]
+    >>> leace(Whitening.of(rows), rows, choice).rank
+    2
+
+    Raises:
+        ValueError: as of `cross_covariance`.
 
     Source: Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff & Biderman 2023, NeurIPS, "LEACE: Perfect linear
     concept erasure in closed form", theorem 4.3.
     """
+    covariance = cross_covariance(features, concepts)
     xp = array_namespace(covariance)
-    directions, sizes, _ = xp.linalg.svd(whitening.inward @ covariance, full_matrices=False)
-    largest = float(xp.max(sizes))
-    rank = int(
-        xp.sum(xp.astype(sizes > largest * max(covariance.shape) * xp.finfo(xp.float64).eps, xp.int64))
-    )
+    correlations = covariance / xp.std(like(concepts, covariance), axis=0)
+    directions, sizes, _ = xp.linalg.svd(whitening.inward @ correlations, full_matrices=False)
+    rank = int(xp.sum(xp.astype(sizes > _NO_CORRELATION, xp.int64)))
     return _along(whitening, directions[:, :rank])
 
 

@@ -1,7 +1,12 @@
-"""Arithmetic of numbers that may be undefined: a quotient and a mean that give NaN instead of an error."""
+"""Numbers that may be undefined: a quotient and a mean that give NaN instead of an error, rows without NaN."""
+
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from jaxtyping import Float
+
+Array = Any
 
 
 def divide(numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]) -> np.ndarray:
@@ -26,3 +31,25 @@ def nan_mean(values: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]
     if values.shape[-1] and defined.all():
         return values.mean(-1)
     return divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+
+
+def refuse_undefined(rows: Float[Array, "*b n d"], what: str, first: int = 0) -> None:
+    """Refuse rows that hold NaN or infinity, which a sum would spread over all others; the first is number `first`.
+
+    >>> refuse_undefined(np.array([[1.0], [np.nan]]), "the features")
+    Traceback (most recent call last):
+        ...
+    ValueError: row 1 of the features holds NaN or infinity (1 of 2 rows); leave it out or compute it anew
+
+    Raises:
+        ValueError: the number of the row.
+    """
+    xp = array_namespace(rows)
+    if not xp.isdtype(rows.dtype, ("real floating", "complex floating")) or bool(xp.all(xp.isfinite(rows))):
+        return
+    undefined = xp.reshape(~xp.all(xp.isfinite(rows), axis=-1), (-1, rows.shape[-2]))
+    numbers = [row for row, any_of in enumerate(xp.any(undefined, axis=0)) if any_of]
+    raise ValueError(
+        f"row {first + numbers[0]} of {what} holds NaN or infinity ({len(numbers)} of {rows.shape[-2]} rows); "
+        "leave it out or compute it anew"
+    )

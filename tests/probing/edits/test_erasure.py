@@ -77,7 +77,7 @@ def test_it_is_the_least_change_that_does_so(k):
 def test_in_the_whitened_space_it_is_an_orthogonal_projection():
     x, z = rows(k=2)
     white = Whitening.of(x)
-    eraser = leace(white, cross_covariance(x, z))
+    eraser = leace(white, x, z)
     before, after = ((part - x.mean(0)) @ white.inward.T for part in (x, eraser(x)))
     directions = np.linalg.qr(white.inward @ cross_covariance(x, z))[0]
     np.testing.assert_allclose(after, before - before @ directions @ directions.T, atol=1e-9)
@@ -137,11 +137,57 @@ def test_it_equals_the_authors_implementation():
     np.testing.assert_allclose(ours(x), theirs(torch.tensor(x)).numpy(), rtol=1e-6, atol=1e-6)
 
 
-def test_an_eraser_of_nothing_is_the_identity():
-    x, _ = rows()
-    nothing = leace(Whitening.of(x), np.zeros((x.shape[1], 1)))
+@pytest.mark.parametrize("seed", range(10))
+def test_a_concept_that_no_feature_goes_with_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(50, 400)), int(rng.integers(1, 40))
+    z = rng.permutation(n)[:, None] < n // 3
+    basis = np.column_stack([np.ones(n), z])
+    x = rng.standard_normal((n, d)) @ rng.standard_normal((d, d)) * np.geomspace(1e-3, 1e3, d)
+    x = x - basis @ np.linalg.lstsq(basis, x, rcond=None)[0]
+    nothing = fit_leace(x, z)
     assert nothing.rank == 0
     assert nothing(x) is x
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("d", "offset"), [(10, 0.0), (3, 1e6), (60, 0.0)])
+def test_one_hot_classes_have_a_rank_of_at_most_one_less(seed, d, offset):
+    rng = np.random.default_rng(seed)
+    n, classes = 300, int(rng.integers(2, 7))
+    x = rng.standard_normal((n, d)) @ rng.standard_normal((d, d)) + offset
+    x = x * 10.0 ** rng.integers(-12, 12)
+    choice = np.eye(classes)[rng.permutation(np.arange(n) % classes)]
+    unlike = choice * 10.0 ** rng.integers(-9, 9)  # units of the concepts do not matter
+    eraser, scaled = fit_leace(x, choice), fit_leace(x, unlike)
+    assert eraser.rank == scaled.rank == min(classes - 1, np.linalg.matrix_rank(x - x.mean(0)))
+    left = np.abs(cross_covariance(eraser(x), choice)).max()
+    assert left < 1e-6 * np.abs(cross_covariance(x, choice)).max()
+
+
+def test_rank_of_four_classes_over_two_hundred_ill_conditioned_draws():
+    ranks = set()
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((300, 10)) @ rng.standard_normal((10, 10))
+        ranks.add(fit_leace(x, np.eye(4)[rng.integers(0, 4, 300)]).rank)
+    assert ranks == {3}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_row_with_nan_is_refused_by_its_number(seed):
+    rng = np.random.default_rng(seed)
+    x, z = rows(n=60)
+    row, value = int(rng.integers(60)), rng.choice([np.nan, np.inf])
+    bad = x.copy()
+    bad[row, rng.integers(x.shape[1])] = value
+    with pytest.raises(ValueError, match=f"row {row} of the features holds NaN or infinity"):
+        fit_leace(bad, z)
+    with pytest.raises(ValueError, match=f"row {row} of the features holds NaN or infinity"):
+        fit_leace(torch.tensor(bad), torch.tensor(z))
+    z[row] = value
+    with pytest.raises(ValueError, match=f"row {row} of the concepts holds NaN or infinity"):
+        fit_leace(x, z)
 
 
 def test_what_cannot_be_erased_is_refused():
