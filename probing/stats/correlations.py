@@ -13,13 +13,22 @@ from probing.stats.estimates import DRAWS, Estimate, draw_weights, estimate
 from probing.stats.undefined import divide
 
 MEASURES = ("pearson", "spearman")
+LEAST_FOR_INTERVAL = {"pearson": 4, "spearman": 6}
+"""The fewest rows of which `correlation` gives an interval: of fewer, 95 % intervals cover as little as 65 %."""
+_NORMAL_975 = 1.959964
 _LEAST_ROWS = 2  # of a hypernym, so that what all its rows share can be told from what each adds
 
 
 def correlation(pair: Float[np.ndarray, "n 2"], measure: str, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """Pearson's or Spearman's correlation, with a percentile interval over resampled rows (ranked once).
+    """Pearson's or Spearman's correlation, with a 95 % interval.
 
-    Rows with an undefined number are left out; of fewer than 3, or where one side is constant, it is NaN.
+    Rows with an undefined number are left out; of fewer than 3, or where one side is constant, it is NaN. The interval
+    reaches, on each side, to the farther of the percentile limit over resampled rows (ranked once) and the limit by
+    Fisher's z: of fewer than 25 rows the first alone covers 86 to 92 %, and the second alone 74 to 90 % of heavy-tailed
+    rows; both together 91 to 98 % (89 % of 34 strongly related heavy-tailed rows). Of fewer rows than
+    `LEAST_FOR_INTERVAL` the limits are NaN.
+
+    Source: Fisher 1921, Metron 1; Bonett & Wright 2000, Psychometrika 65(1), for the error of Spearman's.
     """
     if measure not in MEASURES:
         raise KeyError(f"correlation {measure!r} was asked for; known: {', '.join(MEASURES)}")
@@ -28,9 +37,27 @@ def correlation(pair: Float[np.ndarray, "n 2"], measure: str, draws: int = DRAWS
     if len(pair) < 3:
         return Estimate(float("nan"), float("nan"), float("nan"), len(pair))
     correlated = {"pearson": pearson, "spearman": spearman}[measure]
-    weights = draw_weights(len(pair), draws, seed)
     x, y = pair.T
-    return estimate(correlated(x, y), correlated(x, y, weights), len(pair))
+    value = float(correlated(x, y))
+    if len(pair) < LEAST_FOR_INTERVAL[measure]:
+        return Estimate(value, float("nan"), float("nan"), len(pair))
+    resampled = estimate(value, correlated(x, y, draw_weights(len(pair), draws, seed)), len(pair))
+    lower, upper = fisher_interval(value, len(pair), measure)
+    return Estimate(value, min(lower, resampled.lower), max(upper, resampled.upper), len(pair))
+
+
+def fisher_interval(value: float, n: int, measure: str) -> tuple[float, float]:
+    """The 95 % interval of a correlation of n rows that is symmetric about its Fisher z.
+
+    >>> lower, upper = fisher_interval(0.5, 28, "pearson")
+    >>> round(lower, 3), round(upper, 3)
+    (0.156, 0.736)
+    """
+    spread = 1 + (value**2 / 2 if measure == "spearman" else 0)
+    half = _NORMAL_975 * (spread / (n - 3)) ** 0.5
+    with np.errstate(divide="ignore"):  # z is infinite where the correlation is 1
+        centre = np.arctanh(value)
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
 def mixed_slope(table: pd.DataFrame) -> Estimate:
@@ -83,7 +110,7 @@ def pearson(
     together = np.einsum("...n,...n,...n->...", share, centred[..., 0], centred[..., 1])
     scale = spread[..., 0] * spread[..., 1]
     varies = _varies(x, weights) & _varies(y, weights)
-    return np.where(varies, divide(together, scale), np.nan)
+    return np.where(varies, np.clip(divide(together, scale), -1, 1), np.nan)
 
 
 def spearman(
