@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from nltk.corpus.reader.wordnet import Synset, WordNetCorpusReader, WordNetError
 from taxogen.world.concepts import Concept, read_concepts
 from taxogen.world.edges import refuse_bad_edges
 from taxogen.world.taxonomy import Taxonomy
+
+_ID = re.compile(r"\S+\.[nvars]\.(?!00)[0-9]{2}")
 
 
 class _Reader(WordNetCorpusReader):
@@ -53,6 +56,16 @@ def reader() -> WordNetCorpusReader:
 
 
 def _synset(name: str) -> Synset:
+    """The synset of an id as `bat.n.01`; nltk takes `bat.n.00` and `bat.n.-1` for the last senses of the word.
+
+    Raises:
+        ValueError: the name is not of the form word.pos.NN.
+        WordNetError: there is no such synset.
+    """
+    if not _ID.fullmatch(name):
+        raise ValueError(
+            f"synset {name!r} was asked for; give an id word.pos.NN with NN from 01, as bat.n.01"
+        )
     return cast(Synset, reader().synset(name))
 
 
@@ -132,7 +145,8 @@ def _resolve(concepts: Sequence[Concept]) -> list[Concept]:
         resolved.append(replace(concept, synsets=tuple(ids)))
     if unknown:
         raise ValueError(
-            f"No such synsets in WordNet {reader().get_version()}: {', '.join(unknown)}. Mend the ids."
+            f"No such synsets in WordNet {reader().get_version()}: {', '.join(unknown)}. "
+            "Mend the ids: word.pos.NN with NN from 01."
         )
     twice = [f"{key} in {' and '.join(names)}" for key, names in users.items() if len(names) > 1]
     if twice:

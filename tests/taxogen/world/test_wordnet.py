@@ -3,7 +3,9 @@ import shutil
 from pathlib import Path
 
 import nltk.data
+import numpy as np
 import pytest
+from nltk.corpus.reader.wordnet import WordNetError
 
 from taxogen.world import wordnet
 from taxogen.world.concepts import Concept, read_concepts
@@ -170,6 +172,35 @@ class TestRefusals:
         (tmp_path / "leaves.csv").write_text("leaf,synset\ncrow,\n,owl.n.01\n")
         with pytest.raises(ValueError, match=r"A name or a synset is empty in .*, row 2, row 3"):
             read_concepts(tmp_path / "leaves.csv", "leaf")
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_only_ids_in_full_resolve(self, seed):
+        """nltk takes other numbers for other senses: 00 and negative ones count from the last."""
+        rng = np.random.default_rng(seed)
+        synset = str(rng.choice(["bat.n.01", "mouse.n.04", "crow.n.01", "axe.n.01", "cup.n.01"]))
+        word, kind, number = synset.rsplit(".", 2)
+        senses = [at for at in range(1, 100) if is_known(f"{word}.{kind}.{at:02}")]
+        beyond = rng.integers(max(senses) + 1, 100)
+        wrong = [f"{word}.{kind}.{ending}" for ending in ("00", "0", "", "000", "+1", "0_1", " 1", "１", "x")]
+        wrong += [f"{word}.{kind}.{-at}" for at in senses] + [f"{word}.{kind}.-0{at}" for at in senses]
+        wrong += [f"{word}.{kind}.{beyond}", f"{word}.{kind}.0{number}", f"{word}.{kind}.{int(number)}"]
+        wrong += [f"{word}.{number}", f"{word}.z.{number}", word, f"{synset} ", f" {synset}", f"{synset}\n"]
+        assert is_known(synset)
+        assert [name for name in wrong if is_known(name)] == []
+        name = str(rng.choice(wrong))
+        where = f"leaf row {rng.integers(2, 99)}"
+        with pytest.raises(
+            ValueError, match=re.escape(f"3.0: {name} of thing ({where}). Mend the ids: word.pos")
+        ):
+            wordnet.build([leaf("crow", "crow.n.01"), leaf("thing", name, where=where)], HYPERNYMS)
+
+
+def is_known(synset: str) -> bool:
+    """Whether an id has anything above it."""
+    try:
+        return bool(wordnet.above(synset))
+    except (ValueError, WordNetError):
+        return False
 
 
 class TestWhereWordNetIs:
