@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from probing.similarity.calibrate import studentised_p
 from probing.similarity.mantel import cyclic_design, permuted_products
+from probing.stats.undefined import refuse_undefined
 
 _PAIR_ENTRIES = 8_000_000  # of weights over pairs that exist at a time
 
@@ -63,12 +64,15 @@ def cohesion(
 
     Within: all pairs of two leaves of a category, each once. Between: pairs of a member with a leaf that
     shares no category with it. The null gives the leaves' places in the categories to other leaves, which
-    keeps category sizes and overlaps; a leaf's pictures stay together.
+    keeps category sizes and overlaps; a leaf's pictures stay together. The diagonals do not count, and may be NaN.
 
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0  # two birds, two fruits
     >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
     >>> cohesion(pairs, members, draws=20).difference
     array([[0.8, 0.8]])
+
+    Raises:
+        ValueError: a pair of different leaves is NaN or infinite, or no category has two leaves and one outside.
     """
     return conclude([cohesion_draws(pairs, members, draws, seed, higher_is_closer)])
 
@@ -178,9 +182,12 @@ def silhouette(
     >>> silhouette(np.where(members @ members.T, 1.0, 4.0), members)
     array([0.75, 0.75, 0.75, 0.75])
 
+    Raises:
+        ValueError: the distance of two different leaves is NaN or infinite.
+
     Source: Rousseeuw 1987, J. Comput. Appl. Math. 20, extended to leaves of several categories.
     """
-    distances = np.where(np.eye(len(distances), dtype=bool), 0.0, distances)
+    distances = _hollow(distances)
     sizes = members.sum(axis=0)
     others = sizes - members
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -222,5 +229,11 @@ def _normalised(mask):
 
 def _hollow_symmetric(pairs):
     """The pair matrices with mean of both directions and zero diagonal, [layers, leaves, leaves]."""
-    symmetric = (pairs + pairs.transpose(0, 2, 1)) / 2
-    return np.where(np.eye(pairs.shape[1], dtype=bool), 0.0, symmetric)
+    return _hollow((pairs + pairs.transpose(0, 2, 1)) / 2)
+
+
+def _hollow(pairs):
+    """The matrix with zero diagonal; a pair of different leaves must be defined."""
+    pairs = np.where(np.eye(pairs.shape[-1], dtype=bool), 0.0, pairs)
+    refuse_undefined(pairs, "the matrix of pairs")
+    return pairs

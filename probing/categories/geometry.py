@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from probing.similarity.calibrate import Calibration, calibrate_matrices, weighted_sum
-from probing.similarity.gram import as_float, hollow, linear_gram, squared_distances, u_centre
+from probing.similarity.gram import as_float, hollow, squared_distances
 from probing.similarity.mantel import cyclic_design
 from probing.similarity.rsa import off_diagonal_ranks
+from probing.stats.undefined import refuse_undefined
 
 
 def partial_rsa(
@@ -99,8 +100,9 @@ def hierarchy_cosines(
 
     Raises:
         ValueError: a child shares a leaf with its parent's other leaves, or a child has no or a parent fewer
-            than two leaves.
+            than two leaves, or a product is NaN or infinite.
     """
+    refuse_undefined(gram, "the inner products")
     if (children & parents).any():
         raise ValueError("children and parents share leaves; give each parent's leaves without its child's")
     along = parents if along is None else along
@@ -135,7 +137,12 @@ def causal_gram(
 
     Source: Park et al. 2024 (causal inner product: the covariance of the unembedding); shrinkage towards the
     mean variance as in Ledoit & Wolf 2004, J. Multivar. Anal. 88.
+
+    Raises:
+        ValueError: a row holds NaN or infinity.
     """
+    refuse_undefined(x, "the rows")
+    refuse_undefined(reference, "the reference rows")
     reference = np.asarray(reference, dtype=np.float64) - np.mean(reference, axis=0)
     covariance = reference.T @ reference / len(reference)
     floor = shrinkage * np.trace(covariance) / len(covariance)
@@ -151,7 +158,15 @@ def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
     2.0
 
     Source: Roy & Vetterli 2007, EUSIPCO, definition 1, of the centred rows.
+
+    Raises:
+        ValueError: a row holds NaN or infinity, or all rows are equal.
     """
+    refuse_undefined(x, "the rows")
+    if not np.ptp(x, axis=0).any():
+        raise ValueError(
+            f"effective rank asked for over {len(x)} equal rows, which have no dimensions; leave copies out"
+        )
     centred = np.asarray(x, dtype=np.float64) - np.mean(x, axis=0)
     small = centred @ centred.T if len(x) < centred.shape[1] else centred.T @ centred
     singular = np.sqrt(np.maximum(np.linalg.eigvalsh(small), 0))
@@ -161,17 +176,44 @@ def effective_rank(x: Float[np.ndarray, "n d"]) -> float:
 
 
 def participation_ratio(x: Float[np.ndarray, "n d"]) -> float:
-    """Number of dimensions over which variance spreads evenly: (tr Σ)² / tr Σ², without small-sample bias.
+    """Number of dimensions over which variance spreads evenly: (tr Σ)² / tr Σ², corrected for few rows.
+
+    Both traces are estimated without bias, from distances of disjoint pairs of rows. Their quotient is too high (at 15
+    rows a mean of 13.3 for 13.0 where deviations fall slowly, 2.84 for 2.42 where they are 1/k); the jackknife of its
+    logarithm takes most of that away (12.9 and 2.51). The number may exceed that of features.
 
     >>> round(participation_ratio(np.random.default_rng(0).normal(size=(500, 4))), 1)
     4.0
 
-    Source: Gao et al. 2017, bioRxiv 214262; tr Σ² by the unbiased U-statistic of Székely & Rizzo 2014.
+    Source: Gao et al. 2017, bioRxiv 214262; Chun, Canatar, Chung & Lee 2026, ICLR, "Estimating dimensionality of neural
+    representations from finite samples" (disjoint indices); Quenouille 1956, Biometrika 43 (jackknife).
+
+    Raises:
+        ValueError: fewer than 5 rows, a row holds NaN or infinity, or rows (but for one) are equal or equidistant.
     """
     n = len(x)
-    gram = linear_gram(as_float(x))
-    centred = u_centre(gram)
-    return float((np.trace(gram) / (n - 1)) ** 2 / (np.sum(centred * centred) / (n * (n - 3))))
+    if n < 5:
+        raise ValueError(f"participation ratio asked for over {n} rows; give at least 5")
+    refuse_undefined(x, "the rows")
+    x = as_float(x) - np.mean(as_float(x), axis=0)
+    distances = squared_distances(x)
+    mean = distances.sum() / (n * (n - 1))
+    distances = distances / (mean or 1)
+    rows, squares = distances.sum(axis=1), (distances * distances).sum(axis=1)
+    total, all_rows, all_squares = rows.sum(), rows @ rows, squares.sum()
+    whole = _squared_traces(total, all_rows, all_squares, n)
+    without = (
+        total - 2 * rows,
+        all_rows - 2 * distances @ rows + squares - rows**2,
+        all_squares - 2 * squares,
+    )
+    parts = _squared_traces(*without, n - 1)
+    if min(*whole, *map(np.min, parts)) < 1e-11:
+        raise ValueError(
+            f"participation ratio asked for over {n} rows that, but for one, are equal or equidistant; give more rows"
+        )
+    logs = [np.log(numerator / denominator) for numerator, denominator in (whole, parts)]
+    return float(np.exp(n * logs[0] - (n - 1) * np.mean(logs[1])))
 
 
 def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
@@ -185,8 +227,9 @@ def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
     Source: Facco et al. 2017, Sci. Rep. 7:12140, steps 1 to 5.
 
     Raises:
-        ValueError: two rows are equal, or fewer than 10 rows.
+        ValueError: two rows are equal, fewer than 10 rows, or a row holds NaN or infinity.
     """
+    refuse_undefined(x, "the rows")
     if len(x) < 10:
         raise ValueError(f"intrinsic dimension asked for over {len(x)} rows; give at least 10")
     distances = np.sqrt(squared_distances(as_float(x)))
@@ -198,6 +241,16 @@ def two_nn(x: Float[np.ndarray, "n d"], discard: float = 0.1) -> float:
     counted = int(len(x) * (1 - discard))
     ratios, empirical = ratios[:counted], -np.log1p(-np.arange(1, counted + 1) / len(x))
     return float((ratios @ empirical) / (ratios @ ratios))
+
+
+def _squared_traces(total, rows, squares, n):
+    """Unbiased (tr Σ)² and tr Σ², by a factor of 4, from sums over the squared distances of n rows.
+
+    The sums are those of distances, of the squares of their row sums, and of their squares.
+    """
+    squared_trace = (total**2 - 4 * rows + 2 * squares) / (n * (n - 1) * (n - 2) * (n - 3))
+    trace_of_square = (squares - 2 * rows / (n - 2) + total**2 / ((n - 1) * (n - 2))) / (n * (n - 3))
+    return squared_trace, trace_of_square
 
 
 def _residual(matrix, controls):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from probing.stats.undefined import refuse_undefined
+
 _CHUNK = 2048
 
 
@@ -48,12 +50,14 @@ def leaf_sums(
            [0., 2.]]))
 
     Raises:
-        ValueError: as many leaves as rows were not given, or a row of length 0 should become a unit vector.
+        ValueError: as many leaves as rows were not given, a row holds NaN or infinity, or a row of length 0 should
+            become a unit vector.
     """
     names, codes, counts = np.unique(np.asarray(leaves), return_inverse=True, return_counts=True)
     total = np.zeros((len(names), 0))
     squares, seen = np.zeros(len(names)), 0
     for part in _parts(rows):
+        refuse_undefined(part, "the rows", first=seen)
         part = part.astype(np.float64) - (0 if centre is None else centre)
         lengths = (part * part).sum(axis=1)
         if unit:

@@ -14,6 +14,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Float, Int
 
+from probing.stats.undefined import refuse_undefined
+
 Array = Any
 TREATMENTS = ("standardised", "raw", "without outliers", "unit rows")
 #: A dimension is massive when its root mean square is this many times that of the median dimension.
@@ -67,6 +69,9 @@ def massive_dimensions(x: Float[Array, "n d"], ratio: float = MASSIVE) -> tuple[
     >>> [(one.dimension, one.ratio_to_median > 100) for one in massive_dimensions(rows)]
     [(2, True)]
 
+    Raises:
+        ValueError: a row holds NaN or infinity.
+
     Source: Sun et al. 2024, COLM, "Massive activations in large language models", section 2, with root mean
     squares over rows in place of single activations, since rows here are means over spans.
     """
@@ -89,6 +94,9 @@ def massive_rows(x: Float[Array, "n d"], ratio: float = MASSIVE_ROW) -> Float[np
     >>> rows[3] *= 100
     >>> len(massive_rows(rows))
     1
+
+    Raises:
+        ValueError: a row holds NaN or infinity.
     """
     standardised = fit_treatment("standardised", x)
     xp = array_namespace(x)
@@ -109,6 +117,7 @@ def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
 
     Raises:
         KeyError: another name.
+        ValueError: a row holds NaN or infinity, which the statistics of a treatment would spread over all rows.
     """
     if name not in TREATMENTS:
         raise KeyError(f"unknown treatment {name!r}; known: {', '.join(TREATMENTS)}")
@@ -129,6 +138,8 @@ def fit_treatment(name: str, x: Float[Array, "n d"]) -> Treatment:
 def _moments(x):
     """Mean and variance of each feature."""
     xp = array_namespace(x)
+    for start in range(0, x.shape[0], _CHUNK):
+        refuse_undefined(x[start : start + _CHUNK, :], "the rows", first=start)
     mean = sum(xp.sum(part, axis=0) for part in _parts(x, xp)) / x.shape[0]
     squares = sum(xp.sum((part - mean) ** 2, axis=0) for part in _parts(x, xp))
     return mean, squares / x.shape[0]

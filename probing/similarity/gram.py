@@ -9,6 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Float, Shaped
 
+from probing.stats.undefined import refuse_undefined
+
 Array = Any
 
 
@@ -99,8 +101,12 @@ def leaf_means(
     Rows of one leaf are not independent draws; whatever compares leaves must see each leaf once. The Gram
     matrix of the means is, off its diagonal, the crossed design: the mean over all pairs of one picture of
     either leaf.
+
+    Raises:
+        ValueError: as many leaves as rows were not given, or a row holds NaN or infinity.
     """
     xp = array_library(x)
+    refuse_undefined(x, "the rows")
     leaves = np.asarray(leaves)
     if leaves.shape != (x.shape[-2],):
         raise ValueError(f"{x.shape[-2]} rows but leaves of shape {leaves.shape}; give one leaf per row")

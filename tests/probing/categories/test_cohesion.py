@@ -13,6 +13,7 @@ from probing.categories.cohesion import (
     silhouette,
 )
 from probing.categories.leaf_sums import leaf_sums, mean_products, mean_squared_distances
+from probing.similarity.gram import leaf_means
 from probing.stats import draw_weights
 
 MEMBERS = np.zeros((12, 3), dtype=bool)
@@ -211,6 +212,40 @@ def test_fifty_thousand_rows_stay_small():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nan_is_refused_by_its_row_and_changes_no_other_leaf(seed):
+    rng = np.random.default_rng(seed)
+    x, leaves = pictures(seed)
+    row, value = int(rng.integers(len(x))), rng.choice([np.nan, np.inf])
+    x[row, rng.integers(x.shape[1])] = value
+    message = f"row {row} of the rows holds NaN or infinity"
+    for rows in (x, (x[at : at + 5] for at in range(0, len(x), 5))):
+        with pytest.raises(ValueError, match=message):
+            leaf_sums(rows, leaves, unit=bool(rng.integers(2)))
+    with pytest.raises(ValueError, match=message):
+        leaf_means(x, leaves)
+    sound = np.arange(len(x)) != row
+    assert np.isfinite(leaf_means(x[sound], leaves[sound])[0]).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_pair_without_a_value_is_refused_and_the_diagonal_does_not_count(seed):
+    rng = np.random.default_rng(seed)
+    pairs = mean_products(leaf_sums(*pictures(seed), unit=True))
+    np.fill_diagonal(pairs, np.nan)
+    assert np.isfinite(cohesion(pairs[None], MEMBERS, draws=20).difference).all()
+    assert np.isfinite(silhouette(1 - pairs, MEMBERS)).all()
+    first, second = rng.choice(12, 2, replace=False)
+    pairs[first, second] = rng.choice([np.nan, np.inf])
+    message = f"row {min(first, second)} of the matrix of pairs holds NaN or infinity"
+    with pytest.raises(ValueError, match=message):
+        cohesion(np.stack([np.ones_like(pairs), pairs]), MEMBERS, draws=20)
+    with pytest.raises(ValueError, match=message):
+        bootstrap_cohesion(pairs[None], MEMBERS, np.ones((2, 12)))
+    with pytest.raises(ValueError, match=f"row {first} of the matrix of pairs holds"):
+        silhouette(1 - pairs, MEMBERS)
 
 
 def test_refusals():

@@ -1,5 +1,7 @@
 """Taxonomic geometry: planted distances, planted hierarchies and known dimensions are recovered."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata
@@ -187,6 +189,87 @@ def test_ranks_of_known_spectra():
     assert effective_rank(basis[:, :5]) == pytest.approx(5)
     ratios = [participation_ratio(np.random.default_rng(s).standard_normal((40, 30))) for s in range(60)]
     assert np.mean(ratios) == pytest.approx(30, rel=0.05)
+
+
+def participation_by_quadruples(x):
+    """The jackknifed quotient of the traces, each a mean over four different rows."""
+
+    def traces(rows):
+        places = list(permutations(range(len(rows)), 4))
+        steps = [(x[rows[i]] - x[rows[j]], x[rows[k]] - x[rows[m]]) for i, j, k, m in places]
+        squared_trace = np.mean([(one @ one) * (two @ two) for one, two in steps])
+        return np.log(squared_trace / np.mean([(one @ two) ** 2 for one, two in steps]))
+
+    n = len(x)
+    rest = [traces(np.delete(np.arange(n), at)) for at in range(n)]
+    return np.exp(n * traces(np.arange(n)) - (n - 1) * np.mean(rest))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_participation_ratio_is_that_of_disjoint_pairs_in_any_unit(seed):
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(5, 8)), int(rng.integers(2, 6))
+    x = rng.standard_normal((n, d)) @ rng.standard_normal((d, d))
+    expected = participation_by_quadruples(x)
+    assert participation_ratio(x) == pytest.approx(expected, rel=1e-6)
+    for scale, offset in ((1e12, 0), (1e-12, 0), (1, 1e6)):
+        assert participation_ratio(scale * x + offset) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_participation_ratio_of_few_rows_is_that_of_the_population(seed):
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(12, 30)), int(rng.integers(5, 30))
+    deviations = np.linspace(1, rng.uniform(1, 2), d)
+    truth = (deviations**2).sum() ** 2 / (deviations**4).sum()
+    ratios = [participation_ratio(rng.standard_normal((n, d)) * deviations) for _ in range(400)]
+    assert abs(np.mean(ratios) - truth) < 0.01 * truth + 3 * np.std(ratios) / 20
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_dimensions_of_degenerate_rows_are_refused(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(5, 40))
+    turned = np.linalg.qr(rng.standard_normal((n, n)))[0] * 10.0 ** rng.integers(-12, 12)
+    equal = np.tile(rng.standard_normal(3), (n, 1))
+    one_apart = np.vstack([equal, rng.standard_normal(3)])
+    for x in (
+        np.eye(n),
+        turned,
+        turned + 7 * np.abs(turned).max(),
+        equal,
+        one_apart,
+        np.vstack([turned, turned[:1]]),
+    ):
+        with pytest.raises(
+            ValueError, match="rows that, but for one, are equal or equidistant; give more rows"
+        ):
+            participation_ratio(x)
+    with pytest.raises(ValueError, match="over 4 rows; give at least 5"):
+        participation_ratio(rng.standard_normal((4, 3)))
+    with pytest.raises(ValueError, match=f"over {n} equal rows"):
+        effective_rank(equal)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nan_is_refused_by_its_row(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((20, 4))
+    row, value = int(rng.integers(20)), rng.choice([np.nan, np.inf, -np.inf])
+    x[row, rng.integers(4)] = value
+    for measure in (participation_ratio, effective_rank, two_nn):
+        with pytest.raises(ValueError, match=f"row {row} of the rows holds NaN or infinity"):
+            measure(x)
+    sound = rng.standard_normal((20, 4))
+    with pytest.raises(ValueError, match=f"row {row} of the rows holds NaN"):
+        causal_gram(x, sound)
+    with pytest.raises(ValueError, match=f"row {row} of the reference rows holds NaN"):
+        causal_gram(sound, x)
+    gram = sound @ sound.T
+    gram[row, :] = value
+    children, parents = np.arange(20)[None] < 10, np.arange(20)[None] >= 10
+    with pytest.raises(ValueError, match=r"row \d+ of the inner products holds NaN"):
+        hierarchy_cosines(gram, children, parents)
 
 
 def test_two_nn_refusals():

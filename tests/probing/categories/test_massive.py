@@ -1,5 +1,7 @@
 """Massive dimensions are found, and treatments take away what they say."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,18 @@ def test_refusals():
         fit_treatment("whitened", np.eye(3))
     with pytest.raises(ValueError, match="fitted on 3 features, found 4"):
         fit_treatment("raw", np.eye(3))(np.eye(4))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nan_is_refused_by_its_row(seed):
+    rng = np.random.default_rng(seed)
+    x = rows_with_outliers(seed, n=3000, d=8)
+    row, value = int(rng.integers(3000)), rng.choice([np.nan, np.inf])
+    x[row, rng.integers(8)] = value
+    for given in (x, torch.tensor(x), x.astype(np.float32)):
+        for measure in (massive_dimensions, massive_rows, partial(fit_treatment, "standardised")):
+            with pytest.raises(ValueError, match=f"row {row} of the rows holds NaN or infinity"):
+                measure(given)
+    for name in ("without outliers", "unit rows"):
+        with pytest.raises(ValueError, match=f"row {row} of the rows"):
+            fit_treatment(name, x)
