@@ -1,6 +1,7 @@
 """Nouns in English: articles by sound, mass nouns without one, plurals with "are"."""
 
 import re
+from collections.abc import Iterable
 
 
 def _words(text: str) -> frozenset[str]:
@@ -35,10 +36,35 @@ SPOKEN = {"musical": "musical instrument"}
 
 
 def spoken(name: str) -> str:
-    """The noun a node's name stands for: without underscores, sense number (bat2), gloss (bird (leaf))."""
+    """The noun a node's name stands for: without underscores, sense number (bat2), gloss (bird (leaf)).
+
+    A sense number is one digit behind three letters or more; other digits belong to the name (vitamin b12, mp3).
+
+    >>> spoken("pencil_sharpener2"), spoken("vitamin_b12")
+    ('pencil sharpener', 'vitamin b12')
+    """
     text = re.sub(r"\s*\(.*?\)\s*$", "", name.replace("_", " ")).strip()
-    text = re.sub(r"(?<=[a-z])\d+$", "", text)
+    text = re.sub(r"(?<=[a-z]{3})[1-9]$", "", text)
     return SPOKEN.get(text, text)
+
+
+def refuse_shared_words(leaves: Iterable[str]) -> None:
+    """Refuse leaves that are spoken alike: their prompts are equal, so that no answer could tell them apart.
+
+    Raises:
+        ValueError: every shared word with its leaves.
+    """
+    of_word: dict[str, list[str]] = {}
+    for leaf in sorted(set(leaves)):
+        of_word.setdefault(spoken(leaf), []).append(leaf)
+    shared = {word: names for word, names in of_word.items() if len(names) > 1}
+    if shared:
+        listed = "; ".join(f"{word!r} for {', '.join(names)}" for word, names in shared.items())
+        raise ValueError(
+            f"{sum(map(len, shared.values()))} leaves share a word with another one: {listed}; leave out the pictures "
+            "of all but one of each word, or rename folders and leaves in the taxonomy as they are to be said, "
+            "as baseball bat"
+        )
 
 
 def is_mass(noun: str) -> bool:

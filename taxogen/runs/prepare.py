@@ -12,6 +12,7 @@ from probing.stats.seeding import stream
 from taxogen.questions import items
 from taxogen.questions.ablation import ablate
 from taxogen.questions.manifest import Manifest
+from taxogen.questions.nouns import refuse_shared_words
 from taxogen.questions.prompts import FORMATS
 from taxogen.runs.config import DataConfig
 from taxogen.runs.run import Run
@@ -45,7 +46,8 @@ def world(run: Run) -> World:
 
     Raises:
         KeyError: a leaf of the pictures is not in the taxonomy, or a hypernym is not known.
-        ValueError: pictures cannot be read, a leaf has too few, nothing is left to train on, or evidence leaks.
+        ValueError: pictures cannot be read, a leaf has too few, leaves share a word, nothing is left to train on, or
+            evidence leaks.
     """
     data, seed = run.config.data, run.config.seed
     collection = pictures.load(data.pictures)
@@ -54,6 +56,7 @@ def world(run: Run) -> World:
     table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
     table = few_per_leaf(table, data.pictures_per_leaf, seed)
     taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
+    refuse_shared_words(taxonomy.leaves)
     table = splits.split_pictures(table, data.split, seed=seed)
     names = shuffle.leaf_map(taxonomy, data.shuffle, seed, disjoint=data.disjoint)
     table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)

@@ -1,10 +1,13 @@
+from importlib import resources
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from taxogen.questions import prompts
-from taxogen.questions.nouns import article, noun_phrase, spoken
+from taxogen.questions.nouns import article, noun_phrase, refuse_shared_words, spoken
 from taxogen.questions.prompts import TEMPLATES, segments
+from taxogen.world.taxonomy import Taxonomy
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -115,6 +118,53 @@ def test_all_53_hypernyms_of_the_study_get_the_article_they_need():
     assert all(noun_phrase(spoken(name)) == spoken(name) for name in bare)
     assert all(article(spoken(name)) == "an" for name in an)
     assert all(noun_phrase(spoken(name)).startswith("a ") for name in rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "noun"),
+    [
+        ("bat1", "bat"),
+        ("air_conditioner2", "air conditioner"),
+        ("vitamin_b12", "vitamin b12"),
+        ("vitamin b6", "vitamin b6"),
+        ("mp3", "mp3"),
+        ("ps5", "ps5"),
+        ("boeing747", "boeing747"),
+        ("route 6", "route 6"),
+        ("7_up", "7 up"),
+        ("bird (leaf)", "bird"),
+    ],
+)
+def test_sense_numbers_are_not_spoken_and_digits_of_a_name_are(name, noun):
+    assert spoken(name) == noun
+
+
+def test_bundled_leaves_share_no_word():
+    with resources.as_file(resources.files("taxogen") / "data" / "taxonomy.csv") as path:
+        refuse_shared_words(Taxonomy.read(path).leaves)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_leaves_that_share_a_word_are_refused_by_name(seed):
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklm"))
+    words = sorted({"".join(rng.choice(letters, rng.integers(3, 8))) for _ in range(12)})
+    numbers = rng.choice(np.arange(10, 100), 3, replace=False)
+    refuse_shared_words(
+        [*words[2:], *(f"vitamin_b{at}" for at in numbers), *(f"vitamin k{at}" for at in (1, 2))]
+    )
+    ways = [word.format(words[0]) for word in ("{}", "{}1", "{}2", "{} (tool)", "{}_(animal)")]
+    alike = sorted(rng.choice(ways, int(rng.integers(2, 6)), replace=False).tolist())
+    other = [f"{words[1]}_{words[2]}", f"{words[1]} {words[2]}"]
+    leaves = rng.permutation([*alike, *other, *words[3:]]).tolist()
+    with pytest.raises(
+        ValueError, match=f"^{len(alike) + 2} leaves share a word with another one: "
+    ) as refusal:
+        refuse_shared_words(leaves)
+    message = str(refusal.value)
+    assert f"{words[0]!r} for {', '.join(alike)}; " in message
+    assert f"'{words[1]} {words[2]}' for {', '.join(sorted(other))}; " in message
+    assert "\n" not in message
 
 
 def test_neutral_subjects_name_no_category():
