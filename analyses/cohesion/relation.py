@@ -6,20 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from analyses.cohesion.rows import Options
 from analyses.frame import tables
 from analyses.frame.tables import NO_STEP
-from probing.stats import DRAWS, ClusterAUROC, Estimate, estimate
-from probing.stats.correlations import spearman
+from probing.stats import ClusterAUROC
+from probing.stats.correlations import LEAST_FOR_INTERVAL, correlation
 from taxogen.answers.scores import Scores
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 
 PLACE = ["step", "site", "span", "modality", "treatment"]
 """Columns that name a place and a treatment there."""
-LEAST_HYPERNYMS = 5
+LEAST_HYPERNYMS = LEAST_FOR_INTERVAL["spearman"]
 """Hypernyms that a rank correlation needs."""
 
 
@@ -50,7 +49,7 @@ def hypernym_scores(scores: Scores, taxonomy: Taxonomy) -> dict[str, float]:
 def relate(table: pd.DataFrame, scores: Mapping[str, float], seed: int = 0) -> pd.DataFrame:
     """Rank correlation over hypernyms of each site's cohesion (and the encoder's) with their scores.
 
-    Intervals by bootstrap over hypernyms, of which n counts; chance is 0. Hypernyms share leaves, so the
+    Intervals are those of `correlation` over hypernyms, of which n counts; chance is 0. Hypernyms share leaves, so the
     intervals are too narrow rather than too wide.
     """
     own = table[(table["measure"] == "cohesion") & table["target"].isin(list(scores))]
@@ -59,13 +58,7 @@ def relate(table: pd.DataFrame, scores: Mapping[str, float], seed: int = 0) -> p
         x, y = rows["value"].to_numpy(), rows["target"].map(dict(scores)).to_numpy(dtype=float)
         usable = np.isfinite(x) & np.isfinite(y)
         if usable.sum() >= LEAST_HYPERNYMS:
-            number = rank_correlation(x[usable], y[usable], seed)
+            number = correlation(np.stack([x[usable], y[usable]], axis=1), "spearman", seed=seed)
             labels = {key: rows[key].iloc[0] for key in PLACE}
             correlations.append(tables.row("correlation_with_score", number, **labels, target="mean"))
     return tables.table(correlations, "cohesion", seed) if correlations else table.iloc[:0]
-
-
-def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
-    """Spearman's correlation with its bootstrap interval over pairs; undefined draws left out."""
-    picks = np.random.Generator(np.random.PCG64(seed)).integers(0, len(x), (DRAWS, len(x)))
-    return estimate(spearman(x, y), spearman(x[picks], y[picks]), len(x))
