@@ -1,12 +1,13 @@
 """Similarity of representations: measures that name the changes they ignore, and their calibration."""
 
 from probing.similarity.cca import PWCCA, SVCCA
-from probing.similarity.cka import CKA, CKA_DEBIASED, CKA_MINIBATCH, CKA_RBF
+from probing.similarity.cka import CKA, CKA_DEBIASED, CKA_RBF
 from probing.similarity.measure import Measure
 from probing.similarity.neighbors import CKNNA, MUTUAL_KNN, MUTUAL_KNN_COSINE
 from probing.similarity.predictivity import PREDICTIVITY
 from probing.similarity.procrustes import ANGULAR, PROCRUSTES
 from probing.similarity.rsa import RSA_MEASURES
+from probing.similarity.streamed import CKA_MINIBATCH
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from probing.similarity.gram import array_library, leaf_means
 from probing.similarity.mantel import CyclicDesign, cyclic_design, permuted_products
-from probing.similarity.measure import Measure, check_paired_rows
+from probing.similarity.measure import Measure, check_matrices, check_paired_rows
 from probing.stats import permutation_p
 
 Array = Any
@@ -66,7 +66,10 @@ def calibrate(
     if measure.matrix is not None:
         xp = array_library(left[0])
         first, second = (xp.stack([measure.matrix(x) for x in side]) for side in (left, right))
-        return calibrate_matrices(first, second, design)
+        if measure.normalised:
+            check_matrices(first, measure.name, "left")
+            check_matrices(second, measure.name, "right")
+        return calibrate_matrices(first, second, design, normalised=measure.normalised)
     chosen = np.random.Generator(np.random.PCG64(seed)).choice(len(design) - 1, draws, replace=False) + 1
     values = np.stack([_under(measure, left, right, design.permutation(g)) for g in (0, *chosen)])
     return _summarise(values, design.n, 1.0 if measure.higher_is_closer else -1.0)
@@ -77,17 +80,30 @@ def calibrate_matrices(
     right: Float[Array, "others N N"],
     design: CyclicDesign,
     alpha: float = 0.05,
+    normalised: bool = True,
 ) -> Calibration:
     """The same from the matrices themselves; N may be m rows for each of the design's things, in blocks.
 
-    A matrix of zeros is unlike everything: 0.
+    Cosines, or inner products where `normalised` is false. In cosines a matrix of zeros is unlike everything: 0.
     """
     xp = array_library(left, right)
+    symmetric = _symmetric(left) and _symmetric(right)
+    products = permuted_products(left, right, design, symmetric)
+    if not normalised:
+        return _summarise(to_numpy(products), design.n, 1.0, alpha)
     sizes = [xp.sqrt(xp.sum(side * side, axis=(1, 2))) for side in (left, right)]
     sizes = [xp.where(size > 0, size, xp.ones_like(size)) for size in sizes]
-    products = permuted_products(left, right, design)
     values = to_numpy(products / (sizes[0][:, None] * sizes[1][None, :]))
     return _summarise(values, design.n, 1.0, alpha)
+
+
+def _symmetric(matrices):
+    """Whether all are, but for rounding; matrices of neighbours are not, as a neighbour need not return the favour."""
+    xp = array_library(matrices)
+    for matrix in matrices:
+        if not bool(xp.all(xp.abs(matrix - xp.matrix_transpose(matrix)) <= 1e-9 * xp.max(xp.abs(matrix)))):
+            return False
+    return True
 
 
 def bootstrap(

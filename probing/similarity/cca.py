@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from probing.similarity.gram import array_library
+from probing.similarity.gram import array_library, coordinate_noise
 from probing.similarity.measure import RIGID, Measure
 
 Array = Any
@@ -72,7 +72,8 @@ def _basis(x, variance, xp):
     """Orthonormal columns spanning the leading principal components of the centred rows."""
     u, s, _ = xp.linalg.svd(x - xp.mean(x, axis=0, keepdims=True), full_matrices=False)
     power = s * s
-    rank = int(xp.sum(xp.astype(s > s[0] * max(x.shape) * xp.finfo(x.dtype).eps, xp.int64)))
+    rounding = s[0] * max(x.shape) * xp.finfo(x.dtype).eps + coordinate_noise(x) * x.shape[0] ** 0.5
+    rank = int(xp.sum(xp.astype(s > rounding, xp.int64)))
     share = xp.cumulative_sum(power) / xp.sum(power)
     needed = int(xp.sum(xp.astype(share < variance, xp.int64))) + 1 if variance < 1 else rank
     return u[:, : min(needed, rank)]

@@ -12,6 +12,8 @@ from jaxtyping import Float, Shaped
 from probing.stats.undefined import refuse_undefined
 
 Array = Any
+_CLOSE = 1e-2
+"""Share of the squared lengths of two rows below which their squared distance has lost digits to cancellation."""
 
 
 def array_library(*arrays: Array) -> Any:
@@ -25,6 +27,59 @@ def as_float(x: Array) -> Float[Array, "..."]:
     return xp.astype(x, xp.float64, copy=False)
 
 
+def finite(x: Float[Array, "*b n d"], what: str = "the representation") -> Float[Array, "*b n d"]:
+    """The array in double precision.
+
+    Raises:
+        ValueError: a row holds NaN or infinity; the message names the first.
+    """
+    refuse_undefined(x, what)
+    return as_float(x)
+
+
+def coordinate_noise(x: Float[Array, "*b n d"]) -> float:
+    """How far rounding may have moved a coordinate: some units in the last place of the largest one."""
+    xp = array_library(x)
+    return 8 * float(xp.finfo(xp.float64).eps) * max(float(xp.max(x)), -float(xp.min(x)))
+
+
+def unit_rows(x: Float[Array, "n d"], noise: Float[Array, " n"] | float = 0.0) -> Float[Array, "n d"]:
+    """Each row divided by its length.
+
+    Raises:
+        ValueError: a row no longer than `noise` has no direction; the message names the first.
+    """
+    xp = array_library(x)
+    lengths = xp.linalg.vector_norm(x, axis=1)
+    none = xp.astype(lengths <= noise, xp.int64)
+    if bool(xp.any(none > 0)):
+        raise ValueError(
+            f"row {int(xp.argmax(none))} has length 0 ({int(xp.sum(none))} of {x.shape[0]} rows have), hence no "
+            "cosine with the others; leave such rows out, or take a Euclidean measure"
+        )
+    return x / lengths[:, None]
+
+
+def product_noise(x: Float[Array, "*b n d"], squares: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """How far rounding may have moved an inner product of centred rows whose mean squared length is `squares`."""
+    xp = array_library(squares)
+    return 1e-14 * squares + 4 * coordinate_noise(x) * xp.sqrt(squares)
+
+
+def without_rounding(matrix: Float[Array, "*b n n"], noise: Float[Array, "*b"]) -> Float[Array, "*b n n"]:
+    """The matrix, or zeros where its entries are no larger than `noise` in the mean.
+
+    Equidistant rows leave nothing after centring; correlations of the rounding error that is left are arbitrary.
+    """
+    xp = array_library(matrix)
+    flat = xp.reshape(matrix, (*matrix.shape[:-2], -1))
+    bound = matrix.shape[-1] * noise
+    beyond = xp.vecdot(flat, flat) > bound * bound
+    if bool(xp.all(beyond)):
+        return matrix
+    return xp.where(beyond[..., None, None], matrix, xp.zeros_like(matrix))
+
+
 def linear_gram(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
     """Inner products of rows after the column means are taken away."""
     xp = array_library(x)
@@ -33,25 +88,57 @@ def linear_gram(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
 
 
 def squared_distances(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
-    """Squared Euclidean distances between rows; exactly 0 on the diagonal, never negative."""
+    """Squared Euclidean distances between rows; exactly 0 on the diagonal, never negative.
+
+    By inner products; pairs much closer to each other than to the mean row, of which the products would leave rounding
+    error, by their differences.
+    """
     xp = array_library(x)
     gram = linear_gram(x)
     norms = xp.linalg.diagonal(gram)
-    distances = norms[..., :, None] + norms[..., None, :] - 2 * gram
-    return hollow(xp.where(distances > 0, distances, xp.zeros_like(distances)))
+    sums = norms[..., :, None] + norms[..., None, :]
+    distances = sums - 2 * gram
+    distances = hollow(xp.where(distances > 0, distances, xp.zeros_like(distances)))
+    close = distances < _CLOSE * sums
+    # All of the diagonal is close.
+    if x.ndim == 2 and int(xp.sum(xp.astype(close, xp.int64))) > x.shape[0]:
+        distances = _by_differences(x, distances, close, xp)
+    return distances
+
+
+def _by_differences(x, distances, close, xp):
+    """The distances, those of close pairs computed anew, row by row."""
+    lines = []
+    for row in range(x.shape[0]):
+        line, columns = distances[row, :], xp.nonzero(close[row, :])[0]
+        if columns.shape[0] > 1:
+            step = xp.take(x, columns, axis=0) - x[row : row + 1, :]
+            line[columns] = xp.sum(step * step, axis=1)
+        lines.append(line)
+    return xp.stack(lines)
 
 
 def rbf_gram(x: Float[Array, "n d"], bandwidth: float = 1.0) -> Float[Array, "n n"]:
-    """Gaussian kernel of the rows, its width `bandwidth` times the median distance between rows.
+    """Gaussian kernel of the rows, its width `bandwidth` times the median distance between different rows.
 
-    Source: Kornblith et al. 2019, ICML, section 3 (the bandwidth as a fraction of the median distance).
+    Source: Kornblith et al. 2019, ICML, section 3 (σ as a fraction of the median distance). Their released code takes
+    the root of the median squared distance, which differs where the number of pairs is even, in the gap between the two
+    middle distances.
+
+    Raises:
+        ValueError: at least half of the pairs are of equal rows, so that the width would be 0.
     """
     xp = array_library(x)
     distances = squared_distances(x)
     n = distances.shape[-1]
-    ordered = xp.sort(xp.reshape(distances, (-1,)))[n:]
+    ordered = xp.sqrt(xp.sort(xp.reshape(distances, (-1,)))[n:])
     middle = (ordered[(ordered.shape[0] - 1) // 2] + ordered[ordered.shape[0] // 2]) / 2
-    return xp.exp(-distances / (2 * bandwidth**2 * middle))
+    if not float(middle) > 0:
+        raise ValueError(
+            f"a Gaussian kernel asked for over {n} rows whose median distance is 0: most rows are copies; "
+            "leave copies out, or average them"
+        )
+    return xp.exp(-distances / (2 * bandwidth**2 * middle * middle))
 
 
 def hollow(matrix: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:

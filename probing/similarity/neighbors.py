@@ -5,37 +5,62 @@ from typing import Any
 
 from jaxtyping import Float
 
-from probing.similarity.gram import array_library, as_float, hollow, linear_gram, squared_distances
+from probing.similarity.gram import (
+    array_library,
+    coordinate_noise,
+    finite,
+    hollow,
+    linear_gram,
+    squared_distances,
+    unit_rows,
+)
 from probing.similarity.measure import RIGID, Measure, from_matrix
 
 Array = Any
+_TIE = 1e-12
+"""Share of a distance or inner product within which two are equal: what rounding leaves of it."""
 
 
 def neighbour_matrix(x: Float[Array, "n d"], k: int = 10, distance: str = "euclidean") -> Float[Array, "n n"]:
     """1 where the column is among the k nearest rows of the row, else 0; a row is not its own neighbour.
 
-    Cosines of two are the share of neighbours in common; chance is k / (n − 1). `euclidean` or `cosine`.
+    Rows that tie for the last places share them: each gets the probability with which it is among the k nearest when
+    ties are broken at random, so that every row still has k neighbours. `euclidean` or `cosine`.
 
     Source: Huh et al. 2024, ICML, appendix A (mutual nearest neighbours), without their unit-norm step for
-    `euclidean`.
+    `euclidean`; McSherry & Najork 2008, ECIR, section 3 (the mean over the orders of what ties).
+
+    Raises:
+        ValueError: k is not below the number of rows; a row that is not finite or, under `cosine`, of length 0.
     """
     xp = array_library(x)
-    x = as_float(x)
+    x = finite(x)
     if distance == "cosine":
-        unit = x / xp.linalg.vector_norm(x, axis=1, keepdims=True)
-        closeness = xp.matmul(unit, xp.matrix_transpose(unit))
-    elif distance == "euclidean":
-        closeness = -squared_distances(x)
-    else:
+        x = unit_rows(x)
+    elif distance != "euclidean":
         raise KeyError(f"unknown distance {distance!r}; known: euclidean, cosine")
-    return _nearest(closeness, k, xp)
+    squared = squared_distances(x)
+    nearer, tied = _nearest(squared, k, lambda last: _TIE * last + coordinate_noise(x) * xp.sqrt(last), xp)
+    nearer, tied = (xp.astype(each, squared.dtype) for each in (nearer, tied))
+    left = k - xp.sum(nearer, axis=1, keepdims=True)
+    return nearer + tied * (left / xp.sum(tied, axis=1, keepdims=True))
+
+
+def overlap_matrix(x: Float[Array, "n d"], k: int = 10, distance: str = "euclidean") -> Float[Array, "n n"]:
+    """The neighbour matrix over √(n k); inner products of two are the mean share of neighbours in common.
+
+    Of representations that are independent that is k / (n − 1), with ties or without. With ties it is the mean over all
+    ways to break them, so that a representation shares less than all with itself.
+    """
+    return neighbour_matrix(x, k, distance) / (x.shape[0] * k) ** 0.5
 
 
 def cknna(x: Float[Array, "n p"], y: Float[Array, "n q"], k: int = 10) -> Float[Array, ""]:
     """Debiased CKA over only those pairs of rows that are among the k nearest in both representations.
 
     With k = n − 1 it is debiased linear CKA. Neighbours are those of the largest inner product, of centred
-    rows here, so that the measure ignores translation as CKA does.
+    rows here, so that the measure ignores translation as CKA does. Rows that tie for the last place are all neighbours:
+    a row is one where fewer than k are nearer.
 
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(30, 3))
@@ -45,22 +70,36 @@ def cknna(x: Float[Array, "n p"], y: Float[Array, "n q"], k: int = 10) -> Float[
     Source: Huh et al. 2024, ICML, appendix A, eq. 10 to 13, with unbiased HSIC as in their released code.
     """
     xp = array_library(x, y)
-    gram_x, gram_y = linear_gram(as_float(x)), linear_gram(as_float(y))
-    near_x, near_y = _nearest(gram_x, k, xp), _nearest(gram_y, k, xp)
-    cross = _masked_hsic(gram_x, gram_y, near_x * near_y, xp)
-    own_x, own_y = _masked_hsic(gram_x, gram_x, near_x, xp), _masked_hsic(gram_y, gram_y, near_y, xp)
-    return cross / xp.sqrt(own_x * own_y)
+    (gram_x, near_x, own_x), (gram_y, near_y, own_y) = (_near_products(finite(z), k, xp) for z in (x, y))
+    return _masked_hsic(gram_x, gram_y, near_x * near_y, xp) / xp.sqrt(own_x * own_y)
 
 
-def _nearest(closeness, k, xp):
-    """Indicator of the k largest off-diagonal entries of each row."""
-    n = closeness.shape[0]
+def _near_products(x, k, xp):
+    """Inner products of centred rows, where the column is among the k largest of its row, and the HSIC over those.
+
+    NaN for an HSIC that is negative, or no larger than rounding makes it, as that of equidistant rows.
+    """
+    gram = linear_gram(x)
+    squares = xp.linalg.diagonal(gram)
+    lengths = xp.sqrt(squares)
+    noise = xp.max(lengths) * (_TIE * lengths + coordinate_noise(x))[:, None]
+    nearer, tied = _nearest(-gram, k, lambda _: noise, xp)
+    near = xp.astype(nearer | tied, gram.dtype)
+    own, total, n = _masked_hsic(gram, gram, near, xp), xp.sum(squares), x.shape[0]
+    bound = total * (1e-14 * total + n * (4 * coordinate_noise(x)) ** 2) / (n * (n - 3))
+    return gram, near, xp.where(own > bound, own, xp.full_like(own, float("nan")))
+
+
+def _nearest(distance, k, tolerance, xp):
+    """Where the column is nearer to the row than its k-th nearest, and where it is as near, within a tolerance."""
+    n = distance.shape[0]
     if not 1 <= k <= n - 1:
         raise ValueError(f"{k} nearest neighbours asked for among {n} rows; k must lie in 1 … {n - 1}")
-    lowest = xp.min(closeness) - 1
-    order = xp.argsort(hollow(closeness - lowest), axis=1, descending=True, stable=True)
-    ranks = xp.argsort(order, axis=1, stable=True)
-    return xp.astype(ranks < k, closeness.dtype)
+    itself = hollow(xp.ones_like(distance)) == 0
+    distance = xp.where(itself, xp.full_like(distance, float("inf")), distance)
+    last = xp.sort(distance, axis=1)[:, k - 1 : k]
+    within = tolerance(last)
+    return distance < last - within, xp.abs(distance - last) <= within
 
 
 def _masked_hsic(gram_x, gram_y, mask, xp):
@@ -75,15 +114,17 @@ def _masked_hsic(gram_x, gram_y, mask, xp):
 
 MUTUAL_KNN = from_matrix(
     "mutual_knn",
-    neighbour_matrix,
+    overlap_matrix,
     RIGID,
     "Huh et al. 2024, ICML, appendix A; 10 nearest by Euclidean distance; chance is k / (n − 1).",
+    normalised=False,
 )
 MUTUAL_KNN_COSINE = from_matrix(
     "mutual_knn_cosine",
-    partial(neighbour_matrix, distance="cosine"),
+    partial(overlap_matrix, distance="cosine"),
     frozenset({"isotropic scale", "orthogonal", "row permutation"}),
     "Huh et al. 2024, ICML, appendix A; 10 nearest by cosine; chance is k / (n − 1).",
+    normalised=False,
 )
 CKNNA = Measure(
     "cknna",

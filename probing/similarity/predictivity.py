@@ -50,7 +50,8 @@ def _ridge(x, y, xp):
     """Ridge weights at the penalty of least leave-one-out error."""
     u, s, vt = xp.linalg.svd(x, full_matrices=False)
     uty = xp.matmul(xp.matrix_transpose(u), y)
-    scale = float(xp.sum(s * s)) / x.shape[1]
+    # Training rows that are all equal predict nothing; any penalty says so.
+    scale = float(xp.sum(s * s)) / x.shape[1] or 1.0
     best, best_error = xp.zeros_like(s), float("inf")
     for penalty in PENALTIES:
         shrink = s * s / (s * s + penalty * scale)

@@ -7,14 +7,19 @@ from jaxtyping import Float
 
 from probing.similarity.gram import (
     array_library,
-    as_float,
+    coordinate_noise,
     double_centre,
+    finite,
     hollow,
     squared_distances,
+    unit_rows,
+    without_rounding,
 )
 from probing.similarity.measure import LINEAR, RIGID, Measure, from_matrix
 
 Array = Any
+_TIE = 1e-12
+"""Share of a dissimilarity within which two are equal: what rounding leaves of it."""
 
 
 def rdm(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
@@ -31,33 +36,25 @@ def rdm(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "
 
     Raises:
         KeyError: another distance.
-        ValueError: `mahalanobis` with no more rows than features.
+        ValueError: a row that is not finite; `mahalanobis` with no more rows than features; `cosine` of a row of zeros,
+            `correlation` of a row whose features are all equal.
     """
-    xp = array_library(x)
-    x = as_float(x)
-    if distance == "sqeuclidean":
-        return squared_distances(x)
-    if distance == "euclidean":
-        return xp.sqrt(squared_distances(x))
-    if distance in ("cosine", "correlation"):
-        x = x - xp.mean(x, axis=1, keepdims=True) if distance == "correlation" else x
-        unit = x / xp.linalg.vector_norm(x, axis=1, keepdims=True)
-        return hollow(1 - xp.matmul(unit, xp.matrix_transpose(unit)))
-    if distance == "mahalanobis":
-        return squared_distances(_whitened(x, xp))
-    raise KeyError(
-        f"unknown distance {distance!r}; known: sqeuclidean, euclidean, cosine, correlation, mahalanobis"
-    )
+    return _dissimilarities(x, distance)[0]
 
 
 def pearson_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
-    """Hollow dissimilarity matrix of mean zero off the diagonal; cosines of two are Pearson correlations."""
-    return off_diagonal_centred(rdm(x, distance))
+    """Hollow dissimilarity matrix of mean zero off the diagonal; cosines of two are Pearson correlations.
+
+    Zeros for equidistant rows, whose dissimilarities have no variance.
+    """
+    dissimilarities, within = _dissimilarities(x, distance)
+    largest = array_library(x).max(within)
+    return without_rounding(off_diagonal_centred(dissimilarities), largest)
 
 
 def spearman_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
     """The same of the ranks of dissimilarities; cosines of two are Spearman correlations."""
-    return off_diagonal_centred(off_diagonal_ranks(rdm(x, distance)))
+    return off_diagonal_centred(off_diagonal_ranks(*_dissimilarities(x, distance)))
 
 
 def whitened_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
@@ -79,33 +76,81 @@ def off_diagonal_centred(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return hollow(matrix - xp.sum(matrix) / (n * (n - 1)))
 
 
-def off_diagonal_ranks(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Ranks of the off-diagonal entries among themselves, ties sharing their mean rank."""
+def off_diagonal_ranks(
+    matrix: Float[Array, "n n"], within: Float[Array, "n n"] | None = None
+) -> Float[Array, "n n"]:
+    """Ranks of the off-diagonal entries among themselves, ties sharing their mean rank.
+
+    Entries tie that differ by no more than rounding: by `within`, or in their own last bits.
+
+    Raises:
+        ValueError: an entry that is not finite; the message names the first row with one.
+    """
     xp = array_library(matrix)
+    matrix = finite(matrix, "the distances")
     n = matrix.shape[-1]
-    flat = xp.reshape(matrix, (-1,))
-    # Dissimilarities that tie differ in the last bits; without this they would be ranked by rounding error.
-    grain = xp.max(xp.abs(flat)) * 1e-12
-    flat = xp.round(flat / grain)
+    within = xp.reshape(_TIE * xp.abs(matrix) if within is None else within, (-1,))
     # The diagonal goes below every entry, so that it shifts all ranks by the same n.
-    flat = xp.reshape(hollow(xp.reshape(flat - xp.min(flat) + 1, (n, n))), (-1,))
+    below = xp.min(matrix) - 1 - xp.max(xp.abs(matrix))
+    flat = xp.reshape(xp.where(hollow(xp.ones_like(matrix)) > 0, matrix, below), (-1,))
     ordered = xp.sort(flat)
-    first, last = xp.searchsorted(ordered, flat), xp.searchsorted(ordered, flat, side="right")
+    first, last = (
+        xp.searchsorted(ordered, flat - within),
+        xp.searchsorted(ordered, flat + within, side="right"),
+    )
     ranks = xp.astype(first + last + 1, matrix.dtype) / 2 - n
     return hollow(xp.reshape(ranks, (n, n)))
 
 
+def _dissimilarities(x, distance):
+    """Dissimilarity of every two rows, and how far apart rounding may have brought two that are equal."""
+    xp = array_library(x)
+    if distance not in ("sqeuclidean", "euclidean", "cosine", "correlation", "mahalanobis"):
+        raise KeyError(
+            f"unknown distance {distance!r}; known: sqeuclidean, euclidean, cosine, correlation, mahalanobis"
+        )
+    points, noise = _points(finite(x), distance)
+    squared = squared_distances(points)
+    if distance == "euclidean":
+        plain = xp.sqrt(squared)
+        return plain, _TIE * plain + noise
+    if distance in ("cosine", "correlation"):
+        # Half the squared distance of unit rows is one minus their cosine, with all digits where that is near 0.
+        squared = squared / 2
+    return squared, _TIE * squared + noise * (xp.sqrt(squared) + noise)
+
+
+def _points(x, distance):
+    """Rows whose squared Euclidean distances are the dissimilarity, or twice that; and rounding in a coordinate."""
+    xp = array_library(x)
+    if distance == "mahalanobis":
+        return _whitened(x, xp)
+    if distance == "cosine":
+        x = unit_rows(x)
+    elif distance == "correlation":
+        noise = 1e-14 * x.shape[1] ** 0.5 * xp.max(xp.abs(x), axis=1)
+        x = unit_rows(x - xp.mean(x, axis=1, keepdims=True), noise)
+    return x, coordinate_noise(x)
+
+
 def _whitened(x, xp):
-    """The rows in coordinates in which their covariance is the identity."""
+    """The rows in coordinates in which their covariance is the identity, in the directions in which they vary."""
     n, d = x.shape
-    if n <= d + 1:
+    noise = coordinate_noise(x)
+    x = x - xp.mean(x, axis=0, keepdims=True)
+    spread = xp.sqrt(xp.mean(x * x, axis=0))
+    x, spread = (xp.take(side, xp.nonzero(spread > noise)[0], axis=-1) for side in (x, spread))
+    # Whitening undoes any scale of a column; to unit spread first, so that small columns are no rounding error.
+    u, s, _ = xp.linalg.svd(x / spread, full_matrices=False)
+    relative = noise / float(xp.min(spread)) + 1e-15 * max(n, d)
+    rank = int(xp.sum(xp.astype(s > s[0] * relative, xp.int64)))
+    if n <= rank + 1:
         raise ValueError(
             f"Mahalanobis distances asked for over {n} rows of {d} features; with so few rows all distances "
             "are equal. Use sqeuclidean on standardised features, or reduce them first"
         )
-    centred = x - xp.mean(x, axis=0, keepdims=True)
-    factor = xp.linalg.cholesky(xp.matmul(xp.matrix_transpose(centred), centred) / (n - 1))
-    return xp.matrix_transpose(xp.linalg.solve(factor, xp.matrix_transpose(centred)))
+    points = u[:, :rank] * (n - 1) ** 0.5
+    return points, relative * float(s[0] / s[rank - 1]) * float(xp.max(xp.abs(points)))
 
 
 _KRIEGESKORTE = "Kriegeskorte, Mur & Bandettini 2008, Front. Syst. Neurosci. 2:4"

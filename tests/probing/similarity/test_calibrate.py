@@ -84,6 +84,45 @@ def test_layers_from_matrices_equal_one_by_one_values():
     np.testing.assert_allclose(on_torch.p_corrected, found.p_corrected)
 
 
+@pytest.mark.parametrize("name", ["mutual_knn", "mutual_knn_cosine"])
+def test_neighbours_are_calibrated_at_their_value_whatever_the_seed(name):
+    """A neighbour need not return the favour: matrices of neighbours are not symmetric."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((40, 4))
+        y = x @ rng.standard_normal((4, 6)) + rng.standard_normal((40, 6))
+        found = calibrate(MEASURES[name], [x], [y], draws=100, seed=seed)
+        assert found.value[0, 0] == pytest.approx(MEASURES[name](x, y), abs=1e-12)
+        matrix = MEASURES[name].matrix
+        assert matrix is not None
+        a, b = (matrix(z)[None] for z in (x, y))
+        assert calibrate_matrices(a, b, cyclic_design(40, 100, seed)).value[0, 0] == pytest.approx(
+            MEASURES[name](x, y), abs=1e-12
+        )
+        assert found.null_mean[0, 0] == pytest.approx(10 / 39, abs=0.01)
+        permuted = MEASURES[name](x, y[cyclic_design(40, 100, seed).permutation(1)])
+        assert permuted < found.null_limit[0, 0] + 0.1
+
+
+def test_neighbours_that_tie_are_calibrated_at_chance():
+    rng = np.random.default_rng(0)
+    x, y = np.eye(40), rng.standard_normal((40, 3))
+    found = calibrate(MEASURES["mutual_knn"], [x], [y], draws=100)
+    assert found.value[0, 0] == pytest.approx(10 / 39)
+    assert found.p[0, 0] == 1
+
+
+@pytest.mark.parametrize("name", ["cka_debiased", "rsa_pearson", "rsa_spearman"])
+def test_equidistant_rows_and_rows_that_are_not_finite_are_refused(name):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 12, 3))
+    with pytest.raises(ValueError, match=r"alike, as of equidistant rows"):
+        calibrate(MEASURES[name], [x, np.eye(12) * 3], [y], draws=20)
+    y[7, 1] = np.nan
+    with pytest.raises(ValueError, match=r"row 7 of the second representation .* holds NaN"):
+        calibrate(MEASURES[name], [x], [y], draws=20)
+
+
 @pytest.mark.parametrize("name", ["procrustes", "svcca", "linear_predictivity"])
 def test_measures_without_a_matrix_are_calibrated_too(name):
     rng = np.random.default_rng(1)

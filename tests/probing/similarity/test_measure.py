@@ -111,7 +111,11 @@ def test_measure_refuses_an_unknown_symmetry():
         (np.ones((5, 2)), np.ones((6, 2)), "same rows"),
         (np.ones(5), np.ones(5), "same rows"),
         (np.eye(3), np.eye(3), "at least 4"),
-        (np.full((5, 2), np.nan), np.ones((5, 2)), "first representation holds values that are not finite"),
+        (
+            np.full((5, 2), np.nan),
+            np.ones((5, 2)),
+            r"row 0 of the first representation \(cka_debiased\) holds NaN or infinity",
+        ),
         (np.eye(5), np.ones((5, 2)), "all rows of the second representation are equal"),
     ],
 )

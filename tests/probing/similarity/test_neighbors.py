@@ -38,6 +38,51 @@ def test_mutual_knn_of_independent_rows_is_at_chance():
     assert np.mean(values) == pytest.approx(10 / 59, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_ties_are_chance_not_the_order_of_rows(seed):
+    """Rows that are all as far apart have any others as neighbours; so have classes that are independent."""
+    rng = np.random.default_rng(seed)
+    random = rng.standard_normal((60, 5))
+    for name in ("mutual_knn", "mutual_knn_cosine"):
+        assert MEASURES[name](np.eye(60), random) == pytest.approx(10 / 59, abs=1e-12)
+        assert MEASURES[name](np.eye(60), np.eye(12)[rng.permutation(60) % 12]) == pytest.approx(10 / 59)
+    values = [
+        MEASURES["mutual_knn"](*(np.eye(12)[rng.permutation(60) % 12] for _ in range(2))) for _ in range(40)
+    ]
+    assert np.mean(values) == pytest.approx(10 / 59, abs=0.01)
+    classes = np.eye(12)[rng.permutation(60) % 12]
+    order = rng.permutation(60)
+    assert MEASURES["mutual_knn"](classes[order], random[order]) == pytest.approx(
+        MEASURES["mutual_knn"](classes, random), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ties_are_the_mean_over_random_ways_to_break_them(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 3, (2, 30, 2)).astype(float)
+    broken = []
+    for _ in range(400):
+        order, other = (z + 1e-6 * rng.standard_normal((30, 2)) for z in (x, y))
+        broken.append(MEASURES["mutual_knn"](order, other))
+    # Noise in coordinates does not break all ties with equal odds; it does on average over cells.
+    assert MEASURES["mutual_knn"](x, y) == pytest.approx(np.mean(broken), abs=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e9, 1e12])
+def test_independent_rows_are_at_chance_at_any_scale(scale):
+    values = {"mutual_knn": [], "mutual_knn_cosine": [], "cknna": []}
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x, y = scale * rng.standard_normal((2, 100, 5))
+        for name, each in values.items():
+            each.append(MEASURES[name](x, y))
+            assert each[-1] == pytest.approx(MEASURES[name](x / scale, y / scale), abs=1e-9)
+    assert np.mean(values["mutual_knn"]) == pytest.approx(10 / 99, abs=0.02)
+    assert np.mean(values["mutual_knn_cosine"]) == pytest.approx(10 / 99, abs=0.02)
+    assert abs(np.mean(values["cknna"])) < 0.1
+
+
 def written_out_cknna(x, y, k):
     """As released with Huh et al. 2024 (minyoungg/platonic-rep, metrics.py), on centred rows."""
     x, y = x - x.mean(0), y - y.mean(0)

@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
+from probing.categories.geometry import partial_rsa
 from probing.similarity import MEASURES
 from probing.similarity.gram import cosine
 from probing.similarity.rsa import off_diagonal_ranks, pearson_matrix, rdm, spearman_matrix, whitened_matrix
@@ -55,6 +56,16 @@ def test_ranks_share_ties_as_scipy_does():
 def test_whitened_rsa_is_linear_cka():
     x, y = pair()
     assert MEASURES["rsa_whitened"](x, y) == pytest.approx(MEASURES["cka"](x, y), abs=1e-12)
+
+
+def test_ranks_refuse_what_is_not_finite():
+    for seed in range(10):
+        distances = rdm(pair(seed=seed)[0])
+        distances[seed, 11 + seed % 3] = np.nan
+        with pytest.raises(ValueError, match=rf"row {seed} of the distances holds NaN"):
+            off_diagonal_ranks(distances)
+        with pytest.raises(ValueError, match=rf"row {seed} of the distances holds NaN"):
+            partial_rsa(distances[None], distances, draws=20)
 
 
 def test_refusals():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from probing.similarity.cka import MinibatchCKA
+from probing.similarity import stores
+from probing.similarity.cka import CKA_DEBIASED
 from probing.similarity.stores import stores_cka
 from probing.store import ActivationStore, MismatchError
 from tests.probing.store.test_store import SITES, write
@@ -18,13 +19,17 @@ def pair(tmp_path_factory):
     return [ActivationStore.open(folder) for folder in folders]
 
 
-def test_shard_by_shard_equals_the_same_batches_of_the_whole(pair):
+def test_shard_by_shard_equals_the_whole(pair):
     whole = [[store.read(site, "last").reshape(20, -1) for site in SITES] for store in pair]
-    stream = MinibatchCKA()
-    for start, stop in ((0, 8), (8, 16), (16, 20)):
-        stream.update(*([x[start:stop] for x in side] for side in whole))
-    np.testing.assert_allclose(stores_cka(*pair, "last"), stream.value())
+    expected = [[CKA_DEBIASED(x, y) for y in whole[1]] for x in whole[0]]
+    np.testing.assert_allclose(stores_cka(pair[0], pair[1], "last"), expected, atol=1e-9)
     np.testing.assert_allclose(np.diag(stores_cka(pair[0], pair[0], "last")), 1)
+
+
+def test_few_sites_at_a_time_make_no_difference(pair, monkeypatch):
+    expected = stores_cka(pair[0], pair[1], "last")
+    monkeypatch.setattr(stores, "_MEMORY", 1)
+    np.testing.assert_allclose(stores_cka(pair[0], pair[1], "last"), expected, rtol=1e-12)
 
 
 def test_batches_are_the_rows_in_order(pair):
@@ -41,4 +46,18 @@ def test_refusals(pair, tmp_path):
     with pytest.raises(MismatchError, match="hold other items, or the same in another order or other shards"):
         stores_cka(pair[0], ActivationStore.open(tmp_path), "last")
     with pytest.raises(ValueError, match=r"span 'image' of .* is stored per token"):
-        stores_cka(*pair, "image")
+        stores_cka(pair[0], pair[1], "image")
+
+
+def test_a_row_that_is_not_finite_is_named_with_its_site_and_store(pair, monkeypatch):
+    batches = ActivationStore.batches
+
+    def spoiled(store, *arguments):
+        for number, side in enumerate(batches(store, *arguments)):
+            if number == 1:
+                next(iter(side.values()))[3] = np.nan
+            yield side
+
+    monkeypatch.setattr(ActivationStore, "batches", spoiled)
+    with pytest.raises(ValueError, match=rf"row 11 of site '{SITES[0]}' of .* holds NaN or infinity"):
+        stores_cka(pair[0], pair[1], "last")
