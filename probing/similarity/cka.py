@@ -6,6 +6,8 @@ from jaxtyping import Float
 
 from probing.similarity.gram import (
     array_library,
+    as_float,
+    coordinate_noise,
     double_centre,
     finite,
     linear_gram,
@@ -26,17 +28,17 @@ def biased_matrix(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
 
 def debiased_matrix(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
     """U-centred linear Gram matrix; cosines of two are debiased linear CKA. Zeros for equidistant rows."""
-    x = finite(x)
-    gram = linear_gram(x)
-    return without_rounding(u_centre(gram), product_noise(x, _mean_diagonal(gram)))
+    x = as_float(x)
+    noise, gram = coordinate_noise(x), linear_gram(x)
+    return without_rounding(u_centre(gram), product_noise(noise, _mean_diagonal(gram)))
 
 
 def rbf_matrix(x: Float[Array, "n d"], bandwidth: float = 1.0) -> Float[Array, "n n"]:
     """U-centred Gaussian Gram matrix, its width `bandwidth` times the median distance. Zeros for equidistant rows."""
-    x = finite(x)
-    squares = _mean_diagonal(linear_gram(x))
+    x = as_float(x)
+    noise, squares = coordinate_noise(x), _mean_diagonal(linear_gram(x))
     # The kernel's entries, in [0, 1], change with squared distances in units of their median.
-    return without_rounding(u_centre(rbf_gram(x, bandwidth)), product_noise(x, squares) / squares)
+    return without_rounding(u_centre(rbf_gram(x, bandwidth)), product_noise(noise, squares) / squares)
 
 
 def _mean_diagonal(gram):

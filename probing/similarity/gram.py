@@ -3,6 +3,7 @@
 Pure functions on arrays of any library (array API standard); leading axes are carried along.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,16 @@ def finite(x: Float[Array, "*b n d"], what: str = "the representation") -> Float
 
 
 def coordinate_noise(x: Float[Array, "*b n d"]) -> float:
-    """How far rounding may have moved a coordinate: some units in the last place of the largest one."""
+    """How far rounding may have moved a coordinate: some units in the last place of the largest one.
+
+    Raises:
+        ValueError: a row holds NaN or infinity; the message names the first.
+    """
     xp = array_library(x)
-    return 8 * float(xp.finfo(xp.float64).eps) * max(float(xp.max(x)), -float(xp.min(x)))
+    high, low = float(xp.max(x)), float(xp.min(x))
+    if not (math.isfinite(high) and math.isfinite(low)):
+        refuse_undefined(x, "the representation")
+    return 8 * float(xp.finfo(xp.float64).eps) * max(high, -low)
 
 
 def unit_rows(x: Float[Array, "n d"], noise: Float[Array, " n"] | float = 0.0) -> Float[Array, "n d"]:
@@ -60,10 +68,9 @@ def unit_rows(x: Float[Array, "n d"], noise: Float[Array, " n"] | float = 0.0) -
     return x / lengths[:, None]
 
 
-def product_noise(x: Float[Array, "*b n d"], squares: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """How far rounding may have moved an inner product of centred rows whose mean squared length is `squares`."""
-    xp = array_library(squares)
-    return 1e-14 * squares + 4 * coordinate_noise(x) * xp.sqrt(squares)
+def product_noise(noise: float, squares: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """How far `noise` in coordinates may have moved an inner product of rows of that mean squared length."""
+    return 1e-14 * squares + 4 * noise * array_library(squares).sqrt(squares)
 
 
 def without_rounding(matrix: Float[Array, "*b n n"], noise: Float[Array, "*b"]) -> Float[Array, "*b n n"]:
@@ -101,7 +108,7 @@ def squared_distances(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
     distances = hollow(xp.where(distances > 0, distances, xp.zeros_like(distances)))
     close = distances < _CLOSE * sums
     # All of the diagonal is close.
-    if x.ndim == 2 and int(xp.sum(xp.astype(close, xp.int64))) > x.shape[0]:
+    if x.ndim == 2 and int(xp.count_nonzero(close)) > x.shape[0]:
         distances = _by_differences(x, distances, close, xp)
     return distances
 

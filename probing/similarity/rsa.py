@@ -48,13 +48,14 @@ def pearson_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Flo
     Zeros for equidistant rows, whose dissimilarities have no variance.
     """
     dissimilarities, within = _dissimilarities(x, distance)
-    largest = array_library(x).max(within)
-    return without_rounding(off_diagonal_centred(dissimilarities), largest)
+    mean = array_library(x).mean(dissimilarities)
+    return without_rounding(off_diagonal_centred(dissimilarities), within(mean))
 
 
 def spearman_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
     """The same of the ranks of dissimilarities; cosines of two are Spearman correlations."""
-    return off_diagonal_centred(off_diagonal_ranks(*_dissimilarities(x, distance)))
+    dissimilarities, within = _dissimilarities(x, distance)
+    return off_diagonal_centred(off_diagonal_ranks(dissimilarities, within(dissimilarities)))
 
 
 def whitened_matrix(x: Float[Array, "n d"], distance: str = "sqeuclidean") -> Float[Array, "n n"]:
@@ -103,7 +104,7 @@ def off_diagonal_ranks(
 
 
 def _dissimilarities(x, distance):
-    """Dissimilarity of every two rows, and how far apart rounding may have brought two that are equal."""
+    """Dissimilarity of every two rows, and what rounding may have made of one of a size."""
     xp = array_library(x)
     if distance not in ("sqeuclidean", "euclidean", "cosine", "correlation", "mahalanobis"):
         raise KeyError(
@@ -113,11 +114,11 @@ def _dissimilarities(x, distance):
     squared = squared_distances(points)
     if distance == "euclidean":
         plain = xp.sqrt(squared)
-        return plain, _TIE * plain + noise
+        return plain, lambda size: _TIE * size + noise
     if distance in ("cosine", "correlation"):
         # Half the squared distance of unit rows is one minus their cosine, with all digits where that is near 0.
         squared = squared / 2
-    return squared, _TIE * squared + noise * (xp.sqrt(squared) + noise)
+    return squared, lambda size: _TIE * size + noise * (xp.sqrt(size) + noise)
 
 
 def _points(x, distance):
