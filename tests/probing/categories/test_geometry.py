@@ -272,6 +272,25 @@ def test_nan_is_refused_by_its_row(seed):
         hierarchy_cosines(gram, children, parents)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_distances_without_a_value_are_refused_by_their_row(seed):
+    """A NaN against itself gave 0 and p = 1."""
+    rng = np.random.default_rng(seed)
+    sound, bad = (rdm(rng.standard_normal((12, 3))) for _ in range(2))
+    first, second = sorted(rng.choice(12, 2, replace=False).tolist())
+    bad[first, second] = bad[second, first] = rng.choice([np.nan, np.inf])
+    for rdms, target, controls in (
+        (bad, bad, ()),
+        (sound, bad, ()),
+        (bad, sound, ()),
+        (sound, sound**2, (bad,)),
+    ):
+        with pytest.raises(ValueError, match=f"row {first} of .* holds NaN or infinity"):
+            partial_rsa(rdms[None], target, controls, draws=20)
+        with pytest.raises(ValueError, match=f"row {first} of .* holds NaN or infinity"):
+            bootstrap_rsa(rdms[None], target, controls, np.ones((2, 12)))
+
+
 def test_two_nn_refusals():
     with pytest.raises(ValueError, match="over 5 rows"):
         two_nn(np.eye(5))
