@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,13 +15,12 @@ from probing.capture.loop import Recorder, capture
 from probing.capture.plan import refuse_difference
 from probing.hooks.provenance import weight_hash
 from probing.store.files import remove
-from probing.store.headers import read_header, read_index
+from probing.store.headers import read_header, read_index, require_shard_of
 from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
     STORED_AS,
     CorruptShardError,
-    attribute,
     column_names,
     damaged,
     data_sets,
@@ -72,13 +70,10 @@ def _check(file: Path, header: dict[str, Any], entry: dict[str, Any]) -> None:
         CorruptShardError: a checksum differs, a data set is missing or its length is wrong, or the shard belongs to
             another store.
     """
+    require_shard_of(header, file)
     with reading(file) as shard:
         names = data_sets(shard)
         columns = column_names(shard)
-        described = {name: header[name] for name in ("format", "dtype", "site_spelling", "sites", "spans")}
-        for name, value in {**header["attributes"], **described}.items():
-            if not _is_same(attribute(shard, name), value):
-                raise damaged(file, f"its {name} is not that of {HEADER_FILE}")
     expected = {"item_id": "rows"} | {f"columns/{name}": "rows" for name in columns}
     for span, pooling in header["spans"].items():
         tokens = f"tokens of {span}"
@@ -101,14 +96,6 @@ def _check(file: Path, header: dict[str, Any], entry: dict[str, Any]) -> None:
             raise damaged(file, f"{name} has {lengths[name]} rows and not {right[unit]}, the {unit}")
     if "checksum" in entry and file_checksum(file) != entry["checksum"]:
         raise damaged(file, f"the checksum of the file differs from that in {INDEX_FILE}")
-
-
-def _is_same(stored: Any, value: Any) -> bool:
-    """Whether an attribute of a shard holds a value of store.json."""
-    if isinstance(value, int | float):
-        return bool(stored == value)
-    text = stored.decode("utf-8") if isinstance(stored, bytes) else ""
-    return text == value if isinstance(value, str) else json.loads(text) == value
 
 
 def refuse_other_model(folder: Path, header: dict[str, Any], model: Any) -> None:

@@ -14,9 +14,11 @@ from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
     SHARD_NAME,
+    attribute,
     damaged,
     file_checksum,
     read_text,
+    reading,
     shard_files,
 )
 
@@ -98,6 +100,27 @@ def read_index(folder: Path) -> list[dict[str, Any]]:
     if "header" in index and index["header"] != records.sha256(folder / HEADER_FILE):
         raise damaged(folder / HEADER_FILE, f"its SHA-256 is not the one in {INDEX_FILE}")
     return index["shards"]
+
+
+def require_shard_of(header: dict[str, Any], file: Path) -> None:
+    """Refuses a shard that lies in this store and was captured for another.
+
+    Raises:
+        CorruptShardError: what it says of itself is not what the header of the store says.
+    """
+    described = {name: header[name] for name in ("format", "dtype", "site_spelling", "sites", "spans")}
+    with reading(file) as shard:
+        for name, value in {**header["attributes"], **described}.items():
+            if not _is_same(attribute(shard, name), value):
+                raise damaged(file, f"its {name} is not that of {HEADER_FILE}")
+
+
+def _is_same(stored: Any, value: Any) -> bool:
+    """Whether an attribute of a shard holds a value of store.json."""
+    if isinstance(value, int | float):
+        return bool(stored == value)
+    text = stored.decode("utf-8") if isinstance(stored, bytes) else ""
+    return text == value if isinstance(value, str) else json.loads(text) == value
 
 
 def write_index(folder: Path) -> None:

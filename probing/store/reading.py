@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from probing.store.headers import MismatchError, read_header, read_index
+from probing.store.headers import MismatchError, read_header, read_index, require_shard_of
 from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
@@ -59,6 +59,7 @@ class ActivationStore:
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
+        self._header = header
         self.sites: tuple[str, ...] = tuple(header["sites"])
         self.pooling: dict[str, str] = dict(header["spans"])
         self.dtype: str = header["dtype"]
@@ -103,14 +104,19 @@ class ActivationStore:
 
     @cached_property
     def shards(self) -> tuple[Path, ...]:
-        """The files, in the order of the rows; those of the index once the capture has ended."""
-        if not (self.path / INDEX_FILE).is_file():
-            return tuple(shard_files(self.path))
-        files = tuple(self.path / entry["file"] for entry in read_index(self.path))
+        """The files, in the order of the rows; those of the index once the capture has ended.
+
+        Raises:
+            CorruptShardError: one is missing, or was captured for another store.
+        """
+        files = shard_files(self.path)
+        if (self.path / INDEX_FILE).is_file():
+            files = [self.path / entry["file"] for entry in read_index(self.path)]
         for file in files:
             if not file.is_file():
                 raise damaged(file, "it is in the index but not in the folder")
-        return files
+            require_shard_of(self._header, file)
+        return tuple(files)
 
     @cached_property
     def item_ids(self) -> np.ndarray:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -187,6 +188,18 @@ def test_a_lost_shard_is_noticed(tmp_path):
     (tmp_path / "shard-00001.h5").unlink()
     with pytest.raises(CorruptShardError, match=r"shard-00001\.h5 .* in the index but not in the folder"):
         len(ActivationStore.open(tmp_path))
+
+
+@pytest.mark.parametrize("attributes", [{"manifest_hash": "xyz"}, {"layers": 3}, {"nested": {"a": [2]}}, {}])
+def test_a_shard_of_another_store_is_refused(tmp_path, attributes):
+    own = {"manifest_hash": "abc", "layers": 2, "nested": {"a": [1]}, "projector": "p"}
+    for name, of_store in (("own", own), ("other", {**own, "projector": "q", **attributes})):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, attributes=of_store)
+    shutil.copy(tmp_path / "other" / "shard-00001.h5", tmp_path / "own")
+    different = min({*attributes, "projector"}, key=list(own).index)
+    with pytest.raises(CorruptShardError, match=rf"shard-00001\.h5 .* its {different} is not that of store"):
+        ActivationStore.open(tmp_path / "own").read(SITES[0], "last")
 
 
 def test_a_store_without_shards_says_so(tmp_path):
