@@ -109,20 +109,17 @@ def squared_distances(x: Float[Array, "*b n d"]) -> Float[Array, "*b n n"]:
     close = distances < _CLOSE * sums
     # All of the diagonal is close.
     if x.ndim == 2 and int(xp.count_nonzero(close)) > x.shape[0]:
-        distances = _by_differences(x, distances, close, xp)
+        _by_differences(x, distances, close, xp)
     return distances
 
 
 def _by_differences(x, distances, close, xp):
-    """The distances, those of close pairs computed anew, row by row."""
-    lines = []
+    """Overwrites the distances of close pairs, computed from differences row by row."""
     for row in range(x.shape[0]):
-        line, columns = distances[row, :], xp.nonzero(close[row, :])[0]
+        columns = xp.nonzero(close[row, :])[0]
         if columns.shape[0] > 1:
             step = xp.take(x, columns, axis=0) - x[row : row + 1, :]
-            line[columns] = xp.sum(step * step, axis=1)
-        lines.append(line)
-    return xp.stack(lines)
+            distances[row, columns] = xp.sum(step * step, axis=1)
 
 
 def rbf_gram(x: Float[Array, "n d"], bandwidth: float = 1.0) -> Float[Array, "n n"]:

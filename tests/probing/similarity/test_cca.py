@@ -20,6 +20,13 @@ def test_equals_scikit_learn():
     np.testing.assert_allclose(canonical_correlations(x, y), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_rounding_of_large_offsets_is_no_direction(seed):
+    x, y = pair(seed=seed)
+    doubled = np.c_[x, x[:, :1] + x[:, 1:2]] + 1e6
+    assert len(canonical_correlations(doubled, np.c_[y, x])) == 4
+
+
 def test_svcca_of_all_variance_is_the_mean_canonical_correlation():
     x, y = pair()
     assert float(svcca(x, y, variance=1.0)) == pytest.approx(float(np.mean(canonical_correlations(x, y))))

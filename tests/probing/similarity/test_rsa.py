@@ -58,6 +58,21 @@ def test_whitened_rsa_is_linear_cka():
     assert MEASURES["rsa_whitened"](x, y) == pytest.approx(MEASURES["cka"](x, y), abs=1e-12)
 
 
+def test_rows_close_to_each_other_keep_the_digits_of_their_distance():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = np.repeat(rng.standard_normal((8, 5)), 3, axis=0)
+        x[1::3] += 1e-8 * rng.standard_normal((8, 5))
+        found, expected = rdm(x), squareform(pdist(x, "sqeuclidean"))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert (found[0::3, 2::3].diagonal() == 0).all()
+
+
+def test_ranks_of_distances_are_those_of_their_squares():
+    x, _ = pair()
+    np.testing.assert_allclose(spearman_matrix(x, "euclidean"), spearman_matrix(x))
+
+
 def test_ranks_refuse_what_is_not_finite():
     for seed in range(10):
         distances = rdm(pair(seed=seed)[0])
