@@ -43,21 +43,23 @@ def opened(options: argparse.Namespace) -> Iterator[Run]:
 
     That is one that is there, its own config changed by --set, or one made for the config.
     """
+    from probing.store import cache
     from taxogen.runs.run import Run
 
+    def wanted() -> config.Config:
+        if own:
+            base = dict(config.flatten(Run.open(options.run).config.to_dict()))
+            return config.read(None, options.settings, base)
+        return config.read(options.config, options.settings, preset(options.preset or "default"))
+
     there = options.run and (options.run / "config.json").exists()
-    if there and not options.config and not options.preset:
-        run = Run.open(options.run)
-        base = dict(config.flatten(run.config.to_dict()))
-        wanted = config.read(None, options.settings, base)
-    else:
-        wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
-    path = options.run or RUNS / wanted.name
+    own = there and not options.config and not options.preset
+    path = options.run or RUNS / wanted().name
     if options.command == "evaluate":
         Run.open(path)  # refuses, and names the command that trains, where there is none
-    run = Run.create(path, wanted)
-    with run.alone():
-        yield run
+    Run.create(path, wanted())  # refuses without waiting
+    with cache.locked(path / "run"):
+        yield Run.create(path, wanted())  # as it is now: another process may have changed it meanwhile
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -65,6 +67,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     with opened(options) as run:
         made = bench.open_bench(run, adopt=True)
+        run.save_config()
     counts = {name: len(manifest) for name, manifest in made.world.manifests.items()}
     log.info(
         "%s: %d pictures of %d leaves, features %s",

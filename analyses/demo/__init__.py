@@ -156,11 +156,11 @@ def work(name: str, run: Run, clock: Clock, first: bool) -> None:
 
 
 def _run_stages(run: Run, bench: Callable[[], Bench]) -> dict[str, Callable[[], object]]:
-    scored, probed = run.file("scores.h5"), run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    probed = run.folder("analyses", "layer_probes") / "layer_probes.parquet"
     trained = pipeline.trained_and_captured(run)
     return {
         "train": lambda: _unless(trained, lambda: pipeline.train_run(run, bench())),
-        "evaluate": lambda: _unless(scored.exists(), lambda: pipeline.evaluate_run(run, bench())),
+        "evaluate": lambda: _unless(pipeline.is_scored(run), lambda: pipeline.evaluate_run(run, bench())),
         "probe": lambda: _unless(
             probed.exists(), lambda: layer_probes.main(["--run", str(run.path), *PLACES])
         ),

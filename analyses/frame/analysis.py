@@ -159,7 +159,7 @@ class Analysis:
             if len(groups) > 1:
                 print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
             folder = self.place(group, options, out)
-            with cache.locked(folder.absolute()), _threads_of(group):
+            with cache.locked(folder.resolve()), _threads_of(group):
                 made_from = provenance.made_from(self, group, options)
                 result = self.compute(group, options)
                 self.save(result, folder, options, made_from)
@@ -167,7 +167,7 @@ class Analysis:
             results.append(result)
         if self.conclude is not None:
             folder = self.place(list(runs[:1]), options, out)
-            with cache.locked(folder.absolute()):  # one at a time: who holds two locks may wait for ever
+            with cache.locked(folder.resolve()):  # one at a time: who holds two locks may wait for ever
                 made_from = provenance.made_from(self, runs, options)
                 extras = self.conclude(runs, results, options)
                 self._save_extras(extras, folder, made_from)

@@ -24,8 +24,8 @@ from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
+from taxogen.runs import closed
 from taxogen.runs.run import Run
-from taxogen.world import pictures
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
 
@@ -46,7 +46,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     table = geometry_table(
         stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves)
     ).assign(run=run.name)
-    shown = thumbnails(stores.last, pictures.load(run.config.data.pictures))
+    shown = thumbnails(stores.last, closed.read(run).pictures)
     return Result(table, Extras(figures=figures.maps(table, run.taxonomy, shown)))
 
 

@@ -141,7 +141,7 @@ class Subject:
         """
         step = check(run, step)
         bench = open_bench(run)
-        load_projector(bench.vlm.projector, run.snapshot(step))
+        load_projector(bench.vlm.projector, run.require_snapshot(step))
         if dtype != "run":
             bench.vlm.model.to(getattr(torch, dtype))  # pyright: ignore[reportArgumentType, reportCallIssue]
         return cls(bench, step)

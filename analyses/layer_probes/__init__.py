@@ -24,8 +24,8 @@ from analyses.layer_probes.figures import draw
 from analyses.layer_probes.layers import LayerProbes, probe_layers
 from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
 from analyses.layer_probes.rows import summary
+from taxogen.runs import closed
 from taxogen.runs.run import Run
-from taxogen.world import pictures
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
 _UNDEFINED = 3  # lines about numbers that are NaN
@@ -82,7 +82,7 @@ def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerPro
     """The probes of one run at the steps that are asked for (default: all that were captured)."""
     run = run.with_captures(options.captures)
     stores = captures(run, steps_of(run, options.step))
-    table = pictures.load(run.config.data.pictures).table
+    table = closed.read(run).table
     source_of = dict(zip(table["picture"], table["style_group"]))
     features = encoder_rows(run).of(item.picture for item in run.manifest("capture").items if item.picture)
     encoder = dict(zip(features.pictures.tolist(), features.raw))

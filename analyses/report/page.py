@@ -18,9 +18,11 @@ from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Shown
 from analyses.inputs.conditions import condition_of
+from analyses.inputs.thumbnails import picture_or_blank
 from probing.stats.seeding import stream
 from probing.store import MismatchError, cache, files, records
 from taxogen.answers.evaluate import Scores, candidates
+from taxogen.runs import closed
 from taxogen.runs.run import Run
 from taxogen.world import pictures
 
@@ -80,7 +82,7 @@ def write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page:
         MismatchError: one run was given twice.
     """
     runs = distinguished(runs)
-    with cache.locked(out.absolute()):
+    with cache.locked(out.resolve()):
         return _write(out, runs, seconds)
 
 
@@ -207,12 +209,12 @@ def _described(run: Run, among: Sequence[Run]) -> dict[str, Any]:
 
 def _samples(runs: Sequence[Run]) -> dict[str, Any]:
     """Some test pictures, drawn by seed, with the three hypernyms that unshuffled models find likeliest."""
-    plain = [run for run in runs if run.config.data.shuffle == "none"]
+    plain = [run for run in runs if run.config.data.shuffle == "none" and run.closed]
     plain = list({condition_of(run, runs): run for run in reversed(plain)}.values())[::-1]
     if not plain:
         return {"conditions": [], "rows": []}
     scores = [Scores.read(run) for run in plain]
-    collection, taxonomy = pictures.load(plain[0].config.data.pictures), plain[0].taxonomy
+    collection, taxonomy = closed.read(plain[0]).pictures, plain[0].taxonomy
     shown = scores[0].image
     order = stream(plain[0].config.seed, "samples").permutation(len(shown))
     chosen = shown.iloc[order].drop_duplicates("leaf").head(SAMPLES)
@@ -230,7 +232,7 @@ def _samples(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _picture(collection: pictures.Pictures, name: str) -> str:
-    image = collection.open(name)
+    image = picture_or_blank(collection, name)
     image.thumbnail((96, 96))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)

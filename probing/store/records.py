@@ -27,6 +27,11 @@ def write_json(path: Path, value: Any, made_from: Mapping[str, Any]) -> None:
     write(path, lambda part: part.write_text(files.json_text(value), encoding="utf-8"), made_from)
 
 
+def add(path: Path, made_from: Mapping[str, Any]) -> None:
+    """Records a file that is there already as it is now."""
+    _keep(path, sha256(path), made_from)
+
+
 def made_from(path: Path, remedy: str = "") -> dict[str, Any] | None:
     """What a file was made from; None where it has no record.
 
@@ -84,9 +89,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        digest = value.pop("digest")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise DamagedError(f"{path} is damaged: {error}; restore it from a copy") from error
+    digest = value.pop("digest", "") if isinstance(value, dict) else ""
     if digest != digest_of(value):
         raise DamagedError(f"{path} is damaged: it is not as it was written; restore it from a copy")
     return {**value, "digest": digest}

@@ -96,8 +96,17 @@ def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, in
 
 def asked_pictures(run: Run, manifest: str = "test") -> pd.DataFrame:
     """item_id, picture, leaf and shown_leaf of each picture that is scored; of several questions, of the first."""
+    wanted, most = (
+        run.config.evaluate.pictures_per_leaf,
+        run.world.get("scored_at_most", 0) if run.closed else 0,
+    )
+    if most and not 0 < wanted <= most:
+        raise ValueError(
+            f"evaluate.pictures_per_leaf={wanted} was asked for; an older version prepared {run.path} with {most} test "
+            "pictures a leaf: ask for that or fewer"
+        )
     frame = run.manifest(manifest).where(modality="image").frame.astype(str).drop_duplicates("picture")
-    few = few_per_leaf(frame, run.config.evaluate.pictures_per_leaf, run.config.seed)
+    few = few_per_leaf(frame, wanted, run.config.seed)
     chosen = frame[frame["picture"].isin(few["picture"])]
     return chosen[["item_id", "picture", "leaf", "shown_leaf"]].reset_index(drop=True)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from probing.store import MismatchError
+from probing.store import MismatchError, records
 from taxogen.runs import config
 from taxogen.runs.config import Config
+
+_WORLD = ("config_hash", "files", "manifests", "asked", "encoder", "lm", "threads")
+_STEP = re.compile(r"step-(\d{6,})")
+_LOCK = ("run.lock", "run.holder")
+_PART = re.compile(r"\w+\.(json|csv|h5|pt)\.part")
 
 
 def differences(made_from: Mapping[str, Any], makers: Mapping[str, Any]) -> str:
@@ -36,7 +42,57 @@ def read_config(path: Path) -> Config:
         ) from error
 
 
-def refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
+def read_world(path: Path) -> dict[str, Any]:
+    """The content of a `world.json`.
+
+    Raises:
+        DamagedError: it is not as it was written, or lacks a part.
+    """
+    world = records.read_sealed(path)
+    if lacking := [name for name in _WORLD if name not in world]:
+        raise records.DamagedError(f"{path} lacks {', '.join(lacking)}; restore it from a copy")
+    return world
+
+
+def refuse_other_file(path: Path, recorded: str) -> Path:
+    """The path of a file of a closed world; FileNotFoundError where it is missing, DamagedError where it is another."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} was written at prepare and is missing; restore it from a copy")
+    if (digest := records.sha256(path)) != recorded:
+        raise records.DamagedError(
+            f"{path} is not as it was when the run was prepared (SHA-256 {digest[:12]}…, world.json records "
+            f"{recorded[:12]}…); restore it from a copy"
+        )
+    return path
+
+
+def steps_of(paths: Iterable[Path]) -> tuple[int, ...]:
+    """The steps of training that files or folders are named by, sorted; other names aside."""
+    names = (_STEP.fullmatch(path.name.partition(".")[0]) for path in paths)
+    return tuple(sorted(int(name[1]) for name in names if name))
+
+
+def refuse_strangers(path: Path) -> None:
+    """Raise a MismatchError where a folder without a config holds more than an unfinished start leaves behind."""
+    entries = path.iterdir() if path.exists() else ()
+    if not all(entry.name in _LOCK or _PART.fullmatch(entry.name) for entry in entries):
+        raise MismatchError(
+            f"{path} is not empty and holds no run (there is no config.json); choose another --out"
+        )
+
+
+def refuse_other_config(path: Path, wanted: Config, existing: Config, captures: bool) -> None:
+    """Raise a MismatchError where a run has another config; `captures`: also other captures."""
+    if existing.hash != wanted.hash:
+        raise MismatchError(
+            f"{path} holds a run of another config ({_different_keys(wanted, existing)}); "
+            "give this one another name with --out, or remove the directory"
+        )
+    if captures:
+        _refuse_other_captures(path, wanted, existing)
+
+
+def _refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
     """Raise a MismatchError where captures of other pictures, sites, spans or numbers are there or prepared."""
     captured = any(path.glob("captures/*/store.json"))
     differing = [
@@ -51,7 +107,7 @@ def refuse_other_captures(path: Path, wanted: Config, existing: Config) -> None:
         )
 
 
-def different_keys(wanted: Config, existing: Config) -> str:
+def _different_keys(wanted: Config, existing: Config) -> str:
     """The deciding keys in which two configs differ, with both values."""
     first, second = dict(config.flatten(wanted.to_dict())), dict(config.flatten(existing.to_dict()))
     differing = [

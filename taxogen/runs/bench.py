@@ -17,7 +17,7 @@ from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Row, Vlm, answer_tokens
 from taxogen.questions import items, prompts
 from taxogen.questions.manifest import Manifest
-from taxogen.runs import closed, prepare
+from taxogen.runs import adoption, closed, prepare
 from taxogen.runs.run import Run
 
 
@@ -78,10 +78,10 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
     _resolve(run, vlm)
     if run.closed:
         closed.require_same_models(run, world, vlm)
-        run.save_config()
     else:
+        world = adoption.adopted(run, world, vlm.lm) if run.older else world
         cache.require_free(run.folder(), _bytes_needed(run, world, vlm), what=f"the run {run.path}")
-        closed.write(run, closed.adopted(run, world) if run.older else world, vlm, encoder)
+        closed.write(run, world, vlm, encoder)
     return Bench(run, world, standardised(world, raw_features(run, world)), vlm)
 
 
@@ -101,6 +101,8 @@ def open_lm(run: Run) -> lms.LM:
     """The frozen language model of a run, in the number type that the run was closed with."""
     model = run.config.model
     kind = run.world["lm"]["dtype"] if run.closed else model.dtype
+    if run.older and run.complete:
+        kind = run.record["dtype"]
     dtype = "native" if kind == "auto" else getattr(torch, kind)
     return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
 

@@ -12,12 +12,10 @@ import pandas as pd
 import torch
 
 from probing.store import MismatchError, files, records
-from taxogen.models import weights
-from taxogen.models.lms import LM
 from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
-from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality
+from taxogen.runs import adoption
 from taxogen.runs.prepare import World
 from taxogen.runs.run import WORLD, Run
 from taxogen.world import pictures
@@ -44,9 +42,7 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
     templates = {
         name for manifest in world.manifests.values() for name in manifest.frame["prompt"].astype(str)
     }
-    wordings, lm = rendered(vlm, world, sorted(templates)), identity(vlm.lm)
-    for part in run.path.glob("*.part"):
-        files.remove(part)
+    wordings, lm = rendered(vlm, world, sorted(templates)), adoption.identity(vlm.lm)
     files.write_whole(run.file(TABLES["pictures"]), lambda part: world.table.to_csv(part, index=False))
     files.write_whole(run.file(TABLES["taxonomy"]), world.taxonomy.write)
     files.write_json(run.file(TABLES["names"]), world.leaf_map)
@@ -64,7 +60,10 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
         "encoder": encoder,
         "lm": lm,
         "threads": run.record["threads"] if run.complete else torch.get_num_threads(),
+        "scored_at_most": run.config.evaluate.pictures_per_leaf if run.older else 0,
     }
+    if run.older:
+        adoption.record_artifacts(run, records.digest_of(sealed))
     records.write_sealed(run.file(WORLD), sealed)
 
 
@@ -91,7 +90,7 @@ def require_same_models(run: Run, world: World, vlm: Vlm) -> None:
     Raises:
         MismatchError: something differs; what was recorded and what was loaded are named.
     """
-    recorded, loaded = run.world["lm"], identity(vlm.lm)
+    recorded, loaded = run.world["lm"], adoption.identity(vlm.lm)
     if differing := [key for key in recorded if key != "name" and recorded[key] != loaded.get(key)]:
         said = "; ".join(
             f"{key}: recorded {recorded[key]!r}, loaded {loaded.get(key)!r}" for key in differing
@@ -110,20 +109,6 @@ def require_same_models(run: Run, world: World, vlm: Vlm) -> None:
         )
 
 
-def identity(lm: LM) -> dict[str, Any]:
-    """What makes a language model the one it is: weights, configuration, tokenizer, and the number type of its sums."""
-    return {
-        "name": lm.name,
-        "revision": lm.revision,
-        "init": lm.init,
-        "seed": lm.seed,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "weight_hash": lm.weight_hash(),
-        "config": weights.config_hash(lm.model.config),
-        "tokenizer": lm.tokenizer_hash,
-    }
-
-
 def rendered(vlm: Vlm, world: World, names: list[str]) -> dict[str, dict[str, Any]]:
     """Template → modality → the text and the token ids of its question about the first leaf and hypernym of a world."""
     leaf, hypernym = world.taxonomy.leaves[0], world.taxonomy.hypernyms[0]
@@ -135,31 +120,3 @@ def rendered(vlm: Vlm, world: World, names: list[str]) -> dict[str, dict[str, An
             row = vlm.row("", segments)
             wordings[name][modality] = {"text": vlm.worded(segments).text, "ids": list(row.ids)}
     return wordings
-
-
-def adopted(run: Run, world: World) -> World:
-    """The world of a run that an older version trained: its own manifests, compared with what is there now.
-
-    Raises:
-        MismatchError: the pictures, the taxonomy or the questions changed since it was prepared.
-    """
-    recorded = run.record["manifest_hash"] if run.complete else {}
-    own = {name: Manifest.read(run.path, name) for name in world.manifests}
-    changed = [name for name, manifest in own.items() if recorded.get(name, manifest.hash) != manifest.hash]
-    splits = dict(
-        zip(world.table["picture"], zip(world.table["leaf"], world.table["split"], strict=True), strict=True)
-    )
-    for name, manifest in own.items():
-        frame = manifest.where(modality="image").frame.astype(str)
-        rows = zip(frame["picture"], zip(frame["leaf"], frame["split"], strict=True), strict=True)
-        if any(splits.get(picture) != row for picture, row in rows):
-            changed.append(name)
-    if own["train"].hash != world.manifests["train"].hash:
-        changed.append("train")
-    if changed or run.taxonomy.edges != world.taxonomy.edges:
-        what = ", ".join(dict.fromkeys(changed)) or "taxonomy"
-        raise MismatchError(
-            f"{run.path} was trained by an older version, and its pictures or taxonomy are not as they were then "
-            f"({what} differ): it cannot be closed; restore them, or make another run with --out"
-        )
-    return World(world.pictures, world.table, world.taxonomy, own, world.leaf_map, world.asked)

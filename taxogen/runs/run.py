@@ -16,7 +16,15 @@ import pandas as pd
 
 from probing.store import INDEX_FILE, ActivationStore, MismatchError, cache, records
 from taxogen.questions.manifest import Manifest
-from taxogen.runs.agreement import differences, different_keys, read_config, refuse_other_captures
+from taxogen.runs.agreement import (
+    differences,
+    read_config,
+    read_world,
+    refuse_other_config,
+    refuse_other_file,
+    refuse_strangers,
+    steps_of,
+)
 from taxogen.runs.config import Config
 from taxogen.world.taxonomy import Taxonomy
 
@@ -60,8 +68,7 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no run; the command that makes one is named.
-            MismatchError: it is closed with another config.
-            DamagedError: its config is not as it was written.
+            MismatchError, DamagedError: its config is not that of its world, or not as it was written.
         """
         path = Path(path)
         written = path / "config.json"
@@ -72,10 +79,9 @@ class Run:
             )
         records.made_from(written, "restore it from a copy; settings are changed with --set KEY=VALUE")
         run = cls(path, read_config(written))
-        if run.closed and (recorded := run.world["config_hash"]) != run.config.hash:
+        if run.closed and run.world["config_hash"] != run.config.hash:
             raise MismatchError(
-                f"{written} is not the config that {path} was prepared with (hash {run.config.hash}, {WORLD} records "
-                f"{recorded}); restore it from a copy"
+                f"{written} is not the config that {path} was prepared with; restore it from a copy"
             )
         return run
 
@@ -102,14 +108,13 @@ class Run:
 
         Raises:
             FileNotFoundError: the run is not closed; the command that closes it is named.
-            DamagedError: it is not as it was written.
         """
         if not self.closed:
             raise FileNotFoundError(
                 f"the run {self.path} has no {WORLD}: it was not prepared, or by an older version; "
                 f"`python -m taxogen prepare --run {self.path}` writes it"
             )
-        return records.read_sealed(self.path / WORLD)
+        return read_world(self.path / WORLD)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -117,7 +122,6 @@ class Run:
 
         Raises:
             FileNotFoundError: training has not finished; the command that finishes it is named.
-            DamagedError: it is not as it was written.
         """
         if not self.complete:
             raise FileNotFoundError(
@@ -125,7 +129,7 @@ class Run:
                 f"`python -m taxogen train --run {self.path}` goes on with it"
             )
         path = self.path / "run.json"
-        records.made_from(path)
+        records.made_from(path, "restore it from a copy")
         return json.loads(path.read_text(encoding="utf-8"))
 
     @property
@@ -160,7 +164,7 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Context in which no other process works on this run; refuses where one has made it another run before."""
+        """Context in which no other process works on this run; refuses where one has made it another before."""
         with cache.locked(self.path / "run"):
             self._check()
             yield
@@ -179,18 +183,12 @@ class Run:
     def part_of_world(self, name: str) -> Path:
         """The path of a file that was written when the run was closed, compared with its hash.
 
-        Raises:
-            FileNotFoundError: it is not there.
-            DamagedError: it is not as it was written.
+        Raises FileNotFoundError where it is not there, DamagedError where it is not as it was written.
         """
-        path = self._existing(name)
         recorded = self.world["files"].get(name) if self.closed else None
-        if recorded is not None and (digest := records.sha256(path)) != recorded:
-            raise records.DamagedError(
-                f"{path} is not as it was when the run was prepared (SHA-256 {digest[:12]}…, {WORLD} records "
-                f"{recorded[:12]}…); restore it from a copy"
-            )
-        return path
+        if recorded is None:
+            return self._existing(name)
+        return refuse_other_file(self.path / name, recorded)
 
     def snapshot(self, step: int) -> Path:
         """The file of the projector after `step` optimiser steps."""
@@ -199,21 +197,37 @@ class Run:
     @property
     def snapshots(self) -> tuple[int, ...]:
         """The steps at which the projector was saved."""
-        paths = self.path.glob("projector/step-*.safetensors")
-        return tuple(sorted(int(path.stem.removeprefix("step-")) for path in paths))
+        return steps_of(self.path.glob("projector/step-*.safetensors"))
+
+    def require_snapshot(self, step: int) -> Path:
+        """The file of the projector after `step` steps, as this run saved it.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            DamagedError: it is not as it was written.
+            MismatchError: it is of another run, or without a record of which.
+        """
+        path = self.snapshot(step)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"the run {self.path} has no projector of step {step} (saved: {list(self.snapshots)}); restore {path} "
+                "from a copy, or train the run again with another --out"
+            )
+        record = records.made_from(path, "restore it from a copy")
+        if self.closed and (
+            record is None or record.get("world", self.world["digest"]) != self.world["digest"]
+        ):
+            raise MismatchError(
+                f"{path} is of another run than {self.path}, or has no record; restore it from a copy"
+            )
+        return path
 
     def makers(self, step: int | None = None) -> dict[str, str]:
         """What is made with the projector after `step` steps (default: the last) is made from: hashes by name.
 
-        Raises:
-            FileNotFoundError: training has not finished and no step is given, or the snapshot is missing.
-            DamagedError: the snapshot is not as it was written.
-            MismatchError: it is of another run.
+        Raises as `require_snapshot`, and FileNotFoundError where training has not finished and no step is given.
         """
-        snapshot = self.snapshot(self.record["steps"] if step is None else step)
-        trained_in = (records.made_from(snapshot) or {}).get("world")
-        if self.closed and trained_in not in (None, self.world["digest"]):
-            raise MismatchError(f"{snapshot} is of another run than {self.path}; restore it from a copy")
+        snapshot = self.require_snapshot(self.record["steps"] if step is None else step)
         return {
             "run": self.config.hash,
             "world": self.world["digest"] if self.closed else "",
@@ -222,13 +236,15 @@ class Run:
         }
 
     def require_made_here(self, path: Path, remedy: str, step: int | None = None) -> dict[str, Any] | None:
-        """What a file was made from, None where that was not recorded.
+        """What a file was made from; None where an older version made it of a run that is not closed.
 
         Raises:
-            MismatchError: it was made from another run, world or projector than this run has now.
+            MismatchError: it was made from another run, world or projector than this run has now, or has no record.
             DamagedError: it is not as it was written.
         """
         made_from = records.made_from(path, remedy)
+        if made_from is None and self.closed:
+            raise MismatchError(f"{path} has no record of what it was made from; {remedy}")
         if made_from and (different := differences(made_from, self.makers(step))):
             raise MismatchError(f"{path} was made from another {different}; {remedy}")
         return made_from
@@ -273,9 +289,9 @@ class Run:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps whose picture rows were captured to the end."""
-        folders = self.path.glob(f"{self.captures}/step-*")
-        steps = sorted(int(path.name.removeprefix("step-")) for path in folders)
-        return tuple(step for step in steps if self.captured(step))
+        return tuple(
+            step for step in steps_of(self.path.glob(f"{self.captures}/step-*")) if self.captured(step)
+        )
 
     def table(self, name: str) -> pd.DataFrame:
         """A result table of this run, such as `training`."""
@@ -293,21 +309,12 @@ class Run:
 
     def _check(self) -> None:
         """Raise what `create` raises."""
-        written = self.path / "config.json"
-        if not written.is_file():
-            entries = self.path.iterdir() if self.path.exists() else ()
-            if any(entry.suffix not in PASSING for entry in entries):
-                raise MismatchError(
-                    f"{self.path} is not empty and holds no run (there is no config.json); choose another --out"
-                )
+        begun = (self.path / "config.json").is_file()
+        if not begun:
+            refuse_strangers(self.path)
         elif self.closed or self.older:
-            existing = Run.open(self.path).config
-            if existing.hash != self.config.hash:
-                raise MismatchError(
-                    f"{self.path} holds a run of another config ({different_keys(self.config, existing)}); "
-                    "give this one another name with --out, or remove the directory"
-                )
-            if self.captures == "captures":
-                refuse_other_captures(self.path, self.config, existing)
+            refuse_other_config(
+                self.path, self.config, Run.open(self.path).config, self.captures == "captures"
+            )
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         cache.require_free(there, FREE_BYTES, what=f"the run {self.path}")

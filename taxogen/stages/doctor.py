@@ -68,21 +68,26 @@ def _as_written(run: Run, name: str) -> str:
 
 def _pictures(run: Run, world: World) -> str:
     changes = pictures.compare(world.table, run.config.data.pictures)
-    said = [f"{len(names)} {kind} ({', '.join(names[:FEW])})" for kind, names in changes.items() if names]
-    if not said:
-        return f"{len(world.table)} pictures as they were"
+    said = [
+        f"{len(names)} {kind} ({', '.join(names[:FEW])}{', …' if len(names) > FEW else ''})"
+        for kind, names in changes.items()
+        if names and kind != "new"
+    ]
+    said += [f"{len(changes['new'])} more, which the run does not use"] if changes["new"] else []
+    whole = f"{len(world.table)} pictures of the run"
     return (
-        f"{run.config.data.pictures} now: {'; '.join(said)}; the run goes on with its own {len(world.table)}"
+        f"{whole}; in {run.config.data.pictures} now: {'; '.join(said)}" if said else f"{whole}, as they were"
     )
 
 
 def _taxonomy(run: Run, world: World) -> str:
-    now = prepare.taxonomy_of(run.config.data).restrict(world.taxonomy.leaves)
-    if now.edges == world.taxonomy.edges:
-        return f"{len(now.edges)} edges as they were"
-    return (
-        f"{run.config.data.taxonomy or 'the bundled table'} has other edges now; the run goes on with its own"
-    )
+    try:
+        now = prepare.taxonomy_of(run.config.data).restrict(world.taxonomy.leaves).edges
+    except (FileNotFoundError, ValueError, KeyError):
+        now = ()
+    if now == world.taxonomy.edges:
+        return f"{len(now)} edges as they were"
+    return f"{run.config.data.taxonomy or 'the bundled table'} is gone or has other edges; the run goes on with its own"
 
 
 def _features(run: Run, world: World) -> str:
@@ -138,7 +143,10 @@ def _unrecorded(run: Run) -> Iterator[Check]:
     known.add(run.file(CHECKPOINT))  # training removes it when it ends
     for name, paths in {"removed": known - own, "without a record": own - known}.items():
         if paths:
-            yield Check(name, True, ", ".join(sorted(str(path.relative_to(run.path)) for path in paths)))
+            shown = sorted(str(path.relative_to(run.path)) for path in paths)
+            yield Check(
+                name, True, ", ".join(shown[:FEW]) + (f" and {len(shown) - FEW} more" * (len(shown) > FEW))
+            )
 
 
 def _fits(run: Run, path: Path, snapshots: set[str]) -> str:

@@ -37,7 +37,15 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     """
     if run.config_saved and trained_and_captured(run):
         return
+    if run.complete:
+        unsaved = set(resolve_steps(run.config.capture.at, run.record["steps"])) - set(run.snapshots)
+        if unsaved:
+            raise ValueError(
+                f"capture.at names step {min(unsaved)}; training of {run.path} has ended, and the projector was saved "
+                f"at {list(run.snapshots)}: name some of these, or train another run with --out"
+            )
     bench = open_bench(run) if bench is None else bench
+    run.save_config()
     with threads(run.world["threads"]):
         _train(run, bench)
 
@@ -78,17 +86,22 @@ def trained_and_captured(run: Run) -> bool:
 
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
     """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
-    scored = scoring.fits(run)
-    if not (scored and run.config_saved and baselines.fits(run)):
-        steps = run.record["steps"]
+    if not is_scored(run):
         bench = bench or open_bench(run)
-        load_projector(bench.vlm.projector, run.snapshot(steps))
+        load_projector(bench.vlm.projector, run.require_snapshot(run.record["steps"]))
+        run.save_config()
         with threads(run.world["threads"]):
-            if not scored:
+            if not scoring.fits(run):
                 scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
                 scores.write(run.file("scores.h5"), run.makers())
             baselines.baselines(run, bench)
     return scoring.Scores.read(run)
+
+
+def is_scored(run: Run) -> bool:
+    """Whether the scores and baselines that the config asks for are there, whole, and of the run as it is."""
+    run.makers()  # refuses a run without its projector
+    return run.config_saved and scoring.fits(run) and baselines.fits(run)
 
 
 def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:
@@ -118,7 +131,7 @@ def _projector_of(bench: Bench, step: int | None) -> Iterator[None]:
     """A block in which the projector is that after `step` steps; afterwards it is the one it was before."""
     before = {name: value.clone() for name, value in bench.vlm.projector.state_dict().items()}
     if step is not None:
-        load_projector(bench.vlm.projector, bench.run.snapshot(step))
+        load_projector(bench.vlm.projector, bench.run.require_snapshot(step))
     try:
         yield
     finally:

@@ -22,12 +22,19 @@ def planted_run(path, seed=0, projector=b"projector") -> Run:
     run.path.mkdir(parents=True, exist_ok=True)
     records.write_json(run.path / "config.json", run.config.to_dict(), {})
     records.write_json(run.path / "run.json", {"steps": STEPS}, {})
+    write_world(run, threads=1)
     for step in (0, STEPS):
         fill(run.snapshot(step), projector + bytes([step]))
         fill(run.store_path(step, "image") / "store.json", b"{}")
         fill(run.store_path(step, "image") / "index.json", b"{}")
     fill(run.file("scores.h5"), b"scores")
     return Run.open(path)
+
+
+def write_world(run: Run, threads: int) -> None:
+    """Closes a run with a world without files."""
+    parts = {"files": {}, "manifests": {}, "asked": 0, "encoder": {}, "lm": {}, "threads": threads}
+    records.write_sealed(run.file("world.json"), {"config_hash": run.config.hash, **parts})
 
 
 def fill(path: Path, data: bytes) -> None:

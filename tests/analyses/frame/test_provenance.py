@@ -11,7 +11,16 @@ from analyses.frame import analysis, registry
 from analyses.report import page
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
-from tests.analyses.frame.planted_runs import COUNT, FILES, STEPS, Options, fill, flip, planted_run
+from tests.analyses.frame.planted_runs import (
+    COUNT,
+    FILES,
+    STEPS,
+    Options,
+    fill,
+    flip,
+    planted_run,
+    write_world,
+)
 
 
 @pytest.fixture
@@ -65,17 +74,19 @@ def test_a_damaged_table_is_refused_with_the_command_that_makes_it(run, table):
     assert f"`python -m analyses.count --run {run.path}` makes it again" in str(refusal.value)
 
 
+def write_other_run(run):
+    other = replace(run, config=replace(run.config, seed=5))
+    fill(run.path / "config.json", json.dumps(other.config.to_dict()).encode())
+    write_world(other, threads=1)
+
+
 CHANGES = {
     "another projector": lambda run: fill(run.snapshot(STEPS), b"another"),
     "another scores.h5": lambda run: fill(run.file("scores.h5"), b"others"),
     "another captures/step-000012": lambda run: fill(run.path / "captures/step-000012/index.json", b"[]"),
     "another captures/step-000000": lambda run: shutil.rmtree(run.path / "captures/step-000000"),
-    "another run": lambda run: fill(
-        run.path / "config.json", json.dumps(replace(run.config, seed=5).to_dict()).encode()
-    ),
-    "another world": lambda run: records.write_sealed(
-        run.path / "world.json", {"config_hash": run.config.hash, "files": {}, "threads": 1}
-    ),
+    "another run": lambda run: write_other_run(run),
+    "another world": lambda run: write_world(run, threads=2),
 }
 
 

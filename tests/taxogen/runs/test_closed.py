@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoTokenizer, Dinov2Config, Dinov2Model
 
-from probing.store import MismatchError
+from probing.store import MismatchError, records
 from probing.store.records import DamagedError
 from taxogen.__main__ import main
 from taxogen.answers import baselines
 from taxogen.answers.scores import Scores
+from taxogen.questions import prompts
 from taxogen.runs import closed
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline, train
 from tests.world import toy_config, write_world
@@ -300,7 +303,7 @@ def test_scores_of_another_projector_are_refused_and_evaluated_anew(scene, caplo
     run = scene.train()
     right = scene.numbers()["scores.h5"]
     shutil.copy(run.snapshot(0), run.snapshot(6))
-    run.file("projector/made.json").unlink()
+    records.add(run.snapshot(6), {"world": run.world["digest"]})
     with pytest.raises(MismatchError, match=r"scores\.h5 was made from another projector"):
         Scores.read(scene.run)
     with pytest.raises(MismatchError, match=r"baselines\.h5 was made from another projector"):
@@ -317,6 +320,75 @@ def test_snapshots_of_another_run_are_refused(scene, caplog):
     shutil.copytree(other / "projector", run.path / "projector")
     assert scene.again() == 2
     assert "step-000006.safetensors is of another run" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["scores.h5", "projector/step-000006.safetensors"])
+def test_a_file_without_a_record_is_not_trusted_in_a_closed_run(scene, name, caplog):
+    """Another run's file under the same name, with no word of where it came from."""
+    run = scene.train()
+    before = scene.numbers()
+    other = scene.folder / "other"
+    assert main(["train", "--run", str(other), "--set", "seed=1", *_flags(scene.settings)]) == 0
+    assert main(["evaluate", "--run", str(other)]) == 0
+    shutil.copy(other / name, run.file(name))
+    run.file(name).with_name("made.json").unlink()
+    code = main(["evaluate", "--run", str(run.path)])
+    assert "no record" in caplog.text
+    if name == "scores.h5":
+        assert code == 0
+        assert scene.numbers() == before
+    else:
+        assert code == 2
+
+
+def test_another_wording_of_a_template_is_refused(scene, monkeypatch, caplog):
+    scene.train()
+    form = prompts.TEMPLATES["kind"]
+    (field,) = (one.name for one in fields(form) if "kind of" in str(getattr(form, one.name)))
+    reworded = replace(form, **{field: getattr(form, field).replace("kind of", "type of")})
+    monkeypatch.setitem(prompts.TEMPLATES, "kind", reworded)
+    assert scene.again() == 2
+    assert "was prepared with another wording of kind" in caplog.text
+
+
+def test_a_step_without_a_snapshot_cannot_be_captured_later_and_does_not_stay_in_the_config(scene, caplog):
+    run = scene.train()
+    assert main(["train", "--run", str(run.path), "--set", "capture.at=0,2,last"]) == 2
+    assert "capture.at names step 2" in caplog.text
+    assert main(["train", "--run", str(run.path)]) == 0
+    assert main(["train", "--run", str(run.path), "--set", "capture.at=0,last"]) == 0
+    assert scene.run.steps == (0, 6)
+
+
+def test_what_is_missing_of_a_closed_run_is_named_with_a_remedy(scene, caplog):
+    run = scene.train()
+    run.snapshot(6).rename(scene.folder / "snapshot")
+    assert scene.again() == 2
+    assert "has no projector of step 6" in caplog.text
+    (scene.folder / "snapshot").rename(run.snapshot(6))
+    (run.path / "captures" / "step-abc").mkdir(parents=True)
+    assert scene.run.steps == (6,)
+    run.file("test.csv").unlink()
+    assert scene.again() == 2
+    assert "test.csv was written at prepare and is missing; restore it" in caplog.text
+
+
+def test_a_folder_of_other_files_is_no_run_even_where_their_names_end_in_part(scene, caplog):
+    for name in ("movie.part", "thesis.part"):
+        path = scene.folder / name / name
+        path.parent.mkdir()
+        path.write_text("mine")
+        settings = _flags(scene.settings)
+        assert main(["prepare", "--run", str(path.parent), *settings]) == 2
+        assert path.read_text() == "mine"
+    assert "is not empty and holds no run" in caplog.text
+
+
+def test_a_run_that_is_open_elsewhere_does_not_bring_back_old_settings(scene):
+    run = scene.train()
+    assert main(["evaluate", "--run", str(run.path), "--set", "evaluate.leaf_choices=3"]) == 0
+    open_bench(run)
+    assert scene.run.config.evaluate.leaf_choices == 3
 
 
 @pytest.mark.parametrize("name", ["scores.h5", "baselines.h5"])
@@ -379,7 +451,7 @@ def test_a_run_of_an_older_version_is_closed_by_prepare_where_its_world_is_as_it
     assert scene.numbers() == before
 
 
-@pytest.mark.parametrize("change", [_grown, _fewer, _moved_edge, _renamed_leaf])
+@pytest.mark.parametrize("change", [_grown, _fewer, _moved_edge, _renamed_leaf, _other_lm])
 def test_a_run_of_an_older_version_stays_open_where_its_world_has_changed(scene, change, caplog):
     run = scene.train()
     for name in ("world.json", "pictures.csv", "prompts.json", "made.json", "projector/made.json"):
