@@ -1,16 +1,19 @@
-# make demo | test | check | bench | mutants: each sets up .venv by itself; a second time it is quick.
+# make demo | test | nightly | check | bench | mutants: each sets up .venv by itself; a second time it is quick.
 PYTHON ?= python3
 PRESET ?= demo
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check bench mutants clean
+.PHONY: demo test nightly check bench mutants clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m analyses.demo --preset $(PRESET)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+
+nightly: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "nightly or not nightly" tests/taxogen/test_drawn_inputs.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
