@@ -7,7 +7,6 @@ from jaxtyping import Float
 from PIL.Image import Image
 
 from analyses.frame import tables
-from analyses.inputs.thumbnails import picture_or_blank
 from probing.store import ActivationStore
 from taxogen.world.pictures import Pictures
 
@@ -42,7 +41,7 @@ def thumbnails(store: ActivationStore, pictures: Pictures) -> Thumbnails:
     first = store.columns.sort_values("picture").drop_duplicates("leaf").set_index("leaf")["picture"]
 
     def thumbnail(leaf: str) -> Image:
-        return picture_or_blank(pictures, str(first[leaf])).resize((_SIZE, _SIZE))
+        return pictures.open_or_blank(str(first[leaf])).resize((_SIZE, _SIZE))
 
     return thumbnail
 

@@ -18,7 +18,6 @@ from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Shown
 from analyses.inputs.conditions import condition_of
-from analyses.inputs.thumbnails import picture_or_blank
 from probing.stats.seeding import stream
 from probing.store import MismatchError, cache, files, records
 from taxogen.answers.evaluate import Scores, candidates
@@ -232,7 +231,7 @@ def _samples(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _picture(collection: pictures.Pictures, name: str) -> str:
-    image = picture_or_blank(collection, name)
+    image = collection.open_or_blank(name)
     image.thumbnail((96, 96))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)

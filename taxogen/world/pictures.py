@@ -92,6 +92,13 @@ class Pictures:
         """
         return decode(self.read(picture), picture)
 
+    def open_or_blank(self, picture: str) -> Image.Image:
+        """The picture to be shown to a person; a white one where its file is gone or holds something else since."""
+        try:
+            return self.open(picture)
+        except (FileNotFoundError, MismatchError):
+            return Image.new("RGB", (96, 96), "white")
+
     def select(self, leaves: Iterable[str]) -> Pictures:
         """The same collection with the pictures of `leaves` only.
 

@@ -1,4 +1,4 @@
-"""Records: files with their SHA-256 and what they were made from; a flipped bit is found, a kill in between is no damage."""
+"""Records: files with their SHA-256 and makers; a flipped bit is found, a kill in between is no damage."""
 
 import json
 
@@ -43,10 +43,13 @@ def test_a_flipped_bit_of_the_record_is_found(tmp_path, bit):
     records.write(path, lambda part: part.write_bytes(b"scores"), {"projector": "abc"})
     _flip(tmp_path / records.FILE, bit)
     try:
-        assert records.made_from(path) == {"projector": "abc"}  # white space that means nothing
-        json.loads((tmp_path / records.FILE).read_text())
+        made_from = records.made_from(path)
     except DamagedError as error:
-        assert records.FILE in str(error)
+        made_from, said = None, str(error)
+    if made_from is None:
+        assert records.FILE in said
+    else:
+        assert made_from == {"projector": "abc"}  # white space that means nothing
 
 
 def test_a_process_that_dies_between_record_and_name_leaves_no_damage(tmp_path, monkeypatch):
@@ -65,7 +68,8 @@ def test_a_process_that_dies_between_record_and_name_leaves_no_damage(tmp_path, 
                 records.write(
                     path, lambda part, content=content: part.write_bytes(content), {"step": content.decode()}
                 )
-            assert path.read_bytes() == b"one" and records.made_from(path) == {"step": 1}
+            assert path.read_bytes() == b"one"
+            assert records.made_from(path) == {"step": 1}
     records.write(path, lambda part: part.write_bytes(b"four"), {"step": 4})
     assert records.made_from(path) == {"step": 4}
     path.write_bytes(b"two")
@@ -90,9 +94,8 @@ def test_sealed_data_is_read_with_its_digest_and_a_change_is_refused(tmp_path):
     path = tmp_path / "world.json"
     records.write_sealed(path, {"lm": {"name": "smol"}, "asked": 3})
     sealed = records.read_sealed(path)
-    assert sealed["lm"] == {"name": "smol"} and sealed["digest"] == records.digest_of(
-        {"lm": {"name": "smol"}, "asked": 3}
-    )
+    assert sealed["lm"] == {"name": "smol"}
+    assert sealed["digest"] == records.digest_of({"lm": {"name": "smol"}, "asked": 3})
     for changed in (path.read_text().replace("smol", "smal"), "[]", "{", '"x"', "{}"):
         path.write_text(changed)
         with pytest.raises(DamagedError, match=r"world\.json is damaged"):

@@ -488,3 +488,15 @@ class TestPictograms:
         assert all(image.mode == "RGB" and max(image.size) == 192 for image in opened)
         for name, image in zip(chosen, opened):
             np.testing.assert_array_equal(np.asarray(image), np.asarray(bundled.open(name)))
+
+
+def test_a_picture_to_be_shown_is_blank_where_its_file_is_gone_or_another(tmp_path):
+    for number in range(3):
+        path = tmp_path / "crow" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 20, 30)).save(path)
+    collection = pictures.load(tmp_path)
+    (tmp_path / "crow" / "1.png").unlink()
+    Image.new("RGB", (8, 8), (99, 20, 30)).save(tmp_path / "crow" / "2.png")
+    colours = [collection.open_or_blank(f"crow/{number}.png").getpixel((0, 0)) for number in range(3)]
+    assert colours == [(0, 20, 30), (255, 255, 255), (255, 255, 255)]
