@@ -49,7 +49,15 @@ def _mean_diagonal(gram):
 def cka_matrix(
     left: Float[Array, "layers n n"], right: Float[Array, "others n n"]
 ) -> Float[Array, "layers others"]:
-    """Cosine of every left with every right matrix: CKA of all layer pairs."""
+    """Cosine of every left with every right matrix: CKA of all layer pairs.
+
+    >>> import numpy as np
+    >>> x, noise = np.random.default_rng(0).normal(size=(2, 200, 3))
+    >>> grams = debiased_matrix(np.stack([x, noise]))
+    >>> cka_matrix(grams, debiased_matrix(2 * x[None])).round(1) == [[1.0], [0.0]]  # any scale; chance is 0
+    array([[ True],
+           [ True]])
+    """
     xp = array_library(left, right)
     a = xp.reshape(left, (left.shape[0], -1))
     b = xp.reshape(right, (right.shape[0], -1))

@@ -330,7 +330,7 @@ def test_a_thumbnail_is_the_first_captured_picture_of_its_leaf(stores):
     opened = []
 
     class Collection:
-        def open(self, name):
+        def open_or_blank(self, name):
             opened.append(name)
             return Image.new("RGB", (80, 60))
 
