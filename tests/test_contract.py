@@ -4,7 +4,6 @@ A new analysis is tested here without an edit: the registry names it.
 """
 
 import json
-import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from transformers import LlamaModel
 
 import analyses
@@ -22,10 +20,11 @@ from analyses.frame.console import main as console
 from analyses.inputs.subject import Subject
 from analyses.report import write as write_report
 from probing.stats import DRAWS
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
 from tests.analyses.test_published import write_release
-from tests.world import toy_config, write_world
+from tests.world import toy_config, toy_folder
 
 NAMES = tuple(registry.questions())
 OF_RUNS = tuple(name for name in NAMES if registry.load(name).takes is not Takes.NO_RUN)
@@ -42,24 +41,18 @@ OWN = {
 def toy(tmp_path_factory, asking_lm):
     """A folder with two trained, captured and evaluated completion runs, a yes/no run, and one never trained."""
     folder = tmp_path_factory.mktemp("contract")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        settings = write_world(Path("world"), Path(shutil.copytree(asking_lm, "lm")))
+    with toy_folder(folder, asking_lm) as settings:
         own = {"plain": (), "across": ("data.shuffle=across",), "asked": ("data.task=yes_no",)}
         for name, more in own.items():
             run = Run.create(Path(name), toy_config(settings, *more))
             train_run(run)
             evaluate_run(run)
-        Run.create(Path("untrained"), toy_config(settings))
+        open_bench(Run.create(Path("untrained"), toy_config(settings)))
         Path("released").mkdir()
         write_release(Path("released"))
         Path("foreign").mkdir()
         Path("foreign/config.json").write_text('{"hidden_size": 768}', encoding="utf-8")
         yield folder
-    torch.set_num_threads(threads)
 
 
 def arguments(name: str, *runs: str) -> list[str]:

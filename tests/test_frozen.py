@@ -6,7 +6,6 @@ kind of processor that recorded them they are equal to the last bit, on another 
 
 import json
 import platform
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from analyses import (
 )
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
-from tests.world import toy_config, write_world
+from tests.world import toy_config, toy_folder
 
 FROZEN = Path(__file__).parent / "frozen"
 RUNS = {
@@ -89,13 +88,7 @@ def processor() -> str:
 def made(tmp_path_factory, asking_lm):
     """Table by name, as its command line writes it about the toy runs; each run and table is made when it is needed."""
     folder = tmp_path_factory.mktemp("frozen")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        lm = Path(shutil.copytree(asking_lm, "lm"))  # tables name the model
-        settings = write_world(Path("world"), lm)
+    with toy_folder(folder, asking_lm) as settings:
 
         @cache
         def trained(name: str) -> str:
@@ -113,7 +106,6 @@ def made(tmp_path_factory, asking_lm):
             return pd.read_parquet(Path(runs[0]) / "analyses" / FOLDER.get(name, name) / f"{stem}.parquet")
 
         yield table
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,8 +1,12 @@
 """A whole toy experiment on disk: coloured pictures, a tiny vision transformer, a tiny language model, a config."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from transformers import Dinov2Config, Dinov2Model, ViTImageProcessorPil
@@ -69,3 +73,15 @@ def write_world(folder: Path, toy_lm: Path) -> tuple[str, ...]:
 def toy_config(settings: tuple[str, ...], *more: str) -> Config:
     """The config of a toy run."""
     return config.read(None, (*settings, *more))
+
+
+@contextmanager
+def toy_folder(folder: Path, lm: Path) -> Iterator[tuple[str, ...]]:
+    """A block that works in a folder, with one torch thread and a cache of its own: the settings of a toy world."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield write_world(Path("world"), Path(shutil.copytree(lm, "lm")))
+    torch.set_num_threads(threads)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from analyses import report
 from analyses.frame import registry
@@ -14,7 +13,7 @@ from probing.store import MismatchError, records
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
 from tests.test_contract import OF_RUNS, arguments
-from tests.world import toy_config, write_world
+from tests.world import toy_config, toy_folder
 
 WAYS = ("the path", "a link", "a copy")
 
@@ -23,12 +22,7 @@ WAYS = ("the path", "a link", "a copy")
 def toy(tmp_path_factory, asking_lm):
     """A folder with runs a/toy and b/toy of two conditions, and a/toy once more as a link and as a copy."""
     folder = tmp_path_factory.mktemp("identity")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAXOPROBE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        settings = write_world(Path("world"), Path(shutil.copytree(asking_lm, "lm")))
+    with toy_folder(folder, asking_lm) as settings:
         for name, more in {"a": (), "b": ("data.shuffle=across",), "c": ("model.init=random",)}.items():
             run = Run.create(Path(name, "toy"), toy_config(settings, *more))
             train_run(run)
@@ -36,7 +30,6 @@ def toy(tmp_path_factory, asking_lm):
         Path("a link").symlink_to(Path("a", "toy"))
         shutil.copytree("a/toy", "a copy")
         yield folder
-    torch.set_num_threads(threads)
 
 
 def path_of(way):

@@ -49,6 +49,21 @@ class Scene:
             pipeline.evaluate_run(run)
         return run
 
+    def train_killed(self, monkeypatch) -> None:
+        """A training that dies in its fourth step."""
+        step, calls = train._step, []
+
+        def killed(*given):
+            calls.append(1)
+            if len(calls) > 3:
+                raise KeyboardInterrupt
+            return step(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "_step", killed)
+            with pytest.raises(KeyboardInterrupt):
+                self.train()
+
     @property
     def run(self) -> Run:
         return Run.open(self.folder / "run")
@@ -245,18 +260,7 @@ def test_an_interrupted_training_goes_on_in_its_own_world_or_not_at_all(scene, c
     whole = scene.train()
     before = scene.numbers()
     shutil.rmtree(whole.path)
-    step, calls = train._step, []
-
-    def killed(*given):
-        calls.append(1)
-        if len(calls) > 3:
-            raise KeyboardInterrupt
-        return step(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            scene.train()
+    scene.train_killed(monkeypatch)
     change(scene)
     if change in LM:
         with pytest.raises(MismatchError, match=LM[change]):
@@ -418,18 +422,7 @@ def test_a_damaged_checkpoint_begins_anew_and_ends_the_same(scene, monkeypatch, 
     whole = scene.train()
     before = scene.numbers()
     shutil.rmtree(whole.path)
-    step, calls = train._step, []
-
-    def killed(*given):
-        calls.append(1)
-        if len(calls) > 3:
-            raise KeyboardInterrupt
-        return step(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            scene.train()
+    scene.train_killed(monkeypatch)
     path = scene.run.file("checkpoint.pt")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
