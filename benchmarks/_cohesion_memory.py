@@ -54,7 +54,8 @@ def _write(folder: Path, rows: int, width: int, leaves: int) -> None:
         here = leaf_of[start : start + _SHARD_ROWS]
         writer = ShardWriter(folder / f"shard-{number:05d}.h5", head, {})
         values = {
-            (site, SPAN): rng.standard_normal((len(here), width), dtype=np.float32) + here[:, None] / leaves
+            (site, SPAN): rng.standard_normal((len(here), width), dtype=np.float32)
+            + (here[:, None] / leaves).astype(np.float32)
             for site in SITES
         }
         columns = {
