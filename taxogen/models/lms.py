@@ -65,6 +65,20 @@ class LM:
         return tokenizers.tokenizer_hash(self.tokenizer)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What makes it the model it is: weights, configuration, tokenizer, and the number type of its sums."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "init": self.init,
+            "seed": self.seed,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "weight_hash": self.weight_hash(),
+            "config": weights.config_hash(self.model.config),
+            "tokenizer": self.tokenizer_hash,
+        }
+
+    @property
     def width(self) -> int:
         """Width of the residual stream."""
         return self.model.get_input_embeddings().weight.shape[1]  # type: ignore[union-attr, return-value]

@@ -6,27 +6,12 @@ import logging
 from typing import Any
 
 from probing.store import MismatchError, records
-from taxogen.models import weights
 from taxogen.models.lms import LM
 from taxogen.questions.manifest import Manifest
 from taxogen.runs.prepare import World
 from taxogen.runs.run import Run
 
 log = logging.getLogger("taxogen")
-
-
-def identity(lm: LM) -> dict[str, Any]:
-    """What makes a language model the one it is: weights, configuration, tokenizer, and the number type of its sums."""
-    return {
-        "name": lm.name,
-        "revision": lm.revision,
-        "init": lm.init,
-        "seed": lm.seed,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "weight_hash": lm.weight_hash(),
-        "config": weights.config_hash(lm.model.config),
-        "tokenizer": lm.tokenizer_hash,
-    }
 
 
 def adopted(run: Run, world: World, lm: LM) -> World:
@@ -54,7 +39,7 @@ def adopted(run: Run, world: World, lm: LM) -> World:
         changed.append("train")
     if run.taxonomy.edges != world.taxonomy.edges:
         changed.append("taxonomy")
-    now = identity(lm)
+    now = lm.identity
     changed += [
         f"lm.{name}" for name in ("revision", "weight_hash") if record["lm"].get(name, now[name]) != now[name]
     ]
@@ -79,7 +64,10 @@ def record_artifacts(run: Run, world: str) -> None:
     there = [name for name in names if run.file(name).is_file()]
     makers: dict[str, Any] = {"world": world}
     if run.complete:
-        makers |= {"run": run.config.hash, "projector": records.sha256(run.snapshot(run.record["steps"]))}
+        makers |= {
+            "run": run.config.hash,
+            "projector": records.sha256(run.require_snapshot(run.record["steps"])),
+        }
     if "scores.h5" in there:
         makers["scores"] = records.sha256(run.file("scores.h5"))
     for name in there:

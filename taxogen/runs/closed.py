@@ -42,7 +42,7 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
     templates = {
         name for manifest in world.manifests.values() for name in manifest.frame["prompt"].astype(str)
     }
-    wordings, lm = rendered(vlm, world, sorted(templates)), adoption.identity(vlm.lm)
+    wordings, lm = rendered(vlm, world, sorted(templates)), vlm.lm.identity
     files.write_whole(run.file(TABLES["pictures"]), lambda part: world.table.to_csv(part, index=False))
     files.write_whole(run.file(TABLES["taxonomy"]), world.taxonomy.write)
     files.write_json(run.file(TABLES["names"]), world.leaf_map)
@@ -90,7 +90,7 @@ def require_same_models(run: Run, world: World, vlm: Vlm) -> None:
     Raises:
         MismatchError: something differs; what was recorded and what was loaded are named.
     """
-    recorded, loaded = run.world["lm"], adoption.identity(vlm.lm)
+    recorded, loaded = run.world["lm"], vlm.lm.identity
     if differing := [key for key in recorded if key != "name" and recorded[key] != loaded.get(key)]:
         said = "; ".join(
             f"{key}: recorded {recorded[key]!r}, loaded {loaded.get(key)!r}" for key in differing
