@@ -160,7 +160,7 @@ def _run_stages(run: Run, bench: Callable[[], Bench]) -> dict[str, Callable[[], 
     trained = pipeline.trained_and_captured(run)
     return {
         "train": lambda: _unless(trained, lambda: pipeline.train_run(run, bench())),
-        "evaluate": lambda: _unless(pipeline.is_scored(run), lambda: pipeline.evaluate_run(run, bench())),
+        "evaluate": lambda: pipeline.evaluate_run(run, None if trained else bench()),
         "probe": lambda: _unless(
             probed.exists(), lambda: layer_probes.main(["--run", str(run.path), *PLACES])
         ),

@@ -86,22 +86,18 @@ def trained_and_captured(run: Run) -> bool:
 
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
     """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
-    if not is_scored(run):
+    run.makers()  # refuses a run without its projector
+    scored = scoring.fits(run)
+    if not (scored and run.config_saved and baselines.fits(run)):
         bench = bench or open_bench(run)
         load_projector(bench.vlm.projector, run.require_snapshot(run.record["steps"]))
         run.save_config()
         with threads(run.world["threads"]):
-            if not scoring.fits(run):
+            if not scored:
                 scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
                 scores.write(run.file("scores.h5"), run.makers())
             baselines.baselines(run, bench)
     return scoring.Scores.read(run)
-
-
-def is_scored(run: Run) -> bool:
-    """Whether the scores and baselines that the config asks for are there, whole, and of the run as it is."""
-    run.makers()  # refuses a run without its projector
-    return run.config_saved and scoring.fits(run) and baselines.fits(run)
 
 
 def capture_step(bench: Bench, step: int, manifest: str = "capture") -> None:
