@@ -1,10 +1,10 @@
-# make demo | test | nightly | check | bench | mutants: each sets up .venv by itself; a second time it is quick.
+# make demo | test | nightly | calibration | check | bench | mutants: each sets up .venv by itself; a second time it is quick.
 PYTHON ?= python3
 PRESET ?= demo
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test nightly check bench mutants clean
+.PHONY: demo test nightly calibration check bench mutants clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m analyses.demo --preset $(PRESET)
@@ -21,6 +21,10 @@ check: $(INSTALLED)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+calibration: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nightly tests/calibration -n 2 --dist worksteal; \
+	status=$$?; $(BIN)/python -m tests.calibration && exit $$status
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -17,7 +17,7 @@ from probing.probes.description_length import compression
 from probing.probes.evaluate import Series, estimates
 from probing.probes.held_out import HeldOut
 from probing.sites import EMBED
-from probing.stats import OUT_OF_FOLD, Estimate, interval, onset, permutation_p
+from probing.stats import OUT_OF_FOLD_BAND, Estimate, interval, onset, permutation_p
 
 COLUMNS = tuple("probe" if name == "treatment" else name for name in tables.COLUMNS)
 ENCODER_LAYER = -2.0
@@ -82,7 +82,9 @@ def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Serie
     for subset, series in along.items():
         if len(stream) > 1:
             along_stream = series.at(stream)
-            first = onset(along_stream.selectivity, along_stream.selectivity_draws, 0, inflation=OUT_OF_FOLD)
+            first = onset(
+                along_stream.selectivity, along_stream.selectivity_draws, 0, inflation=OUT_OF_FOLD_BAND
+            )
             yield _labels(condition, [""]).assign(
                 target=subset, measure="onset", **_in_layers(first, layers[stream])
             )

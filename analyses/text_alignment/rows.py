@@ -21,7 +21,7 @@ from probing.similarity import MEASURES, Measure, measure_named
 from probing.similarity.calibrate import Calibration, bootstrap, calibrate_matrices, noise_ceiling
 from probing.similarity.gram import leaf_means
 from probing.similarity.mantel import cyclic_design
-from probing.stats import Estimate, draw_weights, estimate, onset
+from probing.stats import Estimate, draw_weights, estimate, half_rise, onset
 from probing.store import ActivationStore, MismatchError
 from taxogen.world.taxonomy import Taxonomy
 
@@ -206,7 +206,7 @@ def _onset_rows(pairs, calibration: Calibration, draws, sites, others, labels) -
         np.array([side[place] for place in at]) for side in (calibration.value, calibration.null_limit)
     )
     above = onset(value - limits, draws[:, inside] - limits, calibration.n)
-    half = _half_rise(value, draws[:, inside], calibration.n)
+    half = half_rise(value, draws[:, inside], calibration.n)
     rows = []
     for name, first in (("onset", above), ("half_rise", half)):
         counted = [
@@ -216,19 +216,6 @@ def _onset_rows(pairs, calibration: Calibration, draws, sites, others, labels) -
         result = Estimate(counted[0], counted[1], counted[2], calibration.n)
         rows.append(tables.row(name, result, **labels, site="all", other_site=""))
     return rows
-
-
-def _half_rise(
-    value: Float[np.ndarray, " layers"], draws: Float[np.ndarray, "draws layers"], n: int
-) -> Estimate:
-    """Index of the first layer from which on at least half of the largest value is kept."""
-
-    def first(curves: Float[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:
-        low = curves < curves.max(axis=1, keepdims=True) / 2
-        after = curves.shape[1] - np.argmax(low[:, ::-1], axis=1)
-        return np.where(low.any(axis=1), np.where(after == curves.shape[1], np.nan, after), 0.0)
-
-    return estimate(float(first(value[None])[0]), first(draws), n)
 
 
 def _splits(leaves, held: Sequence[str]) -> dict[str, np.ndarray]:

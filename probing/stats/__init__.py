@@ -8,25 +8,24 @@ from probing.stats.auroc import ClusterAUROC
 from probing.stats.clusters import ClusterMean, ClusterStatistic, log_loss
 from probing.stats.estimates import (
     DRAWS,
-    OUT_OF_FOLD,
     Estimate,
     check_paired,
     contrast,
     draw_weights,
     estimate,
     interval,
-    lower_band,
     mean_estimate,
-    onset,
-    onset_draws,
     permutation_p,
 )
+from probing.stats.limits import OUT_OF_FOLD, OUT_OF_FOLD_BAND, expanded, few_clusters, over_runs
+from probing.stats.onset import half_rise, lower_band, onset, onset_draws
 from probing.stats.rates import ClusterRates
 from probing.stats.undefined import divide, nan_mean
 
 __all__ = [
     "DRAWS",
     "OUT_OF_FOLD",
+    "OUT_OF_FOLD_BAND",
     "ClusterAUROC",
     "ClusterMean",
     "ClusterRates",
@@ -37,6 +36,9 @@ __all__ = [
     "divide",
     "draw_weights",
     "estimate",
+    "expanded",
+    "few_clusters",
+    "half_rise",
     "interval",
     "log_loss",
     "lower_band",
@@ -44,5 +46,6 @@ __all__ = [
     "nan_mean",
     "onset",
     "onset_draws",
+    "over_runs",
     "permutation_p",
 ]

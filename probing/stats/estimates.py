@@ -1,27 +1,18 @@
-"""Estimates with intervals: bootstrap over clusters, corrected permutation p, onset of an effect.
+"""Estimates with intervals: bootstrap over clusters, and corrected permutation p.
 
 Make a statistic (`ClusterAUROC(scores, labels, clusters)`), draw weights once for all that shall be paired,
 and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from probing.stats.clusters import ClusterStatistic
 from probing.stats.undefined import nan_mean
 
 DRAWS = 1_000
-OUT_OF_FOLD = 2**0.5
-"""How much wider a band of out-of-fold AUROC must be than its bootstrap with the probes held fixed.
-
-Where nothing is to be found, the AUROC is a sum over pairs of leaves of their labels and of their similarity.
-The probe that leaf a trains scores leaf b and the other way round, so every pair counts twice with the same
-value; a bootstrap that holds the probes fixed takes the two for independent and sees half of the variance
-(Bengio & Grandvalet 2004, JMLR 5, on why the folds cannot show it).
-"""
 
 
 @dataclass(frozen=True)
@@ -171,89 +162,3 @@ def permutation_p(
     reference = np.repeat(null.max(axis=1)[:, None], len(observed), 1) if corrected else null
     p = (1 + (reference >= observed).sum(axis=0)) / (1 + len(null))
     return np.where(np.isnan(observed), np.nan, p)
-
-
-def lower_band(
-    value: Float[np.ndarray, " layers"],
-    draws: Float[np.ndarray, "draws layers"],
-    level: float = 0.95,
-    inflation: float = 1.0,
-) -> Float[np.ndarray, " layers"]:
-    """Lower limit that holds for all layers at once with probability `level` (one-sided studentised maximum).
-
-    `inflation` widens the band where the draws leave out a source of variance (see `OUT_OF_FOLD`).
-
-    >>> value = np.array([0.0, 0.1, 0.5])
-    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
-    >>> lower_band(value, draws) > 0
-    array([False,  True,  True])
-
-    Source: Romano & Wolf 2005, JASA 100(469), algorithm 4.1, with the bootstrap standard error.
-    """
-    value, draws = np.asarray(value, float), np.asarray(draws, float)
-    return value - inflation * _band_width(value, draws, level)
-
-
-def onset(
-    value: Float[np.ndarray, " layers"],
-    draws: Float[np.ndarray, "draws layers"],
-    n: int,
-    floor: float = 0.0,
-    level: float = 0.95,
-    inflation: float = 1.0,
-) -> Estimate:
-    """First layer (an index into `value`) from which on the corrected lower limit stays above `floor`.
-
-    Give the effect over its control, so that `floor` is 0. NaN when the last layer does not hold; a
-    limit is infinite when that share of bootstrap draws has no onset.
-
-    >>> value = np.array([0.0, 0.4, 0.5])
-    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
-    >>> onset(value, draws, n=12)
-    Estimate(value=1.0, lower=1.0, upper=1.0, n=12)
-    """
-    value_onset, firsts = onset_draws(value, draws, floor, level, inflation)
-    lower, upper = np.quantile(firsts, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Estimate(
-        float(value_onset) if np.isfinite(value_onset) else float("nan"), float(lower), float(upper), n
-    )
-
-
-def onset_draws(
-    value: Float[np.ndarray, " layers"],
-    draws: Float[np.ndarray, "draws layers"],
-    floor: float = 0.0,
-    level: float = 0.95,
-    inflation: float = 1.0,
-) -> tuple[float, Float[np.ndarray, " draws"]]:
-    """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets.
-
-    >>> value = np.array([0.0, 0.4, 0.5])
-    >>> draws = value + 0.05 * np.random.default_rng(0).normal(size=(200, 3))
-    >>> first_layer, in_draws = onset_draws(value, draws)
-    >>> first_layer, in_draws.shape
-    (1.0, (200,))
-    """
-    value, draws = np.asarray(value, float), np.asarray(draws, float)
-    width = inflation * _band_width(value, draws, level)
-    return float(_first_to_stay(value[None] - width > floor)[0]), _first_to_stay(draws - width > floor)
-
-
-def _band_width(value, draws, level):
-    """Half-width of the one-sided simultaneous band; undefined layers have an undefined width."""
-    if draws.ndim != 2 or draws.shape[1] != len(value):
-        raise ValueError(
-            f"{len(value)} values but bootstrap draws of shape {draws.shape}; give draws as [draws, layers]"
-        )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Degrees of freedom", RuntimeWarning)
-        spread = np.nanstd(draws, axis=0, ddof=1)
-    deviation = np.where(spread > 0, (draws - value) / np.where(spread > 0, spread, 1), 0)
-    largest = np.nan_to_num(deviation, nan=-np.inf).max(axis=1)
-    return np.quantile(largest, level, method="inverted_cdf") * spread
-
-
-def _first_to_stay(holds: Bool[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:
-    """First index from which every later entry holds; infinite where the last does not."""
-    length = np.argmin(np.column_stack([holds[:, ::-1], np.zeros(len(holds), bool)]), axis=1)
-    return np.where(length > 0, holds.shape[1] - length, np.inf)

@@ -13,7 +13,7 @@ from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
 from probing.probes import PROBES, held_out
-from probing.stats import OUT_OF_FOLD, draw_weights, onset
+from probing.stats import OUT_OF_FOLD_BAND, draw_weights, onset
 from tests.analyses.leaf_stores import LEAVES, SITES, TAXONOMY, MemoryStore, planted
 
 PENALTY = 30.0
@@ -207,7 +207,7 @@ def test_the_onset_of_each_mean_is_that_of_its_own_selectivity_in_layers():
     assert layers == [-1, 0, 1, 2, 3, 4]
     limits = {}
     for target, series in along.items():
-        first = onset(series.selectivity, series.selectivity_draws, 0, inflation=OUT_OF_FOLD)
+        first = onset(series.selectivity, series.selectivity_draws, 0, inflation=OUT_OF_FOLD_BAND)
         table = probes.table[(probes.table["measure"] == "onset") & (probes.table["target"] == target)]
         expected = [
             layers[int(at)] if np.isfinite(at) else at for at in (first.value, first.lower, first.upper)

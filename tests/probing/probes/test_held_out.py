@@ -14,7 +14,7 @@ from probing.probes.linear import fit_ridge
 from probing.probes.logistic import fit_logistic
 from probing.probes.means import fit_mass_mean
 from probing.probes.splits import grouped_folds, ungrouped_folds
-from probing.stats import OUT_OF_FOLD, ClusterAUROC, draw_weights, lower_band, onset, permutation_p
+from probing.stats import OUT_OF_FOLD_BAND, ClusterAUROC, draw_weights, lower_band, onset, permutation_p
 
 PENALTIES = (1.0, 30.0, 1000.0)
 
@@ -81,7 +81,7 @@ def test_every_probe_finds_the_planted_layer(fit):
     features, of_leaf, leaf = _organism(1, 6, 3)
     table, series = _probe(features, _rows(of_leaf, leaf, 3), fit)
     n = len(of_leaf)
-    assert onset(series.selectivity, series.selectivity_draws, n, inflation=OUT_OF_FOLD).value == 3
+    assert onset(series.selectivity, series.selectivity_draws, n, inflation=OUT_OF_FOLD_BAND).value == 3
     means = table[table["target"] == "mean"].set_index(["measure", "index"])["value"]
     assert means["auroc", 5] > 0.9
     assert means["balanced_accuracy", 5] > 0.8
@@ -94,7 +94,7 @@ def test_onset_is_the_planted_layer_in_at_least_190_of_200_organisms():
     for seed in range(200):
         features, of_leaf, leaf = _organism(seed, 5, 2)
         _, series = _probe(features, _rows(of_leaf, leaf, 2), draws=150)
-        found = onset(series.selectivity, series.selectivity_draws, len(of_leaf), inflation=OUT_OF_FOLD)
+        found = onset(series.selectivity, series.selectivity_draws, len(of_leaf), inflation=OUT_OF_FOLD_BAND)
         hits += found.value == 2
     assert hits >= 190
 
@@ -106,7 +106,7 @@ def test_nothing_planted_is_found_at_the_nominal_rate():
         features, of_leaf, leaf = _organism(seed, 5, 99, leaves=30, width=12)
         _, series = _probe(features, _rows(of_leaf, leaf, 19), draws=150)
         by_permutation += permutation_p(series.auroc, series.null).min() <= 0.05
-        band = lower_band(series.selectivity, series.selectivity_draws, inflation=OUT_OF_FOLD)
+        band = lower_band(series.selectivity, series.selectivity_draws, inflation=OUT_OF_FOLD_BAND)
         by_band += (band > 0).any()
     assert 0.03 <= by_permutation / 1_000 <= 0.07
     assert 0.03 <= by_band / 1_000 <= 0.07
