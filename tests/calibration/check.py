@@ -97,17 +97,14 @@ class Rate:
 
 def _held(outcomes: Sequence[Limits | np.ndarray | float | bool]) -> list[np.ndarray]:
     """For each world, whether each interval covers or each test rejects; NaN where undefined."""
-    if not isinstance(outcomes[0], Limits):
+    limits = [one for one in outcomes if isinstance(one, Limits)]
+    if not limits:
         return [np.atleast_1d(np.asarray(one, float)) for one in outcomes]
-    limits = [
-        Limits(*(np.atleast_1d(part) for part in one[:3]), one.truth)
-        for one in outcomes
-        if isinstance(one, Limits)
-    ]
-    mean = np.nanmean([one.value for one in limits], axis=0)
+    mean = np.nanmean([np.atleast_1d(one.value) for one in limits], axis=0)
     held = []
     for one in limits:
-        truth = mean if one.truth is None else one.truth
+        truth = mean if one.truth is None else np.atleast_1d(one.truth)
         covers = ((one.lower <= truth) & (truth <= one.upper)).astype(float)
-        held.append(np.where(np.isnan(one.value) | np.isnan(one.lower) | np.isnan(one.upper), np.nan, covers))
+        undefined = np.isnan(one.value) | np.isnan(one.lower) | np.isnan(one.upper)
+        held.append(np.atleast_1d(np.where(undefined, np.nan, covers)))
     return held
