@@ -15,15 +15,16 @@ _HEAD = """# Statistics: what every printed number assumes, and how it was check
     make calibration
 
 draws worlds in which the truth is known, prints about each what the tool would print, and counts: how often a 95 %
-interval covers the truth, how often a test or band at .05 finds something where nothing is. This page is made from what it
-measured (`python -m tests.calibration` writes it; a test holds it to the files in `tests/calibration/measured/`). Rates are
-given with their Monte-Carlo standard error. An interval must cover {low:.2f} to {high:.2f}, a test must reject {few:.2f} to
-{many:.2f}; what may err on the safe side is marked, with the reason. All checks took {minutes:.0f} minutes of one core.
+interval covers the truth, how often a test or band at .05 finds something where nothing is. This page is made from
+what it measured (`python -m tests.calibration` writes it; a test holds it to `tests/calibration/measured/`). Rates
+stand with their Monte-Carlo standard error. An interval must cover {low:.2f} to {high:.2f}, a test must reject
+{few:.2f} to {many:.2f}; what may err on the safe side is marked, with the reason. All checks together took
+{minutes:.0f} minutes of one core.
 
-Worlds look like the tool's own: leaf concepts (351 unless said otherwise) under the bundled 34 overlapping hypernyms,
-states with a spiked spectrum, one to three pictures a leaf. Where a world does not say what is true, the truth is the mean
-of the printed number over all of its draws: the interval is asked whether it covers what *other leaves of the same source*
-would give.
+Worlds look like the tool's own: leaf concepts (351 unless said otherwise) under the bundled 34 overlapping
+hypernyms, states with a spiked spectrum, one to three pictures a leaf. Where a world does not say what is true, the
+truth is the mean of the printed number over all of its draws: the interval is asked whether it covers what *other
+leaves of the same source* would give.
 """
 _UNCHECKED = """
 ## Printed without a check
