@@ -82,7 +82,7 @@ def run(quick: bool) -> dict[str, Any]:
 def _model():
     lm = lms.load()
     torch.manual_seed(0)
-    vlm = Vlm(lm, Projector("gelu-mlp", (1, 1280), (4, lm.width), 1024, 0.1))
+    vlm = Vlm(lm, Projector("flat-gelu-mlp", (1, 1280), (4, lm.width), 1024, 0.1))
     rows = [vlm.row(str(i), segments("called", leaf=LEAVES[i % len(LEAVES)]), i) for i in range(32)]
     vlm.use_prefix(common_prefix(rows))
     return vlm, torch.randn(32, 1, 1280), rows

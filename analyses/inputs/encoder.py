@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from taxogen.runs import closed
-from taxogen.runs.bench import raw_features, standardised
+from taxogen.runs.bench import projector_inputs, raw_features
 from taxogen.runs.run import Run
 
 ENCODER = "encoder"
@@ -24,8 +24,8 @@ class EncoderRows:
         pictures: their names, sorted.
         leaves: the name of each in the run's world.
         raw: as the encoder gives them.
-        standardised: what enters the projector: mean 0 and standard deviation 1 over the training pictures, which
-            alone are fitted on, whichever pictures these are.
+        standardised: what enters the projector: by default mean 0 and standard deviation 1 over the training pictures,
+            which alone are fitted on, whichever pictures these are.
     """
 
     pictures: Shaped[np.ndarray, " n"]
@@ -59,4 +59,4 @@ def encoder_rows(run: Run) -> EncoderRows:
     world = closed.read(run)
     pictures, leaves = (world.table[name].to_numpy(str) for name in ("picture", "leaf"))
     raw = raw_features(run, world)
-    return EncoderRows(pictures, leaves, raw, standardised(world, raw).numpy())
+    return EncoderRows(pictures, leaves, raw, projector_inputs(run, world, raw).numpy())

@@ -107,7 +107,7 @@ def ask(
             fitting = ", ".join(prompts.names("hypernym", readout))
             raise KeyError(f"template {name!r} was asked for by read-out {readout!r}; it takes: {fitting}")
     # Names need no picture: a projector that is never called, and a world that is a taxonomy.
-    vlm = Vlm(lm, Projector("linear", (1, 1), (1, lm.width), 1, 1.0), chat)
+    vlm = Vlm(lm, Projector("flat-linear", (1, 1), (1, lm.width), 1, 1.0), chat)
     asker = READOUTS[readout](cast(Run, _World(leaves.taxonomy)), vlm, torch.empty(0), {})
     scores = {name: asker.hypernyms_of_names(leaves.taxonomy.leaves, name) for name in templates}
     about = {"lm": lm.name, "init": lm.init, "lm_seed": lm.seed, "readout": readout}

@@ -28,7 +28,8 @@ class Bench:
     Attributes:
         run: where things are written.
         world: pictures, names and manifests.
-        features: standardised encoder features of all pictures of the world's table, [pictures, tokens, width].
+        features: encoder features of all pictures of the world's table as the projector sees them, [pictures, tokens,
+            width].
         vlm: the frozen language model and the projector.
     """
 
@@ -82,7 +83,7 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
         world = adoption.adopted(run, world, vlm.lm) if run.older else world
         cache.require_free(run.folder(), _bytes_needed(run, world, vlm), what=f"the run {run.path}")
         closed.write(run, world, vlm, encoder)
-    return Bench(run, world, standardised(world, raw_features(run, world)), vlm)
+    return Bench(run, world, projector_inputs(run, world, raw_features(run, world)), vlm)
 
 
 def raw_features(run: Run, world: prepare.World) -> Features:
@@ -91,8 +92,10 @@ def raw_features(run: Run, world: prepare.World) -> Features:
     return features(world.pictures, model.encoder, names, model.encoder_tokens, expected=run.world["encoder"])
 
 
-def standardised(world: prepare.World, values: Features) -> Tensor:
-    """These features as the projector sees them: mean 0 and standard deviation 1 over training pictures."""
+def projector_inputs(run: Run, world: prepare.World, values: Features) -> Tensor:
+    """These features as the projector sees them, by default standardised on training pictures."""
+    if not run.config.model.standardise:
+        return torch.from_numpy(values)
     standardiser = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])
     return torch.from_numpy(standardiser(values))
 
@@ -111,7 +114,10 @@ def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
     """The language model of a run behind a freshly drawn projector for the features of this encoder."""
     model, lm = run.config.model, open_lm(run)
     size = (model.encoder_tokens, encoder["width"])
-    scale = cast(nn.Embedding, lm.model.get_input_embeddings()).weight.float().std().item()
+    scale = None
+    if model.normalise:
+        table = cast(nn.Embedding, lm.model.get_input_embeddings()).weight
+        scale = model.token_scale or table.float().std().item()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)

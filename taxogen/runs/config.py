@@ -21,6 +21,13 @@ DECIDING = ("data.", "model.", "train.")
 INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
 RETIRED = {"evaluate.draws": "nothing ever read it; analyses that draw have an option --draws"}
 """Keys that older runs have in their config.json, and why they are settings no longer."""
+_FLAT = ("gelu-mlp", "linear")
+"""Projectors that flattened, in configs from before `model.standardise` was a setting: now flat-…"""
+_HASHED = {
+    ("model.projector", "flat-linear"): "linear",
+    ("model.projector", "linear"): "linear of each token",
+}
+"""Values that changed their names, as the hash still spells them."""
 _SPANS = tuple(
     f"{span}{pooling}" for span in ("slot", "cue", "last") for pooling in ("", ":mean", ":last", ":all")
 )
@@ -60,9 +67,14 @@ class ModelConfig:
     encoder_tokens: int = setting(1, at_least=1)
     lm: str = setting("smollm2-135m", needed=True)
     init: str = setting("pretrained", known=("pretrained", "random", "pretrained-embeddings"))
-    projector: str = setting("gelu-mlp", needed=True)
-    hidden: int = setting(1024, at_least=1)
+    # Of each encoder token, or (flat-…) of all encoder tokens of a picture as one vector.
+    projector: str = setting("flat-gelu-mlp", needed=True)
+    hidden: int = setting(1024, at_least=1, zero=True)  # 0: the usual width of such a projector
+    # Unless the projector is flat: of encoder_tokens, or fewer by a square (neighbours joined).
     image_tokens: int = setting(4, at_least=1)
+    standardise: bool = True  # encoder features, by the mean and scale of training pictures
+    normalise: bool = True  # image tokens, to one root mean square
+    token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: the embedding table's
     # auto: bfloat16 where the processor multiplies it in hardware, else float32.
     dtype: str = setting("auto", known=("auto", "float32", "bfloat16", "float16", "float64"))
 
@@ -142,7 +154,7 @@ class Config:
         """
         default = dict(flatten(Config().to_dict()))
         deciding = {
-            key: value
+            key: _HASHED.get((key, value), value) if isinstance(value, str) else value
             for key, value in flatten(self.to_dict())
             if key == "seed" or (key.startswith(DECIDING) and key not in INCIDENTAL and value != default[key])
         }
@@ -221,6 +233,8 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
     if not isinstance(plain, Mapping):
         raise ValueError(f"a config is a table of settings, found {shown(plain)}")
     in_file = {key: _from_file(key, value) for key, value in flatten(plain) if key not in RETIRED}
+    if in_file.get("model.projector") in _FLAT and "model.standardise" not in in_file:
+        in_file["model.projector"] = f"flat-{in_file['model.projector']}"
     return _config({key: value for key, value in in_file.items() if value != {}})
 
 

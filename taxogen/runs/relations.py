@@ -5,27 +5,34 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from taxogen.models.grids import joined_side
 from taxogen.runs.setting import check_known, shown
 
 if TYPE_CHECKING:
     from taxogen.runs.config import Config
 
-WITHOUT_HIDDEN = ("linear",)
+WITHOUT_HIDDEN = ("linear", "flat-linear")
 """The projectors without a hidden layer, for which `model.hidden` decides nothing."""
+
+OF_EACH_TOKEN = ("linear", "gelu-mlp", "fused-gelu-mlp")
+"""The projectors that map encoder tokens one by one."""
 
 
 def check(config: Config) -> None:
     """Refuses a config whose settings contradict each other, or in which a setting would do nothing.
 
     Raises:
-        ValueError: a setting would do nothing, or one is missing; the message names the other that matters.
+        ValueError: a setting would do nothing, or one is missing, or encoder tokens do not give the image tokens; the
+            message names the other that matters.
         KeyError: an ablation has no such rule.
     """
     from taxogen.questions.ablation import RULES
     from taxogen.questions.items import prompts_of
 
-    data = config.data
+    data, model = config.data, config.model
     _refuse_idle(config)
+    if model.projector in OF_EACH_TOKEN:
+        joined_side(model.encoder_tokens, model.image_tokens, model.projector)
     if data.rule:
         rules = dict.fromkeys((*RULES[data.ablation], "study"))
         check_known("data.rule", data.rule, rules, f" with data.ablation={data.ablation}")
@@ -61,7 +68,12 @@ def _refuse_idle(config: Config) -> None:
         "data.disjoint": (data.shuffle.startswith("across"), "data.shuffle", "across or across-matched"),
         "train.epochs": (by_epochs, "train.steps", "0"),
         "train.match_steps": (by_epochs, "train.steps", "0"),
-        "model.hidden": (config.model.projector not in WITHOUT_HIDDEN, "model.projector", "gelu-mlp"),
+        "model.hidden": (
+            config.model.projector not in WITHOUT_HIDDEN,
+            "model.projector",
+            "one with a hidden layer",
+        ),
+        "model.token_scale": (config.model.normalise, "model.normalise", "true"),
     }
     for key, (does, other, wanted) in counts.items():
         value = attrgetter(key)(config)

@@ -18,7 +18,7 @@ CANDIDATES = [(5,), (7, 9), (7, 9, 11), (12, 3), (5, 5, 5, 5)]
 @pytest.fixture(scope="module")
 def vlm(toy_lm):
     torch.manual_seed(1)
-    return Vlm(lms.load(str(toy_lm), dtype=torch.float32), Projector("linear", (1, 6), (2, 32), 8, 0.2))
+    return Vlm(lms.load(str(toy_lm), dtype=torch.float32), Projector("flat-linear", (1, 6), (2, 32), 8, 0.2))
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,9 @@ def test_read_outs_equal_plain_forward_passes(done, asking_lm, prompt, leaf_prom
     run, bench = done
     torch.manual_seed(1)
     vlm = Vlm(
-        lms.load(str(asking_lm), dtype=torch.float32), Projector("linear", (1, 16), (3, 32), 8, 0.2), chat
+        lms.load(str(asking_lm), dtype=torch.float32),
+        Projector("flat-linear", (1, 16), (3, 32), 8, 0.2),
+        chat,
     )
     ask = YesNo(run, vlm, bench.features, bench.picture_index)
     shown, leaves, hypernyms = list(bench.picture_index)[:5], run.taxonomy.leaves, run.taxonomy.hypernyms

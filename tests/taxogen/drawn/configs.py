@@ -44,8 +44,14 @@ VALUES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.shuffle": (("none", "within", "across", "across-matched"), ("sideways",)),
     "data.disjoint": (("true", "false"), ("2",)),
     "model.init": (("pretrained", "random", "pretrained-embeddings"), ("borrowed",)),
-    "model.projector": (("gelu-mlp", "linear"), ("spline",)),
-    "model.hidden": (("8", "24"), ("0", "-4")),
+    "model.projector": (
+        ("flat-gelu-mlp", "flat-linear", "gelu-mlp", "linear", "fused-gelu-mlp"),
+        ("spline", "flat-"),
+    ),
+    "model.hidden": (("8", "24", "0"), ("-4", "2.5")),
+    "model.standardise": (("true", "false"), ("1",)),
+    "model.normalise": (("true", "false"), ("rms",)),
+    "model.token_scale": (("0", "0.5"), ("-1", "nan")),
     "model.image_tokens": (("1", "3"), ("0",)),
     "model.encoder_tokens": (("1", "4"), ("0", "3", "9")),
     "model.dtype": (("float32", "float64", "bfloat16"), ("float7",)),
@@ -81,7 +87,8 @@ BESIDE = {
     "data.disjoint": "data.shuffle=across",
     "train.epochs": "train.steps=0",
     "train.match_steps": "train.steps=0",
-    "model.projector": "model.hidden=1024",
+    "model.projector": "model.image_tokens=1",
+    "model.token_scale": "model.normalise=true",
 }
 """Key → a setting beside which it counts, which is drawn with it mostly."""
 
@@ -255,10 +262,15 @@ class Deviations:
         self._same("dtype", (lm["dtype"], self.record["dtype"]), (model.dtype, model.dtype))
         path = max(self.run.glob("projector/*.safetensors"))
         shapes = {name: value.shape for name, value in load_file(path).items() if name.endswith("weight")}
-        inputs, outputs = 16 * model.encoder_tokens, 32 * model.image_tokens
-        hidden = [] if model.projector == "linear" else [(model.hidden, inputs)]
-        last = (outputs, inputs if model.projector == "linear" else model.hidden)
-        self._same("projector", sorted(shapes.values()), sorted([*hidden, last]))
+        flat = model.projector.startswith("flat-")
+        inputs = 16 * model.encoder_tokens // (1 if flat else model.image_tokens)
+        outputs = 32 * (model.image_tokens if flat else 1)
+        usual = 4 * inputs if model.projector.startswith("fused") else 32
+        layers = [inputs, model.hidden or usual, outputs]
+        if model.projector.endswith("linear"):
+            del layers[1]
+        layers += [outputs] * model.projector.startswith("fused")
+        self._same("projector", sorted(shapes.values()), sorted(zip(layers[1:], layers[:-1])))
 
     def _captures(self) -> None:
         wanted = self.config.capture

@@ -12,7 +12,7 @@ from taxogen.questions import prompts
 def vlm(toy_lm):
     lm = lms.load(str(toy_lm), dtype=torch.float32)
     torch.manual_seed(1)
-    return Vlm(lm, Projector("gelu-mlp", (1, 6), (3, 32), 16, scale=0.2))
+    return Vlm(lm, Projector("flat-gelu-mlp", (1, 6), (3, 32), 16, scale=0.2))
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ HASHES = {
     "disjoint": ("default", ("data.shuffle=across", "data.disjoint=true", "seed=3"), "a4326e17839d339d"),
     "linear": (
         "default",
-        ("model.projector=linear", "model.init=random", "model.dtype=float32", "model.encoder_tokens=4"),
+        ("model.projector=flat-linear", "model.init=random", "model.dtype=float32", "model.encoder_tokens=4"),
         "ed0cfee5a757dc96",
     ),
     "recipe": (
@@ -101,6 +101,9 @@ def test_help_and_a_config_need_no_torch():
 def test_names_that_stand_in_torch_modules_are_those_of_the_config():
     known = config.catalogue()
     assert known["model.init"].takes.known == lms.INITS
+    assert [kind for kind in projectors.PROJECTORS if not kind.startswith("flat-")] == [
+        *relations.OF_EACH_TOKEN
+    ]
     for kind in projectors.PROJECTORS:
         sizes = [
             sum(
@@ -110,6 +113,19 @@ def test_names_that_stand_in_torch_modules_are_those_of_the_config():
             for hidden in (3, 4)
         ]
         assert (sizes[0] == sizes[1]) == (kind in relations.WITHOUT_HIDDEN)
+
+
+@pytest.mark.parametrize("name", ["gelu-mlp", "linear"])
+def test_projectors_of_an_older_run_flattened_and_its_hash_is_as_it_was(name):
+    older = config.read(None, [f"model.projector=flat-{name}"]).to_dict()
+    older["model"]["projector"] = name
+    for key in ("standardise", "normalise", "token_scale"):
+        del older["model"][key]
+    read = config.from_dict(older)
+    assert read == config.read(None, [f"model.projector=flat-{name}"])
+    now = config.read(None, [f"model.projector={name}", "model.image_tokens=1"])
+    assert config.from_dict(now.to_dict()) == now
+    assert now.hash != config.read(None, [f"model.projector=flat-{name}", "model.image_tokens=1"]).hash
 
 
 def test_an_older_run_may_have_a_setting_that_is_retired():

@@ -38,8 +38,8 @@ REFUSED = [
         "'train.match_steps' counts only with train.steps=0, found train.match_steps=True",
     ),
     (
-        ("model.hidden=64", "model.projector=linear"),
-        "'model.hidden' counts only with model.projector=gelu-mlp",
+        ("model.hidden=64", "model.projector=flat-linear"),
+        "'model.hidden' counts only with model.projector=one with a hidden layer",
     ),
     (
         "data.templates=is_there",

@@ -30,7 +30,7 @@ def vlm():
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     lm = LM(model, toy_tokenizer(), "toy", "", "random", 0, None)
-    return Vlm(lm, Projector("gelu-mlp", (1, 256), (2, 96), 128, 0.5))
+    return Vlm(lm, Projector("flat-gelu-mlp", (1, 256), (2, 96), 128, 0.5))
 
 
 def trained_bytes() -> str:
