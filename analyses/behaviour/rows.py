@@ -81,7 +81,7 @@ class _Statistics:
                 }
                 yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
                 if measure in HYPERNYM_MEASURES and not part.baseline:
-                    each = self.rule.each(found.statistics, found.counted.sum(axis=0))
+                    each = self.rule.each(found.statistics, found.counted.sum(axis=0), found.fewest)
                     for hypernym, one in zip(self.frame.hypernyms, each, strict=True):
                         yield common | _numbers(hypernym, one)
 

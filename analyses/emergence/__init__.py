@@ -2,7 +2,8 @@
 
     python -m analyses.emergence --run RUN --run RUN2 … [--out DIR]
 
-Reads: the layer-probe table of each run (`python -m analyses.layer_probes --run RUN` makes it).
+Reads: the layer-probe table of each run and, where a condition has several seeds, the bootstrap draws beside it
+(`python -m analyses.layer_probes --run RUN` makes both).
 Writes: emergence.parquet and .csv and figures (png and svg), into --out or analyses/emergence/ of the first run.
 """
 
@@ -15,9 +16,11 @@ import pandas as pd
 
 from analyses.emergence.figures import draw
 from analyses.emergence.rows import best_layers, emergence_table, refuse_unlike, section, summary
+from analyses.emergence.seeds import stored_draws
 from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.identity import distinguished
+from analyses.layer_probes.draws import FILE
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "best_layers", "compute", "draw", "main", "section", "summary"]
@@ -34,15 +37,16 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
-    """The layer-probe rows (means over hypernyms) of several runs, with their condition; see `emergence_table`.
+    """The layer-probe rows (means over hypernyms) of several runs and their means over seeds; see `emergence_table`.
 
     Raises:
         MismatchError: one run was given twice, or two that are one condition with one seed; runs were probed
             differently, or a table was made from another projector or world than its run has now.
-        FileNotFoundError: a run was not probed; the command that does it is named.
+        FileNotFoundError: a run was not probed, or by a version that kept no draws; the command that does it is named.
         DamagedError: a table is not as it was written.
     """
-    return Result(emergence_table(distinguished(runs), probed(runs)))
+    runs = distinguished(runs)
+    return Result(emergence_table(runs, probed(runs), stored_draws(runs)))
 
 
 def probed(runs: Sequence[Run]) -> list[pd.DataFrame]:
@@ -63,6 +67,7 @@ ANALYSIS = Analysis(
     example="python -m analyses.emergence --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-random_init",
     takes=Takes.RUNS_TOGETHER,
     needs=("layer_probes",),
+    reads=lambda _: (f"analyses/layer_probes/{FILE}",),
     check=check,
     section=section,
     order=20,

@@ -10,6 +10,7 @@ from analyses.emergence.rows import (
     QUESTIONS,
     of_last_steps,
     over_seeds,
+    seeds_text,
     seen_in_training,
     training_rows,
     unadapted,
@@ -88,10 +89,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, palette: dict[str, str]) -> None:
 
 
 def _caption(rows: pd.DataFrame) -> str:
-    seeds = int(rows["seeds"].max())
-    mean = f"mean of {seeds} seeds; " if seeds > 1 else ""
     return (
-        f"n = {int(rows['n'].max())} leaf concepts; {mean}ridge probes tested on leaf concepts they were not "
-        "fitted on; band: 95 % bootstrap over leaf concepts; fine dashes: control task (each leaf has another "
+        f"n = {int(rows['n'].max())} leaf concepts; ridge probes tested on leaf concepts they were not fitted on; "
+        f"band: 95 % over leaf concepts{seeds_text(rows)}; fine dashes: control task (each leaf has another "
         "leaf's hypernyms); grey: chance. Block −1 is the input to the first block, −2 the encoder's features."
     )

@@ -1,4 +1,4 @@
-"""Tables of emergence: layer-probe rows of several runs under their conditions, means over seeds, and best layers."""
+"""Tables of emergence: layer-probe rows of several runs under their conditions and means over seeds; best layers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.emergence.seeds import seed_rows
 from analyses.frame.section import Block, Grid, Shown, number_text
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import condition_of, with_conditions
+from analyses.layer_probes.draws import Draws
 from probing.store import MismatchError
 from taxogen.runs.run import Run
 
@@ -21,7 +23,8 @@ QUESTIONS = {
 }
 """Modality of a row → training and test rows of the probe, in words."""
 _BEFORE = {-2.0: "encoder", -1.0: "input"}
-
+ONE_SEED = "differences between seeds not included"
+"""What limits of one run leave out."""
 
 _ROWS_APART = ("against", "step", "spans", "transforms", "code", "held_out", "device", "workers")
 """Options of layer probes that add rows, or change no number: runs may differ in them."""
@@ -45,11 +48,16 @@ def refuse_unlike(runs: Sequence[Run], records: Sequence[Mapping[str, Any] | Non
             )
 
 
-def emergence_table(runs: Sequence[Run], probes: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The layer-probe rows (means over hypernyms) of several runs with their condition.
+def emergence_table(
+    runs: Sequence[Run], probes: Sequence[pd.DataFrame], draws: Mapping[str, Sequence[Draws]] | None = None
+) -> pd.DataFrame:
+    """The layer-probe rows (means over hypernyms) of several runs with their condition, and means over seeds.
+
+    `seeds` is the number of runs that a row rests on; the limits of a row of one run leave out how seeds differ.
+    `draws` are the bootstrap draws of the runs of each condition that has several.
 
     Raises:
-        MismatchError: two runs are one condition with one seed.
+        MismatchError: two runs are one condition with one seed, or the seeds of one share no curve.
     """
     known: dict[tuple[str, int], str] = {}
     for run in runs:
@@ -61,22 +69,16 @@ def emergence_table(runs: Sequence[Run], probes: Sequence[pd.DataFrame]) -> pd.D
                 "seeds; give each seed once"
             )
     means = [table[table["target"] == MEAN].assign(run=run.name) for run, table in zip(runs, probes)]
-    return with_conditions(runs, means)
+    table = with_conditions(runs, means).assign(seeds=1)
+    if not draws:
+        return table
+    same = {name: table[name].iloc[0] for name in ("analysis", "split", "seed")}
+    return pd.concat([table, seed_rows(draws).assign(**same)[table.columns]], ignore_index=True)
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """One row where a condition has one per seed: the mean value between mean limits; `seeds` is their number.
-
-    The mean limits are those of one seed: wide for a mean over seeds. Onsets are medians between the lowest
-    and the highest limit.
-    """
-    same = ["condition", "step", "site", "layer", "span", "modality", "target", "measure", "split", "probe"]
-    grouped = table.groupby(same, sort=False, dropna=False)
-    numbers = grouped[["value", "lower", "upper"]].mean().assign(n=grouped["n"].max(), seeds=grouped.size())
-    onset = numbers.index.get_level_values("measure") == "onset"
-    for column, of in (("value", "median"), ("lower", "min"), ("upper", "max")):
-        numbers.loc[onset, column] = grouped[column].agg(of)[onset]
-    return numbers.reset_index()
+    """The rows to be shown: of each condition its means over seeds, or, with one seed, those of its run."""
+    return table[table["seeds"] == table.groupby("condition")["seeds"].transform("max")]
 
 
 def unadapted(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +93,9 @@ def of_last_steps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_layers(table: pd.DataFrame) -> pd.DataFrame:
-    """For each condition, span and question: the best layer at the last step, its AUROC and control, and the onset."""
+    """For each condition, span and question: the best layer at the last step with its AUROC and control; then the first
+    layer detected and the half-rise.
+    """
     rows = over_seeds(of_last_steps(unadapted(table)))
     lines = []
     for (condition, span, modality), curve in rows.groupby(["condition", "span", "modality"], sort=False):
@@ -100,7 +104,6 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
             continue
         best = scores.iloc[int(scores["value"].argmax())]
         control = curve[(curve["measure"] == "control_auroc") & (curve["site"] == best["site"])]["value"]
-        onset = curve[curve["measure"] == "onset"]
         line = {
             "condition": condition,
             "span": span,
@@ -109,18 +112,33 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
         }
         line |= {"auroc": best["value"], "lower": best["lower"], "upper": best["upper"], "n": int(best["n"])}
         line |= {"control": float(control.iloc[0]) if len(control) else np.nan}
-        line |= {
-            f"onset{part}": float(onset.iloc[0][name]) if len(onset) else np.nan
-            for part, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))
-        }
+        for name, measure in (("detected", "onset"), ("half_rise", "half_rise")):
+            place = curve[curve["measure"] == measure]
+            line |= {
+                f"{name}{part}": float(place.iloc[0][column]) if len(place) else np.nan
+                for part, column in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))
+            }
         lines.append(line)
     return pd.DataFrame(lines)
 
 
 def summary(table: pd.DataFrame) -> str:
     """The best layer of each curve, as text."""
-    lines = best_layers(table).round(3).to_string(index=False)
-    return f"Best block of each curve, mean AUROC (chance .5); −1 is the input, −2 the encoder:\n{lines}"
+    best = best_layers(table)
+    lines = best.round(3).to_string(index=False)
+    return (
+        "Best block of each curve, mean AUROC (chance .5), first block detected above control and half-rise; −1 is the "
+        f"input, −2 the encoder; 95 % limits over leaf concepts{seeds_text(over_seeds(table))}:\n{lines}"
+    )
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """The number of seeds behind rows, to follow "over leaf concepts"."""
+    least, most = int(rows["seeds"].min()), int(rows["seeds"].max())
+    if least == most == 1:
+        return f"; {ONE_SEED}"
+    text = f" and {most} seeds"
+    return text if least == most else f"{text} (of a condition with one seed, {ONE_SEED})"
 
 
 def section(table: pd.DataFrame) -> list[Block]:
@@ -133,7 +151,7 @@ def section(table: pd.DataFrame) -> list[Block]:
             "only succeed where a picture's state carries the hypernym in the words' own directions. The floor is "
             "the control task, the hypernyms of another leaf for each leaf (Hewitt & Liang 2019).",
         ),
-        _grid(best_layers(table)),
+        _grid(best_layers(table), seeds_text(over_seeds(table))),
     ]
     if seen_in_training(table):
         blocks.append(
@@ -157,8 +175,9 @@ def seen_in_training(table: pd.DataFrame) -> bool:
     return training_rows(table)["step"].nunique() > 1
 
 
-def _grid(best: pd.DataFrame) -> Grid:
-    header = ["condition", "place", "question", "block", "AUROC", "control", "onset", "onset, 95 %"]
+def _grid(best: pd.DataFrame, seeds: str) -> Grid:
+    header = ["condition", "place", "question", "block", "AUROC", "control"]
+    header += ["first detected", "95 %", "half-rise", "95 %"]
     rows = [
         [
             line["condition"],
@@ -167,15 +186,22 @@ def _grid(best: pd.DataFrame) -> Grid:
             _block(line["block"]),
             f"{number_text(line['auroc'])} [{number_text(line['lower'])}, {number_text(line['upper'])}]",
             number_text(line["control"]),
-            _block(line["onset"]),
-            f"{_block(line['onset_lower'])} – {_block(line['onset_upper'])}",
+            *(
+                text
+                for name in ("detected", "half_rise")
+                for text in (
+                    _block(line[name]),
+                    f"{_block(line[f'{name}_lower'])} – {_block(line[f'{name}_upper'])}",
+                )
+            ),
         ]
         for line in best.to_dict("records")
     ]
     caption = (
-        "Best block of each curve: mean AUROC over hypernyms [95 % interval over leaf concepts], chance .5, "
-        f"n = {int(best['n'].max())} leaf concepts. The onset is the first block from which the curve stays above its "
-        "control, corrected over blocks."
+        f"Best block of each curve: mean AUROC over hypernyms [95 % interval over leaf concepts{seeds}], chance .5, "
+        f"n = {int(best['n'].max())} leaf concepts. First detected: the first block from which the curve stays above "
+        "its control, corrected over blocks; where it rises slowly that depends on how little can be detected. "
+        "Half-rise: the first block from which at least half of the largest difference from the control is kept."
     )
     return Grid(header, rows, caption)
 

@@ -1,4 +1,4 @@
-"""Intervals of the `behaviour` analysis: the hierarchical bootstrap over runs of several seeds, or the study's rule."""
+"""Intervals of the `behaviour` analysis: over leaves, hypernyms and runs of several seeds, or the study's rule."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from probing.stats.hierarchical import (
 )
 
 INTERVALS = {
-    "hierarchical": "95 %, bootstrap over hypernyms, leaf concepts and seeds",
+    "hierarchical": "95 %, over leaf concepts, hypernyms and seeds",
     "study": "95 %, the study's t-interval over hypernym × seed",
 }
 """The rules by which intervals of means and contrasts are made, as captions say them."""
+ONE_SEED = "differences between seeds not included"
+"""What limits of a single run leave out."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How intervals are made: the rule (`INTERVALS`), the bootstrap draws and their seed.
+    """How intervals are made: the rule (`INTERVALS`), and the bootstrap draws of leaves and their seed.
 
-    n counts leaves under the bootstrap, and under the study's rule the values that it takes for independent.
+    n counts leaves, and under the study's rule the values that it takes for independent. Limits keep to the range of a
+    share or area, [0, 1], and of their differences.
     """
 
     interval: str = "hierarchical"
@@ -44,8 +47,8 @@ class Rule:
         """The mean over seeds and hypernyms of a statistic per seed."""
         if self.interval == "study":
             return _t(np.stack([one.units for one in statistics]))
-        over = _levels(statistics)
-        return replace(hierarchical(statistics, over=over, draws=self.draws, seed=self.seed), n=n)
+        found = hierarchical(statistics, over=_levels(statistics), draws=self.draws, seed=self.seed)
+        return within(replace(found, n=n))
 
     def contrast(self, first: Sequence[Aligned], second: Sequence[Aligned], n: int) -> Estimate:
         """The difference of two means, paired by hypernym, leaf and seed."""
@@ -54,18 +57,28 @@ class Rule:
             return _t(np.subtract(*sides))
         over = _levels(first)
         found = hierarchical_contrast(first, second, over=over, draws=self.draws, seed=self.seed)
-        return replace(found, n=n)
+        return within(replace(found, n=n), -1.0)
 
-    def each(self, statistics: Sequence[Aligned], counts: Sequence[int]) -> list[Estimate]:
-        """The mean over seeds of every hypernym, under resampled leaves and seeds; `counts` are their n."""
+    def each(
+        self, statistics: Sequence[Aligned], counts: Sequence[int], fewest: Sequence[int]
+    ) -> list[Estimate]:
+        """The mean over seeds of every hypernym, over other leaves and seeds.
+
+        `counts` are their n, and `fewest` the leaves that have it, or that do not where these are fewer: on them the
+        interval rests.
+        """
         weights = leaf_weights(len(statistics[0].clusters), self.draws, self.seed)
         values = np.stack([one.value for one in statistics])
         drawn = np.stack([one.at(weights) for one in statistics], axis=1)
-        columns = ((values[:, [k]], drawn[:, :, [k]]) for k in range(values.shape[1]))
         return [
-            mean_over(value, draws, int(n), over=("seed",), seed=self.seed)
-            for (value, draws), n in zip(columns, counts, strict=True)
+            within(mean_over(values[:, [k]], drawn[:, :, [k]], int(n), over=("seed",), leaves=int(few)))
+            for k, (n, few) in enumerate(zip(counts, fewest, strict=True))
         ]
+
+
+def within(found: Estimate, least: float = 0.0) -> Estimate:
+    """The estimate with limits in [`least`, 1]."""
+    return replace(found, lower=max(least, found.lower), upper=min(1.0, found.upper))
 
 
 DEFAULT = Rule()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition
@@ -45,10 +45,18 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A measure of a part of a condition's answers: a statistic per seed, and the leaves that each column rests on."""
+    """A measure of a part of a condition's answers.
+
+    Attributes:
+        statistics: one of each seed.
+        counted: the leaves that each column rests on.
+        fewest: of these, on how many an interval rests: those that have the hypernym (`tpr`), those that do not
+            (`tnr`), or the fewer of both.
+    """
 
     statistics: list[Aligned]
     counted: Bool[np.ndarray, "leaves columns"]
+    fewest: Int[np.ndarray, " columns"]
 
     @property
     def n(self) -> int:
@@ -65,8 +73,9 @@ def measured(
     """
     columns = frame.hypernyms if measure in HYPERNYM_MEASURES else ("",)
     counted, found = np.zeros((len(frame.leaves), len(columns)), bool), []
-    for at, answers in enumerate(condition.answers):
-        only = sorted(set(answers.named) & set(partner.answers[at].named)) if partner else None
+    having = np.zeros_like(counted)
+    for place, answers in enumerate(condition.answers):
+        only = sorted(set(answers.named) & set(partner.answers[place].named)) if partner else None
         values, labels, leaves = answers.read(part, only)
         made = _statistic(answers, part, measure, (values, labels, leaves))
         if made is None:
@@ -76,8 +85,12 @@ def measured(
         asked = np.asarray(~np.isnan(values))
         rows, used = np.nonzero(asked if len(columns) > 1 else asked.any(axis=1, keepdims=True))
         places = np.array([columns.index(name) for name in own])
-        counted[np.searchsorted(frame.leaves, leaves[rows]), places[used]] = True
-    return Measured(found, counted)
+        at = np.searchsorted(frame.leaves, leaves[rows])
+        counted[at, places[used]] = True
+        if measure in HYPERNYM_MEASURES:
+            having[at, places[used]] = labels[rows, used]
+    yes, no = (counted & having).sum(axis=0), (counted & ~having).sum(axis=0)
+    return Measured(found, counted, {"tpr": yes, "tnr": no}.get(measure, np.minimum(yes, no)))
 
 
 def _statistic(

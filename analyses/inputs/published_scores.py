@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses.inputs.released import CONDITION, Released, condition_key, counts_file
 from probing.stats import Estimate
-from probing.stats.hierarchical import bootstrap_table, t_interval
+from probing.stats.hierarchical import t_interval, table_interval
 
 DRAWS = 1_000
 MEAN = "mean"
@@ -50,7 +50,7 @@ def conditions(data: Released) -> list[Row]:
         table = group.pivot(index="seed", columns="hypernym", values="macro_f1")
         share = counts[test]["N"].sum() / counts["test_hyp"]["N"].sum()
         mean = {
-            "macro_f1_bootstrap": bootstrap_table(table.to_numpy(), draws=DRAWS),
+            "macro_f1_bootstrap": table_interval(table.to_numpy()),
             "majority_macro_f1": t_interval(majority.loc[test].to_numpy(np.float64)),
             "sd_of_seed_means": exact(table.mean(axis=1).std(ddof=1), len(table)),
             "share_of_questions": exact(share, int(counts["test_hyp"]["N"].sum())),

@@ -3,9 +3,9 @@
     python -m analyses.layer_probes --run RUN [--run RUN2 …] [--against RUN …] [--step …] [--span …] [--probe …]
 
 Reads: the activation stores, the taxonomy and the encoder features of each run.
-Writes: analyses/layer_probes/ in each run: layer_probes.parquet and .csv, directions.h5, figures (png and svg); with
---against also contrasts.parquet and .csv. Another probe, target, split or choice of sites has a folder of its own,
-such as analyses/layer_probes-leaf-ungrouped/.
+Writes: analyses/layer_probes/ in each run: layer_probes.parquet and .csv, directions.h5, draws.h5 (bootstrap draws of
+mean curves, for means over runs), figures (png and svg); with --against also contrasts.parquet and .csv. Another
+probe, target, split or choice of sites has a folder of its own, such as analyses/layer_probes-leaf-ungrouped/.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
 from analyses.layer_probes.contrasts import contrast_summary, contrast_table
+from analyses.layer_probes.draws import FILE as DRAWS_FILE
+from analyses.layer_probes.draws import write_draws
 from analyses.layer_probes.figures import draw
 from analyses.layer_probes.layers import LayerProbes, probe_layers
 from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
@@ -57,7 +59,10 @@ def compute(runs: Sequence[Run], options: Options) -> Probed:
     """
     (run,) = runs
     probes = probe_run(run, options, held_out_hypernyms(run))
-    files = {"directions.h5": lambda path: probes.write_directions(path, run.name)}
+    files = {
+        "directions.h5": lambda path: probes.write_directions(path, run.name),
+        DRAWS_FILE: lambda path: write_draws(path, probes, run.name),
+    }
     return Probed(
         table=probes.table, extras=Extras(files=files, notes=probes.undefined[:_UNDEFINED]), probes=probes
     )

@@ -7,28 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analyses.frame.tables import NO_STEP
+from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
+from analyses.layer_probes.draws import error_factor
 from analyses.layer_probes.layers import LayerProbes
 from analyses.layer_probes.rows import number_text, place_text
-from analyses.layer_probes.table import COLUMNS, Curves, difference_rows
-from probing.stats import draw_weights
+from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER, Condition
+from probing.stats import over_runs
 from probing.store import MismatchError
+
+ONE_PAIR = "one pair of runs: differences between seeds not included"
+"""What limits of a single pair leave out."""
 
 
 def contrast_table(
     first: Sequence[LayerProbes], second: Sequence[LayerProbes], name: str, split: str, seed: int
 ) -> pd.DataFrame:
     """The long table of `contrasts`, its rows named by the runs on both sides."""
-    table = contrasts(first, second, seed)
-    return table.assign(run=name, analysis="layer_probes", seed=seed, split=split)[list(COLUMNS)]
+    table = contrasts(first, second)
+    return table.assign(run=name, analysis="layer_probes", seed=seed, split=split)[[*COLUMNS, "pairs"]]
 
 
-def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed: int = 0) -> pd.DataFrame:
+def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes]) -> pd.DataFrame:
     """Mean AUROC of the `first` runs minus that of the `second`, paired by leaf, averaged over pairs (seeds).
 
-    The bootstrap draws leaves and, where there are several pairs, pairs. Where hypernyms are seen and held out, the
-    difference of their difference is there too.
+    The 95 % limits of several `pairs` add the variance over leaves and that between pairs (`probing.stats.over_runs`);
+    those of one pair are over leaves alone: differences between seeds are not included. The error over leaves is
+    widened by `error_factor`. Where hypernyms are seen and held out, the difference of their difference is there too.
 
     Raises:
         MismatchError: the runs were probed on different leaves, targets or sites.
@@ -43,7 +48,6 @@ def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed:
         raise MismatchError("runs with different leaves cannot be paired; probe runs that share their leaves")
     if any(other.targets != first[0].targets for other in everyone):
         raise MismatchError("runs with different targets cannot be contrasted; probe runs of one taxonomy")
-    weights = _pair_weights(len(first), first[0].curves, seed)
     tables = []
     for condition, (sites, _) in first[0].curves.items():
         if not all(condition in run.curves for run in everyone):
@@ -58,15 +62,15 @@ def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed:
         for subset in sides[0][0]:
             if all(subset in series for series in (*sides[0], *sides[1])):
                 pairs = [(a[subset], b[subset]) for a, b in zip(*sides)]
-                each = np.stack([a.auroc_draws - b.auroc_draws for a, b in pairs], axis=1)
-                value = np.mean([a.auroc - b.auroc for a, b in pairs], axis=0)
-                differences[subset] = value, np.einsum("dp,dps->ds", weights, each)
+                each = np.stack([a.auroc - b.auroc for a, b in pairs])
+                drawn = np.mean([a.auroc_draws - b.auroc_draws for a, b in pairs], axis=0)
+                differences[subset] = each, drawn
         if SEEN in differences and HELD_OUT in differences:
             both = zip(differences[SEEN], differences[HELD_OUT])
             differences[SEEN_MINUS_HELD_OUT] = tuple(a - b for a, b in both)
         tables += [
-            difference_rows(condition, sites, subset, *pair).assign(n=len(first[0].leaves))
-            for subset, pair in differences.items()
+            _rows(condition, sites, subset, each, drawn, len(first[0].leaves))
+            for subset, (each, drawn) in differences.items()
         ]
     if not tables:
         raise ValueError("the runs share no step, span and modality, so there is nothing to contrast")
@@ -76,15 +80,21 @@ def contrasts(first: Sequence[LayerProbes], second: Sequence[LayerProbes], seed:
 def contrast_summary(table: pd.DataFrame) -> str:
     """The largest difference of each place and modality between runs, at the last step."""
     means = table[(table["target"] == MEAN) & table["step"].isin([table["step"].max(), NO_STEP])]
-    lines = [f"Mean AUROC, {table.iloc[0]['run']} (paired by leaf)"]
+    pairs = int(table.iloc[0]["pairs"])
+    seeds = f"mean of {pairs} pairs of runs" if pairs > 1 else ONE_PAIR
+    lines = [f"Mean AUROC, {table.iloc[0]['run']} (paired by leaf; {seeds})"]
     for (span, modality, probe), rows in means.groupby(["span", "modality", "probe"], sort=True):
         largest = rows.iloc[int(rows["value"].abs().argmax())]
         lines.append(f"  {span:5} {modality:11} {probe}: {number_text(largest)} at {place_text(largest)}")
     return "\n".join(lines)
 
 
-def _pair_weights(pairs: int, curves: Curves, seed: int) -> np.ndarray:
-    """The weight of each pair of runs in each bootstrap draw, [draws, pairs]."""
-    _, series = next(iter(curves.values()))
-    draws = len(next(iter(series.values())).auroc_draws)
-    return draw_weights(pairs, draws, seed + 1) / pairs
+def _rows(
+    condition: Condition, sites: Sequence[str], target: str, each: np.ndarray, drawn: np.ndarray, n: int
+) -> pd.DataFrame:
+    """Rows of a difference at each site, from that of each pair and bootstrap draws of their mean."""
+    lower, upper = over_runs(each, drawn, n, error_factor(condition))
+    layers = [layer_of(site, encoder=ENCODER_LAYER) for site in sites]
+    numbers = {"value": each.mean(axis=0), "lower": lower, "upper": upper, "n": n, "pairs": len(each)}
+    labels = {**condition._asdict(), "target": target, "measure": "auroc_difference"}
+    return pd.DataFrame({"site": list(sites), "layer": layers, **numbers}).assign(**labels)

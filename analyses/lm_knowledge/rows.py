@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
-from analyses.inputs.intervals import DEFAULT, Aligned, Rule
+from analyses.inputs.intervals import DEFAULT, Aligned, Rule, within
 from analyses.inputs.measures import prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
 from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate
@@ -58,7 +58,8 @@ def knowledge_rows(known: Knowledge, rule: Rule) -> Iterator[Row]:
             one = [Aligned(made, columns, made.clusters, columns)]
             here = {**common, "measure": measure, "decision": decision}
             yield here | _numbers("mean", rule.mean(one, len(labels)))
-            found = rule.each(one, labels.sum(axis=0))
+            few = np.minimum(labels.sum(axis=0), (~labels).sum(axis=0))
+            found = rule.each(one, labels.sum(axis=0), few)
             yield from (here | _numbers(name, number) for name, number in zip(columns, found, strict=True))
             if measure == "auroc":
                 yield from (here | row for row in _by_height(known, one[0], rule))
@@ -113,8 +114,14 @@ def _by_height(known: Knowledge, found: Aligned, rule: Rule) -> Iterator[Row]:
     value, drawn = found.value, found.at(weights)
     for height in np.unique(heights):
         here = heights == height
-        number = mean_over(value[None, here], drawn[:, None, here], int(here.sum()), seed=rule.seed)
-        yield {"measure": "auroc_by_height", **_numbers(f"height {height}", number)}
+        number = mean_over(
+            value[None, here],
+            drawn[:, None, here],
+            int(here.sum()),
+            over=("hypernym",),
+            leaves=len(found.clusters),
+        )
+        yield {"measure": "auroc_by_height", **_numbers(f"height {height}", within(number))}
     number = correlation(np.stack([heights, value], axis=1), "spearman", rule.draws, rule.seed)
     yield {"measure": "spearman_height", **_numbers("auroc", number)}
 
@@ -155,9 +162,7 @@ def _agreement(counts: Float[np.ndarray, "seeds leaves cells"], rule: Rule) -> M
     drawn = np.einsum("dl,slc->dsc", weights, counts)
     values, samples = _measures(counts.sum(axis=1)), _measures(drawn)
     return {
-        name: mean_over(
-            values[name][:, None], samples[name][:, :, None], used, over=("seed",), seed=rule.seed
-        )
+        name: within(mean_over(values[name][:, None], samples[name][:, :, None], used, over=("seed",)), -1.0)
         for name in values
     }
 

@@ -130,11 +130,11 @@ def coherence(shown: Shown, taxonomy: Taxonomy, rule: str, options: Options = DE
     )  # fmt: skip
 
 
-def over_seeds(found: Sequence[Coherence], options: Options = DEFAULT) -> dict[str, dict[str, Estimate]]:
+def over_seeds(found: Sequence[Coherence]) -> dict[str, dict[str, Estimate]]:
     """By number (within, between, coherence) and target (each hypernym, mean) the estimate over runs of several seeds.
 
-    That of a hypernym resamples leaves and seeds; the mean over hypernyms resamples hypernyms as well. n counts the
-    leaves of the hypernym, or all.
+    The interval of a hypernym is over leaves and seeds; that of the mean over hypernyms is over hypernyms as well. n
+    counts the leaves of the hypernym, or all.
     """
     names, counts = found[0].hypernyms, found[0].leaves.sum(axis=0)
     made: dict[str, dict[str, Estimate]] = {}
@@ -142,13 +142,10 @@ def over_seeds(found: Sequence[Coherence], options: Options = DEFAULT) -> dict[s
         values = np.stack([one.kinds()[kind][0] for one in found])
         drawn = np.stack([one.kinds()[kind][1] for one in found], axis=1)
         made[kind] = {
-            name: mean_over(
-                values[:, [k]], drawn[:, :, [k]], int(counts[k]), over=("seed",), seed=options.seed
-            )
+            name: mean_over(values[:, [k]], drawn[:, :, [k]], int(counts[k]), over=("seed",))
             for k, name in enumerate(names)
         }
-        n, over = len(found[0].leaves), ("hypernym", "seed")
-        made[kind]["mean"] = mean_over(values, drawn, n, over=over, seed=options.seed)
+        made[kind]["mean"] = mean_over(values, drawn, len(found[0].leaves), over=("hypernym", "seed"))
     return made
 
 

@@ -39,7 +39,7 @@ def coherence_table(
                 coherence(shown[condition.name, one.seed], one.taxonomy, rule, options)
                 for one in condition.answers
             ]
-            rows += _coherence_rows(condition.name, rule, of_seeds, options)
+            rows += _coherence_rows(condition.name, rule, of_seeds)
             causes += [
                 {"condition": condition.name, "seed": one.seed, "hypernym": name, "cause": value}
                 for one, own in zip(condition.answers, of_seeds, strict=True)
@@ -65,10 +65,8 @@ def _scores(grouped: Sequence[Condition]) -> list[dict[str, Any]]:
     return rows
 
 
-def _coherence_rows(
-    condition: str, rule: str, of_seeds: Sequence[Coherence], options: Options
-) -> Iterator[dict[str, Any]]:
-    for kind, estimates in over_seeds(of_seeds, options).items():
+def _coherence_rows(condition: str, rule: str, of_seeds: Sequence[Coherence]) -> Iterator[dict[str, Any]]:
+    for kind, estimates in over_seeds(of_seeds).items():
         for target, one in estimates.items():
             yield {"condition": condition, "rule": rule, "target": target, "measure": kind, **one.__dict__}
     if rule == "study":

@@ -1,7 +1,8 @@
-"""Intervals of a mean over hypernyms: the hierarchical bootstrap, and the study's t-interval."""
+"""Intervals of a mean over hypernyms: variances of leaves, hypernyms and seeds added, and the study's t-interval."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,10 @@ from jaxtyping import Float
 from scipy import stats as distributions
 
 from probing.stats.clusters import ClusterStatistic
-from probing.stats.estimates import DRAWS, Estimate, check_paired, draw_weights, estimate
+from probing.stats.estimates import DRAWS, Estimate, check_paired, draw_weights, interval
+from probing.stats.limits import expanded, few_clusters
 from probing.stats.seeding import stream
-from probing.stats.undefined import divide, nan_mean
+from probing.stats.undefined import nan_mean
 
 LEVELS = ("hypernym", "leaf", "seed")
 
@@ -39,26 +41,28 @@ def t_interval(values: Float[np.ndarray, "*any"], level: float = 0.95) -> Estima
 def hierarchical(
     runs: Sequence[ClusterStatistic], *, over: Sequence[str] = LEVELS, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
-    """The mean over runs (seeds) and hypernyms, under resampled hypernyms, leaves and seeds.
+    """The mean over runs (seeds) and hypernyms, with a 95 % interval over other leaves, hypernyms and seeds.
 
-    The levels are crossed: every run answers about the same leaves and hypernyms, so one draw of leaves,
-    one of hypernyms and one of runs are combined. A level that is not in `over` stays fixed. Undefined
-    values (a hypernym without a class in a draw) are left out. With few runs the seed level is too narrow:
-    3 runs allow only 10 different draws.
+    The levels are crossed: every run answers about the same leaves and hypernyms. The variance over leaves is that of
+    the mean in a bootstrap; to it are added what hypernyms vary beyond their own leaves, and what runs vary, with
+    Student's t of Satterthwaite's degrees of freedom. A bootstrap of all levels at once would count what is peculiar to
+    a leaf and a hypernym up to three times, and of three runs see two thirds of their variance. A level that is not in
+    `over` stays fixed, as does the seed of a single run. Undefined values (a hypernym without a class in a draw) are
+    left out.
 
     Args:
         runs: a statistic per training seed, on the same leaves, with the same hypernyms in the same columns.
-        over: which of hypernym, leaf and seed are resampled.
-        draws: number of bootstrap draws.
+        over: to which of hypernym, leaf and seed the interval generalises.
+        draws: number of bootstrap draws of leaves.
         seed: of the draws.
 
     Returns:
         The estimate; n is the number of leaves.
 
-    Source: Owen 2007, Ann. Appl. Stat. 1(2), "The pigeonhole bootstrap" (crossed factors).
+    Source: Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29(2), eq. 2.9 (two-way clusters); Satterthwaite 1946,
+    Biometrics Bull. 2; Owen 2007, Ann. Appl. Stat. 1(2) (what a bootstrap of crossed factors counts too often).
     """
-    value, drawn = _resample(runs, over, draws, seed)
-    return estimate(value, drawn, len(runs[0].clusters))
+    return mean_over(*_resample(runs, over, draws, seed), len(runs[0].clusters), over=over)
 
 
 def hierarchical_contrast(
@@ -69,7 +73,7 @@ def hierarchical_contrast(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Estimate:
-    """The difference of the two means; both see the same hypernyms, leaves and seeds in every draw.
+    """The difference of the two means, with an interval of the differences of each run and hypernym.
 
     Raises:
         ValueError: the two do not have the same leaves, hypernyms or number of runs.
@@ -80,21 +84,21 @@ def hierarchical_contrast(
             "the runs of the seeds that both have"
         )
     check_paired(first[0], second[0])
-    value, drawn = _resample(first, over, draws, seed)
-    other, other_drawn = _resample(second, over, draws, seed)
-    return estimate(value - other, drawn - other_drawn, len(first[0].clusters))
+    (one, drawn), (other, other_drawn) = (_resample(side, over, draws, seed) for side in (first, second))
+    value = float(nan_mean(one.ravel())) - float(nan_mean(other.ravel()))
+    n = len(first[0].clusters)
+    return Estimate(value, *_limits(value, one - other, drawn - other_drawn, n, over), n)
 
 
-def bootstrap_table(values: Float[np.ndarray, "seeds k"], *, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """The mean of a table of finished scores under resampled hypernyms and seeds; n counts hypernyms."""
+def table_interval(values: Float[np.ndarray, "seeds k"]) -> Estimate:
+    """The mean of a table of finished scores, with an interval over other hypernyms and seeds; n counts hypernyms."""
     values = np.asarray(values, np.float64)
-    fixed = np.broadcast_to(values, (draws, *values.shape))
-    return mean_over(values, fixed, values.shape[1], over=("hypernym", "seed"), seed=seed)
+    return mean_over(values, values[None], values.shape[1], over=("hypernym", "seed"))
 
 
 def leaf_weights(n_leaves: int, draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "draws leaves"]:
     """How often each leaf is drawn in each bootstrap sample of a hierarchical bootstrap with that seed."""
-    return draw_weights(n_leaves, draws, _seed(seed, "leaf"))
+    return draw_weights(n_leaves, draws, int(stream(seed, "bootstrap", "leaf").integers(2**62)))
 
 
 def mean_over(
@@ -102,48 +106,72 @@ def mean_over(
     drawn: Float[np.ndarray, "draws seeds k"],
     n: int,
     *,
-    over: Sequence[str] = ("hypernym", "leaf"),
-    seed: int = 0,
+    over: Sequence[str] = LEVELS,
+    leaves: int | None = None,
 ) -> Estimate:
-    """The mean over seeds and hypernyms of values that were already recomputed under resampled leaves."""
-    value, means = _mean_draws(np.asarray(values), np.asarray(drawn), over, seed)
-    return estimate(value, means, n)
+    """The mean over seeds and hypernyms of values that were already recomputed under resampled leaves.
+
+    Args:
+        values: of each seed and hypernym.
+        drawn: the same under weights of leaves that all share.
+        n: of the estimate.
+        over: to which levels besides the leaves the interval generalises.
+        leaves: on how many it rests, by default n; the few of a single hypernym widen its limits (`few_clusters`).
+    """
+    value = float(nan_mean(np.asarray(values).ravel()))
+    return Estimate(value, *_limits(value, values, drawn, n if leaves is None else leaves, over), n)
 
 
 def _resample(
     runs: Sequence[ClusterStatistic], over: Sequence[str], draws: int, seed: int
-) -> tuple[float, Float[np.ndarray, " draws"]]:
+) -> tuple[Float[np.ndarray, "seeds k"], Float[np.ndarray, "draws seeds k"]]:
+    """The values of runs, and the same under resampled leaves."""
     if not runs:
         raise ValueError("a hierarchical bootstrap needs at least one run, found none")
     for run in runs[1:]:
         check_paired(runs[0], run)
     values = np.stack([run.value for run in runs])
-    if "leaf" in over:
-        weights = leaf_weights(len(runs[0].clusters), draws, seed)
-        drawn = np.stack([run.at(weights) for run in runs], axis=1)
-    else:
-        drawn = np.broadcast_to(values, (draws, *values.shape))
-    return _mean_draws(values, drawn, over, seed)
+    if "leaf" not in over:
+        return values, values[None]
+    weights = leaf_weights(len(runs[0].clusters), draws, seed)
+    return values, np.stack([run.at(weights) for run in runs], axis=1)
 
 
-def _mean_draws(
+def _limits(
+    value: float,
     values: Float[np.ndarray, "seeds k"],
     drawn: Float[np.ndarray, "draws seeds k"],
+    leaves: int,
     over: Sequence[str],
-    seed: int,
-) -> tuple[float, Float[np.ndarray, " draws"]]:
-    """The mean, and its bootstrap draws; undefined values are left out of both."""
+) -> tuple[float, float]:
+    """The 95 % limits of a mean: percentiles over leaves where nothing else varies, else Student's t."""
     if unknown := sorted(set(over) - set(LEVELS)):
         raise KeyError(f"levels {unknown} were asked for; known: {', '.join(LEVELS)}")
-    sides = []
-    for level, size in (("hypernym", values.shape[1]), ("seed", values.shape[0])):
-        chosen = draw_weights(size, len(drawn), _seed(seed, level)) if level in over else None
-        sides.append(np.ones((len(drawn), size)) if chosen is None else chosen)
-    weights = sides[1][:, :, None] * sides[0][:, None, :] * ~np.isnan(drawn)
-    total = weights.sum(axis=(1, 2))
-    summed = (weights * np.nan_to_num(drawn)).sum(axis=(1, 2))
-    return float(nan_mean(values.ravel())), divide(summed, total)
+    if leaves < 2 or np.isnan(value):
+        return float("nan"), float("nan")
+    of_hypernym, of_draws = nan_mean(values.T), nan_mean(np.moveaxis(drawn, 1, 2))
+    hypernyms, means = int((~np.isnan(of_hypernym)).sum()), nan_mean(of_draws)
+    parts = [(_variance(means) * leaves / (leaves - 1), leaves - 1)]
+    if "hypernym" in over and hypernyms > 1:
+        own = np.nansum(_variance(of_draws)) / hypernyms**2
+        parts.append((max(0.0, _variance(of_hypernym) / hypernyms - own), hypernyms - 1))
+    if "seed" in over and len(values) > 1:
+        parts.append((_variance(nan_mean(values)) / len(values), len(values) - 1))
+    if len(parts) == 1:
+        lower, upper = expanded(np.array(value), *interval(means), few_clusters(np.array(leaves)))
+        return float(lower), float(upper)
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return value, value
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    half = float(distributions.t.ppf(0.975, freedom) * np.sqrt(total))
+    return value - half, value + half
 
 
-def _seed(seed: int, level: str) -> int:
-    return int(stream(seed, "bootstrap", level).integers(2**62))
+def _variance(values: Float[np.ndarray, "n *k"]) -> Float[np.ndarray, "*k"]:
+    """The sample variance along the first axis, undefined values left out; 0 of a single row."""
+    if len(values) == 1:
+        return np.zeros(values.shape[1:])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Degrees of freedom", RuntimeWarning)
+        return np.nanvar(values, axis=0, ddof=1)

@@ -7,15 +7,20 @@ from jaxtyping import Float, Shaped
 from scipy import stats as distributions
 
 from probing.stats.estimates import interval
+from probing.stats.seeding import stream
 
-OUT_OF_FOLD = 1.5
+OUT_OF_FOLD = 1.6
 """How much wider limits of a mean of out-of-fold scores must be than their bootstrap with the probes held fixed.
 
 Each leaf trains the probes that score the others, so that leaves are no independent draws (Bengio & Grandvalet 2004,
-JMLR 5, on why no estimate from the folds alone is unbiased). Measured: docs/statistics.md.
+JMLR 5, on why no estimate from the folds alone is unbiased). Measured: docs/statistics.md, here and below.
 """
+OUT_OF_FOLD_PARTLY = 1.25
+"""The same of scores by probes of other rows of the leaves (another modality), or of rows of the leaf itself too."""
 OUT_OF_FOLD_BAND = 1.6
 """The same for a band over layers where nothing is to be found."""
+OUT_OF_FOLD_DECISIONS = 1.25
+"""By how much more for rates of decisions and lengths of codes, since all leaves share thresholds and calibration."""
 
 
 def expanded(
@@ -81,12 +86,47 @@ def over_runs(
     (array([0.36]), array([0.84]))
     """
     values, drawn = np.asarray(values, np.float64), np.asarray(drawn, np.float64)
-    mean, runs = values.mean(axis=0), len(values)
-    if runs == 1:
+    mean = values.mean(axis=0)
+    if len(values) == 1:
         return expanded(mean, *interval(drawn, level), factor)
+    total, freedom = _total(values, drawn, n, factor)
+    half = distributions.t.ppf((1 + level) / 2, freedom) * np.sqrt(total)
+    return mean - half, mean + half
+
+
+def curve_over_runs(
+    values: Float[np.ndarray, "runs *k"],
+    drawn: Float[np.ndarray, "draws *k"],
+    n: int,
+    factor: float = 1.0,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "draws *k"], Float[np.ndarray, "*k"]]:
+    """Draws of a mean curve over several runs that vary as clusters and runs do, and the inflation of a band of them.
+
+    Arguments as in `over_runs`. Every draw adds to that over clusters the deviations of the runs from their mean,
+    times independent normal numbers over √(runs · (runs − 1)): the covariance along the curve is that of a mean over
+    runs. A one-sided band is inflated by Student's t in the normal quantile's place.
+
+    >>> drawn = 0.6 + 0.01 * np.random.default_rng(0).normal(size=(400, 1))
+    >>> draws, inflation = curve_over_runs(np.array([[0.5], [0.6], [0.7]]), drawn, n=351)
+    >>> draws.std(axis=0).round(2), inflation.round(1)
+    (array([0.06]), array([1.7]))
+    """
+    values, drawn = np.asarray(values, np.float64), np.asarray(drawn, np.float64)
+    mean, runs = values.mean(axis=0), len(values)
+    _, freedom = _total(values, drawn, n, factor)
+    share = stream(seed, "runs").normal(size=(len(drawn), runs)) / np.sqrt(runs * (runs - 1))
+    between = np.tensordot(share, values - mean, axes=1)
+    inflation = distributions.t.ppf(level, freedom) / distributions.norm.ppf(level)
+    return mean + factor * (drawn - mean) + between, inflation
+
+
+def _total(values, drawn, n, factor):
+    """The variance of a mean over runs, over clusters and between runs, and its degrees of freedom."""
+    runs = len(values)
     clusters, between = factor**2 * np.nanvar(drawn, axis=0, ddof=1), values.var(axis=0, ddof=1) / runs
     total = clusters + between
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(total > 0, total**2 / (clusters**2 / (n - 1) + between**2 / (runs - 1)), n - 1)
-    half = distributions.t.ppf((1 + level) / 2, freedom) * np.sqrt(total)
-    return mean - half, mean + half
+    return total, freedom

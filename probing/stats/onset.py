@@ -14,7 +14,7 @@ def lower_band(
     value: Float[np.ndarray, " layers"],
     draws: Float[np.ndarray, "draws layers"],
     level: float = 0.95,
-    inflation: float = 1.0,
+    inflation: float | Float[np.ndarray, " layers"] = 1.0,
 ) -> Float[np.ndarray, " layers"]:
     """Lower limit that holds for all layers at once with probability `level` (one-sided studentised maximum).
 
@@ -37,7 +37,7 @@ def onset(
     n: int,
     floor: float = 0.0,
     level: float = 0.95,
-    inflation: float = 1.0,
+    inflation: float | Float[np.ndarray, " layers"] = 1.0,
 ) -> Estimate:
     """First layer (an index into `value`) from which on the corrected lower limit stays above `floor`.
 
@@ -61,7 +61,7 @@ def onset_draws(
     draws: Float[np.ndarray, "draws layers"],
     floor: float = 0.0,
     level: float = 0.95,
-    inflation: float = 1.0,
+    inflation: float | Float[np.ndarray, " layers"] = 1.0,
 ) -> tuple[float, Float[np.ndarray, " draws"]]:
     """The onset, and that of each bootstrap draw, infinite where there is none: for differences of paired onsets.
 

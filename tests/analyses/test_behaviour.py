@@ -14,7 +14,7 @@ from analyses.inputs import conditions
 from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.measures import Frame, measured, prevalence_matched
-from probing.stats import interval
+from probing.stats import expanded, few_clusters, interval
 from probing.stats.hierarchical import leaf_weights, mean_over, t_interval
 from probing.store import MismatchError
 from taxogen.answers.evaluate import Scores
@@ -132,9 +132,11 @@ def test_numbers_of_one_run_are_those_of_resampled_leaves():
     for k, name in enumerate(TAXONOMY.hypernyms):
         line = found.loc[("auroc", name)]
         assert line["value"] == pytest.approx(value[k], abs=1e-9)
-        assert (line["lower"], line["upper"]) == pytest.approx(np.stack(interval(drawn[:, k])), abs=1e-9)
+        # Twenty leaves have it: a percentile interval over so few is too narrow.
+        limits = expanded(value[k], *interval(drawn[:, k]), few_clusters(np.array(20)))
+        assert (line["lower"], line["upper"]) == pytest.approx(np.clip(limits, 0, 1), abs=1e-9)
         assert line["n"] == 60
-    line, wanted = found.loc[("auroc", "mean")], mean_over(value[None], drawn[:, None], 60, seed=0)
+    line, wanted = found.loc[("auroc", "mean")], mean_over(value[None], drawn[:, None], 60)
     assert (line["value"], line["lower"], line["upper"], line["n"]) == pytest.approx(
         (wanted.value, wanted.lower, wanted.upper, 60), abs=1e-9
     )

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
-from analyses.layer_probes.contrasts import contrast_table, contrasts
+from analyses.layer_probes.contrasts import contrast_summary, contrast_table, contrasts
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
-from probing.stats import draw_weights
+from probing.stats import OUT_OF_FOLD, expanded
 from probing.store import MismatchError
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, MemoryStore, planted
 
@@ -64,23 +65,35 @@ def test_a_contrast_is_first_minus_second_of_the_tables_with_draws_of_the_same_l
     np.testing.assert_allclose(rows["value"], (sides[0] - sides[1])[rows.index])
     condition = next(one for one in first.curves if one.modality == "image")
     draws = [one.curves[condition][1]["mean"].auroc_draws for one in (first, second)]
-    lower, upper = np.quantile(draws[0] - draws[1], [0.025, 0.975], axis=0)
+    limits = np.quantile(draws[0] - draws[1], [0.025, 0.975], axis=0)
+    lower, upper = expanded(rows["value"].to_numpy(), *limits, OUT_OF_FOLD)
     np.testing.assert_allclose(rows[["lower", "upper"]], np.column_stack([lower, upper]))
     # An interval of other draws on the second side is another one: leaves are paired.
     unpaired = np.quantile(draws[0] - draws[1][::-1], [0.025, 0.975], axis=0)
-    assert np.abs(unpaired - [lower, upper]).max() > 0.001
+    assert np.abs(unpaired - limits).max() > 0.001
+    assert set(table["pairs"]) == {1}
+    assert "paired by leaf; one pair of runs: differences between seeds not included" in contrast_summary(
+        table
+    )
     turned = pick(contrasts([second], [first]), modality="image", target="mean").set_index("site")
     np.testing.assert_allclose(turned[["value", "lower", "upper"]], -rows[["value", "upper", "lower"]])
 
 
-def test_several_pairs_are_averaged_and_drawn_as_pairs(pairs):
-    table = pick(contrasts(*pairs, seed=5), modality="image", target="mean")
+def test_limits_of_several_pairs_add_the_variance_between_them(pairs):
+    table = pick(contrasts(*pairs), modality="image", target="mean")
     condition = next(one for one in pairs[0][0].curves if one.modality == "image")
     draws = [[run.curves[condition][1]["mean"].auroc_draws for run in side] for side in pairs]
     each = np.stack(draws[0]) - np.stack(draws[1])
-    weights = draw_weights(2, QUICK.draws, 6) / 2
-    lower, upper = np.quantile(np.einsum("dp,pds->ds", weights, each), [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(table[["lower", "upper"]], np.column_stack([lower, upper]))
+    values = [[run.curves[condition][1]["mean"].auroc for run in side] for side in pairs]
+    between = (np.stack(values[0]) - np.stack(values[1])).var(axis=0, ddof=1) / 2
+    leaves = OUT_OF_FOLD**2 * each.mean(axis=0).var(axis=0, ddof=1)
+    freedom = (leaves + between) ** 2 / (leaves**2 / (len(LEAVES) - 1) + between**2)
+    half = student.ppf(0.975, freedom) * np.sqrt(leaves + between)
+    np.testing.assert_allclose(table["upper"] - table["value"], half)
+    np.testing.assert_allclose(table["value"] - table["lower"], half)
+    assert set(table["pairs"]) == {2}
+    named = contrast_table(*pairs, "a minus b", "leaf", 0)
+    assert "a minus b (paired by leaf; mean of 2 pairs of runs)" in contrast_summary(named)
 
 
 def test_runs_of_other_sites_or_targets_are_not_contrasted(stores, pairs):
@@ -113,7 +126,7 @@ def test_contrasts_of_seen_and_held_out_hypernyms_and_of_several_seeds(stores):
             table.loc["mean of seen", "value"] - table.loc["mean of held-out", "value"]
         )
         assert (table["lower"] < table["upper"]).all()
-    # Seeds are drawn too, so that two that differ make the interval reach at least over their mean's share.
+    # The interval is over seeds too: it reaches beyond the lower of two that differ.
     assert both.loc["mean", "lower"] < min(first.loc["mean", "value"], second.loc["mean", "value"])
     unlike = probe_layers({9: image}, text, TAXONOMY, replace(options, held_out=()))
     assert set(contrasts(strong[:1], [unlike])["target"]) == {"mean"}
