@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
 from analyses.patching.pairs import Pair
 from probing.patching import Cell, excess, rank_agreement
-from probing.stats import ClusterMean, Estimate, draw_weights, estimate, interval
+from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
 
-EXTRA = ("direction", "mode", "layers", "head", "state", "note")
+EXTRA = ("direction", "mode", "layers", "head", "state", "note", "hypernyms")
 OWN, RANDOM_INIT = "own", "random_init"
 BEATEN = {
     "hypernym": (OWN, "stranger", "random", RANDOM_INIT),
@@ -38,7 +37,7 @@ def patching_table(
     options: Options,
     random_init: Mapping[str, Outcomes] | None = None,
 ) -> pd.DataFrame:
-    """The long table of a grid: question (target) × cell × state, with intervals over clean leaves.
+    """The long table of a grid: question (target) × cell × state, with intervals over hypernyms.
 
     `effect` is the change, in nats, of the log-odds of the answer that the state comes with against that of the
     run it is put into; `restored_fraction` the mean effect over the mean difference of the two runs (for noising
@@ -48,11 +47,14 @@ def patching_table(
     `other` are changes of the log-probability of the state's own hypernym, of the patched run's, of those both
     have and of those neither has. `own_by_hooks` and `own_restarted` are the largest changes of any answer by a
     run's own state.
+
+    n counts pairs, `hypernyms` the hypernyms in which they differ: what pairs of one hypernym share, on whichever side
+    it stands, is drawn again with it (see `probing.stats.DyadMean`).
     """
-    clusters, near = np.array([pair.clean for pair in pairs]), np.array([pair.near for pair in pairs])
+    near = np.array([pair.near for pair in pairs])
     records: list[Record] = []
     for question, outcomes in results.items():
-        of = _Records(question, cells, clusters, options)
+        of = _Records(question, cells, _ends(pairs), options)
         effects = {kind: outcomes["log_odds"][k] - outcomes["base"] for k, kind in enumerate(options.kinds)}
         gaps = dict.fromkeys(effects, outcomes["donor"] - outcomes["base"])
         if random_init and question in random_init:
@@ -72,21 +74,19 @@ def patching_table(
     return _table(records, options)
 
 
+def _ends(pairs: Sequence[Pair]) -> Shaped[np.ndarray, "pairs 2"]:
+    """The hypernyms in which the leaves of each pair differ."""
+    return np.array([(pair.up, pair.down) for pair in pairs])
+
+
 @dataclass(frozen=True)
 class _Records:
     """Makes the rows of one question; a row of numbers is a cell, a column a pair."""
 
     target: str
     cells: Sequence[Cell]
-    clusters: Shaped[np.ndarray, " pairs"]
+    ends: Shaped[np.ndarray, "pairs 2"]
     options: Options
-
-    @cached_property
-    def _weights(self) -> Float[np.ndarray, "draws clusters"]:
-        return self._drawn(len(np.unique(self.clusters)))
-
-    def _drawn(self, clusters: int) -> Float[np.ndarray, "draws clusters"]:
-        return draw_weights(clusters, self.options.draws, self.options.seed)
 
     def runs(self, outcomes: Outcomes) -> list[Record]:
         """The log-odds of the two runs of each pair, for the answer that the state comes with."""
@@ -96,27 +96,23 @@ class _Records:
             ("log_odds_of_patched_run", outcomes["base"]),
             ("gap", outcomes["donor"] - outcomes["base"]),
         ):
-            mean = ClusterMean(values, self.clusters)
-            number = estimate(mean.value[0], mean.at(self._weights)[:, 0], len(mean.clusters))
-            records.append(tables.row(measure, number, site="all", target=self.target, split="all"))
+            (number,), counts = self._numbers(DyadMean(values, self.ends))
+            records.append(tables.row(measure, number, site="all", target=self.target, split="all", **counts))
         return records
 
     def effects(self, state: str, effect: Float[np.ndarray, "cells pairs"], gap: np.ndarray) -> list[Record]:
         """Effects and their fractions of the difference of the two runs."""
-        mean, whole = ClusterMean(effect.T, self.clusters), ClusterMean(gap, self.clusters)
-        n, drawn = len(mean.clusters), mean.at(self._weights)
-        width, widths = whole.value[0], whole.at(self._weights)[:, 0]
-        low, high = interval(widths)
-        same = bool(low <= 0 <= high)
-        note = f"clean and corrupted do not differ: {width:.3g} [{low:.3g}, {high:.3g}] nats" if same else ""
+        numbers, counts = self._numbers(DyadMean(effect.T, self.ends))
+        shares, _ = self._numbers(DyadMean(effect.T, self.ends, over=gap))
+        (width,), _ = self._numbers(DyadMean(gap, self.ends))
+        note = ""
+        if width.lower <= 0 <= width.upper:
+            shares = [Estimate(np.nan, np.nan, np.nan, width.n)] * len(self.cells)
+            note = f"clean and corrupted do not differ: {width.value:.3g} [{width.lower:.3g}, {width.upper:.3g}] nats"
         records = []
-        for c, cell in enumerate(self.cells):
-            value, draws = mean.value[c], drawn[:, c]
-            share = (
-                Estimate(np.nan, np.nan, np.nan, n) if same else estimate(value / width, draws / widths, n)
-            )
-            records.append(self._row("effect", estimate(value, draws, n), cell, state))
-            records.append(self._row(FRACTION[self.options.mode], share, cell, state, note=note))
+        for cell, number, share in zip(self.cells, numbers, shares):
+            records.append(self._row("effect", number, cell, state, **counts))
+            records.append(self._row(FRACTION[self.options.mode], share, cell, state, note=note, **counts))
         return records
 
     def means(
@@ -132,31 +128,39 @@ class _Records:
         defined = defined if members is None else defined & members
         if not defined.any():
             return []
-        mean = ClusterMean(values[:, defined].T, self.clusters[defined])
-        n = len(mean.clusters)
-        drawn = mean.at(self._drawn(n))
+        numbers, counts = self._numbers(DyadMean(values[:, defined].T, self.ends[defined]))
         return [
-            self._row(measure, estimate(mean.value[c], drawn[:, c], n), cell, state, split=split)
-            for c, cell in enumerate(self.cells)
+            self._row(measure, number, cell, state, split=split, **counts)
+            for cell, number in zip(self.cells, numbers)
         ]
+
+    def _numbers(self, mean: DyadMean) -> tuple[list[Estimate], dict[str, int]]:
+        """The means with their intervals, and how many hypernyms these are over."""
+        hypernyms = len(mean.clusters)
+        weights = draw_weights(hypernyms, self.options.draws, self.options.seed)
+        limits = studentised_interval(
+            mean.value, mean.error, mean.at(weights), mean.errors(weights), hypernyms
+        )
+        numbers = [Estimate(*number, n=mean.n) for number in np.stack([mean.value, *limits], axis=1).tolist()]
+        return numbers, {"hypernyms": hypernyms}
 
     def excesses(self, effects: Mapping[str, Float[np.ndarray, "cells pairs"]]) -> list[Record]:
         """The excess of effects over each placebo, and which cells count."""
         records: list[Record] = []
-        counts = np.ones(len(self.cells), bool)
+        counts, counted, n = np.ones(len(self.cells), bool), {}, len(self.ends)
         placebos = {OWN: 0.0, **{kind: effects[kind] for kind in effects if kind != "clean"}}
         for kind, placebo in placebos.items():
-            over = excess(effects["clean"], placebo, self.clusters, self.options.draws, self.options.seed)
+            over = excess(effects["clean"], placebo, self.ends, self.options.draws, self.options.seed)
             if kind in BEATEN[self.target]:
                 counts &= over.beats
+            counted = {"hypernyms": over.clusters}
             for c, cell in enumerate(self.cells):
-                number = Estimate(over.value[c], over.lower[c], over.upper[c], over.n)
-                records.append(self._row("excess", number, cell, kind))
-                records.append(self._row("excess_band", float(over.band[c]), cell, kind, n=over.n))
+                number = Estimate(over.value[c], over.lower[c], over.upper[c], n)
+                records.append(self._row("excess", number, cell, kind, **counted))
+                records.append(self._row("excess_band", float(over.band[c]), cell, kind, n=n, **counted))
         note = "beats " + ", ".join(kind for kind in placebos if kind in BEATEN[self.target])
-        n = len(np.unique(self.clusters))
         return records + [
-            self._row("counts", float(c), cell, "clean", n=n, note=note)
+            self._row("counts", float(c), cell, "clean", n=n, note=note, **counted)
             for c, cell in zip(counts, self.cells)
         ]
 
@@ -169,7 +173,7 @@ class _Records:
         ]
 
     def _row(
-        self, measure: str, number: Estimate | float, cell: Cell, state: str, n: int = 0, **labels: str
+        self, measure: str, number: Estimate | float, cell: Cell, state: str, n: int = 0, **labels: Any
     ) -> Record:
         layers = cell.layers
         labels = {"target": self.target, "split": "all", "state": state} | labels
@@ -188,8 +192,8 @@ def screen_rows(
 ) -> pd.DataFrame:
     """Attributions of every cell, and how they rank beside true effects of a sample of cells."""
     target = options.questions[0]
-    of = _Records(target, cells, np.array([pair.clean for pair in pairs]), options)
-    agreement = rank_agreement(attribution[list(sample)], effect, options.seed)
+    of = _Records(target, cells, _ends(pairs), options)
+    agreement = rank_agreement(attribution[list(sample)], effect, options.draws, options.seed)
     labels: Record = {"site": "all", "target": target, "split": "all", "state": "clean"}
     note = f"Spearman over {len(sample)} cells drawn at random; {options.integrated or 'no'} steps of integration"
     ranks = tables.row("rank_agreement", agreement, **labels, note=note)
@@ -198,5 +202,5 @@ def screen_rows(
 
 def _table(records: Sequence[Record], options: Options) -> pd.DataFrame:
     fixed = {"direction": options.direction, "mode": options.mode}
-    blank = dict.fromkeys((*EXTRA, "span"), "")
+    blank = dict.fromkeys((*EXTRA, "span"), "") | {"hypernyms": 0}
     return tables.table([{**blank, **record, **fixed} for record in records], "patching", options.seed, EXTRA)

@@ -14,8 +14,8 @@ from probing.patching.alignment import EACH, Alignment
 from probing.patching.cells import HEADS, Cell
 from probing.patching.runs import Rows, forward
 from probing.sites import Site
-from probing.stats import Estimate, draw_weights, estimate
-from probing.stats.correlations import spearman
+from probing.stats import DRAWS, Estimate
+from probing.stats.correlations import correlation
 
 Metric = Callable[[Tensor], Tensor]
 """From last hidden states [rows, width] to the number of each row that patches are to change."""
@@ -148,9 +148,15 @@ def _on_the_way(
 
 
 def rank_agreement(
-    estimated: Float[np.ndarray, "cells pairs"], true: Float[np.ndarray, "cells pairs"], seed: int = 0
+    estimated: Float[np.ndarray, "cells pairs"],
+    true: Float[np.ndarray, "cells pairs"],
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Estimate:
-    """Spearman correlation over cells of mean attributions with mean patch effects; interval over pairs, n cells.
+    """Spearman correlation over cells of mean attributions with mean patch effects, of the pairs at hand; n cells.
+
+    The interval is over cells, for cells that were drawn at random from a grid (see `probing.stats.correlations`): what
+    is estimated is how these pairs' attributions rank all of its cells.
 
     >>> effects = np.array([[0.1, 0.2], [0.5, 0.4], [0.9, 1.0]])
     >>> round(rank_agreement(10 * effects, effects).value, 6)
@@ -162,6 +168,5 @@ def rank_agreement(
             f"attributions {estimated.shape} and effects {true.shape} need the same cells and pairs, three cells "
             "at least"
         )
-    weights = draw_weights(true.shape[1], seed=seed)
-    drawn = spearman(weights @ estimated.T, weights @ true.T)
-    return estimate(spearman(estimated.mean(1), true.mean(1)), drawn, len(true))
+    means = np.stack([estimated.mean(1), true.mean(1)], axis=1)
+    return correlation(means, "spearman", draws, seed)

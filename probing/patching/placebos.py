@@ -9,7 +9,14 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from probing.stats import DRAWS, ClusterMean, draw_weights, interval, lower_band
+from probing.stats import (
+    DRAWS,
+    ClusterMean,
+    DyadMean,
+    draw_weights,
+    studentised_band,
+    studentised_interval,
+)
 
 
 def same_norm(
@@ -31,7 +38,7 @@ def same_norm(
 class Excess:
     """By how much effects exceed those of a placebo, cell by cell.
 
-    >>> Excess(np.array([0.3]), np.array([0.1]), np.array([0.5]), np.array([0.05]), n=12).beats
+    >>> Excess(np.array([0.3]), np.array([0.1]), np.array([0.5]), np.array([0.05]), clusters=12).beats
     array([ True])
 
     Attributes:
@@ -39,14 +46,14 @@ class Excess:
         lower: of the 95 % interval of each cell alone.
         upper: likewise.
         band: lower limit that holds for all cells at once.
-        n: clusters.
+        clusters: how many the interval and the band rest on.
     """
 
     value: Float[np.ndarray, " cells"]
     lower: Float[np.ndarray, " cells"]
     upper: Float[np.ndarray, " cells"]
     band: Float[np.ndarray, " cells"]
-    n: int
+    clusters: int
 
     @property
     def beats(self) -> Bool[np.ndarray, " cells"]:
@@ -57,27 +64,34 @@ class Excess:
 def excess(
     effect: Float[np.ndarray, "cells pairs"],
     placebo: Float[np.ndarray, "cells pairs"] | float,
-    clusters: Shaped[np.ndarray, " pairs"],
+    clusters: Shaped[np.ndarray, "pairs *two"],
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Excess:
     """The paired excess of effects over a placebo's, bootstrapped over clusters of pairs.
 
-    >>> effect = np.array([[0.9, 1.0, 1.1, 1.0], [0.1, -0.1, 0.0, 0.1]])
-    >>> found = excess(effect, 0.0, np.array(["crow", "owl", "pike", "eel"]))
-    >>> found.value, found.beats
-    (array([1.   , 0.025]), array([ True, False]))
+    Effects are skewed: most pairs have a large one, some none. A draw that misses those few has a high mean and a small
+    spread; limits and band therefore take each draw in units of its own standard error.
+
+    >>> effect = np.array([[0.9, 1.0, 1.1, 1.0, 0.9, 1.1], [0.1, -0.1, 0.0, 0.1, 0.0, -0.1]])
+    >>> over = excess(effect, 0.0, np.array(["crow", "owl", "pike", "eel", "ape", "cat"]))
+    >>> over.value.round(2), over.beats
+    (array([1., 0.]), array([ True, False]))
 
     Args:
         effect: of patches, in every cell and pair.
         placebo: of the placebo in the same; a number (0 for a run that nothing changes) stands for all.
-        clusters: the unit that is resampled: pairs of one leaf belong together.
+        clusters: the unit that is resampled: pairs of one leaf belong together. With two columns, the two units that
+            each pair lies between: pairs belong together that share one of them, on either side (`DyadMean`).
         draws: bootstrap draws.
         seed: of the draws.
 
-    Source: Romano & Wolf 2005, JASA 100(469) (the band, see `probing.stats.lower_band`).
+    Source: Romano & Wolf 2005, JASA 100(469), algorithm 4.2 (the band, see `probing.stats.studentised_band`).
     """
-    statistic = ClusterMean((np.asarray(effect, float) - placebo).T, clusters)
-    drawn = statistic.at(draw_weights(len(statistic.clusters), draws, seed))
-    lower, upper = interval(drawn)
-    return Excess(statistic.value, lower, upper, lower_band(statistic.value, drawn), len(statistic.clusters))
+    difference, clusters = (np.asarray(effect, float) - placebo).T, np.asarray(clusters)
+    mean = ClusterMean(difference, clusters) if clusters.ndim == 1 else DyadMean(difference, clusters)
+    weights = draw_weights(len(mean.clusters), draws, seed)
+    of_draws = mean.at(weights), mean.errors(weights), len(mean.clusters)
+    lower, upper = studentised_interval(mean.value, mean.error, *of_draws)
+    band = studentised_band(mean.value, mean.error, *of_draws)
+    return Excess(mean.value, lower, upper, band, len(mean.clusters))

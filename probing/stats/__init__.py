@@ -5,7 +5,9 @@ and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`
 """
 
 from probing.stats.auroc import ClusterAUROC
+from probing.stats.bands import studentised_band, studentised_interval
 from probing.stats.clusters import ClusterMean, ClusterStatistic, log_loss
+from probing.stats.dyads import DyadMean
 from probing.stats.estimates import (
     DRAWS,
     Estimate,
@@ -17,7 +19,16 @@ from probing.stats.estimates import (
     mean_estimate,
     permutation_p,
 )
-from probing.stats.limits import OUT_OF_FOLD, OUT_OF_FOLD_BAND, expanded, few_clusters, over_runs
+from probing.stats.limits import (
+    OUT_OF_FOLD,
+    OUT_OF_FOLD_BAND,
+    OUT_OF_FOLD_DECISIONS,
+    OUT_OF_FOLD_PARTLY,
+    curve_over_runs,
+    expanded,
+    few_clusters,
+    over_runs,
+)
 from probing.stats.onset import half_rise, lower_band, onset, onset_draws
 from probing.stats.rates import ClusterRates
 from probing.stats.undefined import divide, nan_mean
@@ -26,13 +37,17 @@ __all__ = [
     "DRAWS",
     "OUT_OF_FOLD",
     "OUT_OF_FOLD_BAND",
+    "OUT_OF_FOLD_DECISIONS",
+    "OUT_OF_FOLD_PARTLY",
     "ClusterAUROC",
     "ClusterMean",
     "ClusterRates",
     "ClusterStatistic",
+    "DyadMean",
     "Estimate",
     "check_paired",
     "contrast",
+    "curve_over_runs",
     "divide",
     "draw_weights",
     "estimate",
@@ -48,4 +63,6 @@ __all__ = [
     "onset_draws",
     "over_runs",
     "permutation_p",
+    "studentised_band",
+    "studentised_interval",
 ]

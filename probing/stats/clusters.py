@@ -66,6 +66,22 @@ class ClusterMean:
         weights = check_weights(weights, self.clusters)
         return divide(weights @ self._total, weights @ self._rows)
 
+    @property
+    def error(self) -> Float[np.ndarray, " k"]:
+        """The standard error of the value over clusters; NaN of one cluster."""
+        return self.errors(np.ones((1, len(self.clusters))))[0]
+
+    def errors(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
+        """The standard error of each draw's mean, by the clusters that it drew alone (see `studentised_interval`)."""
+        weights = check_weights(weights, self.clusters)
+        if len(self.clusters) == 1:
+            return np.full((len(weights), self._total.shape[1]), np.nan)
+        rows, away = self._rows, self._total - self.value * self._rows
+        drawn = weights @ rows
+        shift = divide(weights @ away, drawn)
+        squares = weights @ away**2 - 2 * shift * (weights @ (away * rows)) + shift**2 * (weights @ rows**2)
+        return divide(np.sqrt(np.maximum(squares, 0)), drawn)
+
 
 def log_loss(
     probability: Float[np.ndarray, "n k"], labels: Bool[np.ndarray, "n k"], floor: float = 1e-12

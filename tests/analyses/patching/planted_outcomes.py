@@ -7,11 +7,15 @@ from analyses.patching.pairs import Pair
 from probing.patching import Cell
 from probing.sites import Site
 
+HYPERNYMS = 9
 PAIRS = [
-    Pair(f"leaf{i // 2}", f"other{i}", "up", "down", i % 3 == 0, "sibling", "stranger") for i in range(80)
-]
-"""Two pairs of each clean leaf, the unit that is drawn."""
-LEAVES = 40
+    Pair(
+        f"leaf{i}", f"other{i}", f"kind{i % HYPERNYMS}", f"kind{(i + 1 + i % 4) % HYPERNYMS}", i % 3 == 0,
+        "sibling", "stranger",
+    )
+    for i in range(80)
+]  # fmt: skip
+"""Pairs that share hypernyms, the unit that is drawn, now on the one side and now on the other."""
 
 
 def whole(layers, spans=("slot", "cue", "last"), point="hook_resid_post", window=1):

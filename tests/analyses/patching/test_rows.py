@@ -7,8 +7,8 @@ import pytest
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, joined
 from analyses.patching.rows import patching_table, screen_rows
-from probing.stats import draw_weights
-from tests.analyses.patching.planted_outcomes import LEAVES, PAIRS, planted, whole
+from probing.stats import DyadMean, draw_weights, studentised_band, studentised_interval
+from tests.analyses.patching.planted_outcomes import HYPERNYMS, PAIRS, planted, whole
 
 OPTIONS = Options(draws=300, seed=5)
 TWIN = Options(draws=300, seed=5, kinds=())
@@ -62,11 +62,12 @@ def effect_of(results, twins, question, kind):
     return results[question]["log_odds"][OPTIONS.kinds.index(kind)] - results[question]["base"]
 
 
-def drawn_means(values):
-    """The mean over pairs [draws, cells], clean leaves drawn again: an own bootstrap, from the weights alone."""
-    leaves, code = np.unique([pair.clean for pair in PAIRS], return_inverse=True)
-    weights = draw_weights(len(leaves), OPTIONS.draws, OPTIONS.seed)[:, code]
-    return weights @ np.atleast_2d(values).T / weights.sum(1, keepdims=True)
+def limits_of(values, over=None, band=False):
+    """Value, lower and upper limits (or the band) of means over pairs, by hand from draws of hypernyms."""
+    mean = DyadMean(np.atleast_2d(values).T, np.array([(pair.up, pair.down) for pair in PAIRS]), over)
+    weights = draw_weights(HYPERNYMS, OPTIONS.draws, OPTIONS.seed)
+    drawn = mean.value, mean.error, mean.at(weights), mean.errors(weights), HYPERNYMS
+    return studentised_band(*drawn) if band else studentised_interval(*drawn)
 
 
 @pytest.mark.parametrize("question", ["hypernym", "leaf"])
@@ -76,16 +77,14 @@ def test_an_excess_is_the_effect_less_that_of_its_own_placebo(table, results, tw
     if kind != "own":
         difference = difference - effect_of(results, twins, question, kind)
     rows = pick(table, target=question, state=kind, measure="excess")
-    value, drawn = difference.mean(1), drawn_means(difference)
-    np.testing.assert_allclose(rows["value"], value)
+    np.testing.assert_allclose(rows["value"], difference.mean(1))
     np.testing.assert_allclose(rows["value"], CLEAN - (0 if kind == "own" else PLACEBOS[kind]), atol=0.06)
-    np.testing.assert_allclose(rows[["lower", "upper"]].T, np.quantile(drawn, [0.025, 0.975], axis=0))
-    spread = drawn.std(0, ddof=1)
-    width = np.quantile(((drawn - value) / spread).max(1), 0.95, method="inverted_cdf")
+    np.testing.assert_allclose(rows[["lower", "upper"]].T, limits_of(difference))
     band = pick(table, target=question, state=kind, measure="excess_band")
-    np.testing.assert_allclose(band["value"], value - width * spread)
+    np.testing.assert_allclose(band["value"], limits_of(difference, band=True))
     assert np.flatnonzero(band["value"] > 0).tolist() == BEATS[kind]
-    assert set(rows["n"]) == set(band["n"]) == {LEAVES}
+    assert set(rows["n"]) == set(band["n"]) == {len(PAIRS)}
+    assert set(rows["hypernyms"]) == set(band["hypernyms"]) == {HYPERNYMS}
 
 
 def test_a_cell_counts_where_it_beats_every_placebo_that_bears_on_the_question(table):
@@ -94,7 +93,8 @@ def test_a_cell_counts_where_it_beats_every_placebo_that_bears_on_the_question(t
     assert pick(table, measure="counts", target="leaf", value=1.0)["layer"].tolist() == [0, 6]
     counts = pick(table, measure="counts")
     assert set(counts["value"]) == {0.0, 1.0}
-    assert set(counts["n"]) == {LEAVES}
+    assert set(counts["n"]) == {len(PAIRS)}
+    assert set(counts["hypernyms"]) == {HYPERNYMS}
     assert set(counts["state"]) == {"clean"}
     assert counts.groupby("target")["note"].unique().map(list).to_dict() == {
         "hypernym": ["beats own, stranger, random, random_init"],
@@ -129,16 +129,16 @@ def test_effects_and_fractions_of_the_difference_of_their_own_two_runs(
     for kind in (*OPTIONS.kinds, "random_init"):
         runs = twins[question] if kind == "random_init" else results[question]
         effect, gap = effect_of(results, twins, question, kind), runs["donor"] - runs["base"]
-        drawn, widths = drawn_means(effect), drawn_means(gap)
         rows = pick(table, target=question, state=kind, split="all")
-        for name, value, draws in (
-            ("effect", effect.mean(1), drawn),
-            (measure, effect.mean(1) / gap.mean(), drawn / widths),
+        for name, value, limits in (
+            ("effect", effect.mean(1), limits_of(effect)),
+            (measure, effect.mean(1) / gap.mean(), limits_of(effect, over=gap)),
         ):
             own = pick(rows, measure=name)
             np.testing.assert_allclose(own["value"], value, err_msg=kind)
-            np.testing.assert_allclose(own[["lower", "upper"]].T, np.quantile(draws, [0.025, 0.975], axis=0))
-            assert set(own["n"]) == {LEAVES}
+            np.testing.assert_allclose(own[["lower", "upper"]].T, limits)
+            assert set(own["n"]) == {len(PAIRS)}
+            assert set(own["hypernyms"]) == {HYPERNYMS}
             assert set(own["note"]) == {""}
     other = {"restored_fraction", "lost_fraction"} - {measure}
     assert pick(table, measure=other.pop()).empty
@@ -154,15 +154,18 @@ def test_the_two_runs_and_what_a_patch_does_to_single_answers(table, results):
             ("gap", outcomes["donor"] - outcomes["base"]),
         ):
             row = rows.loc[measure]
-            limits = np.quantile(drawn_means(values)[:, 0], [0.025, 0.975])
-            np.testing.assert_allclose([row["value"], row["lower"], row["upper"]], [values.mean(), *limits])
-            assert (row["site"], row["n"]) == ("all", LEAVES)
+            (lower,), (upper,) = limits_of(values)
+            np.testing.assert_allclose(
+                [row["value"], row["lower"], row["upper"]], [values.mean(), lower, upper]
+            )
+            assert (row["site"], row["n"], row["hypernyms"]) == ("all", len(PAIRS), HYPERNYMS)
         for measure in ("kl", *CHANGES):
             for k, kind in enumerate(OPTIONS.kinds):
                 own = rows.loc[[measure]]
                 own = own[own["state"] == kind]
                 np.testing.assert_allclose(own["value"], np.nanmean(outcomes[measure][k], 1))
-                assert set(own["n"]) == {LEAVES}
+                np.testing.assert_allclose(own[["lower", "upper"]].T, limits_of(outcomes[measure][k]))
+                assert set(own["n"]) == {60 if measure == "shared" else len(PAIRS)}
         for measure, values in zip(("own_by_hooks", "own_restarted"), outcomes["own"]):
             np.testing.assert_allclose(rows.loc[measure]["value"], values)
             assert set(rows.loc[measure]["n"]) == {2}
@@ -174,8 +177,7 @@ def test_near_and_far_pairs_are_apart_with_their_own_n(table, results):
         rows = pick(table, target="leaf", split=split)
         effect = effect_of(results, {}, "leaf", "clean")[:, members]
         np.testing.assert_allclose(rows["value"], effect.mean(1))
-        leaves = {pair.clean for pair, member in zip(PAIRS, members) if member}
-        assert set(rows["n"]) == {len(leaves)}
+        assert set(rows["n"]) == {members.sum()}
         assert set(rows["state"]) == {"clean"}
         assert set(rows["measure"]) == {"effect"}
 
@@ -185,7 +187,7 @@ def test_pairs_without_a_number_are_left_out_and_not_counted(results):
     outcomes["shared"] = outcomes["shared"].copy()
     outcomes["shared"][..., :40] = np.nan
     shared = pick(patching_table({"hypernym": outcomes}, PAIRS, CELLS, OPTIONS), measure="shared")
-    assert set(shared["n"]) == {20}
+    assert set(shared["n"]) == {30}  # every fourth has none
     np.testing.assert_allclose(pick(shared, state="clean")["value"], np.nanmean(outcomes["shared"][0], 1))
     outcomes["shared"][:] = np.nan
     assert pick(patching_table({"hypernym": outcomes}, PAIRS, CELLS, OPTIONS), measure="shared").empty
@@ -211,10 +213,8 @@ def test_screened_cells_have_their_mean_attribution_and_how_it_ranks():
     table = screen_rows(attribution, effect, sample, PAIRS, CELLS, OPTIONS)
     rows = pick(table, measure="attribution")
     np.testing.assert_allclose(rows["value"], attribution.mean(1))
-    np.testing.assert_allclose(
-        rows[["lower", "upper"]].T, np.quantile(drawn_means(attribution), [0.025, 0.975], axis=0)
-    )
-    assert set(rows["n"]) == {LEAVES}
+    np.testing.assert_allclose(rows[["lower", "upper"]].T, limits_of(attribution))
+    assert set(rows["n"]) == {len(PAIRS)}
     ranks = pick(table, measure="rank_agreement").iloc[0]
     assert (ranks["value"], ranks["n"], ranks["target"]) == (-1.0, 3, "hypernym")
     assert ranks["note"] == "Spearman over 3 cells drawn at random; no steps of integration"
