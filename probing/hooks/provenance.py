@@ -26,10 +26,14 @@ def library_versions(extra: tuple[str, ...] = ()) -> dict[str, str]:
     return versions
 
 
-def weight_hash(model: nn.Module) -> str:
-    """SHA-256 over the names, shapes, dtypes and bytes of a model's state, in hexadecimal."""
+def weight_hash(model: nn.Module, dtype: torch.dtype | None = None) -> str:
+    """SHA-256 over the names, shapes, dtypes and bytes of a model's state, in hexadecimal.
+
+    With `dtype`, of the same numbers in that type, one tensor at a time.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
+        value = value.to(dtype) if dtype and value.is_floating_point() else value
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(tensor_bytes(value).data)
     return digest.hexdigest()

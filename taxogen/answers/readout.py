@@ -208,10 +208,9 @@ def _continuations(
     """Log-probability of all but the first token of each candidate, read after row `at` of a cache."""
     ids, width = _padded(candidates).to(vlm.device), max(map(len, candidates)) - 1
     real = torch.arange(width)[None] < torch.tensor([len(candidate) - 1 for candidate in candidates])[:, None]
-    real = real.to(vlm.device)
+    owner, place = (index.to(vlm.device) for index in real.nonzero(as_tuple=True))
     hidden = _continued(vlm, cache, at, ids[:, :-1])
-    scores = vlm.logits(hidden[real]).log_softmax(-1).gather(1, ids[:, 1:][real][:, None])[:, 0]
-    owner = torch.arange(len(ids), device=vlm.device)[:, None].expand(-1, width)[real]
+    scores = vlm.logits(hidden[owner, place]).log_softmax(-1).gather(1, ids[owner, place + 1][:, None])[:, 0]
     return torch.zeros(len(ids), device=vlm.device).index_add_(0, owner, scores)
 
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from probing.hooks.provenance import weight_hash
 from probing.store.cache import build_once
-from taxogen.models import tokenizers, weights
+from taxogen.models import devices, tokenizers, weights
 from taxogen.models.threads import threads
 
 EMBEDDED = "smollm2-135m"
@@ -109,27 +109,32 @@ def load(
         device: Any torch device.
 
     Raises:
-        ValueError: Unknown `init`; or a file of the model cannot be read.
+        ValueError: Unknown `init`; the device has too little memory left; or a file of the model cannot be read.
         MismatchError: The weights are not those of the configuration; a random init reads no weights.
         FileNotFoundError: The package, folder or hub model is not there; the message says how to get it.
     """
     if init not in INITS:
         raise ValueError(f"init={init!r} was asked for; choose one of {', '.join(INITS)}")
     dtype = native_dtype(device) if dtype == "native" else dtype
+    place = torch.device(device)
     source = str(_embedded_folder()) if name == EMBEDDED else str(name)
     with weights.fetching("language model", source, embedded=EMBEDDED):
         tokenizer = AutoTokenizer.from_pretrained(source)
         config = AutoConfig.from_pretrained(source)
+        # Where the weights themselves are the model's identity, they are read as they are stored, and hashed.
+        known = init == "random" or name == EMBEDDED or bool(getattr(config, "_commit_hash", None))
+        read_in = dtype if known else weights.stored_dtype(source)
+    devices.require_room(lambda: parameters(config) * dtype.itemsize, place, f"the language model {name}")
     if init == "random":
         model = _random(config, seed, attention)
     else:
-        model = _pretrained(source, attention)
+        model = _pretrained(source, attention, read_in)
         config = copy.deepcopy(model.config)
     revision = _revision(name, config, None if init == "random" else model)
     if init == "pretrained-embeddings":
         model = _with_embeddings_of(model, _random(config, seed, attention))
     return LM(
-        model=weights.freeze(model.to(device=device, dtype=dtype)),  # type: ignore[arg-type]
+        model=weights.freeze(_in(model, dtype).to(place)),  # type: ignore[arg-type]
         tokenizer=tokenizer,
         name=str(name),
         revision=revision,
@@ -188,13 +193,27 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _pretrained(source: str, attention: str) -> PreTrainedModel:
+def parameters(config: Any) -> int:
+    """The number of parameters of a language model of this configuration, tied ones counted once; none is made."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _pretrained(source: str, attention: str, dtype: torch.dtype) -> PreTrainedModel:
     """A model with all its published weights; each of them reaches the logits."""
     model, missing = weights.pretrained(
-        AutoModelForCausalLM, "language model", source, EMBEDDED, attn_implementation=attention
+        AutoModelForCausalLM, "language model", source, EMBEDDED, dtype, attn_implementation=attention
     )
     if missing:
         raise weights.unlike_configuration("language model", source, missing, "missing")
+    return model
+
+
+def _in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights in a number type; buffers, such as rotary angles, stay as transformers has them."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
     return model
 
 
@@ -218,5 +237,9 @@ def _revision(name: str, config: Any, pretrained: PreTrainedModel | None) -> str
     commit = getattr(config, "_commit_hash", None)
     if commit:
         return commit
-    content = weights.text_hash(config.to_diff_dict()) if pretrained is None else weight_hash(pretrained)
+    content = (
+        weights.text_hash(config.to_diff_dict())
+        if pretrained is None
+        else weight_hash(pretrained, torch.float32)
+    )
     return f"sha256:{content[:16]}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from probing.store import MismatchError
@@ -90,8 +91,10 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
             bars.enable_progress_bar()
 
 
-def pretrained(auto: Any, kind: str, name: str, embedded: str, **settings: Any) -> tuple[Any, list[str]]:
-    """A model with its published weights in float32, and the names of its tensors that are not among them.
+def pretrained(
+    auto: Any, kind: str, name: str, embedded: str, dtype: torch.dtype = torch.float32, **settings: Any
+) -> tuple[Any, list[str]]:
+    """A model with its published weights in a number type, and the names of its tensors that are not among them.
 
     transformers fills tensors that are missing with random numbers, and drops those that the model has no place
     for. Dropped here are only heads on top: tensors that lie inside no module of the model.
@@ -101,6 +104,7 @@ def pretrained(auto: Any, kind: str, name: str, embedded: str, **settings: Any) 
         kind: What is loaded, for messages, as in `fetching`.
         name: Local path or hub name.
         embedded: Name of the sibling that needs no hub.
+        dtype: The weights are read straight into it.
         **settings: Further arguments of `from_pretrained`.
 
     Raises:
@@ -109,13 +113,33 @@ def pretrained(auto: Any, kind: str, name: str, embedded: str, **settings: Any) 
     """
     with fetching(kind, name, embedded), _no_load_report():
         model, report = auto.from_pretrained(
-            name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **settings
+            name, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **settings
         )
     if shapes := [tensor for tensor, *_ in report["mismatched_keys"]]:
         raise unlike_configuration(kind, name, shapes, "of another shape")
     if inside := [tensor for tensor in report["unexpected_keys"] if _inside(model, tensor)]:
         raise unlike_configuration(kind, name, inside, "without a place in the model")
     return model, sorted(report["missing_keys"])
+
+
+def stored_dtype(name: str) -> torch.dtype:
+    """The widest number type among the published weights of a folder, or of a hub's copy on this disk; else float32."""
+    folder = Path(name)
+    if not folder.is_dir():
+        from transformers.utils.hub import cached_file
+
+        config = cached_file(
+            name, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False
+        )
+        folder = Path(config).parent if config else folder
+    widths = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    stored = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            stored |= {file.get_slice(tensor).get_dtype() for tensor in file.keys()}  # noqa: SIM118 (no mapping)
+    known = [dtype for code, dtype in widths.items() if code in stored]
+    mixed = {torch.float16, torch.bfloat16} <= set(known)
+    return torch.float32 if mixed or not known else known[0]
 
 
 def reaching(model: Any, missing: Collection[str], output: Callable[[], Tensor]) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probing.hooks.layouts import layout_of
 from probing.store import MismatchError, cache
-from taxogen.models import encoders, lms
+from taxogen.models import devices, encoders, lms
 from taxogen.models.features import Features, PictureStandardizer, bins, features
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Row, Vlm, answer_tokens
@@ -89,7 +89,8 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
 def raw_features(run: Run, world: prepare.World) -> Features:
     """Encoder features of all pictures of a closed run's world, in the order of its table."""
     model, names = run.config.model, world.table["picture"].tolist()
-    return features(world.pictures, model.encoder, names, model.encoder_tokens, expected=run.world["encoder"])
+    device, identity = _encoder_device(run), run.world["encoder"]
+    return features(world.pictures, model.encoder, names, model.encoder_tokens, device, expected=identity)
 
 
 def projector_inputs(run: Run, world: prepare.World, values: Features) -> Tensor:
@@ -107,7 +108,8 @@ def open_lm(run: Run) -> lms.LM:
     if run.older and run.complete:
         kind = run.record["dtype"]
     dtype = "native" if kind == "auto" else getattr(torch, kind)
-    return lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed, dtype=dtype)
+    device = str(devices.resolve(model.device))
+    return lms.load(model.lm, cast(lms.Init, model.init), run.config.seed, dtype, device=device)
 
 
 def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
@@ -121,14 +123,24 @@ def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)
-    return Vlm(lm, projector, run.config.data.chat)
+    return Vlm(lm, projector.to(lm.model.device), run.config.data.chat)
 
 
 def _identity(run: Run) -> dict[str, Any]:
     """The identity of the encoder that the config names, whose grid gives the tokens that are asked for."""
-    encoder = encoders.load(run.config.model.encoder)
+    encoder = encoders.load(run.config.model.encoder, _encoder_device(run))
     bins(encoder.grid, run.config.model.encoder_tokens)
     return encoder.identity
+
+
+def _encoder_device(run: Run) -> str:
+    """That of the config; where it leaves the choice, the CPU for encoders that run nowhere else."""
+    model = run.config.model
+    return (
+        "cpu"
+        if model.device == "auto" and model.encoder in encoders.ON_CPU
+        else str(devices.resolve(model.device))
+    )
 
 
 def _resolve(run: Run, vlm: Vlm) -> None:

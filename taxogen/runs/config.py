@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from taxogen.runs import relations
-from taxogen.runs.names import plain_name, site_pattern, step
+from taxogen.runs.names import device, plain_name, site_pattern, step
 from taxogen.runs.setting import Setting, Takes, flatten, setting, shown
 from taxogen.runs.toml_file import read_settings
 
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")
-INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds")
+INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds", "model.device")
 RETIRED = {"evaluate.draws": "nothing ever read it; analyses that draw have an option --draws"}
 """Keys that older runs have in their config.json, and why they are settings no longer."""
 _FLAT = ("gelu-mlp", "linear")
@@ -77,6 +77,8 @@ class ModelConfig:
     token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: the embedding table's
     # auto: bfloat16 where the processor multiplies it in hardware, else float32.
     dtype: str = setting("auto", known=("auto", "float32", "bfloat16", "float16", "float64"))
+    # Of encoder, projector and language model, in every stage and analysis; auto: the accelerator where there is one.
+    device: str = setting("auto", spelled=device)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from probing.sites import BLOCK_POINTS, EMBED, FINAL, Site, select
 LONGEST = 128
 _PLAIN = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
 _STEP = re.compile(r"last|0|[1-9][0-9]{0,17}")
+_DEVICE = re.compile(r"auto|cpu|(cuda|mps|xpu)(:[0-9]{1,3})?")
 _LAYERS = 200  # more than any language model has; whether it has a layer is asked when it is there
 
 
@@ -43,6 +44,17 @@ def step(text: str, what: str) -> str:
     """
     if not _STEP.fullmatch(text):
         raise ValueError(f"{what} takes numbers of steps such as 0 and 50, and 'last', found {text!r}")
+    return text
+
+
+def device(text: str, what: str) -> str:
+    """A name of a device; whether this machine has it is asked when a model is loaded.
+
+    Raises:
+        ValueError: it is not spelled like one.
+    """
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"{what} takes auto, cpu, cuda, cuda:1, mps or xpu, found {text!r}")
     return text
 
 

@@ -171,7 +171,7 @@ def _restore(run: Run, projector: Projector, optimiser: torch.optim.Optimizer) -
         return []
     if made_from is not None and made_from["world"] != run.world["digest"]:
         raise MismatchError(f"{path} is of another run than {run.path}; remove it, and training begins anew")
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     projector.load_state_dict(state["projector"])
     optimiser.load_state_dict(state["optimiser"])
     return state["losses"]

@@ -6,7 +6,10 @@ from taxogen.models.encoders.encoder import Encoder
 
 EMBEDDED = ("efficientnet-lite2", "efficientnet-lite0", "vit-s14-saliency")
 
-__all__ = ["EMBEDDED", "Encoder", "load"]
+ON_CPU = ("vit-s14-saliency",)
+"""Encoders that run on the CPU only."""
+
+__all__ = ["EMBEDDED", "ON_CPU", "Encoder", "load"]
 
 
 def load(name: str = "efficientnet-lite2", device: str = "cpu") -> Encoder:

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
+from probing.hooks.provenance import weight_hash
 from taxogen.models import lms, weights
 
 WORDS = ["<|endoftext|>", "<|im_start|>", "<s>", "a", "crow", "is", "bird"]
@@ -119,6 +121,38 @@ def test_the_revision_names_the_weights_and_for_a_random_init_the_configuration(
     other.save_pretrained(tmp_path)
     tokenizer(bos_token="<s>").save_pretrained(tmp_path)
     assert lms.load(str(tmp_path)).revision != revision
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+def test_weights_are_read_as_transformers_reads_them_into_that_type(path, tmp_path, stored, wanted):
+    AutoModelForCausalLM.from_pretrained(path, dtype=stored).save_pretrained(tmp_path / "lm")
+    tokenizer(bos_token="<s>").save_pretrained(tmp_path / "lm")
+    lm = lms.load(str(tmp_path / "lm"), dtype=wanted)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "lm", dtype=wanted, attn_implementation="eager")
+    ids = torch.tensor([[1, 4, 5, 6, 3, 4, 5, 6]])
+    torch.testing.assert_close(lm.model(ids).logits, theirs(ids).logits, rtol=0, atol=0)
+    for (name, ours), (_, other) in zip(lm.model.named_buffers(), theirs.named_buffers(), strict=True):
+        assert ours.dtype == other.dtype, name
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "lm", dtype=torch.float32)
+    assert lm.revision == f"sha256:{weight_hash(whole)[:16]}"
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "widest"),
+    [
+        ((torch.bfloat16,), torch.bfloat16),
+        ((torch.float16, torch.int8), torch.float16),
+        ((torch.bfloat16, torch.float32), torch.float32),
+        ((torch.bfloat16, torch.float16), torch.float32),
+        ((torch.int8,), torch.float32),
+        ((), torch.float32),
+    ],
+)
+def test_the_stored_type_is_the_widest_that_holds_all_weights(tmp_path, dtypes, widest):
+    for at, dtype in enumerate(dtypes):
+        save_file({f"w{at}": torch.zeros(2, dtype=dtype)}, tmp_path / f"model-{at}.safetensors")
+    assert weights.stored_dtype(str(tmp_path)) == widest
 
 
 def test_the_weight_hash_sees_one_changed_number(path):
