@@ -31,7 +31,7 @@ class Options(Resampling):
     """Rule of the intervals, and curves behind the scores.
 
     Attributes:
-        interval: hierarchical resamples hypernyms, leaf concepts and seeds; study is the published t-interval
+        interval: hierarchical is over leaf concepts, hypernyms and seeds, crossed; study is the published t-interval
         published: folder of the study's released files, whose curves are drawn behind those of several fractions
     """
 

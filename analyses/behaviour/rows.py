@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
-from analyses.inputs.intervals import Rule
+from analyses.inputs.intervals import ONE_SEED, Rule
 from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
 from probing.stats import DRAWS, Estimate
 
@@ -24,11 +24,11 @@ def behaviour_table(
 ) -> pd.DataFrame:
     """The long table of scores, baselines and contrasts, each with a 95 % interval.
 
-    Target `mean` averages over hypernyms and seeds. Its interval and that of a contrast resample hypernyms, leaf
-    concepts and seeds, both sides of a contrast alike; or are the study's (`interval="study"`). That of a single
-    hypernym resamples leaves and seeds. `n` counts leaf concepts, under the study's rule values. `scored`, `leaves`,
-    `baseline` and `modality` say what a number rests on (`analyses.inputs.answers.Part`); `headline` marks what the
-    condition's ablation says to look at.
+    Target `mean` averages over hypernyms and seeds. Its interval and that of a contrast are over leaf concepts,
+    hypernyms and seeds (`probing.stats.hierarchical`), or the study's (`interval="study"`). That of a single hypernym
+    is over leaves and seeds. With one run, differences between seeds are not included. `n` counts leaf concepts,
+    under the study's rule values. `scored`, `leaves`, `baseline` and `modality` say what a number rests on
+    (`analyses.inputs.answers.Part`); `headline` marks what the condition's ablation says to look at.
     """
     statistics = _Statistics(of, Rule(interval, draws, seed))
     rows = [row for condition in of for row in statistics.condition(condition)]
@@ -52,7 +52,7 @@ def summary(table: pd.DataFrame) -> str:
     means = pd.concat([means[means["headline"]], means[means["baseline"] != ""]])
     differences = table[table["headline"] | (table["leaves"] == "both_named")]
     differences = differences[differences["contrast"] != ""]
-    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n"]
+    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n{seeds_text(means)}"]
     for row in pd.concat([means, differences]).itertuples():
         about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
         name = f"{row.contrast or row.condition} ({about})"
@@ -60,6 +60,12 @@ def summary(table: pd.DataFrame) -> str:
             f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
         )
     return "\n".join(lines)
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """What is to be said after the interval of rows of which some rest on one run; else empty."""
+    alone = rows["runs"] == 1
+    return f"; {'' if alone.all() else 'of one seed, '}{ONE_SEED}" if alone.any() else ""
 
 
 class _Statistics:

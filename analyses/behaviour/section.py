@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.behaviour.rows import headline
+from analyses.behaviour.rows import headline, seeds_text
 from analyses.frame.section import Block, Grid, Shown, estimate_text, number_text
 from analyses.inputs.measures import MEASURES
 
@@ -42,8 +42,8 @@ def _scores(means: pd.DataFrame) -> Grid:
     runs = int(means["runs"].max())
     seeds = f", {runs} seeds" if runs > 1 else ""
     caption = (
-        f"All scores with 95 % intervals, n = {int(means['n'].max())} leaf concepts{seeds}. “Names” is the same "
-        "question about the leaf's name in words: the ceiling."
+        f"All scores with 95 % intervals, n = {int(means['n'].max())} leaf concepts{seeds}{seeds_text(means)}. "
+        "“Names” is the same question about the leaf's name in words: the ceiling."
     )
     return Grid(["measure", "asked about", "chance", *names], rows, caption)
 

@@ -28,7 +28,7 @@ def curves(folder: Path) -> pd.DataFrame:
     table = table[kept & table["ablation"].isin(["random", "full"])]
     index = ["lm", "init", "shuffle", "ablation", "amount"]
     shares = table[table["measure"] == "share_of_questions"].set_index(index)["value"]
-    means = table[table["measure"] == "macro_f1_bootstrap"].set_index(index)
+    means = table[table["measure"] == "macro_f1_crossed"].set_index(index)
     return means.assign(effective=shares).reset_index()
 
 
@@ -50,7 +50,7 @@ def conditions(data: Released) -> list[Row]:
         table = group.pivot(index="seed", columns="hypernym", values="macro_f1")
         share = counts[test]["N"].sum() / counts["test_hyp"]["N"].sum()
         mean = {
-            "macro_f1_bootstrap": table_interval(table.to_numpy()),
+            "macro_f1_crossed": table_interval(table.to_numpy()),
             "majority_macro_f1": t_interval(majority.loc[test].to_numpy(np.float64)),
             "sd_of_seed_means": exact(table.mean(axis=1).std(ddof=1), len(table)),
             "share_of_questions": exact(share, int(counts["test_hyp"]["N"].sum())),

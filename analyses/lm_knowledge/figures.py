@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.inputs.intervals import ONE_SEED
 
 AGREEMENT = {
     "yes_if_known": "Yes for pictures\nof a true pair words know",
     "yes_if_unknown": "Yes for pictures of\na true pair words do not",
     "kappa": "agreement beyond\nchance (κ)",
 }
-_INTERVAL = "95 %, bootstrap over hypernyms and leaf concepts"
+_INTERVAL = "95 %, over leaf concepts and hypernyms"
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
@@ -82,7 +83,7 @@ def _hypernyms(table: pd.DataFrame) -> Figure:
     axis.set_xlabel("AUROC, words alone")
     figure.legend(loc="outside upper center", ncols=2)
     n = int(table.loc[(table["measure"] == "auroc") & (table["target"] == "mean"), "n"].max())
-    interval = "95 %, bootstrap over leaf concepts"
+    interval = "95 %, over leaf concepts"
     drawing.footnote(figure, drawing.caption(n, "leaf concepts", interval, "chance, dashed"))
     return figure
 
@@ -106,7 +107,7 @@ def _agreement(table: pd.DataFrame) -> Figure:
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2)
     n = int(table.loc[table["measure"] == "kappa", "n"].max())
     null = "κ = 0; words and pictures say Yes to as many pairs as are true"
-    interval = "95 %, bootstrap over leaf concepts and seeds"
+    interval = f"95 %, over leaf concepts and seeds; of one seed, {ONE_SEED}"
     drawing.footnote(figure, drawing.caption(n, "leaf concepts", interval, null))
     return figure
 

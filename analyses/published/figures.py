@@ -36,7 +36,7 @@ def by_removed_share(table: pd.DataFrame) -> Figure:
             panel.set_title(f"{lm}, {kind}" if line == 0 else kind, fontsize=9)
     axes[0][0].set_ylim(0, 1)
     figure.supxlabel(
-        "share of hypernym questions removed (bands: 95 % bootstrap over 53 hypernyms × 3 seeds)", fontsize=9
+        "share of hypernym questions removed (bands: 95 % over 53 hypernyms and 3 seeds)", fontsize=9
     )
     figure.supylabel("macro-F1 on held-out hypernyms", fontsize=9)
     handles, labels = axes[0][-1].get_legend_handles_labels()
@@ -47,7 +47,7 @@ def by_removed_share(table: pd.DataFrame) -> Figure:
 def _curve(panel: Any, curve: pd.DataFrame, init: str, shuffle: str) -> None:
     colour = SHUFFLE_COLOURS[shuffle] if init == "pretrained" else "#666666"
     label = shuffle if init == "pretrained" else "random-init"
-    share, measure = curve[("value", "share_of_questions")].astype(float), "macro_f1_bootstrap"
+    share, measure = curve[("value", "share_of_questions")].astype(float), "macro_f1_crossed"
     panel.plot(
         share, curve[("value", measure)].astype(float), color=colour, marker="o", ms=3, lw=1, label=label
     )

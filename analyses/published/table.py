@@ -30,8 +30,8 @@ SECTIONS: tuple[Callable[[Released], list[published_scores.Row]], ...] = (
 def published_table(data: Released) -> pd.DataFrame:
     """A row per number: section, key (a condition, run or file), target, measure, value, lower, upper, n, sd.
 
-    Intervals of macro_f1 are the study's t-intervals over hypernym × seed; those of macro_f1_bootstrap
-    resample hypernyms and seeds; those of single questions resample leaves.
+    Intervals of macro_f1 are the study's t-intervals over hypernym × seed; those of macro_f1_crossed
+    add the variances of hypernyms and seeds; those of single questions resample leaves.
     """
     table = pd.DataFrame([row for section in SECTIONS for row in section(data)])
     return table.assign(analysis="published")

@@ -72,7 +72,7 @@ def _faults(numbers: Numbers, table: pd.DataFrame) -> Iterator[tuple[str, str, f
     fault = "the t-interval takes hypernym × seed for independent"
     for lm in LMS:
         key = f"{lm}_dinov2_full_original"
-        study, honest = (numbers.half_width(key, name) for name in ("macro_f1", "macro_f1_bootstrap"))
+        study, honest = (numbers.half_width(key, name) for name in ("macro_f1", "macro_f1_crossed"))
         yield fault, f"{lm}, full", study, honest, "half-width with resampled hypernyms and seeds"
     named = float((table["section"] == "leaves_named_as_hypernyms").sum())
     yield "leaf questions name held-out hypernyms", "full", 0.0, named, "leaves called like one, such as bird"
@@ -90,7 +90,7 @@ def to_markdown(table: pd.DataFrame, found: list[Fault]) -> str:
     parts = [
         "# The published study, re-computed",
         "Macro-F1 is scikit-learn's: a hypernym with one answer only counts as 1 when that is given. Intervals "
-        "of conditions are the study's t-intervals over hypernym × seed (n = 159); bootstraps: published.json.",
+        "of conditions are the study's t-intervals over hypernym × seed (n = 159); crossed: published.json.",
         "## Macro-F1 on held-out hypernyms",
         _conditions(numbers, table),
         "## Other tables",

@@ -65,8 +65,8 @@ class Coherence:
     """Mean cosines of one run, per hypernym of the taxonomy; with draws under resampled leaves.
 
     `p` (per hypernym) and `p_mean` are one-sided for closer inside, `null` the mean difference under leaves that are
-    exchanged among hypernyms. NaN where a hypernym has fewer than two leaves or none outside; the study's
-    rule has no between and no null.
+    exchanged among hypernyms, those of about as many pictures with each other. NaN where a hypernym has fewer
+    than two leaves or none outside; the study's rule has no between and no null.
     """
 
     hypernyms: tuple[str, ...]
@@ -120,8 +120,10 @@ def coherence(shown: Shown, taxonomy: Taxonomy, rule: str, options: Options = DE
     if rule == "study":
         return _of_all_pairs(shown, taxonomy, members, weights)
     centre = leaf_sums(shown.seen, shown.leaves).centre if rule == "centred" else None
-    pairs = mean_products(leaf_sums(shown.seen, shown.leaves, centre, unit=True))[None]
-    found = cohesion(pairs, members, options.permutations, options.seed)
+    sums = leaf_sums(shown.seen, shown.leaves, centre, unit=True)
+    pairs = mean_products(sums)[None]
+    counts = np.asarray(sums.counts).astype(int)
+    found = cohesion(pairs, members, options.permutations, options.seed, counts=counts)
     within, between = bootstrap_cohesion(pairs, members, weights)
     return Coherence(
         taxonomy.hypernyms, members, found.within[0], found.between[0],

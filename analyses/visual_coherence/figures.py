@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.inputs.intervals import ONE_SEED
 from analyses.visual_coherence.coherence import RULES
 from analyses.visual_coherence.rows import ALL
 
@@ -45,7 +46,7 @@ def _coherence_figure(table: pd.DataFrame) -> Figure:
     null = means[(means["measure"] == "null_limit")]["value"].max()
     said = f"leaves exchanged among hypernyms reach a difference of {null:.3f} at most (95 %)"
     n = int(means.loc[means["measure"] == "within", "n"].max())
-    interval = "95 %, bootstrap over hypernyms, leaf concepts and seeds"
+    interval = f"95 %, over leaf concepts, hypernyms and seeds; of one seed, {ONE_SEED}"
     rule_text = "; ".join(f"{rule}: {RULES[rule]}" for rule in rules)
     drawing.footnote(figure, f"{drawing.caption(n, 'leaf concepts', interval, said)}\n{rule_text}.")
     return figure
@@ -68,7 +69,7 @@ def _scores_figure(table: pd.DataFrame) -> Figure:
     for axis in panels[-1]:
         axis.set_xlabel("visual coherence")
     n = int(table.loc[table["measure"] == "pearson", "n"].max())
-    interval = "95 %, bootstrap over hypernyms; of slopes (per standard deviation), Wald"
+    interval = "95 %, over hypernyms; of slopes (per standard deviation), Wald"
     drawing.footnote(
         figure, drawing.caption(n, f"hypernyms; rule {rule}", interval, "AUROC .5, dashed; r = 0")
     )

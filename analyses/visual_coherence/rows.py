@@ -26,8 +26,8 @@ def coherence_table(
 
     Measures within, between and coherence (within − between) are mean cosines; `p` and `null_limit` (95 %) come from
     leaves exchanged among hypernyms. pearson and spearman correlate over hypernyms, each the mean over seeds, with
-    a bootstrap over hypernyms; slope is that of `probing.stats.correlations.mixed_slope`, per condition and over all.
-    Hypernyms share leaves, so these intervals are too narrow rather than too wide. `shown` has the pictures of each
+    an interval over hypernyms; slope is that of `probing.stats.correlations.mixed_slope`, per condition and over all.
+    Hypernyms share leaves, which these intervals leave out. `shown` has the pictures of each
     condition and seed.
     """
     scores, rows = _scores(grouped), []

@@ -169,7 +169,7 @@ def test_conditions_are_plain_means(release):
         "value"
     ]
     assert part["mean", "macro_f1"] == pytest.approx(values.to_numpy().mean())
-    assert part["mean", "macro_f1_bootstrap"] == pytest.approx(values.to_numpy().mean())
+    assert part["mean", "macro_f1_crossed"] == pytest.approx(values.to_numpy().mean())
     assert part["listed", "macro_f1"] == pytest.approx(values[["bird", "tool"]].to_numpy().mean())
     assert part["unlisted", "macro_f1"] == pytest.approx(values[["animal", "musical"]].to_numpy().mean())
     assert part["bird", "macro_f1"] == pytest.approx(values["bird"].mean())
@@ -230,7 +230,7 @@ def test_the_figure_shows_every_condition_over_the_share_that_was_really_removed
             ):
                 curve = of[(of["init"] == init) & (of["shuffle"] == shuffle)]
                 wide = curve.pivot(index="amount", columns="measure", values=["value", "lower", "upper"])
-                columns = [("value", "share_of_questions"), ("value", "macro_f1_bootstrap")]
+                columns = [("value", "share_of_questions"), ("value", "macro_f1_crossed")]
                 wide = wide.sort_values(columns)
                 (drawn,) = [one for one in axes.get_lines() if one.get_label() == label]
                 points = sorted(zip(drawn.get_xdata(), drawn.get_ydata(), strict=True))
@@ -241,7 +241,7 @@ def test_the_figure_shows_every_condition_over_the_share_that_was_really_removed
                 edges = band.get_paths()[0].vertices
                 if len(wide) > 1:
                     low, high = (
-                        wide[[("lower", "macro_f1_bootstrap"), ("upper", "macro_f1_bootstrap")]].to_numpy().T
+                        wide[[("lower", "macro_f1_crossed"), ("upper", "macro_f1_crossed")]].to_numpy().T
                     )
                     assert (edges[:, 1].min(), edges[:, 1].max()) == pytest.approx((low.min(), high.max()))
             (majority,) = [one for one in axes.get_lines() if one.get_label() == "majority answer"]
