@@ -215,7 +215,10 @@ def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
     steps = sorted({int(step) for step in rows["step"] if step >= 0})
     when = f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}; " if steps else ""
     facts = drawing.caption(
-        int(first["n"]), "leaf concepts", "95 % bootstrap over leaf concepts", "AUROC .5, no information"
+        int(first["n"]),
+        "leaf concepts",
+        "95 % over leaf concepts, which also train the probes",
+        "AUROC .5, no information",
     )
     folds = {
         "leaf": "leaf concepts held out",

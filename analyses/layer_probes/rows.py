@@ -16,6 +16,8 @@ from taxogen.world.taxonomy import Taxonomy
 
 OVER_TARGETS = (MEAN, SEEN, HELD_OUT, SEEN_MINUS_HELD_OUT)
 """Entries of the target column that are no target of their own."""
+_FIRSTS = {"onset": "first layer detected", "half_rise": "half-rise at layer"}
+"""Measures that are layers, in words."""
 
 
 def probe_table(
@@ -38,7 +40,7 @@ def probe_table(
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Best layer, control, selectivity, onset and transfer at the last step; chance AUROC is .5."""
+    """Best layer, control, selectivity, first layer detected, half-rise, transfer at the last step; chance is .5."""
     means = table[table["target"] == MEAN]
     step = means["step"].max()
     first = table.iloc[0]
@@ -70,7 +72,7 @@ def place_text(row: pd.Series) -> str:
 
 
 def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
-    """One place and modality: the best layer beside its control, and the onset."""
+    """One place and modality: the best layer beside its control, the first layer detected and the half-rise."""
     rows = rows[rows["modality"] == modality]
     scores = rows[(rows["measure"] == "auroc") & rows["value"].notna()]
     if scores.empty:
@@ -78,17 +80,19 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
     best = scores.iloc[int(scores["value"].argmax())]
     same = rows[rows["probe"] == best["probe"]]
     at_best = same[same["site"] == best["site"]].set_index("measure")["value"]
-    start = same[same["measure"] == "onset"]
     text = f"  {span:5} {modality:11} best {number_text(best)} at {place_text(best)}"
     if "control_auroc" in at_best:
         text += f", control {at_best['control_auroc']:.3f}, selectivity {at_best['selectivity']:.3f}"
-    if len(start):
-        text += f", onset {_onset(start.iloc[0])}"
+    firsts = same[same["measure"].isin(_FIRSTS)].set_index("measure")
+    for measure, words in _FIRSTS.items():
+        if measure in firsts.index and np.isfinite(firsts["value"]["onset"]):
+            text += f", {words} {_layer_text(firsts.loc[measure])}"
+    if "onset" in firsts.index and np.isnan(firsts["value"]["onset"]):
+        text += ", no layer detected"
     return text + (f" ({best['probe']})" if modality == "text→image" else "")
 
 
-def _onset(row: pd.Series) -> str:
-    if np.isnan(row["value"]):
-        return "none"
-    limits = ["never" if np.isinf(row[side]) else f"{int(row[side])}" for side in ("lower", "upper")]
-    return f"layer {int(row['value'])} [{limits[0]}, {limits[1]}]"
+def _layer_text(row: pd.Series) -> str:
+    """A layer with its interval; a limit is "never" where that share of draws has no such layer."""
+    lower, upper = (f"{row[side]:.0f}" if np.isfinite(row[side]) else "never" for side in ("lower", "upper"))
+    return f"{row['value']:.0f} [{lower}, {upper}]"

@@ -14,10 +14,10 @@ from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, SEEN, SEEN_MINUS_HELD_OUT
 from analyses.layer_probes.design import Design
 from probing.probes.description_length import compression
-from probing.probes.evaluate import Series, estimates
+from probing.probes.evaluate import Series, estimates, widening
 from probing.probes.held_out import HeldOut
 from probing.sites import EMBED
-from probing.stats import OUT_OF_FOLD_BAND, Estimate, interval, onset, permutation_p
+from probing.stats import Estimate, expanded, half_rise, interval, onset, permutation_p
 
 COLUMNS = tuple("probe" if name == "treatment" else name for name in tables.COLUMNS)
 ENCODER_LAYER = -2.0
@@ -57,7 +57,8 @@ def rows_and_curves(
     if not places:
         return pd.DataFrame(columns=COLUMNS), {}
     held = [scores[site][key] for key, site in places]
-    table, series = estimates(held, plan.rows[places[0][0][1]], plan.targets, plan.subsets, weights)
+    rows = plan.rows[places[0][0][1]]
+    table, series = estimates(held, rows, plan.targets, plan.subsets, weights)
     conditions = [_condition(key, span, probe) for key, _ in places]
     labels = pd.DataFrame(conditions, columns=Condition._fields).assign(site=[site for _, site in places])
     labels["layer"] = [_layer(site) for site in labels["site"]]
@@ -70,41 +71,49 @@ def rows_and_curves(
         sites = tuple(places[k][1] for k in members)
         along = {subset: whole.at(members) for subset, whole in series.items()}
         curves[condition] = (sites, along)
-        tables += [part.assign(n=weights.shape[1]) for part in _along(condition, sites, along)]
+        factor = {
+            subset: float(widening(rows, columns, held[members[0]].within))
+            for subset, columns in plan.subsets.items()
+        }
+        tables += [part.assign(n=weights.shape[1]) for part in _along(condition, sites, along, factor)]
     return pd.concat(tables, ignore_index=True), curves
 
 
-def _along(condition: Condition, sites: Sequence[str], along: Mapping[str, Series]) -> Iterator[pd.DataFrame]:
-    """Rows about whole curves: onset, p corrected for the maximum over sites, seen minus held-out."""
+def _along(
+    condition: Condition, sites: Sequence[str], along: Mapping[str, Series], factor: Mapping[str, float]
+) -> Iterator[pd.DataFrame]:
+    """Rows about whole curves: onset and half-rise, p corrected for the maximum over sites, seen minus held-out.
+
+    `factor` is by how much limits are wider than their bootstrap: those of each subset of targets.
+    """
     places = [k for k, site in enumerate(sites) if site.endswith("hook_resid_post") or site == EMBED]
     stream = np.array(places, dtype=int)
     layers = np.array([_layer(site) for site in sites])
     for subset, series in along.items():
         if len(stream) > 1:
-            along_stream = series.at(stream)
-            first = onset(
-                along_stream.selectivity, along_stream.selectivity_draws, 0, inflation=OUT_OF_FOLD_BAND
-            )
-            yield _labels(condition, [""]).assign(
-                target=subset, measure="onset", **_in_layers(first, layers[stream])
-            )
+            for measure, first in _firsts(series.at(stream), factor[subset]).items():
+                numbers = _in_layers(first, layers[stream])
+                yield _labels(condition, [""]).assign(target=subset, measure=measure, **numbers)
         if len(series.null) >= _ENOUGH_FOR_P:
             p = permutation_p(series.auroc, series.null)
             yield _labels(condition, sites).assign(target=subset, measure="p_corrected", value=p)
     if {SEEN, HELD_OUT} <= set(along):
         seen, unseen = along[SEEN], along[HELD_OUT]
         value, draws = seen.auroc - unseen.auroc, seen.auroc_draws - unseen.auroc_draws
-        yield difference_rows(condition, sites, SEEN_MINUS_HELD_OUT, value, draws)
+        wider = expanded(value, *interval(draws), max(factor[SEEN], factor[HELD_OUT]))
+        lower, upper = np.clip(wider, -1, 1)
+        yield _labels(condition, sites).assign(
+            target=SEEN_MINUS_HELD_OUT, measure="auroc_difference", value=value, lower=lower, upper=upper
+        )
 
 
-def difference_rows(
-    condition: Condition, sites: Sequence[str], target: str, value: np.ndarray, draws: np.ndarray
-) -> pd.DataFrame:
-    """Rows of a difference of mean AUROC at each site."""
-    lower, upper = interval(draws)
-    return _labels(condition, sites).assign(
-        target=target, measure="auroc_difference", value=value, lower=lower, upper=upper
-    )
+def _firsts(series: Series, factor: float) -> dict[str, Estimate]:
+    """The first layer detected (`onset`) and the half-rise of a curve above control, counted in sites."""
+    value, draws = series.selectivity, series.selectivity_draws
+    return {
+        "onset": onset(value, draws, 0, inflation=factor),
+        "half_rise": half_rise(value, value + factor * (draws - value), 0),
+    }
 
 
 def _layer(site: str) -> float:
@@ -127,8 +136,8 @@ def _condition(key: tuple[str, str, str], span: str, probe: str) -> Condition:
 
 
 def _in_layers(first: Estimate, layers: np.ndarray) -> dict[str, float]:
-    """An onset counted in sites as one counted in layers; infinite stays infinite."""
-    limits = {"value": first.value, "lower": first.lower, "upper": first.upper}
+    """A place counted in sites as one counted in layers, limits between two sites at the outer one; ∞ stays."""
+    limits = {"value": first.value, "lower": np.floor(first.lower), "upper": np.ceil(first.upper)}
     return {name: float(layers[int(at)]) if np.isfinite(at) else at for name, at in limits.items()}
 
 

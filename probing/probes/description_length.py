@@ -10,7 +10,15 @@ from probing.probes.fitted import Array, FittedProbes
 from probing.probes.linear import PENALTIES
 from probing.probes.logistic import fit_logistic
 from probing.probes.places import host, take_rows
-from probing.stats import ClusterMean, Estimate, estimate, nan_mean
+from probing.stats import (
+    OUT_OF_FOLD,
+    OUT_OF_FOLD_DECISIONS,
+    ClusterMean,
+    Estimate,
+    expanded,
+    interval,
+    nan_mean,
+)
 
 FRACTIONS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 _FIRST_GROUPS = 8  # a probe of fewer leaves is sure of what it does not know, and the code would measure that
@@ -60,7 +68,12 @@ def compression(
     groups: Shaped[np.ndarray, " n"],
     weights: Float[np.ndarray, "draws clusters"],
 ) -> Estimate:
-    """How many times shorter than the uniform code (one bit a label) the code is, over all targets; 1 is no gain."""
+    """How many times shorter than the uniform code (one bit a label) the code is, over all targets; 1 is no gain.
+
+    Its limits are `OUT_OF_FOLD` · `OUT_OF_FOLD_DECISIONS` times as far from it as those of the bootstrap, which holds
+    the probes fixed, and above 0.
+    """
     statistic = ClusterMean(bits, groups)
     value, draws = 1 / nan_mean(statistic.value), 1 / nan_mean(statistic.at(weights))
-    return estimate(value, draws, len(statistic.clusters))
+    lower, upper = expanded(value, *interval(draws), OUT_OF_FOLD * OUT_OF_FOLD_DECISIONS)
+    return Estimate(float(value), max(float(lower), 0.0), float(upper), len(statistic.clusters))

@@ -5,14 +5,19 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from probing.probes.held_out import HeldOut, LabelledRows
 from probing.stats import (
+    OUT_OF_FOLD,
+    OUT_OF_FOLD_DECISIONS,
+    OUT_OF_FOLD_PARTLY,
     ClusterAUROC,
     ClusterMean,
     ClusterRates,
     ClusterStatistic,
+    expanded,
+    few_clusters,
     interval,
     log_loss,
     nan_mean,
@@ -20,6 +25,9 @@ from probing.stats import (
 
 Pair = tuple[np.ndarray, np.ndarray]
 _BOOTSTRAPPED = 5
+_RANGES = {"selectivity": (-1.0, 1.0), "log_loss": (0.0, np.inf)}
+"""Of measures that do not lie in [0, 1]."""
+_DECIDED = ("macro_f1", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,13 @@ def estimates(
     `selectivity` (their difference), `shuffled_auroc` (labels permuted over rows), `macro_f1`,
     `balanced_accuracy` and `log_loss` (nats). Columns: index (of the site), target, measure, value, lower,
     upper, n (clusters). At most five control tasks are bootstrapped.
+
+    Limits are `widening` times as far from the value as those of the bootstrap, which holds the probes fixed, and end
+    where the measure does (an AUROC at 0 and 1); those of decisions `OUT_OF_FOLD_DECISIONS` times wider still, and NaN
+    for a macro-F1 of 0. The draws of the series are as they were drawn.
     """
     sites, repeats = len(held), len(rows.controls)
+    within = np.array([h.within for h in held])
     scores = np.stack([h.scores for h in held], axis=1)
     each, n = np.arange(sites), weights.shape[1]
     real = _auroc(scores[:, :, 0], rows.labels, rows, weights)
@@ -61,10 +74,12 @@ def estimates(
     ]
     floors, shuffled = floors[:repeats], floors[repeats:]
     flat = real[0].ravel(), real[1].reshape(len(weights), -1)
-    table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n)]
+    factor = np.stack([widening(rows, [k], within) for k in range(len(targets))], axis=1)
+    table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n, factor.ravel())]
     series = {}
     for subset, members in subsets.items():
         columns = list(members)
+        factor = widening(rows, columns, within)
         auroc = _mean(real, columns)
         pairs = {"auroc": auroc} | _decisions(held, rows, columns, weights)
         if shuffled:
@@ -75,8 +90,25 @@ def estimates(
             above = auroc[0] - floor[0], auroc[1] - floor[1]
             pairs |= {"control_auroc": floor, "selectivity": above}
             series[subset] = Series(auroc[0], auroc[1], above[0], above[1], null)
-        table += [_frame(each, [subset] * sites, measure, pair, n) for measure, pair in pairs.items()]
+        table += [_frame(each, [subset] * sites, measure, pair, n, factor) for measure, pair in pairs.items()]
     return pd.concat(table, ignore_index=True), series
+
+
+def widening(
+    rows: LabelledRows, members: Sequence[int], within: Bool[np.ndarray, " sites"]
+) -> Float[np.ndarray, " sites"]:
+    """How much wider than their bootstrap limits of a mean over these targets must be.
+
+    Two sources of variance are missing in it. Leaves train the probes that score other leaves (`OUT_OF_FOLD`; less of
+    it where the probes are of another modality, not `within`, or know the leaf, `OUT_OF_FOLD_PARTLY`). And few leaves,
+    on the rarer side of the targets, are drawn as if they were many: `few_clusters`. NaN where a side is a single
+    leaf, which has no variance to see.
+    """
+    labels = rows.labels[:, list(members)]
+    sides = (labels.any(axis=1), ~labels.all(axis=1))
+    few = float(few_clusters(np.array(min(len(np.unique(rows.groups[side])) for side in sides))))
+    trained = np.where(within & ~rows.spread, OUT_OF_FOLD, OUT_OF_FOLD_PARTLY)
+    return trained * (few if np.isfinite(few) else np.nan)
 
 
 def _mean(pair: Pair, members: list[int]) -> Pair:
@@ -129,16 +161,14 @@ def _pair(statistic: ClusterStatistic, weights: np.ndarray) -> Pair:
     return statistic.value, statistic.at(weights)
 
 
-def _frame(index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int) -> pd.DataFrame:
-    value, (lower, upper) = pair[0], interval(pair[1])
-    return pd.DataFrame(
-        {
-            "index": index,
-            "target": target,
-            "measure": measure,
-            "value": value,
-            "lower": lower,
-            "upper": upper,
-            "n": n,
-        }
-    )
+def _frame(
+    index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int, factor: np.ndarray
+) -> pd.DataFrame:
+    value, draws = pair
+    if measure in _DECIDED:
+        factor = factor * OUT_OF_FOLD_DECISIONS
+    lower, upper = np.clip(expanded(value, *interval(draws), factor), *_RANGES.get(measure, (0.0, 1.0)))
+    if measure == "macro_f1":  # where no probability reaches .5 it is 0 in every draw, which is no certainty
+        lower, upper = (np.where(value > 0, limit, np.nan) for limit in (lower, upper))
+    numbers = {"value": value, "lower": lower, "upper": upper, "n": n}
+    return pd.DataFrame({"index": index, "target": target, "measure": measure, **numbers})

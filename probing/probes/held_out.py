@@ -48,6 +48,12 @@ class LabelledRows:
         return [*self.controls, *(() if self.shuffled is None else self.shuffled)]
 
     @property
+    def spread(self) -> bool:
+        """Whether rows of one leaf are in several folds, so that probes know the leaves that they score."""
+        pairs = np.unique(np.stack([np.unique(self.groups, return_inverse=True)[1], self.folds]), axis=1)
+        return pairs.shape[1] > len(np.unique(self.groups))
+
+    @property
     def blocks(self) -> Bool[np.ndarray, "n columns"]:
         """Label columns: the targets, then those of each control task, then the shuffled ones."""
         return np.concatenate([self.labels, *self.meaningless], axis=1)
@@ -57,20 +63,23 @@ class LabelledRows:
 class HeldOut:
     """Scores [n, blocks, targets] by probes that never saw the row's leaf; block 0 is the real task.
 
-    `undefined` lists (fold, target) where all training rows are of one class; the scores there are NaN.
+    `undefined` lists (fold, target) where all training rows are of one class; the scores there are NaN. `within` says
+    whether the probes were trained on rows of the same modality, which the limits of estimates depend on.
     """
 
     scores: Float[np.ndarray, "n blocks targets"]
     probabilities: Float[np.ndarray, "n targets"]
     prevalence: Float[np.ndarray, "n targets"]
     undefined: list[tuple[int, int]] = field(default_factory=list)
+    within: bool = True
 
     @classmethod
-    def empty(cls, rows: LabelledRows) -> "HeldOut":
+    def empty(cls, rows: LabelledRows, within: bool) -> "HeldOut":
         """NaN everywhere."""
         n, width = rows.labels.shape
         scores = np.full((n, 1 + len(rows.meaningless), width), np.nan)
-        return cls(scores, np.full((n, width), np.nan), np.full((n, width), np.nan))
+        unknown = np.full((n, width), np.nan)
+        return cls(scores, unknown, unknown.copy(), within=within)
 
     def write(
         self, rows: np.ndarray, scores: Array, probes: FittedProbes, labels: np.ndarray, fold: int
@@ -100,7 +109,10 @@ def held_out_scores(
     mean of the folds' probes.
     """
     source = rows[train]
-    results = {(modality, transform): HeldOut.empty(rows[modality]) for modality, transform in tests}
+    results = {
+        (modality, transform): HeldOut.empty(rows[modality], modality == train)
+        for modality, transform in tests
+    }
     width, direction = source.labels.shape[1], 0
     for fold in np.unique(source.folds):
         seen = np.flatnonzero(source.folds != fold)

@@ -209,7 +209,7 @@ def test_the_summary_says_the_numbers_of_the_table(table):
         for said in (
             f"best {best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}] at ",
             f"control {at['control_auroc']:.3f}, selectivity {at['selectivity']:.3f}",
-            f"onset layer {onset['value']:.0f} [{limits[0]}, {limits[1]}]",
+            f"first layer detected {onset['value']:.0f} [{limits[0]}, {limits[1]}]",
         ):
             assert said in line
         assert line.endswith(f"({best['probe']})") == (modality == "text→image")
@@ -242,9 +242,9 @@ def test_the_summary_of_contrasts_names_the_largest_difference_of_either_sign():
     text = pd.DataFrame(common | {"modality": "text", "step": NO_STEP, "value": [0, 0, 0, 0.25, 0.1]})
     table = pd.concat([*image, text, image[0].assign(target="bird", value=2.0)], ignore_index=True)
     table["layer"] = [layer_of(site) for site in table["site"]]
-    table = table.assign(lower=table["value"] - 0.01, upper=table["value"] + 0.02)
+    table = table.assign(lower=table["value"] - 0.01, upper=table["value"] + 0.02, pairs=3)
     assert contrast_summary(table).splitlines() == [
-        "Mean AUROC, a minus b (paired by leaf)",
+        "Mean AUROC, a minus b (paired by leaf; mean of 3 pairs of runs)",
         "  cue   image       ridge: -0.400 [-0.410, -0.380] at layer 0",
         "  cue   text        ridge: 0.250 [0.240, 0.270] at layer 2",
     ]

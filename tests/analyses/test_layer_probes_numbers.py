@@ -13,7 +13,7 @@ from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
 from probing.probes import PROBES, held_out
-from probing.stats import OUT_OF_FOLD_BAND, draw_weights, onset
+from probing.stats import OUT_OF_FOLD, OUT_OF_FOLD_PARTLY, draw_weights, few_clusters, half_rise, onset
 from tests.analyses.leaf_stores import LEAVES, SITES, TAXONOMY, MemoryStore, planted
 
 PENALTY = 30.0
@@ -95,8 +95,10 @@ def test_the_interval_of_selectivity_draws_the_same_leaves_on_both_sides():
     ]
     difference = np.subtract(*np.transpose(draws))
     values = table[(table["target"] == "mean") & (table["measure"] == "selectivity")]
-    limits = values[["lower", "upper"]].to_numpy()[0]
-    np.testing.assert_allclose(limits, np.quantile(difference, [0.025, 0.975]), atol=1e-9)
+    value, *limits = values[["value", "lower", "upper"]].to_numpy()[0]
+    factor = OUT_OF_FOLD_PARTLY * few_clusters(np.array(len(LEAVES)))
+    wider = value + factor * (np.quantile(difference, [0.025, 0.975]) - value)
+    np.testing.assert_allclose(limits, wider, atol=1e-9)
 
 
 def with_garbage(store, leaves, seed):
@@ -198,20 +200,49 @@ def test_control_labels_are_those_of_leaves_of_the_same_fold(split):
     assert split == "family" or all((control != rows.labels).any() for control in rows.controls)
 
 
-def test_the_onset_of_each_mean_is_that_of_its_own_selectivity_in_layers():
+def test_first_layers_of_each_mean_are_those_of_its_own_selectivity_in_layers():
     image, _ = planted(strength=0.5)
-    options = replace(QUICK, sites=None, held_out=("bird", "tool"), draws=100)
+    out = ("bird", "tool")
+    options = replace(QUICK, sites=None, held_out=out, draws=100)
     probes = probe_layers({9: image}, None, TAXONOMY, options)
     ((sites, along),) = probes.curves.values()
     layers = [layer_of(site) for site in sites]
     assert layers == [-1, 0, 1, 2, 3, 4]
     limits = {}
+    leaves = {"mean": len(LEAVES), "mean of held-out": len(LEAVES) // 2, "mean of seen": len(LEAVES) // 2}
     for target, series in along.items():
-        first = onset(series.selectivity, series.selectivity_draws, 0, inflation=OUT_OF_FOLD_BAND)
-        table = probes.table[(probes.table["measure"] == "onset") & (probes.table["target"] == target)]
-        expected = [
-            layers[int(at)] if np.isfinite(at) else at for at in (first.value, first.lower, first.upper)
-        ]
-        np.testing.assert_array_equal(table[["value", "lower", "upper"]].to_numpy()[0], expected)
-        limits[target] = tuple(map(str, expected))
+        factor = OUT_OF_FOLD * float(few_clusters(np.array(leaves[target])))
+        value, draws = series.selectivity, series.selectivity_draws
+        first = onset(value, draws, 0, inflation=factor)
+        half = half_rise(value, value + factor * (draws - value), 0)
+        for measure, one in (("onset", first), ("half_rise", half)):
+            table = probes.table[(probes.table["measure"] == measure) & (probes.table["target"] == target)]
+            outer = one.value, np.floor(one.lower), np.ceil(one.upper)
+            expected = [layers[int(at)] if np.isfinite(at) else at for at in outer]
+            np.testing.assert_array_equal(table[["value", "lower", "upper"]].to_numpy()[0], expected)
+            limits[target, measure] = tuple(map(str, expected))
     assert len(set(limits.values())) > 1
+
+
+@pytest.mark.parametrize("split", ["leaf", "ungrouped"])
+@pytest.mark.parametrize("modality", ["image", "text→image"])
+def test_limits_are_as_much_wider_than_the_bootstrap_as_it_leaves_out(split, modality):
+    """The mean of all hypernyms, of one, of seen minus held-out, and of decisions; text probes know no picture."""
+    options = replace(QUICK, split=split, held_out=("bird",))
+    probes = probe_layers({9: planted(strength=0.6)[0]}, planted(strength=0.6)[1], TAXONOMY, options)
+    trained = OUT_OF_FOLD if (split, modality) == ("leaf", "image") else OUT_OF_FOLD_PARTLY
+    (along,) = (curve for one, (_, curve) in probes.curves.items() if one.modality == modality)
+    of_birds = trained * float(few_clusters(np.array(8)))
+    difference = along["mean of seen"].auroc_draws - along["mean of held-out"].auroc_draws
+    expected = {
+        ("mean", "auroc"): (along["mean"].auroc_draws, trained * float(few_clusters(np.array(len(LEAVES))))),
+        ("bird", "auroc"): (along["mean of held-out"].auroc_draws, of_birds),
+        ("mean of held-out", "selectivity"): (along["mean of held-out"].selectivity_draws, of_birds),
+        ("seen minus held-out", "auroc_difference"): (difference, of_birds),
+    }
+    rows = probes.table[probes.table["modality"] == modality].set_index(["target", "measure"])
+    for at, (draws, factor) in expected.items():
+        value, *limits = rows.loc[at, ["value", "lower", "upper"]]
+        least = 0 if at[1] == "auroc" else -1
+        wider = value + factor * (np.quantile(draws[:, 0], [0.025, 0.975]) - value)
+        np.testing.assert_allclose(limits, np.clip(wider, least, 1), atol=1e-12)
