@@ -39,19 +39,28 @@ class Options(Resampling):
         paths: from which span to which attention is blocked
         width: layers that are blocked at a time; windows follow each other, and one holds all layers
         leaves: leaf concepts that are drawn, one picture each; 0 for all
-        placebos: draws of as many other edges, averaged
+        placebos: draws of as many edges at random, the same in all windows; a p takes 19
     """
 
     step: int | None = option(None)
     paths: tuple[str, ...] = option(PATHS, flag="--path", choices=PATHS, role=EXTENT)
     width: int = option(5, flag="--window", role=EXTENT)
-    leaves: int = option(120, role=EXTENT)
-    placebos: int = option(2, role=EXTENT)
+    leaves: int = option(60, role=EXTENT)
+    placebos: int = option(19, role=EXTENT)
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
-    """Refuses what cannot be asked of a run, before anything is loaded."""
+    """Refuses what cannot be asked of a run, before anything is loaded.
+
+    Raises:
+        KeyError: an unknown path.
+        ValueError: no placebo was asked for.
+    """
     check_paths(options.paths)
+    if options.placebos < 1:
+        raise ValueError(
+            f"{options.placebos} placebos were asked for; a path is compared with at least 1, and 19 give a p"
+        )
     for run in runs:
         check_run(run, options.step)
 

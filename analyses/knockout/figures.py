@@ -6,8 +6,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.knockout.rows import LEVEL
+from probing.edits.placebos import FEWEST
 
-EDITS = {"knocked out": (-0.15, "path blocked"), "placebo": (0.15, "as many other edges blocked")}
+EDITS = {"knocked out": (-0.15, "path blocked"), "placebo": (0.15, "as many edges at random")}
+_STAR = {"color": "0.15", "markersize": 6, "mew": 0}
 TASKS = {"hypernym": "right hypernyms", "leaf": "name of the leaf"}
 
 
@@ -18,7 +21,7 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
 
 
 def windows(table: pd.DataFrame) -> Figure:
-    """Change of the log-odds of right names with a path blocked in a window of layers, and with as many other edges."""
+    """Change of the log-odds of right names with a path blocked in a window of layers, and with random edges."""
     rows = table[table["measure"] == "margin_change"]
     paths = list(dict.fromkeys(rows["path"]))
     tasks = [task for task in TASKS if (rows["target"] == task).any()]
@@ -26,6 +29,8 @@ def windows(table: pd.DataFrame) -> Figure:
     whole = max(order, key=lambda window: _bounds(window)[1] - _bounds(window)[0])
     order = [window for window in order if window != whole] + [whole]
     palette = drawing.colours(["knocked out", "placebo"])
+    draws = rows[rows["edit"].str.fullmatch(r"placebo \d+")]
+    ranks = table[table["measure"] == "margin_change_p_corrected"]
     figure = Figure(figsize=(7.2, 2.0 * len(tasks) + 1.0), layout="constrained")
     grid = figure.subplots(len(tasks), len(paths), squeeze=False, sharex=True, sharey="row")
     for line, task in zip(grid, tasks):
@@ -36,6 +41,12 @@ def windows(table: pd.DataFrame) -> Figure:
                 places = [at + shift for at in range(len(order))]
                 axes.vlines(places, points["lower"], points["upper"], color=palette[edit], linewidth=1.4)
                 axes.plot(places, points["value"], "o", color=palette[edit], markersize=3, label=label)
+            drawn = draws[(draws["target"] == task) & (draws["path"] == path)]
+            at = [order.index(window) + EDITS["placebo"][0] for window in drawn["window"]]
+            axes.plot(at, drawn["value"], "_", color=palette["placebo"], markersize=5, mew=0.6, alpha=0.6)
+            p = ranks[(ranks["target"] == task) & (ranks["path"] == path) & (ranks["value"] <= LEVEL)]
+            at = [order.index(window) for window in p["window"]]
+            axes.plot(at, [0.94] * len(at), "*", transform=axes.get_xaxis_transform(), **_STAR)
             axes.axhline(0, **drawing.CHANCE)
             axes.set_xticks(
                 range(len(order)), ["all" if one == whole else one.replace("-", "–") for one in order]
@@ -47,10 +58,15 @@ def windows(table: pd.DataFrame) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("layers")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    null = "as many edges drawn from all others, none to the first token"
-    drawing.footnote(
-        figure, drawing.caption(int(rows["n"].max()), "leaves", "95 % bootstrap over leaves", null)
+    count = draws["edit"].nunique()
+    null = f"as many edges at random, {count} draws (dashes: each of them; none to the first token)"
+    over = "95 % over leaves, of the mean placebo over draws as well"
+    star = (
+        "Star: more lost than with every draw, p ≤ .05, corrected over windows (that of all layers has none)."
     )
+    none = f"No p: it takes {FEWEST} draws."
+    text = drawing.caption(int(rows["n"].max()), "leaves", over, null)
+    drawing.footnote(figure, f"{text} {star if count >= FEWEST else none}")
     return figure
 
 

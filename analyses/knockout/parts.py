@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from torch import nn
 from analyses.inputs.subject import Question
 from probing.edits.knockout import Edges, between, knock_out
 from probing.patching.cells import Cell, Patch
+from probing.patching.restart import Restart
 from probing.sites import Site
 from probing.stats.seeding import stream
 
@@ -50,13 +51,16 @@ def windows(depth: int, width: int) -> list[Window]:
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Nothing, when all paths are known.
+    """Nothing, when all paths are known and named once.
 
     Raises:
-        KeyError: one is not.
+        KeyError: one is not known.
+        ValueError: one was named twice.
     """
     if unknown := [path for path in paths if path not in PATHS]:
         raise KeyError(f"path {unknown[0]!r} was asked for; known: {'; '.join(PATHS)}")
+    if twice := [path for at, path in enumerate(paths) if path in paths[:at]]:
+        raise ValueError(f"path {twice[0]!r} was asked for twice; name each once")
 
 
 def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
@@ -76,17 +80,21 @@ def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int
 def placebo_edges(
     edges: Edges, first: int, length: int, seed: int, *names: str
 ) -> tuple[tuple[int, int], ...]:
-    """As many other edges, drawn at random among those of the computed tokens, none to the first token of all.
+    """As many edges drawn at random among all of the computed tokens, none to the first token of all.
+
+    Edges of the path can be among them: where a path carries nothing of its own, it is then one more such set.
 
     Raises:
-        ValueError: there are not so many others.
+        ValueError: the prompt has no other set of as many edges.
     """
-    known = between(range(first, length), range(length))
-    others = [edge for edge in known if edge not in set(edges) and edge[1] != SINK]
-    if len(others) < len(edges):
-        raise ValueError(f"a placebo of {len(edges)} other edges was asked for, the prompt has {len(others)}")
-    order = stream(seed, "placebo edges", *names).permutation(len(others))
-    return tuple(sorted(others[at] for at in order[: len(edges)]))
+    known = [edge for edge in between(range(first, length), range(length)) if edge[1] != SINK]
+    if len(known) <= len(edges):
+        raise ValueError(
+            f"a placebo of {len(edges)} edges was asked for, the prompt has {len(known)} in all, so that no other set "
+            "can be drawn; ask for a path of fewer edges"
+        )
+    order = stream(seed, "placebo edges", *names).permutation(len(known))
+    return tuple(sorted(known[at] for at in order[: len(edges)]))
 
 
 def knocked_out(
@@ -97,31 +105,47 @@ def knocked_out(
     placebos: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Read-outs of every picture with each path blocked in a window, and with placebos; one row a picture and edit."""
+    """Read-outs of every picture with each path blocked in a window, and with placebos; one row a picture and edit.
+
+    A draw of edges is the same in every window, so that all its windows together compare with those of the path.
+    """
     tables = []
     for task, question in questions.items():
         rows = question.clean.rows
         length = rows.skip + question.clean.hidden.shape[1]
-        clean = _logits(question, Window(0, window.last))  # first: a restart is checked on the model as it is
+        restart = _from_any_token(model, question)
+        clean = _logits(restart, question, 0, rows.spans["slot"][0])
         tables.append(_read_outs(question, clean).assign(path="", edit="none", draw=0, task=task))
         for path in paths:
             edges = edges_of(path, rows.spans)
             edits = [("knocked out", 0, edges)]
             for draw in range(placebos):
-                drawn = placebo_edges(edges, rows.skip, length, seed, path, str(window), str(draw))
+                drawn = placebo_edges(edges, rows.skip, length, seed, path, str(draw))
                 edits.append(("placebo", draw, drawn))
             for edit, draw, chosen in edits:
+                start = min(query for query, _ in chosen)  # tokens before it stay as they are
                 with knock_out(model, chosen, window.layers):
-                    logits = _logits(question, window)
+                    logits = _logits(restart, question, window.first, start)
                 tables.append(_read_outs(question, logits).assign(path=path, edit=edit, draw=draw, task=task))
     return pd.concat(tables, ignore_index=True).assign(first=window.first, last=window.last)
 
 
-def _logits(question: Question, window: Window) -> Float[np.ndarray, "rows names"]:
-    """Logits of the names by a pass that starts at the first layer of a window with the states of the clean pass."""
-    site = Site("hook_resid_pre", window.first)
-    state = question.clean.states[window.first][:, list(question.positions("slot"))]
-    logits = question.restart.run([Patch(Cell((site,), "slot"), {str(site): state})], question.read)
+def _from_any_token(model: nn.Module, question: Question) -> Restart:
+    """Passes that go on from the clean one at any token, which is a span of its own."""
+    rows = question.clean.rows
+    tokens = range(rows.skip, rows.skip + question.clean.hidden.shape[1])
+    spans = {str(token): (token,) for token in tokens}
+    restart = Restart(model, replace(question.clean, rows=replace(rows, spans=spans)))
+    for token in tokens:  # a restart is checked at its first pass: on the model as it is
+        _logits(restart, question, len(question.clean.states) - 2, token)
+    return restart
+
+
+def _logits(restart: Restart, question: Question, layer: int, token: int) -> Float[np.ndarray, "rows names"]:
+    """Logits of the names by a pass that starts at a layer and token with the states of the clean pass."""
+    site, clean = Site("hook_resid_pre", layer), question.clean
+    state = clean.states[layer][:, [token - clean.rows.skip]]
+    logits = restart.run([Patch(Cell((site,), str(token)), {str(site): state})], question.read)
     return logits[0].double().cpu().numpy()
 
 

@@ -1,8 +1,8 @@
-"""Tables of attention knock-out: read-outs with a path blocked, beside placebos, with intervals over leaves."""
+"""Tables of attention knock-out: read-outs with a path blocked, beside placebos: intervals, and ranks among draws."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,23 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame.tables import row, table
-from probing.stats import ClusterMean, estimate, lower_band
+from probing.edits.placebos import FEWEST, over_clusters, over_draws, rank_p
+from probing.stats import ClusterMean
 
 MEASURES = ("margin", "top1")
 BEYOND = "knocked out − placebo"
-
-_Drawn = tuple[float, Float[np.ndarray, " draws"]]
-"""A value, and the same under bootstrap weights."""
+LEVEL = 0.05
 
 
 def knockout_table(
     parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], seed: int
 ) -> pd.DataFrame:
-    """Long table: margin (nats) and top-1 of each task clean, with a path blocked, and with as many other edges.
+    """Long table: margin (nats) and top-1 of each task clean, with a path blocked, and with random sets of edges.
 
-    `*_change` is relative to the clean pass, "knocked out − placebo" beyond the mean of the placebos. What a path
-    carries at least beyond them, corrected over the windows (the one of all layers apart), is `*_loss_lower_band`.
+    `*_change` is relative to the clean pass: with the path blocked, with the edges of each draw ("placebo 7"), in the
+    mean of these ("placebo"), and of the path beyond this mean. Limits are over leaves; those of the mean placebo, and
+    beyond it, over draws as well. `*_change_p` is the rank of the path's loss among those of the draws, corrected over
+    windows in `*_change_p_corrected` (the window of all layers apart); NaN with fewer than 19 draws.
     """
     rows: list[dict[str, Any]] = []
     whole = f"{parts['first'].min()}-{parts['last'].max()}"
@@ -34,16 +35,16 @@ def knockout_table(
         labels: dict[str, Any] = {"modality": "image", "treatment": "", "target": str(task), "span": ""}
         rows += _clean_rows(clean, weights, {**labels, "site": "all", "path": "", "window": ""})
         for path, of_path in of_task[of_task["path"] != ""].groupby("path", sort=False):
-            changes = {
-                f"{first}-{last}": _changes(part, clean, weights)
-                for (first, last), part in of_path.groupby(["first", "last"])  # pyright: ignore[reportGeneralTypeIssues]
-            }
             labels |= {"path": str(path)}
-            for window, drawn in changes.items():
-                for (measure, edit), (value, draws) in drawn.items():
-                    level = estimate(value, draws, len(clean))
-                    rows.append(row(measure, level, **_place(window), edit=edit, **labels))
-            rows += _bands({name: drawn for name, drawn in changes.items() if name != whole}, labels)
+            changes: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in MEASURES}
+            for (first, last), part in of_path.groupby(["first", "last"]):  # pyright: ignore[reportGeneralTypeIssues]
+                window = f"{first}-{last}"
+                for measure in MEASURES:
+                    levels = _by_set(part, measure, clean)
+                    rows += _window_rows(levels, weights, measure, {**labels, **_place(window)})
+                    changes[measure][window] = levels[:, 1:].mean(axis=0) - levels[:, 0].mean()
+            for measure, of_windows in changes.items():
+                rows += _ranks(of_windows, whole, f"{measure}_change", labels)
     return table(rows, "knockout", seed, extra=("path", "window", "edit"))
 
 
@@ -54,51 +55,64 @@ def _place(window: str) -> dict[str, Any]:
 def _clean_rows(
     clean: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], labels: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows, n = [], len(clean)
     for measure in clean:
         mean = ClusterMean(clean[measure].to_numpy(), clean.index.to_numpy().astype(str))
-        level = estimate(mean.value[0], mean.at(weights)[:, 0], len(clean))
+        level = over_clusters(mean.value[0], mean.at(weights)[:, 0], n, n)
         rows.append(row(str(measure), level, edit="none", **labels))
     return rows
 
 
-def _changes(
-    part: pd.DataFrame, clean: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"]
-) -> dict[tuple[str, str], _Drawn]:
-    """(measure, edit) → value and draws: levels and changes of the knock-out and of the mean placebo."""
-    changes: dict[tuple[str, str], _Drawn] = {}
-    for measure in MEASURES:
-        by_edit = part.groupby(["edit", "leaf"])[measure].mean().unstack("edit").reindex(clean.index)
-        columns = np.column_stack([clean[measure], by_edit["knocked out"], by_edit["placebo"]])
-        means = ClusterMean(columns, clean.index.to_numpy().astype(str))
-        value, draws = means.value, means.at(weights)
-        changes |= {
-            (measure, "knocked out"): (value[1], draws[:, 1]),
-            (measure, "placebo"): (value[2], draws[:, 2]),
-            (f"{measure}_change", "knocked out"): (value[1] - value[0], draws[:, 1] - draws[:, 0]),
-            (f"{measure}_change", "placebo"): (value[2] - value[0], draws[:, 2] - draws[:, 0]),
-            (f"{measure}_change", BEYOND): (value[1] - value[2], draws[:, 1] - draws[:, 2]),
-        }
-    return changes
+def _by_set(part: pd.DataFrame, measure: str, clean: pd.DataFrame) -> Float[np.ndarray, "leaves sets"]:
+    """A measure of each leaf: clean, with the path blocked, then with the edges of each draw."""
+    by_set = part.set_index(["leaf", "edit", "draw"])[measure].unstack(["edit", "draw"]).reindex(clean.index)
+    draws = by_set["placebo"].sort_index(axis=1)
+    return np.column_stack([clean[measure], by_set["knocked out"], draws])
 
 
-def _bands(
-    changes: Mapping[str, Mapping[tuple[str, str], _Drawn]], labels: Mapping[str, Any]
+def _window_rows(
+    levels: Float[np.ndarray, "leaves sets"],
+    weights: Float[np.ndarray, "draws leaves"],
+    measure: str,
+    labels: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """How much is lost beyond the placebos at least, in all windows at once with 95 %."""
-    rows = []
-    for measure in MEASURES if changes else ():
-        drawn = [of_window[f"{measure}_change", BEYOND] for of_window in changes.values()]
-        value, draws = np.array([value for value, _ in drawn]), np.column_stack([draws for _, draws in drawn])
-        for window, limit in zip(changes, lower_band(-value, -draws)):
-            rows.append(
-                row(f"{measure}_loss_lower_band", float(limit), **_place(window), edit=BEYOND, **labels)
-            )
-    return rows
+    """Levels and changes of the path, of the mean placebo and beyond it, and the change of each placebo."""
+    n, change = len(levels), f"{measure}_change"
+    mean = ClusterMean(levels, np.arange(n))
+    (clean, path), placebos = mean.value[:2], mean.value[2:]
+    drawn = mean.at(weights)
+    (clean_drawn, path_drawn), placebo_drawn = drawn[:, :2].T, drawn[:, 2:].mean(axis=1)
+    numbers = [
+        (measure, "knocked out", over_clusters(path, path_drawn, n, n)),
+        (measure, "placebo", over_draws(placebos, placebo_drawn, n, n)),
+        (change, "knocked out", over_clusters(path - clean, path_drawn - clean_drawn, n, n)),
+        (change, "placebo", over_draws(placebos - clean, placebo_drawn - clean_drawn, n, n)),
+        (change, BEYOND, over_draws(path - placebos, path_drawn - placebo_drawn, n, n)),
+    ]
+    rows = [row(name, number, edit=edit, **labels) for name, edit, number in numbers]
+    each = [
+        row(change, value, n, edit=f"placebo {at}", **labels) for at, value in enumerate(placebos - clean)
+    ]
+    return rows + each
+
+
+def _ranks(
+    changes: Mapping[str, Float[np.ndarray, " sets"]], whole: str, measure: str, labels: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rank of the path's loss among those of the draws in each window, and corrected over all narrow windows."""
+    losses = -np.column_stack(list(changes.values()))[None]
+    alone = dict(zip(changes, rank_p(losses, corrected=False)))
+    narrow = [at for at, window in enumerate(changes) if window != whole]
+    corrected = dict(zip([list(changes)[at] for at in narrow], rank_p(losses[..., narrow])))
+    return [
+        row(f"{measure}_{name}", float(p), edit=BEYOND, **labels, **_place(window))
+        for name, of_windows in (("p", alone), ("p_corrected", corrected))
+        for window, p in of_windows.items()
+    ]
 
 
 def summary(table: pd.DataFrame) -> str:
-    """For each path, in a few lines, the windows in which it carries something beyond its placebo."""
+    """For each path, in a few lines, the windows in which it carries more than random sets of as many edges."""
     clean = table[(table["edit"] == "none") & (table["measure"] == "margin")].set_index("target")
     lines = [f"Paths of an answer, {', '.join(table['run'].unique())} (log-odds of right names, nats):"]
     for task in clean.index:
@@ -106,20 +120,31 @@ def summary(table: pd.DataFrame) -> str:
         lines.append(f"  {task}: clean {_interval(level)}, n = {level['n']}")
         rows = table[(table["target"] == task) & (table["edit"] == BEYOND)]
         lines += [f"    {path}: {_path(of_path)}" for path, of_path in rows.groupby("path", sort=False)]
-    return "\n".join(lines)
+    return "\n".join([*lines, _ranked_among(table)])
+
+
+def _ranked_among(table: pd.DataFrame) -> str:
+    draws = table["edit"].str.extract(r"^placebo (\d+)$")[0].nunique()
+    if draws < FEWEST:
+        return f"  no p with {draws} placebo draws: --placebos {FEWEST} gives one"
+    return f"  beyond placebo: more lost than with all of {draws} draws, p ≤ .05 (of windows, corrected over them)"
 
 
 def _path(rows: pd.DataFrame) -> str:
-    changes = rows[rows["measure"] == "margin_change"]
-    bands = rows[rows["measure"] == "margin_loss_lower_band"]
-    above = changes[changes["window"].isin(bands.loc[bands["value"] > 0, "window"])]
-    whole = changes[~changes["window"].isin(bands["window"])]
-    text = f"{'; '.join(_windows(above)) or 'no window'} beyond placebo"
-    return "; all layers ".join([text, *_windows(whole)])
-
-
-def _windows(rows: pd.DataFrame) -> Sequence[str]:
-    return [f"{one['window']} {_interval(one)}" for one in rows.to_dict("records")]
+    of_window = rows[rows["measure"] == "margin_change"].set_index("window")
+    p, corrected = (
+        rows[rows["measure"] == f"margin_change_{name}"].set_index("window")["value"]
+        for name in ("p", "p_corrected")
+    )
+    texts = []
+    if corrected.notna().any():
+        beyond = corrected.index[corrected <= LEVEL]
+        windows = "; ".join(f"{window} {_interval(of_window.loc[window])}" for window in beyond)
+        texts.append(f"{windows or 'no window'} beyond placebo")
+    for window in of_window.index.difference(corrected.index):
+        rank = "" if np.isnan(p[window]) else f" (p = {p[window]:.2g})"
+        texts.append(f"all layers {window} {_interval(of_window.loc[window])}{rank}")
+    return "; ".join(texts)
 
 
 def _interval(one: Mapping[Any, Any] | pd.Series) -> str:

@@ -1,12 +1,14 @@
 """Attention knock-out of runs: the planted edge is found in its window, placebos are subtracted, toy run, refusals."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import planted as circuit
 import pytest
 from matplotlib.colors import same_color
+from scipy.stats import norm, t
 
 from analyses import knockout
 from analyses.knockout.figures import EDITS, TASKS
@@ -26,7 +28,7 @@ def table():
     model = circuit.planted()
     questions = {task: planted.question(model, task) for task in ("hypernym", "leaf")}
     parts = [
-        knocked_out(model, questions, window, PATHS, placebos=2, seed=0)
+        knocked_out(model, questions, window, PATHS, placebos=19, seed=0)
         for window in windows(circuit.LAYERS, width=1)
     ]
     return knockout_table(pd.concat(parts, ignore_index=True), draw_weights(16, 200), 0).assign(run="planted")
@@ -46,9 +48,27 @@ def test_the_answer_goes_from_the_picture_to_the_last_token_in_the_planted_layer
         np.testing.assert_allclose(changes(table, path), 0, atol=1e-5)
     top = changes(table, "slot → last", "knocked out", "top1")
     assert (top.loc[at] < 0.5).all()
-    band = changes(table, "slot → last", BEYOND, "margin_loss_lower_band")
-    assert (band.loc[at] > 0).all()
-    assert (band.drop(at) <= 1e-5).all(axis=None)
+    p = changes(table, "slot → last", BEYOND, "margin_change_p_corrected")
+    assert (p.loc[at] == 1 / 20).all()
+    assert (p.drop(at) > 0.05).all(axis=None)
+
+
+def test_a_random_set_of_as_many_edges_is_not_found_in_the_place_of_the_path(monkeypatch):
+    """The last of twenty-one draws stands where the path's edges would."""
+    model = circuit.planted()
+    questions = {"hypernym": planted.question(model, "hypernym")}
+    monkeypatch.setattr(
+        "analyses.knockout.parts.edges_of",
+        lambda path, spans: placebo_edges(((9, 2),) * 4, 0, 10, 0, "in the place of the path"),
+    )
+    parts = [
+        knocked_out(model, questions, window, ("slot → last",), placebos=19, seed=0)
+        for window in windows(circuit.LAYERS, width=1)
+    ]
+    rows = knockout_table(pd.concat(parts, ignore_index=True), draw_weights(16, 50), 0)
+    p = rows.loc[rows["measure"] == "margin_change_p_corrected", "value"]
+    assert len(p) == circuit.LAYERS
+    assert (p > 0.05).all()
 
 
 LEAVES = ("crow", "duck", "eagle")
@@ -86,17 +106,79 @@ def test_what_is_lost_beyond_placebos_that_are_not_null_by_its_numbers():
         for edit, expected in per_leaf.items():
             one, draws = rows.loc[("margin_change", edit, window)], weights @ (times * expected) / 3
             np.testing.assert_allclose(one["value"], times * expected.mean())
-            np.testing.assert_allclose([one["lower"], one["upper"]], np.quantile(draws, [0.025, 0.975]))
+            if edit == "knocked out":
+                limits = np.quantile(draws, [0.025, 0.975]) - one["value"]
+                wider = (3 / 2) ** 0.5 * t.ppf(0.975, 2) / norm.ppf(0.975)
+                np.testing.assert_allclose(
+                    [one["lower"], one["upper"]], one["value"] + wider * limits, rtol=1e-6
+                )
+            else:  # two draws: the variance of their mean, times / 2 apart, is added to that over three leaves
+                leaves, between = 3 / 2 * draws.var(ddof=1), (times * np.ptp(PLACEBOS.mean(1)) / 2) ** 2
+                freedom = (leaves + between) ** 2 / (leaves**2 / 2 + between**2)
+                half = t.ppf(0.975, freedom) * (leaves + between) ** 0.5
+                np.testing.assert_allclose(
+                    [one["lower"], one["upper"]], [one["value"] - half, one["value"] + half]
+                )
             assert one["n"] == 3
+        for draw, placebo in enumerate(PLACEBOS):
+            one = rows.loc[("margin_change", f"placebo {draw}", window)]
+            assert one["value"] == pytest.approx(times * placebo.mean())
+            assert np.isnan([one["lower"], one["upper"]]).all()
     assert rows.loc[("margin_change", BEYOND, "0-0"), "value"] == pytest.approx(-1.5)
     assert rows.loc[("margin_change", "placebo", "0-0"), "value"] == pytest.approx(-0.5)
     np.testing.assert_allclose(rows.loc[("margin", "none", ""), "value"], 5)
-    # Effects of the second window are thrice those of the first: in studentised units the two are one.
-    loss = -per_leaf[BEYOND]
-    band = loss.mean() - np.quantile(weights @ loss / 3 - loss.mean(), 0.95, method="inverted_cdf")
-    bands = rows.xs("margin_loss_lower_band").droplevel("edit")["value"]
-    np.testing.assert_allclose(bands.loc[["0-0", "1-1"]], [band, 3 * band])
-    assert "0-1" not in bands.index
+    p = rows.loc[["margin_change_p", "margin_change_p_corrected"], "value"]
+    assert len(p) == 3 + 2
+    assert p.isna().all()  # two draws
+
+
+def test_the_limits_beyond_a_single_placebo_and_of_a_single_leaf_are_not_known():
+    parts = hand_made_parts()
+    of_leaf, of_draw = parts[parts["leaf"] == "crow"], parts[parts["draw"] == 0]
+    for fewer, edits in ((of_draw, ("placebo", BEYOND)), (of_leaf, ("knocked out", "placebo", BEYOND))):
+        table = knockout_table(fewer, draw_weights(fewer["leaf"].nunique(), 50), 0)
+        rows = table[(table["measure"] == "margin_change") & table["edit"].isin(edits)]
+        assert len(rows) == 3 * len(edits)
+        assert not np.isfinite(rows[["lower", "upper"]]).any(axis=None)
+        assert np.isfinite(rows["value"]).all()
+
+
+def ranked_parts(loss, draws=19, seed=0):
+    """Three narrow windows and one of all layers: the path loses `loss` in the second, each draw about 1 in each."""
+    rng, parts = np.random.default_rng(seed), []
+    for first, last in ((0, 0), (1, 1), (2, 2), (0, 2)):
+        edits = [
+            ("none", "", 0, 0.0),
+            ("knocked out", "slot → last", 0, loss if (first, last) == (1, 1) else 1.0),
+        ]
+        edits += [("placebo", "slot → last", draw, rng.normal(1, 0.2)) for draw in range(draws)]
+        parts += [
+            pd.DataFrame({"leaf": LEAVES, "margin": CLEAN - lost, "top1": 1.0}).assign(
+                edit=edit, path=path, draw=draw, task="hypernym", first=first, last=last
+            )
+            for edit, path, draw, lost in edits
+        ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_p_is_the_rank_of_the_path_s_loss_among_those_of_the_draws_and_corrected_that_among_the_largest():
+    for loss, of_window, corrected in ((9.0, 1 / 20, 1 / 20), (-9.0, 1.0, 1.0)):
+        rows = knockout_table(ranked_parts(loss), draw_weights(3, 20), 0).set_index(["measure", "window"])[
+            "value"
+        ]
+        assert rows["margin_change_p"]["1-1"] == pytest.approx(of_window)
+        assert rows["margin_change_p_corrected"]["1-1"] == pytest.approx(corrected)
+        assert set(rows["margin_change_p_corrected"].index) == {"0-0", "1-1", "2-2"}
+        assert set(rows["margin_change_p"].index) == {"0-0", "1-1", "2-2", "0-2"}
+        assert (rows["top1_change_p"] == 1).all()  # nothing differs
+
+
+def test_few_placebos_give_no_p_and_the_summary_says_so():
+    table = knockout_table(ranked_parts(9.0, draws=18), draw_weights(3, 20), 0).assign(run="planted")
+    assert table.loc[table["measure"].str.contains("_p"), "value"].isna().all()
+    text = summary(table)
+    assert "no p with 18 placebo draws: --placebos 19 gives one" in text
+    assert "no window beyond placebo" not in text
 
 
 def test_only_the_mean_of_the_placebos_that_belong_to_the_path_and_window_is_subtracted():
@@ -128,24 +210,42 @@ def test_the_figure_shows_the_rows_of_its_task_path_window_and_edit(table, tmp_p
                 np.testing.assert_array_equal(axes.lines[at].get_xdata().round(), range(5))
                 assert axes.lines[at].get_label() == EDITS[edit][1]
                 assert same_color(axes.lines[at].get_color(), axes.collections[at].get_color())
+            draws = table[(table["measure"] == "margin_change") & table["edit"].str.fullmatch(r"placebo \d+")]
+            draws = draws[(draws["target"] == task) & (draws["path"] == path)]
+            np.testing.assert_allclose(axes.lines[2].get_ydata(), draws["value"])
+            shown = [order[int(at)] for at in axes.lines[2].get_xdata()]
+            assert shown == draws["window"].tolist()
+            p = table[(table["measure"] == "margin_change_p_corrected") & (table["target"] == task)]
+            p = p[(p["path"] == path) & (p["value"] <= 0.05)]
+            assert [order[int(at)] for at in axes.lines[3].get_xdata()] == p["window"].tolist()
             if task == "leaf":
                 ticks = [tick.get_text() for tick in axes.get_xticklabels()]
                 assert ticks == ["0–0", "1–1", "2–2", "3–3", "all"]
             assert axes.get_title() == (path if task == "hypernym" else "")
             assert (TASKS[task] in axes.get_ylabel()) == (path == PATHS[0])
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["path blocked", "as many other edges blocked"]
-    assert "n = 16 leaves" in figure.texts[-1].get_text()
+    assert legend == ["path blocked", "as many edges at random"]
+    text = " ".join(figure.texts[-1].get_text().split())
+    assert "n = 16 leaves" in text
+    assert "19 draws" in text
+    assert "p ≤ .05, corrected over windows" in text
 
 
-def test_the_summary_names_the_windows_whose_band_is_above_0_with_the_numbers_of_the_table(table):
+def test_the_summary_names_the_windows_whose_corrected_p_is_small_with_the_numbers_of_the_table(table):
     text = summary(table)
     rows = table[(table["edit"] == BEYOND) & (table["measure"] == "margin_change")]
-    bands = table[table["measure"] == "margin_loss_lower_band"].set_index(["target", "path", "window"])
+    p = table[table["measure"] == "margin_change_p_corrected"].set_index(["target", "path", "window"])[
+        "value"
+    ]
+    alone = table[table["measure"] == "margin_change_p"].set_index(["target", "path", "window"])["value"]
     task = ""
     lines = text.splitlines()
     assert lines[0].startswith("Paths of an answer, planted")
-    for line in lines[1:]:
+    assert (
+        lines[-1]
+        == "  beyond placebo: more lost than with all of 19 draws, p ≤ .05 (of windows, corrected over them)"
+    )
+    for line in lines[1:-1]:
         if "clean" in line:
             task = line.split(":")[0].strip()
             level = table[
@@ -156,13 +256,12 @@ def test_the_summary_names_the_windows_whose_band_is_above_0_with_the_numbers_of
         path, said = line.strip().split(": ", 1)
         of_path = rows[(rows["target"] == task) & (rows["path"] == path)].set_index("window")
         above = [
-            window
-            for window in of_path.index
-            if window != "0-3" and bands.loc[(task, path, window), "value"] > 0
+            window for window in of_path.index if window != "0-3" and p.loc[(task, path, window)] <= 0.05
         ]
         windows_said = re.findall(r"(\d-\d) (\S+ \[\S+ \S+\])", said)
         assert windows_said == [(window, interval(of_path.loc[window])) for window in [*above, "0-3"]]
-    assert len(lines) == 1 + 2 * (1 + len(PATHS))
+        assert said.endswith(f"(p = {alone.loc[(task, path, '0-3')]:.2g})")
+    assert len(lines) == 2 + 2 * (1 + len(PATHS))
     assert f"{circuit.LAYER}-{circuit.LAYER} " in text
 
 
@@ -170,16 +269,20 @@ def interval(row):
     return f"{row['value']:+.2f} [{row['lower']:+.2f}, {row['upper']:+.2f}]"
 
 
-def test_edges_of_paths_and_placebos_of_as_many_others():
+def test_edges_of_paths_and_placebos_of_as_many_of_all():
     edges = edges_of("slot → cue, last", SPANS)
     assert edges == ((4, 2), (4, 3), (5, 2), (5, 3), (6, 2), (6, 3))
     assert edges_of("cue → last", SPANS) == ((6, 4), (6, 5))
     drawn = placebo_edges(edges, 2, 7, 0, "x")
-    assert len(drawn) == len(edges)
-    assert not set(drawn) & set(edges)
+    assert len(set(drawn)) == len(edges)
     assert all(0 < key < query and query >= 2 for query, key in drawn)
     assert drawn == placebo_edges(edges, 2, 7, 0, "x")
     assert drawn != placebo_edges(edges, 2, 7, 1, "x")
+    many = [placebo_edges(edges, 2, 7, 0, str(draw)) for draw in range(400)]
+    # Every edge with a computed query that is not to the first token, the path's own too, is drawn as often.
+    counts = Counter(edge for drawn in many for edge in drawn)
+    assert set(counts) == {(query, key) for query in range(2, 7) for key in range(1, query)}
+    np.testing.assert_allclose(list(counts.values()), 400 * 6 / 15, atol=40)
 
 
 def test_windows_cover_the_model_and_one_holds_all():
@@ -221,11 +324,15 @@ def test_a_toy_run_from_the_command_line_where_blocking_everything_leaves_the_pi
 def test_what_is_not_there_is_refused(toy, capsys):
     with pytest.raises(KeyError, match="known: slot → cue"):
         knockout.check([toy], knockout.Options(paths=("slot → noun",)))
+    with pytest.raises(ValueError, match="asked for twice"):
+        knockout.check([toy], knockout.Options(paths=("slot → cue", "slot → cue")))
+    with pytest.raises(ValueError, match="0 placebos were asked for"):
+        knockout.check([toy], knockout.Options(placebos=0))
     with pytest.raises(ValueError, match="this model has 2"):
         knockout.compute([toy], knockout.Options(width=3))
     with pytest.raises(KeyError, match="known: slot → cue"):
         edges_of("noun → last", SPANS)
-    with pytest.raises(ValueError, match="the prompt has 0"):
+    with pytest.raises(ValueError, match="the prompt has 1 in all"):
         placebo_edges(((2, 1),), 2, 3, 0)
     with pytest.raises(SystemExit) as refusal:
         knockout.main(["--run", str(toy.path), "--step", "5"])
