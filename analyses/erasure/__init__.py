@@ -9,6 +9,7 @@ part for each span and layer, from which a second start goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -54,6 +55,7 @@ class Options(Resampling):
         others: leaves asked about under none of them
         folds: what is done to a leaf is fitted on the leaves of all other folds
         shrinkage: of covariances, a share in [0, 1); see `probing.edits.erasure.Whitening`
+        controls: draws of each control; by default 19, which give a p, and for steering 5 for each hypernym
         doses: for steering, in standard deviations
         directions: for steering; "probe" and "text" need the layer probes of the run
     """
@@ -68,6 +70,7 @@ class Options(Resampling):
     others: int = option(30, role=EXTENT)
     folds: int = option(3, role=EXTENT)
     shrinkage: float = option(0.1)
+    controls: int | None = option(None, role=EXTENT)
     doses: tuple[float, ...] = option((-4.0, 2.0, 4.0, 8.0), flag="--dose", role=EXTENT)
     directions: tuple[str, ...] = option(DIRECTIONS, flag="--direction", choices=DIRECTIONS, role=EXTENT)
 
@@ -77,12 +80,20 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
     Raises:
         KeyError: an unknown span, hypernym or direction.
-        ValueError: a run has no word to be read, or no dose differs from 0.
+        ValueError: a run has no word to be read, no dose differs from 0, something was named twice, or no control was
+            asked for.
         FileNotFoundError: a projector was not saved at that step, or a probe's direction was asked for and the run was
             not probed.
     """
     if unknown := [span for span in options.spans if span not in SPANS]:
         raise KeyError(f"span {unknown[0]!r} was asked for; known: {', '.join(SPANS)}")
+    for name in ("hypernyms", "layers", "spans", "doses", "directions"):
+        if twice := [value for value, times in Counter(getattr(options, name)).items() if times > 1]:
+            raise ValueError(f"{twice[0]!r} was asked for twice among the {name}; name each once")
+    if draws_of(options) < 1:
+        raise ValueError(
+            f"{options.controls} draws of each control were asked for; at least 1 is compared with"
+        )
     if options.steer and not any(options.doses):
         raise ValueError(f"doses {options.doses} were asked for; give at least one that is not 0")
     for run in runs:
@@ -108,7 +119,13 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     # A part is the same whichever other places are asked for.
     idle = {"draws", "layers", "spans", "steer"} | (set() if options.steer else {"doses", "directions"})
     settings = {field: value for field, value in asdict(options).items() if field not in idle}
-    settings |= {"step": subject.step, "what": name, **subject.wording, "makers": subject.makers}
+    settings |= {
+        "controls": draws_of(options),
+        "step": subject.step,
+        "what": name,
+        **subject.wording,
+        "makers": subject.makers,
+    }
     settings |= {"read": {path: records.sha256(run.path / path) for path in _reads(options)}}
     parts = Parts.of(run.folder("analyses", "erasure"), settings)
     given = read_directions(run, subject.step, options.directions, places, names) if options.steer else {}
@@ -125,6 +142,11 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
     table = (steering_table if options.steer else erasure_table)(read_outs, weights, options.seed)
     return Result(table.assign(run=run.name, step=subject.step))
+
+
+def draws_of(options: Options) -> int:
+    """Draws of each control: those of erasure are shared by all hypernyms, those of steering are of one each."""
+    return options.controls if options.controls is not None else 5 if options.steer else 19
 
 
 def _reads(options: Options) -> tuple[str, ...]:
@@ -187,6 +209,7 @@ def edit_inputs(
         np.array([fold_of[leaf] for leaf in shown["leaf"]]),
         options.shrinkage,
         options.seed,
+        draws_of(options),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 
-from analyses.inputs.span_states import SpanStates, post
+from analyses.inputs.span_states import SpanStates, exchanged, post
 from analyses.inputs.subject import Question, mean_logit
 from probing.patching.cells import Cell, Patch
 from probing.sites import Site
@@ -51,6 +51,7 @@ class EditInputs:
         fold: of the pictures asked about; what is done to them is fitted on the other folds.
         shrinkage: of covariances.
         seed: of controls.
+        controls: draws of each control.
     """
 
     questions: Mapping[str, Question]
@@ -60,10 +61,19 @@ class EditInputs:
     fold: np.ndarray
     shrinkage: float
     seed: int
+    controls: int
 
     def members(self, leaves: np.ndarray, hypernym: str) -> Bool[np.ndarray, " leaves"]:
         """Which of these leaves are under the hypernym."""
         return np.isin(leaves, self.taxonomy.leaves_of(hypernym))
+
+    def labels(self, hypernym: str, draw: int | None = None) -> dict[str, bool]:
+        """Which captured leaf is under the hypernym; of a draw, with labels exchanged among the leaves of a fold."""
+        states = next(iter(self.states.values()))
+        fold_of = dict(zip(states.leaves.tolist(), states.fold.tolist()))
+        leaves = np.array(sorted(fold_of))
+        labels = dict(zip(leaves.tolist(), self.members(leaves, hypernym).tolist()))
+        return labels if draw is None else exchanged(labels, fold_of, hypernym, str(draw), seed=self.seed)
 
     def overlapping(self, hypernym: str) -> tuple[str, ...]:
         """Hypernyms that share a leaf with this one, itself among them."""
@@ -107,7 +117,7 @@ def clean_states(question: Question, place: SpanAtLayer) -> States:
 
 
 def answers(
-    question: Question, place: SpanAtLayer, states: Sequence[States]
+    question: Question, place: SpanAtLayer, states: Iterable[States]
 ) -> Float[np.ndarray, "edits rows names"]:
     """Logits of the names when each of these states is put into the place, one pass for all of them."""
     cell, device = Cell((Site("hook_resid_post", place.layer),), place.span), question.clean.hidden.device
@@ -117,22 +127,22 @@ def answers(
 
 
 def read_outs(
-    inputs: EditInputs, hypernym: str, logits: Mapping[str, Float[np.ndarray, "rows names"]]
+    inputs: EditInputs, hypernym: str, logits: Mapping[str, Float[np.ndarray, "edits rows names"]]
 ) -> pd.DataFrame:
-    """For each picture how far the model means the hypernym, its other hypernyms, and its leaf; in nats.
+    """Under each edit, for each picture, how far the model means the hypernym, its other hypernyms, and its leaf; nats.
 
     Columns: leaf, member (is it under the hypernym), target (log-odds of the hypernym against all that share no leaf
     with it), other (log-odds of its other hypernyms against wrong ones), leaf_margin (log-odds of its name against
-    other names).
+    other names). Rows of an edit follow each other.
     """
     question, values = inputs.questions["hypernym"], logits["hypernym"]
     apart = np.repeat(~np.isin(question.names, inputs.overlapping(hypernym))[None], len(question), 0)
     columns = {
-        "leaf": question.leaves,
-        "member": inputs.members(question.leaves, hypernym),
-        "target": values[:, question.names.index(hypernym)] - mean_logit(values, apart),
-        "other": question.margin(values, without=(hypernym,)),
+        "leaf": np.tile(question.leaves, len(values)),
+        "member": np.tile(inputs.members(question.leaves, hypernym), len(values)),
+        "target": (values[..., question.names.index(hypernym)] - mean_logit(values, apart)).ravel(),
+        "other": question.margin(values, without=(hypernym,)).ravel(),
     }
     if "leaf" in logits:
-        columns["leaf_margin"] = inputs.questions["leaf"].margin(logits["leaf"])
+        columns["leaf_margin"] = inputs.questions["leaf"].margin(logits["leaf"]).ravel()
     return pd.DataFrame(columns)

@@ -8,56 +8,80 @@ import numpy as np
 import pandas as pd
 
 from analyses.erasure.edits import EditInputs, SpanAtLayer, States, answers, clean_states, read_outs
-from analyses.inputs.span_states import SpanEraser, SpanWhitening, exchanged
+from analyses.inputs.span_states import SpanEraser, SpanWhitening
 
-EDITS = ("none", "erased", "random", "shuffled")
+CONTROLS = ("random", "shuffled")
 
 
 def erase(inputs: EditInputs, place: SpanAtLayer) -> pd.DataFrame:
-    """Read-outs of every picture with each hypernym erased at a place, and under the controls; one row a picture."""
+    """Read-outs of every picture with each hypernym erased at a place, and under controls; a row a picture and edit.
+
+    Controls do not depend on the hypernym: all hypernyms share their draws.
+    """
     logits = {
-        task: answers(question, place, list(erased_states(inputs, task, place)))
+        task: answers(question, place, erased_states(inputs, task, place))
         for task, question in inputs.questions.items()
     }
-    edits = [("none", inputs.hypernyms[0])]
-    edits += [(edit, name) for name in inputs.hypernyms for edit in EDITS[1:]]
+    edits = pd.DataFrame(_edits(inputs), columns=["edit", "draw", "of"])
     tables = []
     for name in inputs.hypernyms:
-        for at, (edit, of) in enumerate(edits):
-            if edit == "none" or of == name:
-                of_edit = {task: values[at] for task, values in logits.items()}
-                tables.append(read_outs(inputs, name, of_edit).assign(hypernym=name, edit=edit))
+        of_name = edits["of"].isin(["", name]).to_numpy()
+        table = read_outs(inputs, name, {task: values[of_name] for task, values in logits.items()})
+        pictures = len(table) // of_name.sum()
+        for column in ("edit", "draw"):
+            table[column] = np.repeat(edits.loc[of_name, column].to_numpy(), pictures)
+        tables.append(table.assign(hypernym=name))
     return pd.concat(tables, ignore_index=True).assign(layer=place.layer, span=place.span)
 
 
-def erased_states(inputs: EditInputs, task: str, place: SpanAtLayer) -> Iterator[States]:
-    """The states that are put into the place: untouched, then for each hypernym erased and its controls.
+def _edits(inputs: EditInputs) -> list[tuple[str, int, str]]:
+    """Edit, draw and, where it is of one hypernym only, that one."""
+    erased = [("erased", 0, name) for name in inputs.hypernyms]
+    return [
+        ("none", 0, ""),
+        *erased,
+        *((edit, draw, "") for edit in CONTROLS for draw in range(inputs.controls)),
+    ]
 
-    Those of a picture are erased by what was fitted on the leaves of other folds.
+
+def erased_states(inputs: EditInputs, task: str, place: SpanAtLayer) -> Iterator[States]:
+    """The states that are put into the place: untouched, with each hypernym erased, then with each draw of controls.
+
+    Those of a picture are erased by what was fitted on the leaves of other folds; a draw is one set over folds.
     """
     clean = clean_states(inputs.questions[task], place)
     yield clean
     folds = sorted(set(inputs.fold))
     trained = {fold: inputs.states[task].train(fold, place.layer, place.span) for fold in folds}
     whitening = {fold: SpanWhitening.of(states, inputs.shrinkage) for fold, (states, _) in trained.items()}
-    for number, name in enumerate(inputs.hypernyms):
-        edited = {edit: clean.copy() for edit in EDITS[1:]}
+    for edit, draw, name in _edits(inputs)[1:]:
+        edited = clean.copy()
+        labels = _labels(inputs, edit, draw, name)
         for fold in folds:
             held_out = inputs.fold == fold
-            seed = 1_000_003 * inputs.seed + 1_009 * number + 31 * place.layer + fold
-            for edit, eraser in _erasers(inputs, whitening[fold], trained[fold][1], name, seed).items():
-                edited[edit][held_out] = eraser(clean[held_out])
-        yield from edited.values()
+            eraser = _eraser(inputs, whitening[fold], trained[fold][1], labels, place.layer, draw)
+            edited[held_out] = eraser(clean[held_out])
+        yield edited
 
 
-def _erasers(
-    inputs: EditInputs, whitening: SpanWhitening, leaves: np.ndarray, hypernym: str, seed: int
-) -> dict[str, SpanEraser]:
-    """The eraser of a hypernym and its controls of the same rank, fitted on the states of these leaves."""
-    labels = dict(zip(leaves.tolist(), inputs.members(leaves, hypernym).tolist()))
-    other = exchanged(labels, hypernym, seed=inputs.seed)
-    return {
-        "erased": whitening.erase(np.array([labels[leaf] for leaf in leaves])),
-        "random": whitening.erase_randomly(1, seed),
-        "shuffled": whitening.erase(np.array([other[leaf] for leaf in leaves])),
-    }
+def _labels(inputs: EditInputs, edit: str, draw: int, name: str) -> dict[str, bool] | None:
+    """Labels of the hypernym, or exchanged ones: as many leaves as of one of the hypernyms, in turn; none if random."""
+    if edit == "random":
+        return None
+    if edit == "erased":
+        return inputs.labels(name)
+    return inputs.labels(inputs.hypernyms[draw % len(inputs.hypernyms)], draw)
+
+
+def _eraser(
+    inputs: EditInputs,
+    whitening: SpanWhitening,
+    leaves: np.ndarray,
+    labels: dict[str, bool] | None,
+    layer: int,
+    draw: int,
+) -> SpanEraser:
+    """The eraser of these labels of the leaves, or of a random direction, which is the same in every fold."""
+    if labels is None:
+        return whitening.erase_randomly(1, 1_000_003 * inputs.seed + 1_009 * draw + 31 * layer)
+    return whitening.erase(np.array([labels[leaf] for leaf in leaves.tolist()]))

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analyses.erasure.rows import LEVEL
 from analyses.frame import drawing
+from probing.edits.placebos import FEWEST
 
 EDITS = {
     "none": "nothing erased",
@@ -31,7 +33,7 @@ DIRECTIONS = {
     "random": "random, same length",
     "shuffled": "exchanged labels, same length",
 }
-_INTERVAL = "95 % bootstrap over leaves"
+_INTERVAL = "95 % over leaves, of controls over their draws as well"
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
@@ -65,7 +67,8 @@ def layers(table: pd.DataFrame) -> Figure:
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     names = sorted(set(table["target"]) - {"mean"})
     null = (
-        "erasing a random direction, or a concept whose labels were exchanged among leaves (rank 1 as well)"
+        f"the mean of {_draws(table)} random directions, or of as many concepts whose labels were exchanged among "
+        "leaves (rank 1 as well)"
     )
     text = drawing.caption(int(rows["n"].max()), f"leaves, mean over {', '.join(names)}", _INTERVAL, null)
     drawing.footnote(figure, f"{text} Erasers are fitted on other leaves than those shown.")
@@ -73,8 +76,9 @@ def layers(table: pd.DataFrame) -> Figure:
 
 
 def hypernyms(table: pd.DataFrame) -> Figure:
-    """Change of each hypernym's gap beyond the mean of the controls; a dot where its interval is off 0."""
+    """Change of each hypernym's gap beyond the mean of the controls; a dot where it exceeds that of every draw."""
     rows = table[(table["measure"] == "gap_change") & (table["edit"] == "erased − controls")]
+    ranks = table[table["measure"] == "gap_change_p"]
     spans = list(dict.fromkeys(rows["span"]))
     names = rows["target"].nunique()
     figure = Figure(figsize=(3.4 * len(spans) + 0.8, 0.24 * names + 1.5), layout="constrained")
@@ -82,19 +86,20 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     largest = float(rows["value"].abs().max())
     for axes, span in zip(panels, spans):
         panel = rows[rows["span"] == span]
-        grid, low, high = (
-            panel.pivot(index="target", columns="layer", values=name) for name in ("value", "lower", "upper")
-        )
+        grid = panel.pivot(index="target", columns="layer", values="value")
+        p = ranks[ranks["span"] == span].pivot(index="target", columns="layer", values="value")
         order = [name for name in grid.index if name != "mean"][::-1]
         order = ["mean", *order]
         label = "change (nats)" if axes is panels[-1] else None
         drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
-        sure = ((low > 0) | (high < 0)).loc[order].to_numpy()
+        sure = (p <= LEVEL).loc[order].to_numpy()
         y, x = np.nonzero(sure)
         axes.plot(x, y, ".", color="black", markersize=2.5)
         axes.set_title(span)
         axes.set_xlabel("edited behind layer")
-    null = "the mean of both controls; dot: the interval leaves out 0, uncorrected"
+    dot = "dot: more is lost than with all, p ≤ .05, uncorrected"
+    dot = dot if ranks["value"].notna().any() else f"no p: it takes {FEWEST} draws"
+    null = f"each of {_draws(table)} draws of both controls; {dot}"
     drawing.footnote(figure, drawing.caption(int(rows["n"].max()), "leaves", _INTERVAL, null))
     return figure
 
@@ -124,8 +129,14 @@ def dose_response(table: pd.DataFrame) -> Figure:
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     names = sorted(set(table["target"]) - {"mean"})
     null = (
-        "steps as long as the first direction's, random or along the difference of means of exchanged labels"
+        f"the mean of {_draws(table)} random steps for each hypernym, or of as many along the difference of means of "
+        "exchanged labels, all as long as that of the first direction"
     )
     of = f"leaves off the hypernym, mean over {', '.join(names)}"
     drawing.footnote(figure, drawing.caption(int(rows["n"].max()), of, _INTERVAL, null))
     return figure
+
+
+def _draws(table: pd.DataFrame) -> int:
+    """Draws of each control."""
+    return table.loc[table["edit"].str.fullmatch(r"shuffled \d+"), "edit"].nunique()

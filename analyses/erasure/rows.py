@@ -1,129 +1,48 @@
-"""Tables of erasure and steering: what every edit changes, with intervals over leaves, beside its controls."""
+"""Tables of erasure and steering: what every edit changes beside its controls: intervals, and ranks among draws."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from analyses.erasure.measured import CONTROLS, MEAN, Measured, erasure_measures, steering_measures
 from analyses.frame.tables import row, table
 from analyses.inputs.span_states import post
-from probing.stats import ClusterAUROC, ClusterMean, estimate, lower_band, nan_mean
+from probing.edits.placebos import FEWEST, rank_p
 
-MEAN = "mean"
-CONTROLS = ("random", "shuffled")
 BEYOND = "erased − controls"
+LEVEL = 0.05
+_IMAGE = {"modality": "image", "treatment": ""}
 
-
-@dataclass(frozen=True)
-class _Measured:
-    """A measure of some hypernyms under one edit, and under bootstrap weights."""
-
-    value: Float[np.ndarray, " k"]
-    draws: Float[np.ndarray, "draws k"]
-
-    def minus(self, other: _Measured) -> _Measured:
-        return _Measured(self.value - other.value, self.draws - other.draws)
+_Cell = tuple[Mapping[str, Any], Measured, float]
+"""The labels of a place, the changes there, and the sign of a change that is compared with those of controls."""
 
 
 def erasure_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], seed: int) -> pd.DataFrame:
     """Long table of erasure: each measure under each edit, its change, and its change beyond the mean of the controls.
 
-    Rows of target "mean" average over hypernyms; their `lower_band` rows are one-sided limits corrected over layers.
+    Rows of target "mean" average over hypernyms. Limits are over leaves; those of controls, and beyond them, over their
+    draws as well, and NaN with a single one. `*_change_p` is the rank of the loss among those under the draws of a
+    control, the larger p of both controls; `*_change_p_corrected` is corrected over layers. NaN with fewer than 19
+    draws. All hypernyms share the draws, which are also single rows ("shuffled 7") of the mean.
     """
     rows: list[dict[str, Any]] = []
     for span, of_span in parts.groupby("span", sort=False):
-        along: dict[str, dict[int, _Measured]] = {}
+        along: dict[str, list[_Cell]] = {}
         for layer, part in of_span.groupby("layer"):
-            names = list(dict.fromkeys(part["hypernym"]))
-            labels = {"site": post(cast(int, layer)), "span": span, "modality": "image", "treatment": ""}
-            measures = {
-                edit: _measure(edited, names, weights) for edit, edited in part.groupby("edit", sort=False)
-            }
-            for measure in measures["none"]:
-                levels = {str(edit): of_edit[measure] for edit, of_edit in measures.items()}
-                changes = {edit: levels[edit].minus(levels["none"]) for edit in levels if edit != "none"}
-                changes[BEYOND] = changes["erased"].minus(_mean([changes[control] for control in CONTROLS]))
-                for name, of_edits in ((measure, levels), (f"{measure}_change", changes)):
-                    for edit, values in of_edits.items():
-                        rows += _rows(values, names, name, weights.shape[1], edit=edit, **labels)
-                along.setdefault(measure, {})[cast(int, layer)] = changes[BEYOND]
-        for measure, beyond in along.items():
-            rows += _bands(beyond, measure, str(span))
+            labels = {"site": post(cast(int, layer)), "span": span, **_IMAGE}
+            for measure, values in erasure_measures(part, weights).items():
+                rows += _rows(values, measure, labels)
+                rows += _change_rows(values.change, measure, "erased", labels)
+                along.setdefault(measure, []).append((labels, values.change, -1.0))
+        for measure, cells in along.items():
+            for at, _ in enumerate(cells[0][1].targets):
+                rows += _ranks(cells, measure, "erased", at, [at], seed)
     return table(rows, "erasure", seed, extra=("edit",))
-
-
-def _bands(beyond: Mapping[int, _Measured], measure: str, span: str) -> list[dict[str, Any]]:
-    """How much is lost beyond the controls at least, at all layers at once with 95 %."""
-    value = np.array([nan_mean(one.value) for one in beyond.values()])
-    draws = np.column_stack([nan_mean(one.draws) for one in beyond.values()])
-    labels: dict[str, Any] = {
-        "span": span,
-        "modality": "image",
-        "target": MEAN,
-        "treatment": "",
-        "edit": BEYOND,
-    }
-    return [
-        row(f"{measure}_loss_lower_band", float(limit), site=post(layer), **labels)
-        for layer, limit in zip(beyond, lower_band(-value, -draws))
-    ]
-
-
-def _measure(
-    part: pd.DataFrame, names: Sequence[str], weights: Float[np.ndarray, "draws leaves"]
-) -> dict[str, _Measured]:
-    """Every measure of each hypernym under one edit.
-
-    The gap is how much higher the hypernym's log-odds are in pictures under it than in others (nats), the AUROC how
-    well they separate the two (chance .5); other hypernyms and the leaf are read (nats) off and under the hypernym.
-    """
-    leaves = part.loc[part["hypernym"] == names[0], "leaf"].to_numpy().astype(str)
-
-    def columns(name: str) -> np.ndarray:
-        return np.column_stack([part.loc[part["hypernym"] == one, name] for one in names])
-
-    member = columns("member").astype(bool)
-    target = columns("target")
-    auroc = ClusterAUROC(target, member, leaves)
-    measures = {
-        "gap": _means(target, member, leaves, weights).minus(_means(target, ~member, leaves, weights)),
-        "auroc": _Measured(auroc.value, auroc.at(weights)),
-    }
-    read_outs = {"other": "other", "leaf": "leaf_margin"}
-    for name, column in ((name, column) for name, column in read_outs.items() if column in part):
-        for side, chosen in (("off", ~member), ("under", member)):
-            measures[f"{name}_{side}"] = _means(columns(column), chosen, leaves, weights)
-    return measures
-
-
-def _means(
-    values: Float[np.ndarray, "n k"], chosen: Bool[np.ndarray, "n k"], leaves: np.ndarray, weights: np.ndarray
-) -> _Measured:
-    means = ClusterMean(np.where(chosen, values, np.nan), leaves)
-    return _Measured(means.value, means.at(weights))
-
-
-def _mean(controls: Sequence[_Measured]) -> _Measured:
-    return _Measured(
-        np.mean([one.value for one in controls], axis=0), np.mean([one.draws for one in controls], axis=0)
-    )
-
-
-def _rows(
-    values: _Measured, names: Sequence[str], measure: str, n: int, **labels: Any
-) -> list[dict[str, Any]]:
-    """A row for each hypernym and one for their mean."""
-    rows = [
-        row(measure, estimate(values.value[k], values.draws[:, k], n), target=name, **labels)
-        for k, name in enumerate(names)
-    ]
-    mean = estimate(float(nan_mean(values.value)), nan_mean(values.draws), n)
-    return [*rows, row(measure, mean, target=MEAN, **labels)]
 
 
 def steering_table(
@@ -131,30 +50,69 @@ def steering_table(
 ) -> pd.DataFrame:
     """Long table of steering: change of each read-out of pictures off the hypernym by direction and dose, in nats.
 
-    Rows of target "mean" average over hypernyms. n counts all leaves; those under a hypernym have no part in its row.
+    Rows of target "mean" average over hypernyms. The first direction, whose length its controls have, is also shown
+    beyond their mean, and `target_change_p` is the rank of how far it moves the hypernym with the dose among the draws
+    of a control, the larger p of both; `target_change_p_corrected` is corrected over doses and layers. Each hypernym
+    has draws of its own, so that few of them give a p of the mean. n counts all leaves; those under a hypernym have no
+    part in its row.
     """
     rows: list[dict[str, Any]] = []
-    everyone = np.unique(parts["leaf"].to_numpy().astype(str))
-    for place, of_place in parts.groupby(["span", "layer"], sort=False):
-        span, layer = cast(tuple[str, int], place)
-        labels = {"site": post(layer), "span": span, "modality": "image", "treatment": ""}
-        clean = of_place[of_place["edit"] == "none"].set_index(["hypernym", "leaf"])
-        edited = of_place[of_place["edit"] != "none"]
-        for (edit, dose), part in edited.groupby(["edit", "dose"], sort=False):
-            steered = part.set_index(["hypernym", "leaf"])
-            for measure in (name for name in ("target", "other", "leaf_margin") if name in steered):
-                change = (steered[measure] - clean[measure]).unstack("hypernym").reindex(everyone)
-                means = ClusterMean(change.to_numpy(dtype=float), everyone)
-                rows += _rows(
-                    _Measured(means.value, means.at(weights)),
-                    [str(name) for name in change.columns],
-                    f"{measure}_change",
-                    len(everyone),
-                    edit=edit,
-                    dose=dose,
-                    **labels,
-                )
+    leaves = np.unique(parts["leaf"].to_numpy().astype(str))
+    first = next(edit for edit in parts["edit"] if edit not in ("none", *CONTROLS))
+    for span, of_span in parts.groupby("span", sort=False):
+        cells: list[_Cell] = []
+        for layer, part in of_span.groupby("layer", sort=False):
+            for dose, measures in steering_measures(part, weights, leaves).items():
+                labels = {"site": post(cast(int, layer)), "span": span, "dose": dose, **_IMAGE}
+                for measure, changes in measures.items():
+                    rows += _change_rows(changes, measure, first, labels)
+                cells.append((labels, measures["target"], float(np.sign(dose))))
+        *hypernyms, mean = range(len(cells[0][1].targets))
+        for at, groups in [*((at, [at]) for at in hypernyms), (mean, hypernyms)]:
+            rows += _ranks(cells, "target", first, at, groups, seed)
     return table(rows, "steering", seed, extra=("edit", "dose"))
+
+
+def _rows(values: Measured, measure: str, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each edit of each hypernym and of their mean."""
+    return [
+        row(measure, values.estimate(edit, at), target=target, edit=edit, **labels)
+        for edit in values.kinds
+        for at, target in enumerate(values.targets)
+    ]
+
+
+def _change_rows(
+    changes: Measured, measure: str, compared: str, labels: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Changes by each edit, by one beyond the mean of the controls, and of the mean by each draw of them."""
+    name = f"{measure}_change"
+    rows = _rows(changes, name, labels)
+    rows += [
+        row(name, changes.beyond(compared, at), target=target, edit=f"{compared} − controls", **labels)
+        for at, target in enumerate(changes.targets)
+    ]
+    return rows + [
+        row(name, float(value), changes.n, target=MEAN, edit=f"{edit} {draw}", **labels)
+        for (edit, draw), value in zip(changes.edits, changes.value[:, -1])
+        if edit in CONTROLS
+    ]
+
+
+def _ranks(
+    cells: Sequence[_Cell], measure: str, compared: str, target: int, groups: Sequence[int], seed: int
+) -> list[dict[str, Any]]:
+    """Ranks of a change among those by draws of each control, alone and among the largest of all cells."""
+    rows = []
+    for name, corrected in (("p", False), ("p_corrected", True)):
+        of_controls = []
+        for control in CONTROLS:
+            sets = [sign * changes.sets(compared, control, groups) for _, changes, sign in cells]
+            of_controls.append(rank_p(np.stack(sets, axis=-1), seed, corrected))
+        for (labels, changes, _), p in zip(cells, np.max(of_controls, axis=0)):
+            labels = {**labels, "target": changes.targets[target], "edit": f"{compared} − controls"}
+            rows.append(row(f"{measure}_change_{name}", float(p), **labels))
+    return rows
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -167,13 +125,13 @@ def _erasure_lines(rows: pd.DataFrame) -> str:
     lines = [f"Erasing a hypernym, {', '.join(rows['run'].unique())} (nats, mean over hypernyms):"]
     for span, of_span in rows.groupby("span", sort=False):
         beyond = of_span[(of_span["measure"] == "gap_change") & (of_span["edit"] == BEYOND)]
-        bands = of_span.loc[of_span["measure"] == "gap_loss_lower_band", "value"]
+        p = of_span.loc[of_span["measure"] == "gap_change_p_corrected", "value"]
         most = min(beyond.to_dict("records"), key=lambda one: one["value"])
         at = of_span[of_span["layer"] == most["layer"]].set_index(["measure", "edit"])
         lines.append(
             f"  {span:5} most behind layer {most['layer']:.0f}: gap {_interval(at.loc[('gap', 'none')])} to "
             f"{_interval(at.loc[('gap', 'erased')])}; beyond controls {_interval(most)}, n = {most['n']}; "
-            f"beyond them at {(bands > 0).sum()} of {len(bands)} layers (corrected)"
+            f"{_beyond(p)}"
         )
         for measure, words in (("other_off", "other hypernyms"), ("leaf_under", "name of the leaf")):
             if (f"{measure}_change", "erased") in at.index:
@@ -181,17 +139,33 @@ def _erasure_lines(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def _beyond(p: pd.Series) -> str:
+    """At how many layers there is a loss beyond controls, or why that cannot be said."""
+    if p.isna().any():
+        return f"no p with fewer than {FEWEST} draws of each control (--controls {FEWEST} gives one)"
+    return f"beyond each draw of them at {(p <= LEVEL).sum()} of {len(p)} layers (p ≤ .05, corrected)"
+
+
 def _steering_lines(rows: pd.DataFrame) -> str:
     lines = [
         f"Steering towards a hypernym, {', '.join(rows['run'].unique())} (change of its log-odds, nats):"
     ]
-    most = rows[(rows["measure"] == "target_change") & (rows["dose"] == rows["dose"].max())]
+    rows = rows[rows["dose"] == rows["dose"].max()]
+    most = rows[(rows["measure"] == "target_change") & ~rows["edit"].str.contains(r" \d+$")]
+    ranks = rows[rows["measure"] == "target_change_p_corrected"]
     for (span, layer), at in most.groupby(["span", "layer"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
         each = ", ".join(f"{one['edit']} {_interval(one)}" for one in at.to_dict("records"))
         lines.append(
-            f"  {span:5} behind layer {layer:.0f}, {at['dose'].iloc[0]:g} sd: {each}, n = {at['n'].iloc[0]}"
+            f"  {span:5} behind layer {layer:.0f}, {at['dose'].iloc[0]:g} sd: {each}, n = {at['n'].iloc[0]}; "
+            f"{_corrected(ranks[(ranks['span'] == span) & (ranks['layer'] == layer)]['value'].iloc[0])}"
         )
     return "\n".join(lines)
+
+
+def _corrected(p: float) -> str:
+    if np.isnan(p):
+        return f"no p with fewer than {FEWEST} draws of each control for one hypernym (--controls {FEWEST})"
+    return f"beyond controls p = {p:.2g} (corrected)"
 
 
 def _interval(one: Any) -> str:

@@ -10,8 +10,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.erasure.edits import EditInputs, SpanAtLayer, answers, clean_states, read_outs
-from analyses.inputs.span_states import exchanged
 from probing.edits.steering import projection_std
+from probing.stats.seeding import stream
 
 DIRECTIONS = ("mass_mean", "probe", "text")
 """Difference of class means of pictures, the layer probes' direction of pictures, and that of words."""
@@ -41,20 +41,21 @@ def steer(inputs: EditInputs, place: SpanAtLayer, steering: Steering) -> pd.Data
         logits, edits = {}, []
         for task, question in inputs.questions.items():
             clean, step = clean_states(question, place), steps(inputs, task, place, name, steering)
-            edits = [(kind, dose) for kind in step for dose in doses]
-            states = [clean] + [clean + dose * step[kind][:, None] for kind, dose in edits]
+            edits = [(*kind, dose) for kind in step for dose in doses]
+            states = [clean] + [clean + dose * step[kind, draw][:, None] for kind, draw, dose in edits]
             logits[task] = answers(question, place, states)
-        for at, (kind, dose) in enumerate([("none", 0.0), *edits]):
-            of_edit = {task: values[at] for task, values in logits.items()}
-            tables.append(read_outs(inputs, name, of_edit).assign(hypernym=name, edit=kind, dose=dose))
+        table = read_outs(inputs, name, logits)
+        labels = pd.DataFrame([("none", 0, 0.0), *edits], columns=["edit", "draw", "dose"])
+        repeated = labels.loc[labels.index.repeat(len(table) // len(labels))].reset_index(drop=True)
+        tables.append(pd.concat([table, repeated], axis=1).assign(hypernym=name))
     table = pd.concat(tables, ignore_index=True).assign(layer=place.layer, span=place.span)
     return table[~table["member"]].reset_index(drop=True)
 
 
 def steps(
     inputs: EditInputs, task: str, place: SpanAtLayer, hypernym: str, steering: Steering
-) -> dict[str, Float[np.ndarray, "rows d"]]:
-    """One dose along each direction for each picture asked about, fitted on the leaves of other folds."""
+) -> dict[tuple[str, int], Float[np.ndarray, "rows d"]]:
+    """One dose along each direction (kind, draw) for each picture asked about, fitted on the leaves of other folds."""
     of_fold = {
         fold: _steps_for(inputs, task, place, hypernym, steering, fold) for fold in set(inputs.fold.tolist())
     }
@@ -64,35 +65,34 @@ def steps(
 
 def _steps_for(
     inputs: EditInputs, task: str, place: SpanAtLayer, hypernym: str, steering: Steering, fold: int
-) -> dict[str, Direction]:
+) -> dict[tuple[str, int], Direction]:
     """One standard deviation along each direction; the controls are as long as the first of them."""
     states, leaves = inputs.states[task].train(fold, place.layer, place.span)
     centred = (states - states.mean(0)).mean(1)
-    labels = dict(zip(leaves.tolist(), inputs.members(leaves, hypernym).tolist()))
-    other = exchanged(labels, hypernym, seed=inputs.seed)
     directions = {
-        kind: _difference(centred, leaves, labels)
+        kind: _difference(centred, leaves, inputs.labels(hypernym))
         if kind == "mass_mean"
         else (steering.given or {})[kind, place.layer, place.span][hypernym]
         for kind in steering.kinds
     }
     step = {
-        kind: projection_std(centred, direction) * direction / np.linalg.norm(direction)
+        (kind, 0): projection_std(centred, direction) * direction / np.linalg.norm(direction)
         for kind, direction in directions.items()
     }
-    length = float(np.linalg.norm(step[steering.kinds[0]]))
-    controls = {
-        "random": _random(inputs, place, hypernym, states.shape[-1]),
-        "shuffled": _difference(centred, leaves, other),
+    length = float(np.linalg.norm(step[steering.kinds[0], 0]))
+    controls = {("random", draw): _random(inputs, place, hypernym, draw) for draw in range(inputs.controls)}
+    controls |= {
+        ("shuffled", draw): _difference(centred, leaves, inputs.labels(hypernym, draw))
+        for draw in range(inputs.controls)
     }
     return step | {kind: vector * length / np.linalg.norm(vector) for kind, vector in controls.items()}
 
 
-def _random(inputs: EditInputs, place: SpanAtLayer, hypernym: str, width: int) -> Direction:
+def _random(inputs: EditInputs, place: SpanAtLayer, hypernym: str, draw: int) -> Direction:
     """A random direction, the same for all folds."""
-    number = inputs.hypernyms.index(hypernym)
-    seed = 1_000_003 * inputs.seed + 1_009 * number + 31 * place.layer
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(width)
+    width = next(iter(inputs.states.values())).values[place.layer, place.span].shape[-1]
+    names = ("steering control", hypernym, place.name, str(draw))
+    return stream(inputs.seed, *names).standard_normal(width)
 
 
 def _difference(rows: Float[np.ndarray, "n d"], leaves: np.ndarray, labels: Mapping[str, bool]) -> Direction:

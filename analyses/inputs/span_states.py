@@ -110,8 +110,13 @@ class SpanWhitening:
         return SpanEraser(self.means, random_eraser(self.whitening, rank, seed))
 
 
-def exchanged(labels_of: Mapping[str, bool], *names: str, seed: int) -> dict[str, bool]:
-    """The same number of leaves under a concept that means nothing: labels exchanged among leaves."""
-    leaves = sorted(labels_of)
-    order = stream(seed, "exchanged labels", *names).permutation(len(leaves))
-    return {leaf: labels_of[leaves[at]] for leaf, at in zip(leaves, order)}
+def exchanged(
+    labels_of: Mapping[str, bool], fold_of: Mapping[str, int], *names: str, seed: int
+) -> dict[str, bool]:
+    """The same number of leaves of each fold under a concept that means nothing: labels exchanged among leaves."""
+    labels: dict[str, bool] = {}
+    for fold in sorted(set(fold_of.values())):
+        leaves = sorted(leaf for leaf in labels_of if fold_of[leaf] == fold)
+        order = stream(seed, "exchanged labels", str(fold), *names).permutation(len(leaves))
+        labels |= {leaf: labels_of[leaves[at]] for leaf, at in zip(leaves, order)}
+    return labels

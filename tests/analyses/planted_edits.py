@@ -10,13 +10,14 @@ from analyses.erasure.edits import (
     EditInputs,
     SpanAtLayer,
 )
+from analyses.erasure.measured import CONTROLS
 from analyses.inputs.span_states import SpanStates
 from tests.analyses import planted_questions as planted
 
 BEHIND, BEFORE = SpanAtLayer(circuit.LAYER, "last"), SpanAtLayer(circuit.LAYER - 1, "last")
 
 
-def edit_inputs():
+def edit_inputs(controls=19):
     """The planted circuit with two hypernyms to erase or to steer towards, at the last token."""
     model = circuit.planted()
     layers, spans = (BEFORE.layer, BEHIND.layer), ("last",)
@@ -28,21 +29,23 @@ def edit_inputs():
         planted.FOLD,
         0.1,
         0,
+        controls,
     )
 
 
-def planted_parts(drop, n=40, seed=0):
+def planted_parts(drop, n=40, seed=0, controls=19):
     """Parts in which erasure lowers the read-out of pictures under the hypernym by `drop` nats, at two layers."""
     rng = np.random.default_rng(seed)
     member, own = np.arange(n) < n // 2, rng.standard_normal(n)
+    edits = [("none", 0), ("erased", 0), *((edit, draw) for edit in CONTROLS for draw in range(controls))]
     parts = []
     for layer in (3, 5):
-        for edit in ("none", "erased", "random", "shuffled"):
+        for edit, draw in edits:
             lost = drop * member * (edit == "erased")
             noise = 0.2 * rng.standard_normal((2, n)) * (edit != "none")
             parts.append(
                 pd.DataFrame({"leaf": [f"leaf {k:02d}" for k in range(n)], "member": member, "edit": edit,
-                              "target": 3.0 * member + own - lost + noise[0], "other": own + noise[1],
+                              "draw": draw, "target": 3.0 * member + own - lost + noise[0], "other": own + noise[1],
                               "hypernym": "bird", "layer": layer, "span": "slot"})
             )  # fmt: skip
     return pd.concat(parts, ignore_index=True)

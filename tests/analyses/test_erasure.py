@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, t
 
 from analyses import erasure
 from analyses.erasure.edits import (
@@ -44,8 +45,9 @@ def test_behind_the_planted_layer_erasure_takes_the_hypernym_of_held_out_leaves_
     assert means(table, "other_off_change")["erased"] > -0.15 * gap["none"]
     for measure in ("leaf_off_change", "leaf_under_change"):
         assert abs(means(table, measure)["erased"]) < 0.05 * gap["none"]
-    band = table[table["measure"] == "gap_loss_lower_band"]["value"]
-    assert (band > 0).all()
+    p = table[(table["measure"] == "gap_change_p_corrected") & (table["target"] != "tool")]["value"]
+    assert len(p) == 2  # bird, mean
+    assert (p == 1 / 20).all()
 
 
 def test_before_the_hypernym_is_written_there_is_nothing_to_erase(inputs):
@@ -58,17 +60,30 @@ def test_before_the_hypernym_is_written_there_is_nothing_to_erase(inputs):
 def test_a_planted_loss_is_recovered_with_its_interval_and_a_planted_nothing_is_not_found():
     weights = draw_weights(40, 500)
     lost, nothing = (erasure_table(planted_parts(drop), weights, 0) for drop in (2.0, 0.0))
-    beyond = lost[(lost["measure"] == "gap_change") & (lost["edit"] == "erased − controls")]
-    # Noise of 0.2 in each of 20 + 20 pictures, under the edit and half as strong in the mean of two controls.
-    error = 0.2 * (2 / 20 * 1.5) ** 0.5
+    beyond = lost[(lost["measure"] == "gap_change") & (lost["edit"] == BEYOND)]
+    # Noise of 0.2 in each of 20 + 20 pictures under the edit; the mean of 2 × 19 controls has little.
+    error = 0.2 * (2 / 20 * (1 + 1 / 38)) ** 0.5
     np.testing.assert_allclose(beyond["value"], -2.0, atol=4 * error)
-    np.testing.assert_allclose(beyond["upper"] - beyond["lower"], 2 * 1.96 * error, rtol=0.4)
+    np.testing.assert_allclose(beyond["upper"] - beyond["lower"], 2 * 2.09 * error, rtol=0.4)
     assert (beyond["upper"] < -1.5).all()
     assert (beyond["n"] == 40).all()
-    assert (lost.loc[lost["measure"] == "gap_loss_lower_band", "value"] > 1.5).all()
-    assert (nothing.loc[nothing["measure"] == "gap_loss_lower_band", "value"] < 0).all()
+    assert (lost.loc[lost["measure"] == "gap_change_p_corrected", "value"] == 1 / 20).all()
+    assert (nothing.loc[nothing["measure"] == "gap_change_p_corrected", "value"] > 0.05).all()
     assert not lost["measure"].str.startswith("leaf").any()
     assert set(erasure.draw(lost)) == {"layers", "hypernyms"}
+
+
+def test_few_draws_of_controls_give_no_p_and_a_single_one_no_limits_beyond_it():
+    weights = draw_weights(40, 50)
+    few, single = (erasure_table(planted_parts(2.0, controls=draws), weights, 0) for draws in (18, 1))
+    for table in (few, single):
+        assert table.loc[table["measure"].str.contains("_p"), "value"].isna().all()
+        assert "no p with fewer than 19 draws of each control (--controls 19 gives one)" in erasure.summary(
+            table.assign(run="planted")
+        )
+    beyond = single[(single["edit"] == BEYOND) & (single["measure"] == "gap_change")]
+    assert beyond[["lower", "upper"]].isna().all(axis=None)
+    assert beyond["value"].notna().all()
 
 
 LEAVES = ("crow", "duck", "eel", "pike", "trout")
@@ -78,10 +93,12 @@ MEMBER = np.array([True, True, False, False, False])
 
 
 TARGET = {
-    "none": np.array([4.0, 3.0, 0.0, -1.0, 1.0]),
-    "erased": np.array([0.0, 1.0, 0.5, -1.0, 0.0]),
-    "random": np.array([3.0, 2.0, 0.0, -1.0, 1.0]),
-    "shuffled": np.array([3.5, 3.0, 1.0, -1.0, 1.5]),
+    ("none", 0): np.array([4.0, 3.0, 0.0, -1.0, 1.0]),
+    ("erased", 0): np.array([0.0, 1.0, 0.5, -1.0, 0.0]),
+    ("random", 0): np.array([3.0, 2.0, 0.0, -1.0, 1.0]),
+    ("random", 1): np.array([2.0, 2.0, 0.0, -1.0, 0.0]),
+    ("shuffled", 0): np.array([3.5, 3.0, 1.0, -1.0, 1.5]),
+    ("shuffled", 1): np.array([3.0, 3.0, 1.0, -1.0, 1.0]),
 }
 
 
@@ -89,8 +106,8 @@ def hand_made_parts():
     return pd.concat(
         [
             pd.DataFrame({"leaf": LEAVES, "member": MEMBER, "target": target, "other": 2 * target})
-            .assign(edit=edit, hypernym="bird", layer=3, span="slot")
-            for edit, target in TARGET.items()
+            .assign(edit=edit, draw=draw, hypernym="bird", layer=3, span="slot")
+            for (edit, draw), target in TARGET.items()
         ],
         ignore_index=True,
     )  # fmt: skip
@@ -102,28 +119,39 @@ def test_what_is_lost_beyond_controls_that_are_not_null_by_its_numbers():
     rows = erasure_table(hand_made_parts(), weights, 0)
     bird = rows[rows["target"] == "bird"].set_index(["measure", "edit"])
 
-    def gap(values, w):
+    once = np.ones((1, 5))
+
+    def gap(values, w=once):
         under, off = (w[:, side] @ values[side] / w[:, side].sum(1) for side in (MEMBER, ~MEMBER))
         return under - off
 
-    once = np.ones((1, 5))
-    changes = {edit: TARGET[edit] - TARGET["none"] for edit in ("erased", "random", "shuffled")}
-    beyond = changes["erased"] - (changes["random"] + changes["shuffled"]) / 2
-    for edit, values in {**changes, BEYOND: beyond}.items():
-        one = bird.loc[("gap_change", edit)]
-        assert one["value"] == pytest.approx(gap(values, once)[0])
-        limits = np.quantile(gap(values, weights), [0.025, 0.975])
-        np.testing.assert_allclose([one["lower"], one["upper"]], limits)
+    changes = {edit: TARGET[edit] - TARGET["none", 0] for edit in TARGET}
+    controls = [(changes["random", draw] + changes["shuffled", draw]) / 2 for draw in range(2)]
+    sets = {
+        "erased": [changes["erased", 0]],
+        "random": [changes["random", draw] for draw in range(2)],
+        "shuffled": [changes["shuffled", draw] for draw in range(2)],
+        BEYOND: [changes["erased", 0] - control for control in controls],
+    }
+    for edit, draws in sets.items():
+        one, drawn = bird.loc[("gap_change", edit)], gap(np.mean(draws, axis=0), weights)
+        value = one["value"]
+        assert value == pytest.approx(gap(np.mean(draws, axis=0))[0])
         assert one["n"] == 5
-    assert bird.loc[("gap_change", BEYOND), "value"] == pytest.approx(-2 + 1 / 24)
-    assert bird.loc[("gap_change", "random"), "value"] == pytest.approx(-1)
-    assert bird.loc[("gap_change", "shuffled"), "value"] == pytest.approx(-0.75)
-    assert bird.loc[("other_off_change", BEYOND), "value"] == pytest.approx(2 * (beyond[~MEMBER].mean()))
-    loss, draws = -gap(beyond, once)[0], -gap(beyond, weights)
-    band = rows[rows["measure"] == "gap_loss_lower_band"]
-    expected = loss - np.quantile(draws - loss, 0.95, method="inverted_cdf")
-    np.testing.assert_allclose(band["value"], [expected])
-    assert set(band["edit"]) == {BEYOND}
+        if len(draws) == 1:  # the smaller side, under the hypernym, has two leaves
+            wider = 2**0.5 * t.ppf(0.975, 1) / norm.ppf(0.975)
+            limits = value + wider * (np.quantile(drawn, [0.025, 0.975]) - value)
+        else:
+            over_leaves, between = 2 * drawn.var(ddof=1), np.ptp([gap(draw)[0] for draw in draws]) ** 2 / 4
+            freedom = (over_leaves + between) ** 2 / (over_leaves**2 / 1 + between**2)
+            limits = value + np.array([-1, 1]) * t.ppf(0.975, freedom) * (over_leaves + between) ** 0.5
+        np.testing.assert_allclose([one["lower"], one["upper"]], limits)
+    assert bird.loc[("other_off_change", BEYOND), "value"] == pytest.approx(
+        2 * np.mean([draw[~MEMBER].mean() for draw in sets[BEYOND]])
+    )
+    each = rows[(rows["target"] == "mean") & (rows["measure"] == "gap_change")].set_index("edit")["value"]
+    assert each["shuffled 1"] == pytest.approx(gap(changes["shuffled", 1])[0])
+    assert rows.loc[rows["measure"].str.contains("_p"), "value"].isna().all()
 
 
 def test_read_outs_of_a_hypernym_leave_out_those_that_share_a_leaf_with_it():
@@ -143,9 +171,14 @@ def test_read_outs_of_a_hypernym_leave_out_those_that_share_a_leaf_with_it():
             ("leaf", leaves, np.eye(3, dtype=bool)),
         )
     }
-    inputs = EditInputs(questions, {}, taxonomy, ("fruit",), np.zeros(3), 0.1, 0)
+    inputs = EditInputs(questions, {}, taxonomy, ("fruit",), np.zeros(3), 0.1, 0, 1)
     kinds = np.array([[1.0, 2.0, 6.0], [9.0, 3.0, 1.0], [0.5, 7.0, 4.0]])
-    rows = read_outs(inputs, "fruit", {"hypernym": kinds, "leaf": np.diag([3.0, 4.0, 5.0])})
+    named = np.diag([3.0, 4.0, 5.0])
+    of_edits = {"hypernym": np.stack([0 * kinds, kinds]), "leaf": np.stack([0 * named, named])}
+    rows = read_outs(inputs, "fruit", of_edits)
+    assert (rows[["target", "other", "leaf_margin"]][:3] == 0).all(axis=None)
+    rows = rows[3:]
+    assert rows["leaf"].tolist() == leaves.tolist()
     assert rows["member"].tolist() == [False, False, True]
     np.testing.assert_allclose(
         rows["target"], [2 - 1, 3 - 9, 7 - 0.5]
@@ -157,11 +190,24 @@ def test_read_outs_of_a_hypernym_leave_out_those_that_share_a_leaf_with_it():
 def test_erasers_of_a_fold_do_not_see_its_leaves(inputs):
     clean = list(erased_states(inputs, "hypernym", BEHIND))
     after = list(erased_states(spoilt(inputs, fold=1), "hypernym", BEHIND))
-    assert len(clean) == len(after) == 1 + 2 * 3
+    assert len(clean) == len(after) == 1 + 2 + 2 * 19
     np.testing.assert_array_equal(after[0], clean[0])
     for before, value in zip(clean[1:], after[1:]):
         np.testing.assert_array_equal(value[inputs.fold == 1], before[inputs.fold == 1])
         assert np.abs(value - before)[inputs.fold == 0].max() > 1e-3
+
+
+def test_labels_are_exchanged_among_the_leaves_of_a_fold_anew_in_each_draw(inputs):
+    states = inputs.states["hypernym"]
+    fold_of, labels = dict(zip(states.leaves, states.fold)), inputs.labels("bird")
+    assert {leaf for leaf, member in labels.items() if member} == set(planted.TAXONOMY.leaves_of("bird"))
+    draws = [inputs.labels("bird", draw) for draw in range(200)]
+    for drawn in draws:
+        for fold in (0, 1):
+            of_fold = [leaf for leaf in labels if fold_of[leaf] == fold]
+            assert sum(drawn[leaf] for leaf in of_fold) == sum(labels[leaf] for leaf in of_fold) == 2
+    assert len({tuple(drawn.values()) for drawn in draws}) > 100
+    np.testing.assert_allclose([sum(drawn[leaf] for drawn in draws) for leaf in labels], 200 * 2 / 8, atol=30)
 
 
 def test_default_hypernyms_are_large_and_share_no_leaf_and_draws_are_nested():
@@ -202,7 +248,7 @@ def test_a_toy_run_is_erased_and_steered_from_the_command_line_and_a_second_star
     )
     again = pd.read_parquet(folder / "erasure.parquet")
     both = table.merge(again, on=["site", "span", "target", "measure", "edit"], suffixes=("", "_again"))
-    same = ~both["measure"].str.endswith("_band")  # a band is over all asked layers
+    same = ~both["measure"].str.endswith("_corrected")  # over all asked layers
     np.testing.assert_array_equal(both["value"][same], both["value_again"][same])
     erasure.main([*asking, "--steer", "--direction", "mass_mean", "--span", "cue", "--dose", "2"])
     assert (folder / "steering.parquet").is_file()
@@ -242,6 +288,10 @@ def test_refusals_of_steering_say_what_to_do(toy, capsys):
     assert "`python -m analyses.layer_probes --run" in refused("--steer")
     assert "no projector of step 5; it was saved at 0, 12" in refused("--step", "5")
     assert "at least one that is not 0" in refused("--steer", "--dose", "0")
+    assert "'bird' was asked for twice among the hypernyms" in refused("--hypernym", "bird")
+    assert "1 was asked for twice among the layers" in refused("--layer", "1", "--layer", "1")
+    assert "2.0 was asked for twice among the doses" in refused("--steer", "--dose", "2", "2")
+    assert "0 draws of each control" in refused("--controls", "0")
     directions.parent.mkdir(parents=True)
     with h5py.File(directions, "w") as file:
         file.attrs["targets"] = ["bird"]

@@ -8,6 +8,7 @@ import pytest
 
 from analyses import erasure
 from analyses.erasure.figures import DIRECTIONS, EDITS, PANELS, STEERED
+from analyses.erasure.measured import CONTROLS
 from analyses.erasure.rows import BEYOND, erasure_table, steering_table, summary
 from analyses.frame import drawing
 from probing.stats import draw_weights
@@ -28,13 +29,17 @@ def tables():
     erased = drawn.distinct(
         erasure_table(pd.concat(spans, ignore_index=True), weights, 0).assign(run="planted")
     )
+    drawn_of = [(kind, draw) for kind in DIRECTIONS for draw in range(5 if kind in CONTROLS else 1)]
     steered = [
         parts[(parts["edit"] == "none") & (parts["layer"] == 3) & ~parts["member"]].assign(
-            edit=edit, dose=dose, layer=layer, span=span, hypernym=name
+            edit=edit, draw=draw, dose=dose, layer=layer, span=span, hypernym=name
         )
         for span, layer in (("slot", 3), ("cue", 5))
         for name in ("bird", "tool")
-        for edit, dose in [("none", 0.0), *((kind, dose) for kind in DIRECTIONS for dose in (-2.0, 2.0, 4.0))]
+        for edit, draw, dose in [
+            ("none", 0, 0.0),
+            *((*kind, dose) for kind in drawn_of for dose in (-2.0, 2.0, 4.0)),
+        ]
     ]
     pushed = steering_table(pd.concat(steered, ignore_index=True), draw_weights(20, 20), 0)
     tables = [erased, drawn.distinct(pushed.assign(run="planted"))]
@@ -42,8 +47,10 @@ def tables():
         table[["value", "lower", "upper"]] -= 0.5  # some are below 0, some above
         table.loc[table["target"].isin(["bird"]), "lower"] -= 1  # and some intervals hold it
         table.loc[table["target"].isin(["bird"]), "upper"] += 1
-    bands = erased["measure"] == "gap_loss_lower_band"
-    erased.loc[bands, "value"] = np.where(erased.loc[bands, "span"] == "slot", 0.25, -0.25)
+    p = erased["measure"] == "gap_change_p_corrected"
+    erased.loc[p, "value"] = np.where(erased.loc[p, "span"] == "slot", 0.05, 0.1)
+    pushed_p = tables[1]["measure"] == "target_change_p_corrected"
+    tables[1].loc[pushed_p, "value"] = np.where(tables[1].loc[pushed_p, "span"] == "slot", 0.25, np.nan)
     return tables
 
 
@@ -71,7 +78,9 @@ def test_the_figures_of_erasure_show_the_rows_of_their_span_measure_and_edit(tab
         np.testing.assert_allclose(drawn.cells(axes), rows["value"])
         largest = change["value"].abs().max()
         assert axes.images[0].get_clim() == (-largest, largest)
-        np.testing.assert_array_equal(drawn.marks(axes), (rows["lower"] > 0) | (rows["upper"] < 0))
+        p = table[(table["measure"] == "gap_change_p") & (table["span"] == span)]
+        p = p.pivot(index="target", columns="layer", values="value").loc[order]
+        np.testing.assert_array_equal(drawn.marks(axes), p <= 0.05)
         assert axes.get_title() == span
     assert list(drawn.ticks(left, "y").values()) == order
 
@@ -110,11 +119,11 @@ def test_the_summary_of_erasure_names_the_layer_of_the_largest_loss_and_its_numb
         beyond = mean.loc[(span, "gap_change", BEYOND)].set_index("layer")
         layer = beyond["value"].idxmin()
         there = mean[mean["layer"] == layer].loc[span]
-        bands = mean.loc[(span, "gap_loss_lower_band", BEYOND), "value"]
+        at_layers = {"slot": 2, "cue": 0}[span]
         assert lines[1 + 3 * at : 4 + 3 * at] == [
             f"  {span:5} most behind layer {layer:.0f}: gap {interval(there.loc[('gap', 'none')])} to "
             f"{interval(there.loc[('gap', 'erased')])}; beyond controls {interval(beyond.loc[layer])}, n = 40; "
-            f"beyond them at {(bands > 0).sum()} of 2 layers (corrected)",
+            f"beyond each draw of them at {at_layers} of 2 layers (p ≤ .05, corrected)",
             f"        other hypernyms there: {interval(there.loc[('other_off_change', 'erased')])}",
             f"        name of the leaf there: {interval(there.loc[('leaf_under_change', 'erased')])}",
         ]
@@ -130,6 +139,7 @@ def test_the_summary_of_steering_has_each_direction_at_the_largest_dose(tables):
         assert line.startswith(f"  {span:5} behind layer {layer}, 4 sd: ")
         at = rows[(rows["span"] == span) & (rows["layer"] == layer)].set_index("edit")
         assert dict(re.findall(r"(\w+) ([+-]\S+ \[\S+ \S+\])", line)) == {
-            kind: interval(at.loc[kind]) for kind in DIRECTIONS
+            kind.split()[-1]: interval(at.loc[kind]) for kind in [*DIRECTIONS, "mass_mean − controls"]
         }
-        assert line.endswith("n = 20")
+        missing = "no p with fewer than 19 draws of each control for one hypernym (--controls 19)"
+        assert line.endswith({"slot": "n = 20; beyond controls p = 0.25 (corrected)", "cue": missing}[span])

@@ -6,18 +6,27 @@ import numpy as np
 import pandas as pd
 import planted as circuit
 import pytest
+from scipy.stats import norm, t
 
 from analyses.erasure import steering
 from analyses.erasure.edits import (
     SpanAtLayer,
     clean_states,
 )
+from analyses.erasure.measured import CONTROLS
 from analyses.erasure.rows import steering_table
 from analyses.erasure.steering import Steering, steer, steps
 from probing.stats import draw_weights
 from tests.analyses.planted_edits import BEHIND, edit_inputs, spoilt
 
 LEAVES = ("crow", "duck", "eel", "pike", "trout")
+EDITS = (
+    ("mass_mean", 0, np.array([1.0, 2.0, 6.0])),
+    ("random", 0, np.array([1.0, 0.5, 0.0])),
+    ("random", 1, np.array([0.0, 0.0, 0.0])),
+    ("shuffled", 0, np.array([0.0, 1.0, 2.0])),
+    ("shuffled", 1, np.array([1.0, 2.0, 3.0])),
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +49,63 @@ def test_steering_raises_the_hypernym_with_the_dose_along_its_direction_and_not_
 
 def test_changes_under_steering_are_those_of_pictures_off_the_hypernym_by_their_numbers():
     clean = pd.DataFrame({"leaf": LEAVES[2:], "target": [1.0, 2.0, 3.0], "other": [0.0, 1.0, 2.0]})
-    clean = clean.assign(edit="none", dose=0.0)
+    clean = clean.assign(edit="none", draw=0, dose=0.0)
     parts = [clean] + [
         clean.assign(
-            edit=edit, dose=dose, target=clean["target"] + times * dose, other=clean["other"] - times
+            edit=edit,
+            draw=draw,
+            dose=dose,
+            target=clean["target"] + times * dose,
+            other=clean["other"] - times,
         )
-        for edit, times in (("mass_mean", np.array([1.0, 2.0, 6.0])), ("random", np.array([1.0, 0.5, 0.0])))
+        for edit, draw, times in EDITS
         for dose in (-2.0, 4.0)
     ]
     weights = draw_weights(3, 200)
     parts = pd.concat(parts, ignore_index=True).assign(hypernym="bird", layer=3, span="slot")
     rows = steering_table(parts, weights, 0).set_index(["target", "measure", "edit", "dose"])
     assert rows.loc[("bird", "target_change", "mass_mean", 4.0), "value"] == pytest.approx(12)
-    assert rows.loc[("bird", "target_change", "random", -2.0), "value"] == pytest.approx(-1)
+    assert rows.loc[("bird", "target_change", "random", -2.0), "value"] == pytest.approx(-0.5)
+    assert rows.loc[("mean", "target_change", "shuffled 1", -2.0), "value"] == pytest.approx(-4)
     assert rows.loc[("mean", "other_change", "mass_mean", 4.0), "value"] == pytest.approx(-3)
     one = rows.loc[("bird", "target_change", "mass_mean", 4.0)]
-    np.testing.assert_allclose(
-        [one["lower"], one["upper"]], np.quantile(weights @ [4.0, 8.0, 24.0] / 3, [0.025, 0.975])
-    )
+    wider = (3 / 2) ** 0.5 * t.ppf(0.975, 2) / norm.ppf(0.975)
+    limits = np.quantile(weights @ [4.0, 8.0, 24.0] / 3, [0.025, 0.975])
+    np.testing.assert_allclose([one["lower"], one["upper"]], 12 + wider * (limits - 12))
+    beyond = rows.loc[("bird", "target_change", "mass_mean − controls", 4.0)]
+    draws = 4 * np.array(
+        [[0.5, 1.25, 5.0], [0.5, 1.0, 4.5]]
+    )  # of each leaf, beyond the mean of both controls
+    drawn, between = weights @ draws.mean(0) / 3, np.ptp(draws.mean(1)) ** 2 / 4
+    over_leaves = 3 / 2 * drawn.var(ddof=1)
+    freedom = (over_leaves + between) ** 2 / (over_leaves**2 / 2 + between**2)
+    half = t.ppf(0.975, freedom) * (over_leaves + between) ** 0.5
+    assert beyond["value"] == pytest.approx(draws.mean())
+    np.testing.assert_allclose([beyond["lower"], beyond["upper"]], [draws.mean() - half, draws.mean() + half])
+    assert np.isnan(rows.loc[("mean", "target_change_p", "mass_mean − controls", 4.0), "value"])
+
+
+def test_few_draws_for_each_of_several_hypernyms_give_a_p_of_their_mean():
+    rng, names = np.random.default_rng(0), ("bird", "fish", "tool", "fruit")
+    clean = pd.DataFrame({"leaf": LEAVES, "target": 0.0}).assign(edit="none", draw=0, dose=0.0)
+    edits = [("mass_mean", 0, 3.0), *((kind, draw, 0.0) for kind in CONTROLS for draw in range(5))]
+
+    def parts(sign):
+        steered = [
+            clean.assign(edit=edit, draw=draw, dose=dose, target=sign * rise * dose + rng.normal(0, 0.2, 5))
+            for edit, draw, rise in edits
+            for dose in (-2.0, 4.0)
+        ]
+        return pd.concat([clean, *steered], ignore_index=True).assign(layer=3, span="slot")
+
+    for sign, found in ((1, True), (-1, False)):
+        rows = steering_table(
+            pd.concat([parts(sign).assign(hypernym=name) for name in names]), draw_weights(5, 20), 0
+        )
+        p = rows[rows["measure"] == "target_change_p_corrected"].set_index(["target", "dose"])["value"]
+        assert p[list(names)].isna().all()
+        assert ((p["mean"] < 0.01) == found).all()
+        assert ((p["mean"] > 0.9) == (not found)).all()
 
 
 @pytest.fixture
@@ -87,7 +135,11 @@ def test_one_dose_is_the_standard_deviation_of_the_projection_on_the_direction_i
     put = steered(way)[0]  # bird, the hypernym question
     clean, edits = (
         put[0],
-        [(kind, dose) for kind in ("probe", "mass_mean", "random", "shuffled") for dose in way.doses],
+        [
+            (kind, dose)
+            for kind in ("probe", "mass_mean", *19 * ["random"], *19 * ["shuffled"])
+            for dose in way.doses
+        ],
     )
     assert len(put) == 1 + len(edits)
     states = inputs.states["hypernym"]
@@ -121,7 +173,8 @@ def test_directions_and_doses_of_a_fold_do_not_see_its_leaves(inputs, steered):
     }
     way = Steering((2.0,), ("mass_mean", "probe"), given)
     before, after = (steps(one, "hypernym", BEHIND, "bird", way) for one in (inputs, spoilt(inputs, fold=1)))
-    assert set(before) == {"mass_mean", "probe", "random", "shuffled"}
+    controls = [(kind, draw) for kind in CONTROLS for draw in range(19)]
+    assert list(before) == [("mass_mean", 0), ("probe", 0), *controls]
     for kind in before:
         np.testing.assert_array_equal(after[kind][inputs.fold == 1], before[kind][inputs.fold == 1])
         assert np.abs(after[kind] - before[kind])[inputs.fold == 0].max() > 1e-3
