@@ -227,7 +227,7 @@ def test_first_layers_of_each_mean_are_those_of_its_own_selectivity_in_layers():
 @pytest.mark.parametrize("split", ["leaf", "ungrouped"])
 @pytest.mark.parametrize("modality", ["image", "text→image"])
 def test_limits_are_as_much_wider_than_the_bootstrap_as_it_leaves_out(split, modality):
-    """The mean of all hypernyms, of one, of seen minus held-out, and of decisions; text probes know no picture."""
+    """The mean of all hypernyms, one, the selectivity of one, and seen minus held-out."""
     options = replace(QUICK, split=split, held_out=("bird",))
     probes = probe_layers({9: planted(strength=0.6)[0]}, planted(strength=0.6)[1], TAXONOMY, options)
     trained = OUT_OF_FOLD if (split, modality) == ("leaf", "image") else OUT_OF_FOLD_PARTLY

@@ -3,7 +3,7 @@ import pytest
 
 from probing.probes.description_length import compression, online_code
 from probing.probes.linear import fit_ridge
-from probing.stats import draw_weights
+from probing.stats import OUT_OF_FOLD, OUT_OF_FOLD_DECISIONS, draw_weights
 
 
 def _world(strength, seed=0, leaves=60, rows=4):
@@ -37,6 +37,17 @@ def test_planted_labels_compress_and_leaf_identity_alone_does_not():
     assert found[4.0].lower > 1.5
     assert found[0.0].value < 1.05
     assert found[4.0].n == 160
+
+
+def test_limits_of_compression_are_wider_than_those_of_a_bootstrap_of_the_code():
+    bits, leaf = np.random.default_rng(0).uniform(0.2, 0.6, (40, 3)), np.arange(40)
+    weights = draw_weights(40, 200)
+    number = compression(bits, leaf, weights)
+    lengths = weights @ bits.mean(axis=1) / 40
+    limits = np.quantile(1 / lengths, [0.025, 0.975])
+    factor = OUT_OF_FOLD * OUT_OF_FOLD_DECISIONS
+    assert number.value == pytest.approx(1 / bits.mean())
+    assert [number.lower, number.upper] == pytest.approx(number.value + factor * (limits - number.value))
 
 
 def test_labels_that_are_all_alike_cost_the_uniform_code():

@@ -14,7 +14,18 @@ from probing.probes.linear import fit_ridge
 from probing.probes.logistic import fit_logistic
 from probing.probes.means import fit_mass_mean
 from probing.probes.splits import grouped_folds, ungrouped_folds
-from probing.stats import OUT_OF_FOLD_BAND, ClusterAUROC, draw_weights, lower_band, onset, permutation_p
+from probing.stats import (
+    OUT_OF_FOLD,
+    OUT_OF_FOLD_BAND,
+    OUT_OF_FOLD_DECISIONS,
+    ClusterAUROC,
+    ClusterRates,
+    draw_weights,
+    few_clusters,
+    lower_band,
+    onset,
+    permutation_p,
+)
 
 PENALTIES = (1.0, 30.0, 1000.0)
 
@@ -221,6 +232,20 @@ def test_limits_end_where_the_measure_does_and_few_leaves_widen_them():
         assert (rows["lower"] <= rows["value"]).all()
         assert (rows["value"] <= rows["upper"]).all()
     assert (table["upper"] == 1).any()
+
+
+def test_limits_of_decisions_are_wider_still():
+    (features,), of_leaf, leaf = _organism(1, 1, 0, strength=0.8)
+    rows = _rows(of_leaf, leaf, 1)
+    held, _ = held_out_scores(fit_ridge, {"x": features}, {"x": rows}, "x", [("x", "raw")], PENALTIES)
+    rates = ClusterRates(held["x", "raw"].probabilities >= 0.5, rows.labels, leaf, "f1_yes")
+    draws = rates.at(draw_weights(len(of_leaf), 200)).mean(axis=1)
+    value = rates.value.mean()
+    factor = OUT_OF_FOLD * OUT_OF_FOLD_DECISIONS * few_clusters(np.array(len(of_leaf)))
+    table, _ = _probe([features], rows)
+    row = table[table["measure"] == "macro_f1"].iloc[0]
+    wider = value + factor * (np.quantile(draws, [0.025, 0.975]) - value)
+    np.testing.assert_allclose(row[["value", "lower", "upper"]].astype(float), [value, *wider])
 
 
 def test_where_no_probability_reaches_a_half_macro_f1_has_no_interval():
