@@ -136,8 +136,8 @@ def _condition(key: tuple[str, str, str], span: str, probe: str) -> Condition:
 
 
 def _in_layers(first: Estimate, layers: np.ndarray) -> dict[str, float]:
-    """A place counted in sites as one counted in layers, limits between two sites at the outer one; ∞ stays."""
-    limits = {"value": first.value, "lower": np.floor(first.lower), "upper": np.ceil(first.upper)}
+    """A place counted in sites as one counted in layers; infinite stays infinite."""
+    limits = {"value": first.value, "lower": first.lower, "upper": first.upper}
     return {name: float(layers[int(at)]) if np.isfinite(at) else at for name, at in limits.items()}
 
 

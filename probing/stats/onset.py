@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probing.stats.estimates import Estimate, estimate
+from probing.stats.estimates import Estimate
 
 
 def lower_band(
@@ -81,14 +81,18 @@ def half_rise(
 ) -> Estimate:
     """First layer (an index into `value`) from which on at least half of the largest value is kept.
 
-    Where an effect rises slowly it does not depend, as the onset does, on how small an effect can be detected.
+    Where an effect rises slowly it does not depend, as the onset does, on how small an effect can be detected. Limits
+    are layers too; draws without such a layer are left out.
 
     >>> value = np.array([0.0, 0.1, 0.5, 0.6])
     >>> draws = value + 0.01 * np.random.default_rng(0).normal(size=(200, 4))
     >>> half_rise(value, draws, n=12)
     Estimate(value=2.0, lower=2.0, upper=2.0, n=12)
     """
-    return estimate(float(_first_half(value[None])[0]), _first_half(draws), n)
+    firsts = _first_half(draws)
+    defined = firsts[~np.isnan(firsts)]
+    limits = np.quantile(defined, [0.025, 0.975], method="inverted_cdf") if len(defined) else (np.nan, np.nan)
+    return Estimate(float(_first_half(value[None])[0]), float(limits[0]), float(limits[1]), n)
 
 
 def _first_half(curves: Float[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:

@@ -217,8 +217,8 @@ def test_first_layers_of_each_mean_are_those_of_its_own_selectivity_in_layers():
         half = half_rise(value, value + factor * (draws - value), 0)
         for measure, one in (("onset", first), ("half_rise", half)):
             table = probes.table[(probes.table["measure"] == measure) & (probes.table["target"] == target)]
-            outer = one.value, np.floor(one.lower), np.ceil(one.upper)
-            expected = [layers[int(at)] if np.isfinite(at) else at for at in outer]
+            counted = one.value, one.lower, one.upper
+            expected = [layers[int(at)] if np.isfinite(at) else at for at in counted]
             np.testing.assert_array_equal(table[["value", "lower", "upper"]].to_numpy()[0], expected)
             limits[target, measure] = tuple(map(str, expected))
     assert len(set(limits.values())) > 1
