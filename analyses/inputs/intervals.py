@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from probing.stats import DRAWS, ClusterStatistic, Estimate, nan_mean
 from probing.stats.hierarchical import (
@@ -60,20 +60,24 @@ class Rule:
         return within(replace(found, n=n), -1.0)
 
     def each(
-        self, statistics: Sequence[Aligned], counts: Sequence[int], fewest: Sequence[int]
+        self,
+        statistics: Sequence[Aligned],
+        counts: Int[np.ndarray, " k"],
+        fewest: Int[np.ndarray, " k"],
     ) -> list[Estimate]:
         """The mean over seeds of every hypernym, over other leaves and seeds.
 
-        `counts` are their n, and `fewest` the leaves that have it, or that do not where these are fewer: on them the
-        interval rests.
+        `counts` are their n, and `fewest` on how many leaves the interval rests. It is NaN where these are less than 2,
+        or nothing varies in the draws, as where every answer is right.
         """
         weights = leaf_weights(len(statistics[0].clusters), self.draws, self.seed)
         values = np.stack([one.value for one in statistics])
         drawn = np.stack([one.at(weights) for one in statistics], axis=1)
-        return [
+        found = [
             within(mean_over(values[:, [k]], drawn[:, :, [k]], int(n), over=("seed",), leaves=int(few)))
             for k, (n, few) in enumerate(zip(counts, fewest, strict=True))
         ]
+        return [replace(one, lower=np.nan, upper=np.nan) if one.lower == one.upper else one for one in found]
 
 
 def within(found: Estimate, least: float = 0.0) -> Estimate:

@@ -50,8 +50,7 @@ class Measured:
     Attributes:
         statistics: one of each seed.
         counted: the leaves that each column rests on.
-        fewest: of these, on how many an interval rests: those that have the hypernym (`tpr`), those that do not
-            (`tnr`), or the fewer of both.
+        fewest: on how many of these the interval of a single hypernym rests (`fewest`).
     """
 
     statistics: list[Aligned]
@@ -73,7 +72,7 @@ def measured(
     """
     columns = frame.hypernyms if measure in HYPERNYM_MEASURES else ("",)
     counted, found = np.zeros((len(frame.leaves), len(columns)), bool), []
-    having = np.zeros_like(counted)
+    having, varies = np.zeros_like(counted), np.zeros(len(columns), bool)
     for place, answers in enumerate(condition.answers):
         only = sorted(set(answers.named) & set(partner.answers[place].named)) if partner else None
         values, labels, leaves = answers.read(part, only)
@@ -89,8 +88,27 @@ def measured(
         counted[at, places[used]] = True
         if measure in HYPERNYM_MEASURES:
             having[at, places[used]] = labels[rows, used]
+            with_it, without = (labels & asked).sum(axis=0), (~labels & asked).sum(axis=0)
+            varies[places] |= ~decided_alike(made, measure, with_it <= without)
     yes, no = (counted & having).sum(axis=0), (counted & ~having).sum(axis=0)
-    return Measured(found, counted, {"tpr": yes, "tnr": no}.get(measure, np.minimum(yes, no)))
+    return Measured(found, counted, np.where(varies, fewest(measure, yes, no), 0))
+
+
+def fewest(measure: str, yes: Int[np.ndarray, " k"], no: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+    """On how many leaves the number of a hypernym rests: those with it, those without, or the fewer of both."""
+    return {"tpr": yes, "tnr": no}.get(measure, np.minimum(yes, no))
+
+
+def decided_alike(
+    statistic: ClusterStatistic, measure: str, with_it_rarer: Bool[np.ndarray, " k"]
+) -> np.ndarray:
+    """Whether all questions of the side that a rate rests on got one answer: a bootstrap sees no variance then."""
+    if not isinstance(statistic, ClusterRates):
+        return np.zeros(len(with_it_rarer), bool)
+    side = {"tpr": np.ones_like(with_it_rarer), "tnr": np.zeros_like(with_it_rarer)}.get(
+        measure, with_it_rarer
+    )
+    return np.isin(np.where(side, statistic.of("tpr").value, statistic.of("tnr").value), (0.0, 1.0))
 
 
 def _statistic(

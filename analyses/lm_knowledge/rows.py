@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import DEFAULT, Aligned, Rule, within
-from analyses.inputs.measures import prevalence_matched
+from analyses.inputs.measures import decided_alike, fewest, prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
 from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate
 from probing.stats.correlations import MEASURES as CORRELATIONS
@@ -58,7 +58,8 @@ def knowledge_rows(known: Knowledge, rule: Rule) -> Iterator[Row]:
             one = [Aligned(made, columns, made.clusters, columns)]
             here = {**common, "measure": measure, "decision": decision}
             yield here | _numbers("mean", rule.mean(one, len(labels)))
-            few = np.minimum(labels.sum(axis=0), (~labels).sum(axis=0))
+            yes, no = labels.sum(axis=0), (~labels).sum(axis=0)
+            few = np.where(decided_alike(made, measure, yes <= no), 0, fewest(measure, yes, no))
             found = rule.each(one, labels.sum(axis=0), few)
             yield from (here | _numbers(name, number) for name, number in zip(columns, found, strict=True))
             if measure == "auroc":

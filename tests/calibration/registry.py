@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.calibration import categories, edits, probes, similarity
 from tests.calibration.check import Check
 
-ROOMS: Mapping[str, tuple[Check, ...]] = {}
+ROOMS: Mapping[str, tuple[Check, ...]] = {
+    "Layer probes within a run": probes.CHECKS,
+    "Similarity": similarity.CHECKS,
+    "Cohesion and geometry": categories.CHECKS,
+    "Contrasts of probed runs, means over seeds": runs.CHECKS,
+    "Answers": behaviour.CHECKS,
+    "Knock-out, erasure, steering": edits.CHECKS,
+}
 """Title of a section of docs/statistics.md → its checks."""
 CHECKS: tuple[Check, ...] = tuple(check for checks in ROOMS.values() for check in checks)
 UNCHECKED: Mapping[str, str] = {}
