@@ -11,7 +11,7 @@ from analyses.frame import drawing
 TARGETS = {"leaf": "name of the leaf", "hypernym": "its hypernyms"}
 MODALITIES = {"image": "pictures", "text": "words"}
 SPANS = ("slot", "cue", "last")
-_INTERVAL = "95 % bootstrap over leaves"
+_INTERVAL = "95 % bootstrap over leaves, of levels widened (see docs/causes.md)"
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:

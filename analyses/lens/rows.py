@@ -11,17 +11,22 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame.tables import layer_of, row, table
-from probing.stats import ClusterMean, Estimate, estimate, onset_draws
+from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, estimate, expanded, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
+REUSED = 1.2
+"""How much wider limits of own and of others' words must be than a bootstrap over leaves: each word is looked for at
+five leaves. In the difference of the two that cancels. Measured: docs/statistics.md."""
 
 
 def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], seed: int) -> pd.DataFrame:
     """Long table: log-probability (nats), or cosine, and log10 of the rank, of own words and of other leaves' words.
 
-    Rows "onset" are the first layer from which own words stay above others', corrected over layers; those of target
-    "hypernym − leaf" are the difference of the two onsets, paired: above 0, the leaf comes first. n counts leaves that
-    have own words and words of others.
+    Rows "onset" are the first layer detected from which own words stay above others', corrected over layers; those of
+    target "hypernym − leaf" are the difference of the two, paired: above 0, the leaf comes first. Limits are over
+    leaves, of the same hypernyms; n counts leaves that have own words and words of others. Those of own and of others'
+    words alone are wider than the bootstrap's, by `REUSED`, and through a tuned lens by `OUT_OF_FOLD`: its translators
+    are fitted on other leaves.
     """
     everyone = np.unique(parts["leaf"].to_numpy().astype(str))
     rows: list[dict[str, Any]] = []
@@ -34,7 +39,8 @@ def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], 
             for site in sites:
                 drawn, n = _measured(of_target[of_target["site"] == site], everyone, weights, labels["lens"])
                 for (measure, words), (value, draws) in drawn.items():
-                    level = estimate(value, draws, n)
+                    factor = 1.0 if words == BEYOND else OUT_OF_FOLD if labels["lens"] == "tuned" else REUSED
+                    level = _wider(estimate(value, draws, n), factor)
                     rows.append(row(measure, level, site=site, target=target, words=words, **labels))
                 along.append(drawn[_name(labels["lens"]), BEYOND])
             value, draws = zip(*along)
@@ -51,6 +57,11 @@ class _Curve:
     value: Float[np.ndarray, " layers"]
     draws: Float[np.ndarray, "draws layers"]
     n: int
+
+
+def _wider(number: Estimate, factor: float) -> Estimate:
+    lower, upper = expanded(np.array(number.value), np.array(number.lower), np.array(number.upper), factor)
+    return Estimate(number.value, float(lower), float(upper), number.n)
 
 
 def _name(lens: str) -> str:
@@ -112,7 +123,7 @@ def summary(table: pd.DataFrame) -> str:
     onsets = table[table["measure"] == "onset"]
     for keys, view in onsets.groupby(["modality", "lens", "span"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
         each = "; ".join(f"{one['target']} {_interval(one, 'g')}" for one in view.to_dict("records"))
-        lines.append(f"  {' '.join(map(str, keys)):17} onset: {each}, n = {view['n'].min()}")
+        lines.append(f"  {' '.join(map(str, keys)):17} first layer detected: {each}, n = {view['n'].min()}")
     beyond = table[table["words"] == BEYOND]
     last = beyond[(beyond["measure"] == "log_prob") & (beyond["layer"] == table["layer"].max())]
     last = last[(last["span"] == "last") & (last["lens"] == "logit")]

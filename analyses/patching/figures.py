@@ -129,8 +129,9 @@ def screen(table: pd.DataFrame) -> Figure:
     drawing.footnote(
         figure,
         f"Rank agreement {agreement['value']:.2f} [{agreement['lower']:.2f}, {agreement['upper']:.2f}] over "
-        f"{agreement['n']} random cells. n = {both['n_y'].max()} leaf pairs. Interval: 95 %, bootstrap over leaf "
-        "pairs. Null: no effect (dashed).",
+        f"{agreement['n']} random cells (95 %, over cells). n = {both['n_y'].max()} leaf pairs between "
+        f"{both['hypernyms_y'].max()} hypernyms. Interval: 95 %, studentised bootstrap over hypernyms. Null: no "
+        "effect (dashed).",
     )
     return figure
 
@@ -196,8 +197,9 @@ def _caption(rows: pd.DataFrame) -> str:
     windows = any("-" in layers for layers in effects["layers"])
     caption = drawing.caption(
         int(effects["n"].max()),
-        f"leaf pairs, {effects['direction'].iloc[0]}, {effects['mode'].iloc[0]}",
-        "95 %, bootstrap over leaf pairs",
+        f"leaf pairs between {effects['hypernyms'].max()} hypernyms, {effects['direction'].iloc[0]}, "
+        f"{effects['mode'].iloc[0]}",
+        "95 %, studentised bootstrap over hypernyms",
         f"no change; a cell counts where it {note} (95 % band over all cells)",
     )
     return f"{caption} Windows of layers, named by their last." if windows else caption

@@ -16,7 +16,7 @@ def summary(table: pd.DataFrame) -> str:
         for gap in rows[rows["measure"] == "gap"].to_dict("records"):
             lines.append(
                 f"  {target}: the two runs differ by {gap['value']:.2f} [{gap['lower']:.2f}, {gap['upper']:.2f}] nats, "
-                f"n = {gap['n']} leaf pairs"
+                f"n = {gap['n']} leaf pairs between {gap['hypernyms']} hypernyms"
             )
         clean = rows[(rows["measure"] == "effect") & (rows["state"] == "clean")]
         counted = rows[(rows["measure"] == "counts") & (rows["value"] > 0)]

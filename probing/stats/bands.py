@@ -21,7 +21,7 @@ def studentised(
     array([ 2.,  0., nan])
     """
     away = draws - value
-    t = np.where(away == 0, 0.0, np.nan)
+    t = np.where((away == 0) & (errors == 0), 0.0, np.nan)
     return np.divide(away, errors, out=t, where=errors > 0)
 
 
@@ -56,8 +56,7 @@ def studentised_interval(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         drawn = np.nanquantile(t, tails, axis=0)
-    student = distributions.t.ppf(tails, max(n - 1, 1))[:, None]
-    low, high = np.where(np.isnan(t).mean(axis=0) > _ENOUGH, student, drawn)
+    low, high = np.where(np.isnan(t).mean(axis=0) > _ENOUGH, _student(np.array(tails)[:, None], n), drawn)
     return value - high * error, value - low * error
 
 
@@ -82,7 +81,12 @@ def studentised_band(
     largest = np.nan_to_num(studentised(value, draws, errors), nan=-np.inf).max(axis=1)
     largest = largest[np.isfinite(largest)]
     if len(largest) < _ENOUGH * len(draws):
-        width = distributions.t.ppf(1 - (1 - level) / len(value), max(n - 1, 1))
+        width = _student(1 - (1 - level) / len(value), n)
     else:
         width = np.quantile(largest, level, method="inverted_cdf")
     return value - width * error
+
+
+def _student(tail, n: int):
+    """Quantile of Student's t where n clusters stand on two sides of rows: each side takes a degree of freedom."""
+    return np.sqrt(n / (n - 2)) * distributions.t.ppf(tail, n - 2) if n > 2 else np.full_like(tail, np.nan)

@@ -13,11 +13,11 @@ from analyses.frame import drawing
 from analyses.inputs.subject import Candidates, Subject
 from analyses.lens.figures import TARGETS
 from analyses.lens.parts import LensInputs, nearest, translated
-from analyses.lens.rows import BEYOND, lens_table, summary
+from analyses.lens.rows import BEYOND, REUSED, lens_table, summary
 from analyses.lens.tokens import SPANS, Tokens, token_states
 from analyses.lens.words import words_of
 from probing.hooks import record
-from probing.stats import draw_weights
+from probing.stats import OUT_OF_FOLD, draw_weights
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import train_run
 from tests.analyses import drawn
@@ -89,6 +89,12 @@ def test_own_words_beyond_others_that_are_not_null_by_their_numbers():
     draws = (counted @ [1.0, 0.5, 4.0]) / counted.sum(1)
     limits = np.quantile(draws, [0.025, 0.975])
     np.testing.assert_allclose(rows.loc[("log_prob", BEYOND), ["lower", "upper"]].astype(float), limits)
+    own = (counted @ [-1.0, -3.0, -5.0]) / counted.sum(1)
+    for lens_name, factor in (("logit", REUSED), ("tuned", OUT_OF_FOLD)):
+        wide = lens_table(pd.concat(parts, ignore_index=True).assign(lens=lens_name), weights, 0)
+        level = wide[(wide["target"] == "leaf") & (wide["measure"] == "log_prob") & (wide["words"] == "own")]
+        limits = -3 + factor * (np.quantile(own, [0.025, 0.975]) + 3)
+        np.testing.assert_allclose(level[["lower", "upper"]].iloc[0].astype(float), limits)
     assert set(rows["n"]) == {3}
 
 
@@ -149,9 +155,8 @@ def test_the_summary_has_the_numbers_of_its_rows(table):
     said = summary(table).splitlines()
     onset = table[table["measure"] == "onset"]
     for (modality, lens_name, span), view in onset.groupby(["modality", "lens", "span"]):
-        (line,) = [
-            line for line in said if line.split()[:3] == [modality, lens_name, span] and "onset" in line
-        ]
+        (line,) = [line for line in said if line.split()[:4] == [modality, lens_name, span, "first"]]
+        assert " first layer detected: leaf " in line
         expected = {row["target"]: numbers(row, "g") for row in view.to_dict("records")}
         assert dict(re.findall(r"(?:: |; )([a-z −]+) (\S+ \[\S+ \S+\])", line)) == expected
         assert line.endswith("n = 40")
@@ -272,7 +277,7 @@ def test_a_toy_run_from_the_command_line_and_a_second_start_goes_on(toy, capsys)
     assert set(table["n"]) == {8}
     assert near["leaf"].nunique() == 8
     assert (folder / "log10_rank_image.png").is_file()
-    assert "onset: leaf" in capsys.readouterr().out
+    assert "first layer detected: leaf" in capsys.readouterr().out
     parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.parquet")}
     lens.main(asking)
     assert {path: path.stat().st_mtime_ns for path in parts} == parts

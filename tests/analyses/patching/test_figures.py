@@ -12,7 +12,7 @@ from analyses.patching.rows import patching_table, screen_rows
 from probing.patching import Cell
 from probing.sites import Site
 from tests.analyses import drawn
-from tests.analyses.patching.planted_outcomes import LEAVES, PAIRS, planted, whole
+from tests.analyses.patching.planted_outcomes import HYPERNYMS, PAIRS, planted, whole
 
 OPTIONS = Options(draws=40)
 LAYERS = [1, 3, 4]
@@ -120,7 +120,7 @@ def test_under_a_map_stands_what_it_must_be_read_with(table, figures):
     for target in ("hypernym", "leaf"):
         text = said(figures[f"{target}_hook_resid_post_grid"])
         note = pick(table, target=target, measure="counts")["note"].iloc[0]
-        assert f"n = {LEAVES} leaf pairs, text-to-image, denoising." in text
+        assert f"n = {len(PAIRS)} leaf pairs between {HYPERNYMS} hypernyms, text-to-image, denoising." in text
         assert f"a cell counts where it {note} (95 % band over all cells)" in text
         assert f"Not shown, since its two runs do not differ: {NAMES['random_init']}." in text
         assert "Windows" not in text
@@ -165,7 +165,7 @@ def test_curves_are_effects_with_their_intervals_in_the_colour_of_their_state(ta
     names = {NAMES[kind]: matplotlib.colors.to_hex(colour) for kind, colour in COLOURS.items()}
     assert drawn.legend(figure) == names
     assert panels[0].get_ylabel() == "change of the log-odds, nats"
-    assert f"n = {LEAVES} leaf pairs" in said(figure)
+    assert f"n = {len(PAIRS)} leaf pairs between {HYPERNYMS} hypernyms" in said(figure)
 
 
 def test_kinds_of_states_are_told_by_colours_that_differ():
@@ -244,8 +244,8 @@ def test_a_screen_shows_effects_over_attributions_with_both_intervals(tmp_path):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("attribution, nats", "effect of the patch, nats")
     ranks = pick(table, measure="rank_agreement").iloc[0]
     assert (
-        f"Rank agreement {ranks['value']:.2f} [{ranks['lower']:.2f}, {ranks['upper']:.2f}] over 7 random cells. "
-        f"n = {LEAVES} leaf pairs."
+        f"Rank agreement {ranks['value']:.2f} [{ranks['lower']:.2f}, {ranks['upper']:.2f}] over 7 random cells "
+        f"(95 %, over cells). n = {len(PAIRS)} leaf pairs between {HYPERNYMS} hypernyms."
     ) in said(figure)
 
 
@@ -256,7 +256,10 @@ def test_the_summary_s_numbers_are_those_of_the_table(table, tmp_path):
     for target in ("hypernym", "leaf"):
         gap = pick(table, target=target, measure="gap").iloc[0]
         numbers = f"{gap['value']:.2f} [{gap['lower']:.2f}, {gap['upper']:.2f}] nats"
-        assert lines[at] == f"  {target}: the two runs differ by {numbers}, n = {LEAVES} leaf pairs"
+        assert (
+            lines[at]
+            == f"  {target}: the two runs differ by {numbers}, n = {len(PAIRS)} leaf pairs between {HYPERNYMS} hypernyms"
+        )
         for shift, span in enumerate(SPANS, start=1):
             rows = pick(table, target=target, span=span, measure="effect", state="clean", split="all")
             best = rows.loc[rows["value"].idxmax()]
