@@ -95,7 +95,8 @@ def _seen(lens: str, measures: tuple[str, ...], beyond: bool, seed: int) -> Limi
     rows = table[(table["lens"] == lens) & table["measure"].isin(measures) & (table["site"] != "all")]
     difference = rows["words"].eq(BEYOND)
     rows = rows[difference if beyond else ~difference]
-    return Limits(*(rows[side].to_numpy(float) for side in ("value", "lower", "upper")))  # pyright: ignore
+    value, lower, upper = (np.asarray(rows[side], float) for side in ("value", "lower", "upper"))
+    return Limits(value, lower, upper)
 
 
 def _rising(seed: int, rise: Callable[[str, Float[np.ndarray, " layers"]], Float[np.ndarray, " layers"]]):
@@ -126,8 +127,8 @@ def _step(seed: int) -> Limits:
     rows = _rising(seed, lambda target, layer: 2.0 * (layer >= _STEP[target]))
     rows = rows[rows["measure"] == "onset"]
     truth = {**_STEP, "hypernym − leaf": _STEP["hypernym"] - _STEP["leaf"]}
-    value, lower, upper = rows[["value", "lower", "upper"]].to_numpy(float).T
-    return Limits(value, lower, upper, rows["target"].map(truth).to_numpy(float))
+    value, lower, upper = (np.asarray(rows[side], float) for side in ("value", "lower", "upper"))
+    return Limits(value, lower, upper, np.array([truth[target] for target in rows["target"]], float))
 
 
 def _nothing(seed: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.calibration import categories, edits, probes, similarity
+from tests.calibration import behaviour, categories, edits, lens, patching, probes, runs, similarity
 from tests.calibration.check import Check
 
 ROOMS: Mapping[str, tuple[Check, ...]] = {
@@ -13,6 +13,8 @@ ROOMS: Mapping[str, tuple[Check, ...]] = {
     "Cohesion and geometry": categories.CHECKS,
     "Contrasts of probed runs, means over seeds": runs.CHECKS,
     "Answers": behaviour.CHECKS,
+    "Patching": patching.CHECKS,
+    "Lenses": lens.CHECKS,
     "Knock-out, erasure, steering": edits.CHECKS,
 }
 """Title of a section of docs/statistics.md → its checks."""
