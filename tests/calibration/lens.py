@@ -99,7 +99,9 @@ def _seen(lens: str, measures: tuple[str, ...], beyond: bool, seed: int) -> Limi
     return Limits(value, lower, upper)
 
 
-def _rising(seed: int, rise: Callable[[str, Float[np.ndarray, " layers"]], Float[np.ndarray, " layers"]]):
+def _rising(
+    seed: int, rise: Callable[[str, Float[np.ndarray, " layers"]], Float[np.ndarray, " layers"]]
+) -> pd.DataFrame:
     """The table of curves of two targets that rise along the layers, by leaves that differ in how much."""
     rng, leaves = np.random.default_rng(seed), np.array(taxonomy().leaves[:_SAMPLE])
     parts = []
