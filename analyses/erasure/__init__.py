@@ -55,7 +55,7 @@ class Options(Resampling):
         others: leaves asked about under none of them
         folds: what is done to a leaf is fitted on the leaves of all other folds
         shrinkage: of covariances, a share in [0, 1); see `probing.edits.erasure.Whitening`
-        controls: draws of each control; by default 19, which give a p, and for steering 5 for each hypernym
+        controls: draws of each control; by default 19, which give a p, and for steering 4 for each hypernym
         doses: for steering, in standard deviations
         directions: for steering; "probe" and "text" need the layer probes of the run
     """
@@ -146,7 +146,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
 
 def draws_of(options: Options) -> int:
     """Draws of each control: those of erasure are shared by all hypernyms, those of steering are of one each."""
-    return options.controls if options.controls is not None else 5 if options.steer else 19
+    return options.controls if options.controls is not None else 4 if options.steer else 19
 
 
 def _reads(options: Options) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Options(Resampling):
     step: int | None = option(None)
     paths: tuple[str, ...] = option(PATHS, flag="--path", choices=PATHS, role=EXTENT)
     width: int = option(5, flag="--window", role=EXTENT)
-    leaves: int = option(60, role=EXTENT)
+    leaves: int = option(48, role=EXTENT)
     placebos: int = option(19, role=EXTENT)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import planted as circuit
 import pytest
+import torch
 from matplotlib.colors import same_color
 from scipy.stats import norm, t
 
@@ -14,6 +15,8 @@ from analyses import knockout
 from analyses.knockout.figures import EDITS, TASKS
 from analyses.knockout.parts import PATHS, Window, edges_of, knocked_out, placebo_edges, windows
 from analyses.knockout.rows import BEYOND, knockout_table, summary
+from probing.edits.knockout import knock_out
+from probing.patching.runs import forward
 from probing.stats import draw_weights
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import train_run
@@ -69,6 +72,49 @@ def test_a_random_set_of_as_many_edges_is_not_found_in_the_place_of_the_path(mon
     p = rows.loc[rows["measure"] == "margin_change_p_corrected", "value"]
     assert len(p) == circuit.LAYERS
     assert (p > 0.05).all()
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """The planted circuit with noise on every weight, so that each edge matters, and a question put to it."""
+    model, generator = circuit.planted(), torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+    return model, planted.question(model, "hypernym")
+
+
+def test_read_outs_are_those_of_a_whole_pass_with_the_edges_of_the_path_or_of_a_draw_blocked(noisy):
+    model, question = noisy
+    path = "slot → cue, last"
+    parts = knocked_out(model, {"hypernym": question}, Window(1, 2), (path,), placebos=3, seed=0)
+    of_path = edges_of(path, question.clean.rows.spans)
+    sets = {("placebo", draw): placebo_edges(of_path, 0, 10, 0, path, str(draw)) for draw in range(3)}
+    margins = []
+    for (edit, draw), edges in {("knocked out", 0): of_path, **sets}.items():
+        with knock_out(model, edges, [1, 2]):
+            logits = question.read(forward(model, question.clean.rows).last_hidden_state[:, -1])
+        margins.append(question.margin(logits.double().numpy()))
+        rows = parts[(parts["edit"] == edit) & (parts["draw"] == draw) & (parts["path"] == path)]
+        np.testing.assert_allclose(rows["margin"], margins[-1], atol=1e-4)
+    assert np.ptp(margins, axis=0).min() > 1e-2
+
+
+def test_a_draw_blocks_the_same_edges_in_every_window_and_others_than_the_next_draw(noisy, monkeypatch):
+    model, question = noisy
+    blocked = []
+
+    def noted(model, edges, layers):
+        blocked.append((tuple(layers), tuple(edges)))
+        return knock_out(model, edges, layers)
+
+    monkeypatch.setattr("analyses.knockout.parts.knock_out", noted)
+    for window in (Window(0, 0), Window(1, 3)):
+        knocked_out(model, {"hypernym": question}, window, ("slot → last", "cue → last"), placebos=2, seed=0)
+    first, second = (
+        [edges for layers, edges in blocked if layers == of_window] for of_window in ((0,), (1, 2, 3))
+    )
+    assert first == second
+    assert len(set(first)) == len(first) == 2 * (1 + 2)
 
 
 LEAVES = ("crow", "duck", "eagle")

@@ -67,7 +67,7 @@ def edited(
     """
     rng = np.random.default_rng([seed, round(100 * ratio), steered])
     names, of_leaf = np.arange(len(sizes)), np.repeat([*range(len(sizes)), -1], [*sizes, OFF])
-    draws = 5 if steered and len(sizes) > 1 else DRAWS
+    draws = 4 if steered and len(sizes) > 1 else DRAWS
     member: Bool[np.ndarray, "hypernyms leaves"] = of_leaf == names[:, None]
     shape = (1 + 2 * draws, CELLS, len(of_leaf))
     lost = np.stack([losses(rng, shape, ratio * _scale(side, steered), loss) for side in member])
@@ -167,7 +167,7 @@ _PATH = f"{LEAVES} leaves, {DRAWS} placebos, three windows and that of all layer
 _ERASED = f"hypernyms of 6, 12 and 20 leaves and {OFF} other, {DRAWS} draws of each control, three layers; "
 _ERASED += _DRAWN.format("layers")
 _STEERED = (
-    f"hypernyms of 6, 12 and 20 leaves and {OFF} other, 5 draws of each control for each, three doses; "
+    f"hypernyms of 6, 12 and 20 leaves and {OFF} other, 4 draws of each control for each, three doses; "
 )
 _STEERED += _DRAWN.format("doses")
 _INSTEAD = "; a draw in the place of the {}"
@@ -281,7 +281,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "steering_p",
         _p("steering.target_change"),
-        "p of how far a direction steers, of the mean (5 draws each) and of one hypernym (19), alone and corrected",
+        "p of how far a direction steers, of the mean (4 draws each) and of one hypernym (19), alone and corrected",
         _STEERED + _INSTEAD.format("direction"),
         _RANK,
         "false positives",

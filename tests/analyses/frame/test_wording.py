@@ -18,7 +18,10 @@ EXTENTS = {
     "behaviour": {"published"},
     "cohesion": {"steps", "spans", "treatments"},
     "emergence": set(),
-    "erasure": {"hypernyms", "count", "layers", "spans", "each", "others", "folds", "doses", "directions"},
+    "erasure": {
+        *("hypernyms", "count", "layers", "spans", "each", "others", "folds", "controls"),
+        *("doses", "directions"),
+    },
     "geometry": {"steps", "spans", "map_layers"},
     "knockout": {"paths", "width", "leaves", "placebos"},
     "layer_probes": {"step", "spans", "transforms", "folds", "controls", "shuffled", "code", "device"},
