@@ -1,10 +1,10 @@
 """Pair matrices of leaves at every site, and their cohesion: a few sites at a time, so that memory stays flat."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from analyses.frame import tables
 from analyses.frame.tables import NO_STEP
@@ -18,10 +18,13 @@ from probing.categories.cohesion import (
     conclude,
     silhouette,
 )
+from probing.categories.jackknife import jackknife
 from probing.categories.leaf_sums import leaf_sums, mean_products, mean_squared_distances
 from probing.categories.massive import massive_dimensions, massive_rows
+from probing.stats import Estimate
 
 UNCENTRED = ("raw", "without outliers")  # the other treatments are centred, or nearly, by what they do
+_GROUPS = 40  # of leaves, left out in turn for the interval of their mean silhouette
 _PAIR_ENTRIES = 14_000_000  # of pair matrices of one kind that exist at a time
 #: (modality, measure) → site → matrix over pairs of leaves.
 PairMatrices = dict[tuple[str, str], dict[str, np.ndarray]]
@@ -39,14 +42,19 @@ class Null:
 
 @dataclass
 class Measured:
-    """Cohesion of one kind of pair matrix, site after site, without the matrices."""
+    """Cohesion of one kind of pair matrix, site after site, without the matrices.
+
+    `counts` are pictures of each leaf: leaves change places within strata of these.
+    """
 
     measure: str
+    counts: Int[np.ndarray, " leaves"]
     sites: list[str] = field(default_factory=list)
     parts: list[CohesionDraws] = field(default_factory=list)
     within: list[np.ndarray] = field(default_factory=list)
     between: list[np.ndarray] = field(default_factory=list)
     by_leaf: list[Float[np.ndarray, " leaves"]] = field(default_factory=list)
+    silhouettes: list[Estimate] = field(default_factory=list)
 
     def add(self, matrices: Mapping[str, np.ndarray], null: Null) -> None:
         """Take in some sites."""
@@ -54,13 +62,16 @@ class Measured:
         pairs = np.stack(list(matrices.values()))
         self.sites += matrices
         self.parts.append(
-            cohesion_draws(pairs, null.members, null.permutations, null.seed, higher_is_closer=not distance)
+            cohesion_draws(pairs, null.members, null.permutations, null.seed, not distance, self.counts)
         )
         for kept, draws in zip(
             (self.within, self.between), bootstrap_cohesion(pairs, null.members, null.weights)
         ):
             kept.append(draws)
-        self.by_leaf += [(_silhouettes if distance else own_cohesion)(x, null.members) for x in pairs]
+        if distance:
+            self.silhouettes += [mean_silhouette(x, null.members) for x in pairs]
+        else:
+            self.by_leaf += [own_cohesion(x, null.members) for x in pairs]
 
     def conclude(self) -> Cohesion:
         """Cohesion of all sites, corrected for all of them."""
@@ -81,13 +92,15 @@ def measured(
     """Cohesion in these modalities over the sites, each read once; and table rows on massive activations."""
     found: dict[tuple[str, str], Measured] = {}
     massive: list[dict] = []
+    counts = {name: np.unique(rows.leaves, return_counts=True)[1] for name, (rows, _) in sides.items()}
+    counts["image~text"] = counts["image"]
     for some in _groups(sites, len(null.members)):
         pairs, seen = pair_matrices(sides, some, labels)
         massive += [row for row in seen if row["modality"] in modalities]
         for key, matrices in pairs.items():
             if key[0] not in modalities:
                 continue
-            found.setdefault(key, Measured(key[1])).add(matrices, null)
+            found.setdefault(key, Measured(key[1], counts[key[0]])).add(matrices, null)
     return found, massive
 
 
@@ -130,8 +143,20 @@ def own_cohesion(
     return np.diagonal(pairs) - near
 
 
-def _silhouettes(squared, members):
-    return silhouette(np.sqrt(np.where(np.eye(len(squared), dtype=bool), 0, squared)), members)
+def mean_silhouette(
+    squared: Float[np.ndarray, "leaves leaves"], members: Bool[np.ndarray, "leaves categories"]
+) -> Estimate:
+    """The mean silhouette of leaves, undefined ones left out, with its jackknife: each depends on the other leaves."""
+    distances = np.sqrt(np.where(np.eye(len(squared), dtype=bool), 0, squared))
+
+    def mean(leaves):
+        with np.errstate(invalid="ignore"):  # without some leaves, another may have no category but its own
+            values = silhouette(distances[np.ix_(leaves, leaves)], members[leaves])
+        defined = values[np.isfinite(values)]
+        return float(defined.mean()) if len(defined) else float("nan")
+
+    found = jackknife(mean, np.arange(len(squared)), groups=_GROUPS)
+    return replace(found, n=int(np.isfinite(silhouette(distances, members)).sum()))
 
 
 def _groups(sites: Sequence[str], leaves: int) -> Iterator[Sequence[str]]:

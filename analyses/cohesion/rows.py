@@ -17,9 +17,12 @@ from analyses.inputs.encoder import ENCODER
 from probing.categories.cohesion import Cohesion
 from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
-from probing.stats import draw_weights, estimate, nan_mean
+from probing.stats import Estimate, draw_weights, expanded, few_clusters, interval, nan_mean
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
+
+OVERLAPPING = 1.15
+"""How much wider limits of a mean over hypernyms that share leaves must be than its bootstrap over leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,9 @@ def cohesion_table(
     mean in; `distance_within` and `_between` are root mean squared Euclidean distances, `distance_ratio` the one
     over the other (1 for none).
     Target "mean" averages over hypernyms, "leaf" is one leaf's pictures against other leaves of its hypernyms.
-    `p` and `p_corrected` (over layers) come from leaves shuffled among hypernyms. Site "encoder" holds the
-    features that enter the projector: (rows, leaf of each row).
+    Intervals are over leaves, widened for the few leaves of a hypernym and for leaves that hypernyms share.
+    `p` and `p_corrected` (over layers) come from leaves shuffled among hypernyms, within strata of picture counts. Site
+    "encoder" holds the features that enter the projector: (rows, leaf of each row).
 
     Raises:
         ValueError: no hypernym has enough leaves.
@@ -102,13 +106,11 @@ def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> li
         place = {**labels, "site": site}
         rows += _mean_rows(result, drawn, index, kind.measure, categories, place)
         if kind.measure == "distance":
-            rows.append(
-                _leaf_row("silhouette", kind.by_leaf[index], null.weights, {**place, "target": "mean"})
-            )
+            rows.append(tables.row("silhouette", kind.silhouettes[index], **{**place, "target": "mean"}))
         elif kind.measure == "cohesion":
             for k, name in enumerate(categories.names):
                 draws, size = (drawn[0] - drawn[1])[:, index, k], int(categories.members[:, k].sum())
-                value = estimate(result.difference[index, k], draws, size)
+                value = _estimate(result.difference[index, k], draws, size, few_clusters(np.array(size)))
                 rows.append(tables.row("cohesion", value, **place, target=name))
                 rows.append(tables.row("p", result.p_category[index, k], value.n, **place, target=name))
             if labels["modality"] != "text":
@@ -126,22 +128,24 @@ def _mean_rows(result: Cohesion, samples, index, measure, categories, labels) ->
         place, chosen = {**labels, "target": target}, list(columns)
         inside, outside = result.within[index, chosen], result.between[index, chosen]
         drawn = [sample[:, index, chosen] for sample in samples]
+        factor = OVERLAPPING * few_clusters(categories.members[:, chosen].any(axis=1).sum())
         if measure == "distance":
             value = float(np.sqrt(inside.mean() / outside.mean()))
             means = [nan_mean(sample) for sample in drawn]
             rows.append(
-                tables.row("distance_ratio", estimate(value, np.sqrt(means[0] / means[1]), n), **place)
+                tables.row(
+                    "distance_ratio", _estimate(value, np.sqrt(means[0] / means[1]), n, factor), **place
+                )
             )
             for name, values, sample in (("within", inside, means[0]), ("between", outside, means[1])):
-                size = estimate(np.sqrt(values.mean()), np.sqrt(sample), n)
+                size = _estimate(np.sqrt(values.mean()), np.sqrt(sample), n, factor)
                 rows.append(tables.row(f"distance_{name}", size, **place))
         else:
             draws = nan_mean(drawn[0] - drawn[1])
-            rows.append(tables.row(measure, estimate((inside - outside).mean(), draws, n), **place))
+            rows.append(tables.row(measure, _estimate((inside - outside).mean(), draws, n, factor), **place))
             for name, values, sample in (("within", inside, drawn[0]), ("between", outside, drawn[1])):
-                rows.append(
-                    tables.row(f"{measure}_{name}", estimate(values.mean(), nan_mean(sample), n), **place)
-                )
+                one = _estimate(values.mean(), nan_mean(sample), n, factor)
+                rows.append(tables.row(f"{measure}_{name}", one, **place))
         if target == "mean":
             name = "distance_ratio" if measure == "distance" else measure
             rows.append(tables.row(f"{name}_p", float(result.p[index]), n, **place))
@@ -161,7 +165,18 @@ def _leaf_row(measure, values, weights, labels) -> dict:
     drawn = weights[:, defined]
     counts = drawn.sum(axis=1)
     draws = np.where(counts > 0, drawn @ values[defined] / np.where(counts > 0, counts, 1), np.nan)
-    return tables.row(measure, estimate(values[defined].mean(), draws, int(defined.sum())), **labels)
+    n = int(defined.sum())
+    return tables.row(
+        measure,
+        _estimate(values[defined].mean(), draws, n, OVERLAPPING * few_clusters(np.array(n))),
+        **labels,
+    )
+
+
+def _estimate(value, draws, n, factor) -> Estimate:
+    """With the percentile limits of its draws, that much farther from the value."""
+    lower, upper = expanded(value, *interval(draws), factor)
+    return Estimate(float(value), float(lower), float(upper), n)
 
 
 def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:
@@ -171,6 +186,6 @@ def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:
     x, leaves = np.asarray(x, dtype=np.float64)[own], np.asarray(leaves)[own]
     sums = leaf_sums(x, leaves, leaf_sums(x, leaves).centre, unit=True)
     labels = {"span": "image", "treatment": "raw", "modality": "image", "step": NO_STEP}
-    kind = Measured("cohesion")
+    kind = Measured("cohesion", sums.counts.astype(int))
     kind.add({ENCODER: mean_products(sums)}, null)
     return _summaries(kind, categories, null, labels)

@@ -1,16 +1,12 @@
-"""Dimensions of leaf means with their intervals: our own estimators, and any of scikit-dimension's by name."""
+"""Dimensions of leaf means: our own estimators, and any of scikit-dimension's by name."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
-from scipy.stats import t
 
 from probing.categories.geometry import effective_rank, participation_ratio, two_nn
-from probing.stats import Estimate
 
-GROUPS = 10  # of leaves, left out in turn for the intervals of dimensions
 Dimension = Callable[[np.ndarray], float]
 DIMENSIONS: Mapping[str, Dimension] = {
     "intrinsic_dimension": two_nn,
@@ -49,20 +45,3 @@ def _estimator(name: str) -> Dimension:
             return float(make().fit(x).dimension_)
 
     return dimension
-
-
-def jackknife(
-    of: Callable[[np.ndarray], float], x: Float[np.ndarray, "n d"], groups: int = GROUPS
-) -> Estimate:
-    """A statistic of the rows with its 95 % interval from leaving out groups of rows in turn.
-
-    A bootstrap would not do: a repeated row is its own nearest neighbour.
-
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 11 (delete-d jackknife in groups).
-    """
-    group = np.random.Generator(np.random.PCG64(0)).permutation(len(x)) % groups
-    left = np.array([of(x[group != k]) for k in range(groups)])
-    value = of(x)
-    spread = np.sqrt((groups - 1) / groups * ((left - left.mean()) ** 2).sum())
-    half = float(t.ppf(0.975, groups - 1)) * spread
-    return Estimate(value, value - half, value + half, len(x))

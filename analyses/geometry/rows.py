@@ -12,20 +12,24 @@ from jaxtyping import Bool, Float
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.tables import NO_STEP, layer_of
-from analyses.geometry.dimension import dimensions, jackknife
+from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import categories_of, leaves_under
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
+from probing.categories.jackknife import jackknife
 from probing.categories.massive import TREATMENTS
+from probing.similarity.calibrate import jackknifed, leave_one_out
 from probing.similarity.gram import leaf_means, linear_gram
 from probing.similarity.rsa import rdm
-from probing.stats import draw_weights, estimate
+from probing.stats import Estimate, draw_weights, expanded, interval
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
 
 LEAST_LEAVES = 4  # of a hypernym that is to have a direction
+SHARED_DIRECTIONS = {"hierarchy_own": 1.2, "hierarchy_other": 1.6, "hierarchy_ratio": 1.2}
+"""How much wider limits must be than the bootstrap of steps: all steps along a hypernym share its direction."""
 ENOUGH_FOR_DIMENSION = 20  # leaves; over fewer, no dimension is measured
 
 
@@ -126,19 +130,20 @@ def _encoder_distances(x, names, leaves) -> Float[np.ndarray, "leaves leaves"]:
 def _distance_rows(means, distances, controls, labels, options: Options) -> list[dict]:
     """Correlation of every site's distances with the taxonomy's, plain and given the encoder's."""
     rdms = np.stack([rdm(x) for x in means.values()])
-    weights = draw_weights(len(distances), options.draws, options.seed)
+    without = leave_one_out(len(distances))
     rows = []
     for name, given in (("taxonomic_rsa", []), ("taxonomic_rsa_given_encoder", controls)):
         if name == "taxonomic_rsa" or given:
             result = partial_rsa(rdms, distances, given, options.permutations, options.seed)
-            draws = bootstrap_rsa(rdms, distances, given, weights)
+            value = result.value[:, 0]
+            lower, upper = jackknifed(value, bootstrap_rsa(rdms, distances, given, without))
             for k, site in enumerate(means):
                 place = {**labels, "site": site, "target": "leaf"}
-                value = estimate(result.value[k, 0], draws[:, k], result.n)
-                rows.append(tables.row(name, value, **place))
+                limits = float(value[k]), float(lower[k]), float(upper[k])
+                rows.append(tables.row(name, Estimate(*limits, result.n), **place))
                 for part in ("null_limit", "p_corrected"):
-                    value = float(getattr(result, part)[k, 0])
-                    rows.append(tables.row(f"{name}_{part}", value, result.n, **place))
+                    number = float(getattr(result, part)[k, 0])
+                    rows.append(tables.row(f"{name}_{part}", number, result.n, **place))
     return rows
 
 
@@ -152,11 +157,18 @@ def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> li
     rows = []
     for name, squares in (("hierarchy_own", own), ("hierarchy_other", other)):
         draws = np.sqrt((weights @ squares) / weights.sum(axis=1))
-        rows.append(tables.row(name, estimate(np.sqrt(squares.mean()), draws, len(leaves)), **place))
+        rows.append(tables.row(name, _widened(name, np.sqrt(squares.mean()), draws, len(leaves)), **place))
     draws = np.sqrt((weights @ own) / (weights @ other))
     value = float(np.sqrt(own.mean() / other.mean()))
-    rows.append(tables.row("hierarchy_ratio", estimate(value, draws, len(leaves)), **place))
+    rows.append(
+        tables.row("hierarchy_ratio", _widened("hierarchy_ratio", value, draws, len(leaves)), **place)
+    )
     return rows
+
+
+def _widened(name, value, draws, n) -> Estimate:
+    lower, upper = expanded(value, *interval(draws), SHARED_DIRECTIONS[name])
+    return Estimate(float(value), float(lower), float(upper), n)
 
 
 def hierarchy_steps(

@@ -14,25 +14,37 @@ from analyses.text_alignment.figures import on_diagonal
 from analyses.text_alignment.rows import measure_of
 from taxogen.runs.run import Run
 
+UNIT = "unit rows"
+"""The treatment under which rows that are massive in pictures and words at once do not pass for likeness."""
+
 
 def summary(table: pd.DataFrame) -> str:
     """Where pictures are most like each reference, from which layer on, and where treatments disagree."""
     measure = measure_of(table)
     rows = _last_whole(table)
     standard = rows[rows["treatment"] == panels.treatment_of(table)]
+    unit = on_diagonal(rows[(rows["treatment"] == UNIT) & (rows["measure"] == "p_corrected")])
     lines = [f"Pictures against words, {', '.join(table['run'].unique())} ({measure}, leaf means):"]
     for (span, reference), place in standard.groupby(["span", "reference"], sort=False):
         place = on_diagonal(place)
         values = place[place["measure"] == measure].to_dict("records")
-        p = place.loc[place["measure"] == "p_corrected", "value"]
+        p = place[place["measure"] == "p_corrected"]
         best = max(values, key=lambda row: row["value"])
         lines.append(
             f"  {span:6} {reference:18} best at {best['site']}: {best['value']:.2f} [{best['lower']:.2f}, "
-            f"{best['upper']:.2f}], n = {best['n']} leaves; above its null at {(p < 0.05).sum()} of {len(p)} sites"
+            f"{best['upper']:.2f}], n = {best['n']} leaves; above its null at "
+            f"{(p['value'] < 0.05).sum()} of {len(p)} sites"
+            + _also(p, unit[(unit["span"] == span) & (unit["reference"] == reference)])
         )
-    lines += [_onset_line(one, half) for one, half in _onsets(standard)]
+    confirmed = _unit_onsets(rows)
+    lines += [_onset_line(one, half, confirmed.get(one["span"])) for one, half in _onsets(standard)]
+    if unit.empty:
+        lines.append(
+            f"  rows that are massive in pictures and words at once may be why: not compared with {UNIT} "
+            f"(--treatment '{UNIT}')"
+        )
     twin = on_diagonal(rows[(rows["measure"] == measure) & (rows["reference"] == TWIN)])
-    return "\n".join([*lines, *leaf_rows.disagreements(twin, ("raw", "unit rows"))])
+    return "\n".join([*lines, *leaf_rows.disagreements(twin, ("raw", UNIT))])
 
 
 def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
@@ -43,10 +55,12 @@ def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
     standard = _last_whole(table)
     standard = standard[standard["treatment"] == panels.treatment_of(table)]
     lines = []
+    confirmed = _unit_onsets(_last_whole(table))
     for one, _ in _onsets(standard):
         probe = probes.get(one["span"], np.nan)
-        if np.isfinite(one["value"]) and np.isfinite(probe):
-            order = "before" if one["value"] < probe else "after" if one["value"] > probe else "at"
+        layer = np.max([one["value"], confirmed.get(one["span"], one["value"])])
+        if np.isfinite(layer) and np.isfinite(probe):
+            order = "before" if layer < probe else "after" if layer > probe else "at"
             lines.append(
                 f"  {one['span']}: like the word {order} the hypernym probe's onset at layer {probe:.0f}"
             )
@@ -83,12 +97,31 @@ def _onsets(rows: pd.DataFrame) -> list[tuple[dict, dict]]:
     return [(row, half_of[row["span"]]) for row in onsets]
 
 
-def _onset_line(onset: dict, half: dict) -> str:
-    """From which layer on pictures are like the word."""
+def _unit_onsets(rows: pd.DataFrame) -> dict[str, float]:
+    """The onset of each place with rows at unit length, NaN where there is none; empty if these were not compared."""
+    return {one["span"]: one["value"] for one, _ in _onsets(rows[rows["treatment"] == UNIT])}
+
+
+def _also(p: pd.DataFrame, unit: pd.DataFrame) -> str:
+    """At how many of the sites that are above their null rows at unit length are so too."""
+    if unit.empty or p["treatment"].iloc[0] == UNIT:
+        return ""
+    above = p.loc[p["value"] < 0.05, ["site", "other_site"]]
+    both = above.merge(unit[unit["value"] < 0.05], on=["site", "other_site"])
+    return f", at {len(both)} of these with {UNIT} too" if len(above) else ""
+
+
+def _onset_line(onset: dict, half: dict, confirmed: float | None) -> str:
+    """From which layer on pictures are like the word, also with rows at unit length if these were compared."""
     if not np.isfinite(onset["value"]):
         return f"  {onset['span']}: never like the word to the last layer"
-    return (
+    text = (
         f"  {onset['span']}: above chance from layer {onset['value']:.0f} "
-        f"[{onset['lower']:.0f}, {onset['upper']:.0f}] on, half its best from {half['value']:.0f} "
+        f"[{onset['lower']:.0f}, {onset['upper']:.0f}] on (first detected), half its best from {half['value']:.0f} "
         f"[{half['lower']:.0f}, {half['upper']:.0f}]"
     )
+    if confirmed is None or onset["treatment"] == UNIT:
+        return text
+    if np.isfinite(confirmed):
+        return f"{text}; with {UNIT} {confirmed:.0f}"
+    return f"{text}; NOT CONFIRMED with {UNIT}, where no layer is detected: massive rows may be why"

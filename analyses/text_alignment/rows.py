@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
@@ -15,13 +15,20 @@ from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import leaves_under
 from analyses.inputs.leaf_rows import LeafRows
-from analyses.inputs.references import Nouns, References
+from analyses.inputs.references import TWIN, Nouns, References
 from probing.categories.massive import TREATMENTS
 from probing.similarity import MEASURES, Measure, measure_named
-from probing.similarity.calibrate import Calibration, bootstrap, calibrate_matrices, noise_ceiling
+from probing.similarity.calibrate import (
+    Calibration,
+    bootstrap,
+    calibrate_matrices,
+    jackknifed,
+    leave_one_out,
+    noise_ceiling,
+)
 from probing.similarity.gram import leaf_means
-from probing.similarity.mantel import cyclic_design
-from probing.stats import Estimate, draw_weights, estimate, half_rise, onset
+from probing.similarity.mantel import permutation_design
+from probing.stats import Estimate, draw_weights, half_rise, onset
 from probing.store import ActivationStore, MismatchError
 from taxogen.world.taxonomy import Taxonomy
 
@@ -58,13 +65,17 @@ class Options(Resampling):
 
 @dataclass
 class Place:
-    """One span at one step under one treatment: matrices of pictures, and what is known of their rows."""
+    """One span at one step under one treatment: matrices of pictures, and what is known of their rows.
+
+    `counts` has, by reference, the pictures of each leaf where leaves of the reference differ in their rows as well.
+    """
 
     labels: dict
     leaves: tuple[str, ...]
     pictures: dict[str, Float[np.ndarray, "leaves leaves"]]
     references: dict[str, dict[str, Float[np.ndarray, "leaves leaves"]]]
     ceilings: dict[str, Estimate] = field(default_factory=dict)
+    counts: dict[str, Int[np.ndarray, " leaves"]] = field(default_factory=dict)
 
 
 def alignment_table(
@@ -77,13 +88,15 @@ def alignment_table(
     """Long table of similarity between leaf geometries, by step, span, site, reference and its site.
 
     References: "same prompt" (the same language model reading the leaf's name in the slot), each of `nouns`,
-    and "taxonomic distance" (steps through the taxonomy). Rows of one leaf are averaged; leaves are the units
-    of the null (permuted), of the bootstrap and of n. Beside each value stand `null_limit` (95 % of
-    permutations lie below), `effect` (the share of the way from there to 1), `p` and `p_corrected` (for the
-    maximum over all layer pairs of the map), and `ceiling`, the largest value that noise between pictures of
-    a leaf leaves room for. Full layer × layer maps are given for the last step under the default treatment;
-    elsewhere the diagonal. `onset` is the first layer from which the diagonal stays above its null,
-    `half_rise` that from which it keeps at least half of its largest value.
+    and "taxonomic distance" (steps through the taxonomy). Rows of one leaf are averaged; leaves are the units of n, of
+    the null (permuted; within strata of picture counts where the leaves of the reference differ in their rows as well)
+    and of the interval (left out in turn, see `jackknifed`). Beside each value stand `null_limit` (95 % of permutations
+    lie below), `effect` (the share of the way from there to 1), `p` and `p_corrected` (for the maximum over all layer
+    pairs of the map), and `ceiling`, the largest value that noise between pictures of a leaf leaves room for. Full
+    layer × layer maps are given for the last step under the default treatment; elsewhere the diagonal. `onset` is the
+    first layer detected, from which the diagonal stays above its null, `half_rise` that from which it keeps at least
+    half of its largest value. Rows that are massive in both sides at once make p too small under all treatments but
+    "unit rows".
 
     Raises:
         KeyError: a measure that is unknown, or that has no matrix form.
@@ -131,13 +144,14 @@ def matrix_measure(name: str) -> Measure:
 
 def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> list[dict]:
     """Table rows of one place: the diagonal with intervals, and the whole map where asked."""
-    design = cyclic_design(len(place.leaves), options.permutations, options.seed)
-    weights = draw_weights(len(place.leaves), options.draws, options.seed)
+    n, without = len(place.leaves), leave_one_out(len(place.leaves))
+    weights = draw_weights(n, options.draws, options.seed)
     rows = []
     sites = list(place.pictures)
     for name, reference in place.references.items():
         others = list(reference)
         left, right = (np.stack(list(side.values())) for side in (place.pictures, reference))
+        design = permutation_design(n, options.permutations, options.seed, place.counts.get(name))
         calibration = calibrate_matrices(left, right, design)
         labels = {
             **place.labels,
@@ -146,20 +160,23 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
             "target": "leaf",
         }
         pairs = diagonal(sites, others)
-        draws = bootstrap(
-            np.stack([place.pictures[a] for a, _ in pairs]),
-            np.stack([reference[b] for _, b in pairs]),
-            weights,
-        )
+        stacked = [np.stack(side) for side in zip(*((place.pictures[a], reference[b]) for a, b in pairs))]
+        draws, left_out = (bootstrap(stacked[0], stacked[1], drawn) for drawn in (weights, without))
         for k, (a, b) in enumerate(pairs):
             at_pair = {**labels, "site": a, "other_site": b}
             at = sites.index(a), others.index(b)
-            value = estimate(calibration.value[at], draws[:, k], calibration.n)
+            value = _estimate(calibration.value[at], left_out[:, k])
             rows += _calibrated(options.measure, value, calibration, at, at_pair, place.ceilings.get(a))
         rows += _onset_rows(pairs, calibration, draws, sites, others, labels)
         if whole_map:
             rows += _map_rows(sites, others, calibration, labels, options.measure, set(pairs))
     return rows
+
+
+def _estimate(value, left_out) -> Estimate:
+    """With limits from leaving out leaves."""
+    lower, upper = jackknifed(np.asarray(value), left_out)
+    return Estimate(float(value), float(lower), float(upper), len(left_out))
 
 
 def diagonal(sites: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
@@ -232,8 +249,9 @@ def _place(side: tuple[LeafRows, str], references: References, labels, leaves, o
     rows = side[0]
     pictures, ceilings = {}, {}
     own = np.isin(rows.leaves, leaves)
-    weights = draw_weights(len(leaves), options.draws, options.seed)
-    repeated = np.unique(rows.leaves[own], return_counts=True)[1].min() > 1
+    without = leave_one_out(len(leaves))
+    shown_times = np.unique(rows.leaves[own], return_counts=True)[1]
+    repeated = shown_times.min() > 1
     for site in rows.store.sites:
         x = leaf_rows.read_treated({"image": side}, site, labels["treatment"]).get("image")
         if x is None:
@@ -241,9 +259,17 @@ def _place(side: tuple[LeafRows, str], references: References, labels, leaves, o
         x, shown = x.whole()[own], rows.leaves[own]
         pictures[site] = references.matrix(leaf_means(x, shown)[0])
         if labels["treatment"] == TREATMENTS[0] and repeated:
-            value, draws = noise_ceiling([x], shown, references.matrix, weights, options.splits, options.seed)
-            ceilings[site] = estimate(value[0], draws[:, 0], len(leaves))
-    return Place(dict(labels), tuple(leaves.tolist()), pictures, references.matrices(leaves), ceilings)
+            value, left_out = noise_ceiling(
+                [x], shown, references.matrix, without, options.splits, options.seed
+            )
+            ceilings[site] = _estimate(value[0], left_out[:, 0])
+    both = references.twin is not None and len(set(references.twin[0].leaves)) < len(
+        references.twin[0].leaves
+    )
+    counts = {TWIN: shown_times} if both else {}
+    return Place(
+        dict(labels), tuple(leaves.tolist()), pictures, references.matrices(leaves), ceilings, counts
+    )
 
 
 def _shared(rows: dict[str, LeafRows], nouns: Mapping[str, Nouns]) -> dict[str, LeafRows]:

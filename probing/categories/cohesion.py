@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from probing.similarity.calibrate import studentised_p
-from probing.similarity.mantel import cyclic_design, permuted_products
+from probing.similarity.mantel import permutation_design, permuted_products
 from probing.stats.undefined import refuse_undefined
 
 _PAIR_ENTRIES = 8_000_000  # of weights over pairs that exist at a time
@@ -59,12 +59,15 @@ def cohesion(
     draws: int = 1_000,
     seed: int = 0,
     higher_is_closer: bool = True,
+    counts: Int[np.ndarray, " leaves"] | None = None,
 ) -> Cohesion:
     """Cohesion of categories in each layer, from the pair matrix of each (`mean_products`, or of distances).
 
-    Within: all pairs of two leaves of a category, each once. Between: pairs of a member with a leaf that
-    shares no category with it. The null gives the leaves' places in the categories to other leaves, which
-    keeps category sizes and overlaps; a leaf's pictures stay together. The diagonals do not count, and may be NaN.
+    Within: all pairs of two leaves of a category, each once. Between: pairs of a member with a leaf that shares no
+    category with it. The null gives the leaves' places in the categories to other leaves, which keeps category sizes
+    and overlaps; a leaf's pictures stay together. With `counts`, the pictures of each leaf, only leaves of about as
+    many change places: means of few pictures vary more, and categories may differ in how many their leaves have. The
+    diagonals do not count, and may be NaN.
 
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]]) > 0  # two birds, two fruits
     >>> pairs = np.where(members @ members.T, 0.9, 0.1)[None]
@@ -74,7 +77,7 @@ def cohesion(
     Raises:
         ValueError: a pair of different leaves is NaN or infinite, or no category has two leaves and one outside.
     """
-    return conclude([cohesion_draws(pairs, members, draws, seed, higher_is_closer)])
+    return conclude([cohesion_draws(pairs, members, draws, seed, higher_is_closer, counts)])
 
 
 def cohesion_draws(
@@ -83,6 +86,7 @@ def cohesion_draws(
     draws: int = 1_000,
     seed: int = 0,
     higher_is_closer: bool = True,
+    counts: Int[np.ndarray, " leaves"] | None = None,
 ) -> CohesionDraws:
     """Cohesion of some layers and its null, under permutations that are the same in every call of one seed.
 
@@ -92,7 +96,7 @@ def cohesion_draws(
     array([[0.9, 0.9]])
     """
     flat = _hollow_symmetric(pairs)
-    design = cyclic_design(len(members), draws, seed)
+    design = permutation_design(len(members), draws, seed, counts)
     means = np.full((2, len(pairs), members.shape[1]), np.nan)
     permuted = np.full((len(design), len(pairs), members.shape[1]), np.nan)
     step = max(1, _PAIR_ENTRIES // len(members) ** 2)
@@ -153,13 +157,15 @@ def bootstrap_cohesion(
            [nan, 0.9]])
     """
     flat = _hollow_symmetric(pairs)
+    apart = ~_together(members)
     results = np.full((2, len(weights), len(pairs), members.shape[1]), np.nan)
     for category in range(members.shape[1]):
         inside = np.flatnonzero(members[:, category])
         drawn = weights[:, inside]
-        for kind, scheme in enumerate(pair_weights(members, np.array([category]))):
-            # Only rows of members: each pair once within (up to symmetry), once between.
-            mask = scheme[0][inside] > 0
+        # Only rows of members: each pair once within (up to symmetry), once between.
+        for kind, mask in enumerate(
+            (members[:, category] & (np.arange(len(members)) != inside[:, None]), apart[inside])
+        ):
             columns = np.flatnonzero(mask.any(axis=0))
             mask, others = mask[:, columns], weights[:, columns]
             count = ((others @ mask.T) * drawn).sum(axis=1)
@@ -215,11 +221,16 @@ def pair_weights(
            [0. , 0. , 0. ]])
     """
     members = np.asarray(members, dtype=bool)
-    together = (members.astype(np.float32) @ members.T.astype(np.float32)) > 0
+    together = _together(members)
     wanted = (members if columns is None else members[:, columns]).T
     within = wanted[:, :, None] & wanted[:, None, :] & ~np.eye(len(members), dtype=bool)
     between = (wanted[:, :, None] ^ wanted[:, None, :]) & ~together
     return _normalised(within), _normalised(between)
+
+
+def _together(members):
+    """Which leaves share a category; each in any shares its own."""
+    return (members.astype(np.float32) @ members.T.astype(np.float32)) > 0
 
 
 def _normalised(mask):

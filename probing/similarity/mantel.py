@@ -9,7 +9,7 @@ cross-correlation, and all come from one fast Fourier transform. n permutations 
 
 The test stays exact: drawing one member of the union of cosets at random and permuting by it leaves the
 distribution of the union unchanged, which is all that a permutation p value needs (Hemerik & Goeman 2018,
-TEST 27, theorem 2).
+TEST 27, theorem 2). Permutations that must stay within strata: `probing.similarity.strata`.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from probing.similarity.gram import array_library
+from probing.similarity.strata import StratifiedDesign, strata, stratified_design, stratified_products
 
 Array = Any
 _ENTRIES = 8_000_000
@@ -61,10 +62,24 @@ def cyclic_design(n: int, draws: int = 1_000, seed: int = 0) -> CyclicDesign:
     return CyclicDesign(order, np.stack([order, *others]))
 
 
+def permutation_design(
+    n: int, draws: int = 1_000, seed: int = 0, counts: Int[np.ndarray, " n"] | None = None
+) -> CyclicDesign | StratifiedDesign:
+    """The cyclic design over n things; within strata of their `counts`, where these are given and make several.
+
+    >>> type(permutation_design(40, counts=np.ones(40, dtype=int))).__name__
+    'CyclicDesign'
+    >>> type(permutation_design(40, counts=np.repeat([1, 12], 20))).__name__
+    'StratifiedDesign'
+    """
+    of = None if counts is None else strata(counts)
+    return cyclic_design(n, draws, seed) if of is None or not of.any() else stratified_design(of, draws, seed)
+
+
 def permuted_products(
     left: Float[Array, "layers N N"],
     right: Float[Array, "others N N"],
-    design: CyclicDesign,
+    design: CyclicDesign | StratifiedDesign,
     symmetric: bool = True,
 ) -> Float[Array, "permutations layers others"]:
     """Inner product of every left with every right matrix under each permutation of the design.
@@ -83,6 +98,8 @@ def permuted_products(
             f"matrices of shapes {tuple(left.shape)} and {tuple(right.shape)} asked for under permutations "
             f"of {n} things; give N × N matrices with N a multiple of {n} (blocks of equal size)"
         )
+    if isinstance(design, StratifiedDesign):
+        return stratified_products(left, right, design, symmetric)
     a, b = (xp.reshape(side, (side.shape[0], -1)) for side in (left, right))
     offsets = np.arange(n // 2 + 1 if symmetric else n)
     step = max(1, _ENTRIES // ((a.shape[0] + b.shape[0]) * n * (size // n) ** 2))

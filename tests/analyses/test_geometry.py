@@ -11,11 +11,12 @@ from scipy.stats import rankdata
 from analyses import geometry as analysis
 from analyses.frame import drawing
 from analyses.geometry import figures
-from analyses.geometry.dimension import dimensions, jackknife
+from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import thumbnails
 from analyses.geometry.rows import geometry_table, hierarchy_steps, mapped_sites
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import hierarchy_cosines, participation_ratio
+from probing.categories.jackknife import jackknife
 from probing.categories.massive import TREATMENTS
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline

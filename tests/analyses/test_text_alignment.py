@@ -492,8 +492,8 @@ def test_the_summary_says_the_tables_numbers(numbers):
             pick(numbers, span=span, step=7, measure=name).iloc[0] for name in ("onset", "half_rise")
         )
         assert (
-            f"  {span}: above chance from layer {onset['value']:.0f} [{onset['lower']:.0f}, {onset['upper']:.0f}] on, "
-            f"half its best from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
+            f"  {span}: above chance from layer {onset['value']:.0f} [{onset['lower']:.0f}, {onset['upper']:.0f}] on "
+            f"(first detected), half its best from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
         ) in text
 
 
