@@ -161,15 +161,12 @@ def _agreement(counts: Float[np.ndarray, "seeds leaves cells"], rule: Rule) -> M
     used = int((counts.sum(axis=(0, 2)) > 0).sum())
     weights = leaf_weights(counts.shape[1], rule.draws, rule.seed)
     drawn = np.einsum("dl,slc->dsc", weights, counts)
-    least = {"kappa": -1.0}
     values, samples = _measures(counts.sum(axis=1)), _measures(drawn)
-    return {
-        name: within(
-            mean_over(values[name][:, None], samples[name][:, :, None], used, over=("seed",)),
-            least.get(name, 0.0),
-        )
+    estimates = {
+        name: mean_over(values[name][:, None], samples[name][:, :, None], used, over=("seed",))
         for name in values
     }
+    return {name: within(one, -1.0 if name == "kappa" else 0.0) for name, one in estimates.items()}
 
 
 def _measures(cells: Float[np.ndarray, "*any cells"]) -> dict[str, Float[np.ndarray, "*any"]]:

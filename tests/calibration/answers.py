@@ -44,7 +44,7 @@ def _hypernyms(rng: np.random.Generator, ways: Ways) -> tuple[np.ndarray, np.nda
     """How well each hypernym is read out, and its direction in the states of leaves."""
     kinds = members().shape[1]
     directions = rng.normal(size=(WIDTH, kinds)) * spectrum(WIDTH)[:, None]
-    effects = ways.effect + (0.5 * rng.normal(size=kinds) if ways.effect else 0)
+    effects = ways.effect + 0.5 * (ways.effect > 0) * rng.normal(size=kinds)
     return effects, directions / np.linalg.norm(directions, axis=0)
 
 
