@@ -48,7 +48,7 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
-    """Whether pictures become like the word before probes tell the hypernym, at each place where probes do.
+    """Whether pictures become like the word, also with unit rows, before probes tell the hypernym, where probes do.
 
     `probes` has the layer of a place (`span`) from which they do.
     """
@@ -58,7 +58,7 @@ def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
     confirmed = _unit_onsets(_last_whole(table))
     for one, _ in _onsets(standard):
         probe = probes.get(one["span"], np.nan)
-        layer = np.max([one["value"], confirmed.get(one["span"], one["value"])])
+        layer = np.maximum(one["value"], confirmed.get(str(one["span"]), -np.inf))
         if np.isfinite(layer) and np.isfinite(probe):
             order = "before" if layer < probe else "after" if layer > probe else "at"
             lines.append(

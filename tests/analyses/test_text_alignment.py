@@ -129,6 +129,27 @@ def test_nothing_planted_nothing_found():
     assert "never like the word" in analysis.summary(table)
 
 
+def test_the_summary_says_whether_rows_at_unit_length_confirm(found):
+    sites = len(SITES) - ONSET - 1
+    assert f"above its null at {sites} of {len(SITES)} sites, at {sites} of these with unit rows too" in (
+        analysis.summary(found)
+    )
+    unit = found["treatment"] == "unit rows"
+    alone = analysis.summary(found[~unit])
+    assert "not compared with unit rows (--treatment 'unit rows')" in alone
+    assert "with unit rows too" not in alone
+    assert "CONFIRMED" not in alone
+    massive = found.assign(
+        value=found["value"]
+        .mask(unit & (found["measure"] == "onset"))
+        .mask(unit & (found["measure"] == "p_corrected"), 0.5)
+    )
+    text = analysis.summary(massive)
+    assert "at 0 of these with unit rows too" in text
+    assert "NOT CONFIRMED with unit rows" in text
+    assert not probe_lines(massive, {"slot": 4.0})
+
+
 def test_taxonomic_distance_is_a_reference(found):
     p = pick(found, measure="p_corrected", reference=TAXONOMIC)
     assert ((p["value"] < 0.05) == (p["layer"] >= ONSET)).all()
