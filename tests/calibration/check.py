@@ -59,12 +59,12 @@ class Check:
 
     def measure(self) -> Rate:
         """The rate over all trials."""
-        start = time.monotonic()
+        start = time.process_time()
         held = _held([self.trial(seed) for seed in range(self.trials)])
         each = np.array([np.nanmean(one) for one in held if not np.isnan(one).all()])
         error = float(each.std(ddof=1) / np.sqrt(len(each)))
         undefined = 1 - sum(int((~np.isnan(one)).sum()) for one in held) / sum(one.size for one in held)
-        return Rate(float(each.mean()), error, len(each), undefined, time.monotonic() - start)
+        return Rate(float(each.mean()), error, len(each), undefined, time.process_time() - start)
 
     def holds(self, rate: float) -> bool:
         """Whether a rate is what the number says, or errs on the side that the check allows."""
@@ -76,7 +76,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a check measured: the rate, its Monte-Carlo standard error, over how many worlds, the share undefined."""
+    """What a check measured: the rate, its Monte-Carlo standard error, over how many worlds, the share undefined, CPU seconds."""
 
     value: float
     error: float
@@ -90,9 +90,10 @@ class Rate:
         (MEASURED / f"{check.name}.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, check: Check) -> Rate:
-        """The one that was kept."""
-        return cls(**json.loads((MEASURED / f"{check.name}.json").read_text(encoding="utf-8")))
+    def read(cls, check: Check) -> Rate | None:
+        """The one that was kept; None where the check was not measured."""
+        path = MEASURED / f"{check.name}.json"
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _held(outcomes: Sequence[Limits | np.ndarray | float | bool]) -> list[np.ndarray]:

@@ -26,6 +26,12 @@ hypernyms, states with a spiked spectrum, one to three pictures a leaf. Where a 
 truth is the mean of the printed number over all of its draws: the interval is asked whether it covers what *other
 leaves of the same source* would give.
 """
+_WAITING = """
+## Not measured yet
+
+Checks that are written, and whose rates this page does not have:
+
+"""
 _UNCHECKED = """
 ## Printed without a check
 
@@ -34,13 +40,16 @@ _UNCHECKED = """
 
 def page() -> str:
     """The text of the page."""
-    rates = {check.name: Rate.read(check) for check in CHECKS}
+    rates = {check.name: rate for check in CHECKS if (rate := Rate.read(check))}
     minutes = sum(rate.seconds for rate in rates.values()) / 60
     (low, high), (few, many) = LIMITS["coverage"], LIMITS["false positives"]
     parts = [_HEAD.format(low=low, high=high, few=few, many=many, minutes=minutes)]
     for title, checks in ROOMS.items():
         parts.append(f"\n## {title}\n")
         parts += _section(checks, rates)
+    if waiting := [check for check in CHECKS if check.name not in rates]:
+        parts.append(_WAITING)
+        parts += [f"- {check.says}: {check.world} (`{check.name}`)\n" for check in waiting]
     parts.append(_UNCHECKED)
     parts += [f"- `{pattern}`: {why}\n" for pattern, why in UNCHECKED.items()]
     return "".join(parts)
@@ -48,6 +57,9 @@ def page() -> str:
 
 def _section(checks: tuple[Check, ...], rates: dict[str, Rate]) -> Iterator[str]:
     """A table of what was measured, then what each number assumes."""
+    checks = tuple(check for check in checks if check.name in rates)
+    if not checks:
+        return
     yield "\n| printed | world | should be | is | worlds |\n|---|---|---|---|---|\n"
     for check in checks:
         rate = rates[check.name]
