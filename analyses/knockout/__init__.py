@@ -79,7 +79,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     if not 1 <= options.width <= depth:
         raise ValueError(f"windows of {options.width} layers were asked for; this model has {depth}")
     settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "width")}
-    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
+    settings |= {"placebos_of": "all edges, the same in every window", "step": subject.step}
+    settings |= {**subject.wording, "makers": subject.makers}
     parts = Parts.of(run.folder("analyses", "knockout"), settings)
 
     @cache
