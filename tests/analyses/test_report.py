@@ -124,7 +124,7 @@ def test_the_heads_are_the_contrasts(made):
 
 def test_the_best_blocks_are_those_of_the_probe_tables(made, page):
     best = best_layers(pd.read_parquet(made / "demo" / "emergence.parquet"))
-    (rows,) = [table for table in page.tables if table and "onset" in " ".join(table[0])]
+    (rows,) = [table for table in page.tables if table and "half-rise" in table[0]]
     assert len(rows) == 1 + len(best)
     for cells, row in zip(rows[1:], best.to_dict("records"), strict=True):
         said = " ".join(cells)
