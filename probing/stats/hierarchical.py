@@ -158,7 +158,9 @@ def _limits(
     if "seed" in over and len(values) > 1:
         parts.append((_variance(nan_mean(values)) / len(values), len(values) - 1))
     if len(parts) == 1:
-        lower, upper = expanded(np.array(value), *interval(means), few_clusters(np.array(leaves)))
+        # About the value: draws can be biased, as those of a macro-F1 over leaves are, by two standard errors.
+        about = means - nan_mean(means) + value
+        lower, upper = expanded(np.array(value), *interval(about), few_clusters(np.array(leaves)))
         return float(lower), float(upper)
     total = sum(variance for variance, _ in parts)
     if total == 0:

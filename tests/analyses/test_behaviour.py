@@ -133,7 +133,8 @@ def test_numbers_of_one_run_are_those_of_resampled_leaves():
         line = found.loc[("auroc", name)]
         assert line["value"] == pytest.approx(value[k], abs=1e-9)
         # Twenty leaves have it: a percentile interval over so few is too narrow.
-        limits = expanded(value[k], *interval(drawn[:, k]), few_clusters(np.array(20)))
+        about = drawn[:, k] - drawn[:, k].mean() + value[k]
+        limits = expanded(value[k], *interval(about), few_clusters(np.array(20)))
         assert (line["lower"], line["upper"]) == pytest.approx(np.clip(limits, 0, 1), abs=1e-9)
         assert line["n"] == 60
     line, wanted = found.loc[("auroc", "mean")], mean_over(value[None], drawn[:, None], 60)

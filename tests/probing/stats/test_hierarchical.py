@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from probing.stats import ClusterMean
-from probing.stats.hierarchical import hierarchical, hierarchical_contrast, t_interval, table_interval
+from probing.stats import ClusterMean, few_clusters
+from probing.stats.hierarchical import (
+    hierarchical,
+    hierarchical_contrast,
+    mean_over,
+    t_interval,
+    table_interval,
+)
 
 
 def runs(rng, seeds=3, k=8, leaves=60, shift=0.0, noise=(0.0, 1.0, 0.0), rows=2, centred=False):
@@ -90,6 +96,31 @@ def test_a_table_of_finished_scores_has_a_wider_interval_than_the_study_says():
     narrow, wide = t_interval(values), table_interval(values)
     assert wide.upper - wide.lower > 1.5 * (narrow.upper - narrow.lower)
     assert wide.n == 53
+
+
+def test_limits_lie_about_the_value_where_draws_are_biased():
+    rng = np.random.default_rng(9)
+    drawn = 0.9 + 0.01 * rng.normal(size=(2000, 1, 1))  # the value is ten errors away
+    found = mean_over(np.array([[0.8]]), drawn, 351, over=("seed",))
+    assert (found.lower, found.upper) == pytest.approx((0.78, 0.82), abs=2e-3)
+    few = mean_over(np.array([[0.8]]), drawn, 351, over=("seed",), leaves=4)
+    assert (found.value - few.lower) / (found.value - found.lower) == pytest.approx(
+        float(few_clusters(np.array(4)) / few_clusters(np.array(351)))
+    )
+    assert np.isnan(mean_over(np.array([[0.8]]), drawn, 351, over=("seed",), leaves=1).lower)
+
+
+def test_what_is_peculiar_to_a_leaf_and_a_hypernym_counts_once():
+    """Only such noise: the variance of the mean is that over leaves, and hypernyms add nothing to it."""
+    made = runs(np.random.default_rng(10), seeds=1, k=30, leaves=80, noise=(0.0, 1.0, 0.0))
+    over_leaves, both = (hierarchical(made, over=over) for over in (("leaf",), ("leaf", "hypernym")))
+    assert both.upper - both.lower == pytest.approx(over_leaves.upper - over_leaves.lower, rel=0.25)
+    # Hypernyms that differ add their own variance, with as many degrees of freedom as there are, less one.
+    other = runs(np.random.default_rng(10), seeds=1, k=30, leaves=80, noise=(1.0, 0.0, 0.0))
+    value = np.array([run.value for run in other])[0]
+    half = oracle.t.ppf(0.975, 29) * value.std(ddof=1) / 30**0.5
+    found = hierarchical(other, over=("leaf", "hypernym"))
+    assert (found.lower, found.upper) == pytest.approx((value.mean() - half, value.mean() + half))
 
 
 def test_draws_depend_on_the_seed_only():
