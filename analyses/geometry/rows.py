@@ -136,7 +136,7 @@ def _distance_rows(means, distances, controls, labels, options: Options) -> list
         if name == "taxonomic_rsa" or given:
             result = partial_rsa(rdms, distances, given, options.permutations, options.seed)
             value = result.value[:, 0]
-            lower, upper = jackknifed(value, bootstrap_rsa(rdms, distances, given, without))
+            lower, upper = jackknifed(value, bootstrap_rsa(rdms, distances, given, without), factor=1.0)
             for k, site in enumerate(means):
                 place = {**labels, "site": site, "target": "leaf"}
                 limits = float(value[k]), float(lower[k]), float(upper[k])

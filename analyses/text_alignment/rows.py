@@ -19,6 +19,7 @@ from analyses.inputs.references import TWIN, Nouns, References
 from probing.categories.massive import TREATMENTS
 from probing.similarity import MEASURES, Measure, measure_named
 from probing.similarity.calibrate import (
+    JACKKNIFE,
     Calibration,
     bootstrap,
     calibrate_matrices,
@@ -173,9 +174,9 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
     return rows
 
 
-def _estimate(value, left_out) -> Estimate:
+def _estimate(value, left_out, widened: float = JACKKNIFE) -> Estimate:
     """With limits from leaving out leaves."""
-    lower, upper = jackknifed(np.asarray(value), left_out)
+    lower, upper = jackknifed(np.asarray(value), left_out, widened)
     return Estimate(float(value), float(lower), float(upper), len(left_out))
 
 
@@ -262,7 +263,7 @@ def _place(side: tuple[LeafRows, str], references: References, labels, leaves, o
             value, left_out = noise_ceiling(
                 [x], shown, references.matrix, without, options.splits, options.seed
             )
-            ceilings[site] = _estimate(value[0], left_out[:, 0])
+            ceilings[site] = _estimate(value[0], left_out[:, 0], widened=1.0)
     both = references.twin is not None and len(set(references.twin[0].leaves)) < len(
         references.twin[0].leaves
     )

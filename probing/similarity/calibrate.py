@@ -143,7 +143,7 @@ def jackknifed(
     """95 % limits of a similarity, symmetric about its Fisher z, from its values without each leaf in turn.
 
     Percentile limits of `bootstrap` cover .86 to .90 where rows have heavy tails: draws that lack the farthest rows are
-    too much alike. These cover .92 to .98, and .99 where representations are unrelated (docs/statistics.md).
+    too much alike. These cover .95 to .99 (docs/statistics.md). Of ceilings, and where one side is fixed, 1 is enough.
 
     >>> lower, upper = jackknifed(np.array(0.5), np.array([0.45, 0.5, 0.5, 0.55]))
     >>> round(float(lower), 2), round(float(upper), 2)
