@@ -20,7 +20,7 @@ from analyses.emergence.seeds import stored_draws
 from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.identity import distinguished
-from analyses.layer_probes.draws import FILE
+from analyses.inputs.probe_curves import FILE
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "best_layers", "compute", "draw", "main", "section", "summary"]

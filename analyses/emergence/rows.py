@@ -12,7 +12,7 @@ from analyses.emergence.seeds import seed_rows
 from analyses.frame.section import Block, Grid, Shown, number_text
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import condition_of, with_conditions
-from analyses.layer_probes.draws import Draws
+from analyses.inputs.probe_curves import Draws
 from probing.store import MismatchError
 from taxogen.runs.run import Run
 

@@ -13,8 +13,7 @@ from analyses.frame.provenance import Stored
 from analyses.frame.tables import layer_of
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import condition_of
-from analyses.layer_probes.draws import FILE, Draws, error_factor, read_draws
-from analyses.layer_probes.table import ENCODER_LAYER, Condition
+from analyses.inputs.probe_curves import ENCODER_LAYER, FILE, Condition, Draws, error_factor, read_draws
 from probing.probes.evaluate import Series
 from probing.sites import EMBED
 from probing.stats import (

@@ -20,10 +20,10 @@ from analyses.geometry.dimension import dimensions
 from analyses.geometry.figures import draw
 from analyses.geometry.maps import thumbnails
 from analyses.geometry.rows import Options, geometry_table, mapped_sites
-from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
+from analyses.inputs.leaf_rows import captures
 from taxogen.runs import closed
 from taxogen.runs.run import Run
 

@@ -12,6 +12,7 @@ from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
 from probing.store import ActivationStore, MismatchError
 from taxogen.questions.prompts import SPAN_OF_SLOT
+from taxogen.runs.run import Run
 
 _CHUNK = 2048
 _TWIN = {SPAN_OF_SLOT["image"]: SPAN_OF_SLOT["text"]}
@@ -152,3 +153,39 @@ def disagreements(
             f"{most[default]:.2f} {default}"
         )
     return lines
+
+
+@dataclass(frozen=True)
+class Captures:
+    """Stores of one run.
+
+    Attributes:
+        images: of picture rows, by step of training.
+        text: of the same prompts with the leaf's name in place of the picture, where they were captured.
+    """
+
+    images: Mapping[int, ActivationStore]
+    text: ActivationStore | None
+
+    @property
+    def last(self) -> ActivationStore:
+        """The picture rows of the last of these steps."""
+        return self.images[max(self.images)]
+
+
+def captures(run: Run, steps: Sequence[int] = (), spans: Sequence[str] | None = None) -> Captures:
+    """The stores of a run at these steps (none: all that were captured), opened, their activations not read.
+
+    Raises:
+        FileNotFoundError: nothing was captured, or not at one of these steps.
+        KeyError: one of `spans` is not a place in these stores.
+    """
+    if not run.steps:
+        raise FileNotFoundError(
+            f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
+        )
+    images = {step: run.store(step) for step in steps or run.steps}
+    text = run.store(None, "text") if run.captured(None) else None
+    for store in images.values():
+        span_pairs(store.spans, text.spans if text else (), spans)
+    return Captures(images, text)

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.identity import distinguished
 from analyses.frame.provenance import CAPTURES
-from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
+from analyses.inputs.leaf_rows import captures
+from analyses.inputs.probe_curves import FILE as DRAWS_FILE
+from analyses.inputs.probe_curves import write_draws
 from analyses.layer_probes.contrasts import contrast_summary, contrast_table
-from analyses.layer_probes.draws import FILE as DRAWS_FILE
-from analyses.layer_probes.draws import write_draws
 from analyses.layer_probes.figures import draw
 from analyses.layer_probes.layers import LayerProbes, probe_layers
 from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
@@ -61,7 +61,7 @@ def compute(runs: Sequence[Run], options: Options) -> Probed:
     probes = probe_run(run, options, held_out_hypernyms(run))
     files = {
         "directions.h5": lambda path: probes.write_directions(path, run.name),
-        DRAWS_FILE: lambda path: write_draws(path, probes, run.name),
+        DRAWS_FILE: lambda path: write_draws(path, probes.leaves, probes.curves, run.name),
     }
     return Probed(
         table=probes.table, extras=Extras(files=files, notes=probes.undefined[:_UNDEFINED]), probes=probes

@@ -9,10 +9,10 @@ import pandas as pd
 
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
-from analyses.layer_probes.draws import error_factor
+from analyses.inputs.probe_curves import ENCODER_LAYER, Condition, error_factor
 from analyses.layer_probes.layers import LayerProbes
 from analyses.layer_probes.rows import number_text, place_text
-from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER, Condition
+from analyses.layer_probes.table import COLUMNS
 from probing.stats import over_runs
 from probing.store import MismatchError
 

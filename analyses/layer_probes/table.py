@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from analyses.frame import tables
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, SEEN, SEEN_MINUS_HELD_OUT
+from analyses.inputs.probe_curves import ENCODER_LAYER, Condition, Curves
 from analyses.layer_probes.design import Design
 from probing.probes.description_length import compression
 from probing.probes.evaluate import Series, estimates, widening
@@ -20,24 +20,9 @@ from probing.sites import EMBED
 from probing.stats import Estimate, expanded, half_rise, interval, onset, permutation_p
 
 COLUMNS = tuple("probe" if name == "treatment" else name for name in tables.COLUMNS)
-ENCODER_LAYER = -2.0
-"""The layer of the image encoder's features: one before the input of the language model, which is −1."""
 Key = tuple[str, str, str]
 """Source that was trained on, source that was tested on, transform between them."""
 _ENOUGH_FOR_P = 19  # control tasks that make p = .05 reachable
-
-
-class Condition(NamedTuple):
-    """What was trained and tested where: the table columns that the sites of one curve share."""
-
-    step: int
-    span: str
-    modality: str
-    probe: str
-
-
-Curves = dict[Condition, tuple[tuple[str, ...], dict[str, Series]]]
-"""Condition → its sites in forward order, and the series along them of each subset of targets."""
 
 
 def rows_and_curves(

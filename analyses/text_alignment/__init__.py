@@ -19,9 +19,9 @@ import pandas as pd
 
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
-from analyses.inputs.captures import captures
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
+from analyses.inputs.leaf_rows import captures
 from analyses.inputs.references import Nouns, bare_nouns
 from analyses.inputs.text_encoders import encoded_nouns
 from analyses.text_alignment import figures

@@ -15,7 +15,7 @@ from analyses.emergence.seeds import seed_rows
 from analyses.frame import drawing
 from analyses.frame.section import Grid, Shown
 from analyses.frame.tables import NO_STEP, layer_of
-from analyses.layer_probes.draws import Draws, read_draws, write_draws
+from analyses.inputs.probe_curves import Draws, read_draws, write_draws
 from analyses.layer_probes.layers import LayerProbes
 from analyses.layer_probes.table import Condition
 from probing.probes.evaluate import Series
@@ -281,7 +281,7 @@ def test_draws_come_back_from_disk(tmp_path):
     across = Condition(NO_STEP, "last", "text→image", "ridge, centred")
     curves = {one: (sites, {"mean": series}) for one, (sites, series) in {CURVE: text, across: text}.items()}
     probes = LayerProbes(pd.DataFrame(), curves, {}, (), LEAVES)
-    write_draws(tmp_path / "draws.h5", probes, "a")
+    write_draws(tmp_path / "draws.h5", probes.leaves, probes.curves, "a")
     again = read_draws(tmp_path / "draws.h5")
     assert again.leaves == LEAVES
     assert set(again.curves) == {CURVE, across}
@@ -304,7 +304,7 @@ def probed_run(path: Path, seed: int, **model) -> Run:
     rows = pd.DataFrame({**labels, "target": ["mean", "bird"], "value": [0.1 + seed, 0.9]})
     rows.to_parquet(folder / "layer_probes.parquet")
     curves = {CURVE: (STREAM, {"mean": curve_draws(LEVEL + seed).curves[CURVE][1]})}
-    write_draws(folder / "draws.h5", LayerProbes(rows, curves, {}, (), LEAVES), run.name)
+    write_draws(folder / "draws.h5", LEAVES, curves, run.name)
     return run
 
 

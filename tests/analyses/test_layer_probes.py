@@ -12,12 +12,13 @@ import torch
 from analyses import layer_probes
 from analyses.frame.tables import layer_of
 from analyses.inputs.leaf_rows import span_pairs
+from analyses.inputs.probe_curves import ENCODER_LAYER
 from analyses.layer_probes import layers
 from analyses.layer_probes.design import design
 from analyses.layer_probes.layers import every_site, probe_layers
 from analyses.layer_probes.options import Options
 from analyses.layer_probes.rows import probe_table, summary
-from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER
+from analyses.layer_probes.table import COLUMNS
 from tests.analyses.leaf_stores import LEAVES, ONSET, SITES, TAXONOMY, WIDTH, MemoryStore, planted
 
 QUICK = Options(draws=100, folds=4, penalties=(10.0, 1000.0), workers=1)

@@ -8,10 +8,11 @@ import pytest
 
 from analyses.frame import drawing
 from analyses.frame.tables import NO_STEP, layer_of
+from analyses.inputs.probe_curves import ENCODER_LAYER
 from analyses.layer_probes import draw
 from analyses.layer_probes.contrasts import contrast_summary
 from analyses.layer_probes.rows import summary
-from analyses.layer_probes.table import COLUMNS, ENCODER_LAYER
+from analyses.layer_probes.table import COLUMNS
 from tests.analyses import drawn
 
 STREAM = ("hook_embed", *(f"blocks.{layer}.hook_resid_post" for layer in range(4)))

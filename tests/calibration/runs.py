@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analyses.emergence.seeds import seed_rows
+from analyses.inputs.probe_curves import Draws
 from analyses.layer_probes.contrasts import contrasts
-from analyses.layer_probes.draws import Draws
 from analyses.layer_probes.layers import LayerProbes
 from analyses.layer_probes.table import Condition
 from probing.probes import PROBES

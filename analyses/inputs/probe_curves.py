@@ -1,23 +1,36 @@
-"""Bootstrap draws of the curves of a probed run on disk, from which means over runs take their limits."""
+"""Curves of a probed run, and their bootstrap draws on disk, from which means over runs take their limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import h5py
 import numpy as np
 
 from analyses.frame.tables import NO_STEP
 from analyses.inputs.categories import MEAN
-from analyses.layer_probes.layers import LayerProbes
-from analyses.layer_probes.table import Condition
 from probing.probes.evaluate import Series
 from probing.stats import OUT_OF_FOLD, OUT_OF_FOLD_PARTLY
 
 FILE = "draws.h5"
+ENCODER_LAYER = -2.0
+"""The layer of the image encoder's features: one before the input of the language model, which is −1."""
+
+
+class Condition(NamedTuple):
+    """What was trained and tested where: the table columns that the sites of one curve share."""
+
+    step: int
+    span: str
+    modality: str
+    probe: str
+
+
+Curves = dict[Condition, tuple[tuple[str, ...], dict[str, Series]]]
+"""Condition → its sites in forward order, and the series along them of each subset of targets."""
 
 
 def error_factor(condition: Condition) -> float:
@@ -38,7 +51,7 @@ class Draws:
     curves: Mapping[Condition, tuple[tuple[str, ...], Series]]
 
 
-def write_draws(path: Path, probes: LayerProbes, run: str) -> None:
+def write_draws(path: Path, leaves: Sequence[str], curves: Curves, run: str) -> None:
     """Writes modality/step/span/probe → AUROC and selectivity at each site, and how far each draw is from them.
 
     Deviations are float16, exact to a two-thousandth of themselves: a curve of 32 sites in 1,000 draws takes .12 MB.
@@ -47,8 +60,8 @@ def write_draws(path: Path, probes: LayerProbes, run: str) -> None:
         file.attrs.update(
             run=run, what="AUROC, and AUROC above control, of means over targets; draws less value"
         )
-        file["leaves"] = list(probes.leaves)
-        for condition, (sites, series) in probes.curves.items():
+        file["leaves"] = list(leaves)
+        for condition, (sites, series) in curves.items():
             if MEAN not in series:
                 continue
             one = series[MEAN]
