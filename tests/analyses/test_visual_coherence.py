@@ -57,7 +57,9 @@ def test_planted_coherence_is_found_where_it_was_planted(table):
     values = {name: pick(table, condition="pretrained", rule="centred", target=name, measure="coherence")["value"]
               for name in STRENGTH}  # fmt: skip
     assert values["kind0"] > values["kind1"] > values["kind2"]
-    assert pick(table, condition="pretrained", rule="centred", target="kind0", measure="coherence")["lower"] > 0
+    assert (
+        pick(table, condition="pretrained", rule="centred", target="kind0", measure="coherence")["lower"] > 0
+    )
     # Three hypernyms that differ that much say little about others: the mean's interval is wide.
     line = pick(table, condition="pretrained", rule="centred", target="mean", measure="coherence")
     assert line["lower"] < 0 < line["value"]

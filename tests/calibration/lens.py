@@ -159,7 +159,7 @@ def _view(name: str, lens: str, beyond: bool, measures: tuple[str, ...] = _ALL) 
         _LEAVES,
         "coverage",
         partial(_seen, lens, measures, beyond),
-        300,
+        200,
         conservative="" if beyond else _WIDER,
     )
 
