@@ -76,7 +76,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a check measured: the rate, its Monte-Carlo standard error, over how many worlds, the share undefined, CPU seconds."""
+    """The rate that a check measured, its Monte-Carlo standard error, its worlds, the share undefined, CPU seconds."""
 
     value: float
     error: float

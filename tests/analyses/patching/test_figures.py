@@ -257,8 +257,8 @@ def test_the_summary_s_numbers_are_those_of_the_table(table, tmp_path):
         gap = pick(table, target=target, measure="gap").iloc[0]
         numbers = f"{gap['value']:.2f} [{gap['lower']:.2f}, {gap['upper']:.2f}] nats"
         assert (
-            lines[at]
-            == f"  {target}: the two runs differ by {numbers}, n = {len(PAIRS)} leaf pairs between {HYPERNYMS} hypernyms"
+            lines[at] == f"  {target}: the two runs differ by {numbers}, n = {len(PAIRS)} leaf pairs "
+            f"between {HYPERNYMS} hypernyms"
         )
         for shift, span in enumerate(SPANS, start=1):
             rows = pick(table, target=target, span=span, measure="effect", state="clean", split="all")
