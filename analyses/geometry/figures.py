@@ -73,7 +73,7 @@ def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: f
     places[0].set_ylabel(ylabel)
     panels.legend(figure, places[0], 2)
     said = "none" if null is None else f"dashed, {null:g}"
-    interval = "95 %, bootstrap (of dimensions: jackknife) over leaves"
+    interval = "95 %, jackknife (of hierarchy: bootstrap) over leaves"
     drawing.footnote(figure, panels.leaves_caption(rows, said, interval))
     return figure
 
