@@ -15,7 +15,7 @@ from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
 from analyses.patching.pairs import Pair
 from probing.patching import Cell, excess, rank_agreement
-from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
+from probing.stats import DyadMean, Estimate, draw_weights, ratio_limits, studentised_interval
 
 EXTRA = ("direction", "mode", "layers", "head", "state", "note", "hypernyms")
 OWN, RANDOM_INIT = "own", "random_init"
@@ -103,16 +103,16 @@ class _Records:
     def effects(self, state: str, effect: Float[np.ndarray, "cells pairs"], gap: np.ndarray) -> list[Record]:
         """Effects and their fractions of the difference of the two runs."""
         numbers, counts = self._numbers(DyadMean(effect.T, self.ends))
-        shares, _ = self._numbers(DyadMean(effect.T, self.ends, over=gap))
         (width,), _ = self._numbers(DyadMean(gap, self.ends))
-        note = ""
+        shares, note = ratio_limits(effect.T, gap, self.ends, self.options.draws, self.options.seed), ""
         if width.lower <= 0 <= width.upper:
-            shares = [Estimate(np.nan, np.nan, np.nan, width.n)] * len(self.cells)
+            shares = np.full((3, len(self.cells)), np.nan)
             note = f"clean and corrupted do not differ: {width.value:.3g} [{width.lower:.3g}, {width.upper:.3g}] nats"
         records = []
-        for cell, number, share in zip(self.cells, numbers, shares):
+        for cell, number, share in zip(self.cells, numbers, np.transpose(shares).tolist()):
+            fraction = Estimate(*share, n=number.n)
             records.append(self._row("effect", number, cell, state, **counts))
-            records.append(self._row(FRACTION[self.options.mode], share, cell, state, note=note, **counts))
+            records.append(self._row(FRACTION[self.options.mode], fraction, cell, state, note=note, **counts))
         return records
 
     def means(

@@ -7,7 +7,7 @@ and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`
 from probing.stats.auroc import ClusterAUROC
 from probing.stats.bands import studentised_band, studentised_interval
 from probing.stats.clusters import ClusterMean, ClusterStatistic, log_loss
-from probing.stats.dyads import DyadMean
+from probing.stats.dyads import DyadMean, ratio_limits
 from probing.stats.estimates import (
     DRAWS,
     Estimate,
@@ -63,6 +63,7 @@ __all__ = [
     "onset_draws",
     "over_runs",
     "permutation_p",
+    "ratio_limits",
     "studentised_band",
     "studentised_interval",
 ]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from probing.stats.bands import studentised_interval
 from probing.stats.clusters import as_columns, check_rows, check_weights, sum_by_cluster
+from probing.stats.estimates import DRAWS, draw_weights
+from probing.stats.undefined import divide
 
 _LEAST_CLUSTERS = 3
 """All rows between two clusters share both, and say nothing of how much clusters differ."""
 _LEAST_PAIRS = 4
 """Pairs of clusters that a draw must hold, or its standard error rests on next to nothing."""
 _BLOCK = 64  # draws that are in memory at once
+_STEPS = 60  # to the limit of a ratio; each leaves a share of the way that is less than 1
 
 
 class DyadMean:
@@ -30,7 +34,6 @@ class DyadMean:
     Args:
         values: of rows.
         ends: the two clusters of each row, in any order.
-        over: a number of each row; the mean is then the ratio of the means of `values` and of `over`.
 
     Raises:
         ValueError: no row is defined, or both clusters of a row are one.
@@ -39,16 +42,10 @@ class DyadMean:
     Polit. Anal. 23(4) (the standard error).
     """
 
-    def __init__(
-        self,
-        values: Float[np.ndarray, "n k"],
-        ends: Shaped[np.ndarray, "n 2"],
-        over: Float[np.ndarray, " n"] | None = None,
-    ):
+    def __init__(self, values: Float[np.ndarray, "n k"], ends: Shaped[np.ndarray, "n 2"]):
         values = as_columns(values, np.float64)
-        over = np.ones(len(values)) if over is None else np.asarray(over, np.float64)
-        check_rows(values=values, ends=ends, over=over)
-        defined = ~(np.isnan(values).any(axis=1) | np.isnan(over))
+        check_rows(values=values, ends=ends)
+        defined = ~np.isnan(values).any(axis=1)
         if not defined.any() or (ends[:, 0] == ends[:, 1]).any():
             raise ValueError(
                 f"{int(defined.sum())} of {len(values)} rows are defined, and {int((ends[:, 0] == ends[:, 1]).sum())} "
@@ -58,7 +55,7 @@ class DyadMean:
         self.clusters, codes = np.unique(np.asarray(ends)[defined], return_inverse=True)
         dyads, code = np.unique(np.sort(codes.reshape(-1, 2)), axis=0, return_inverse=True)
         self._ends = tuple(dyads.T)
-        whole = sum_by_cluster(over[defined, None], code.ravel(), len(dyads))
+        whole = np.bincount(code.ravel()).astype(float)[:, None]
         total = sum_by_cluster(values[defined], code.ravel(), len(dyads))
         self.value = total.sum(axis=0) / whole.sum()
         self._whole, self._residual = whole, total - self.value * whole
@@ -91,7 +88,7 @@ class DyadMean:
 
     def _shift(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
         drawn = self._drawn(weights)
-        return _ratio(drawn @ self._residual, drawn @ self._whole)
+        return divide(drawn @ self._residual, drawn @ self._whole)
 
     def _errors(self, weights: Float[np.ndarray, "draws clusters"]) -> Float[np.ndarray, "draws k"]:
         drawn, shift = self._drawn(weights), self._shift(weights)
@@ -102,7 +99,7 @@ class DyadMean:
             drawn @ residual**2 - 2 * shift * (drawn @ (residual * whole)) + shift**2 * (drawn @ whole**2)
         )
         variance = np.maximum(np.maximum(within - of_dyad, of_dyad), 0)
-        return _ratio(np.sqrt(variance), np.abs(drawn @ whole))
+        return divide(np.sqrt(variance), drawn @ whole)
 
     def _sums(
         self, weights: Float[np.ndarray, "draws clusters"], of_dyads: Float[np.ndarray, "dyads k"]
@@ -114,9 +111,41 @@ class DyadMean:
         return (weights @ square.reshape(len(square), -1)).reshape(len(weights), len(square), -1)
 
 
-def _ratio(
-    numerator: Float[np.ndarray, "draws k"], denominator: Float[np.ndarray, "draws 1"]
-) -> Float[np.ndarray, "draws k"]:
-    """NaN where nothing was drawn; a sum of differences, by which is divided, may be negative."""
-    empty = np.full(numerator.shape, np.nan)
-    return np.divide(numerator, denominator, out=empty, where=denominator != 0)
+def ratio_limits(
+    values: Float[np.ndarray, "n k"],
+    over: Float[np.ndarray, " n"],
+    ends: Shaped[np.ndarray, "n 2"],
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Ratios of the means of `values` to the mean of `over`, with lower and upper limits.
+
+    A ratio is within the limits where values − ratio · over has a mean that may be 0, by its own standard error and the
+    quantiles of studentised draws. NaN where the mean of `over` may itself be 0, so that any ratio may be.
+
+    >>> ends = np.array([["bird", "fruit"], ["bird", "tool"], ["fruit", "tool"]])
+    >>> value, lower, upper = ratio_limits(np.ones(3), np.full(3, 2.0), ends)  # they do not vary
+    >>> value, lower, upper
+    (array([0.5]), array([0.5]), array([0.5]))
+
+    Source: Fieller 1954, J. R. Statist. Soc. B 16(2); Hall 1992, section 3.5, for the quantiles.
+    """
+    values, over = as_columns(values, np.float64), as_columns(over, np.float64)
+    undefined = np.isnan(values).any(axis=1) | np.isnan(over[:, 0])
+    top, base = (DyadMean(np.where(undefined[:, None], np.nan, side), ends) for side in (values, over))
+    value = top.value / base.value
+    rest = DyadMean(values - value * over, ends)
+    weights = draw_weights(len(rest.clusters), draws, seed)
+    unit = np.ones_like(value)  # an error of 1 gives the quantiles themselves
+    low, high = studentised_interval(
+        0 * unit, unit, rest.at(weights) - rest.value, rest.errors(weights), len(rest.clusters), level
+    )
+    limits = []
+    for times in (low, high):
+        bounded = np.abs(times) * base.error < np.abs(base.value)
+        ratio, times = value, np.where(bounded, times, 0)
+        for _ in range(_STEPS):
+            ratio = (top.value + times * DyadMean(values - ratio * over, ends).error) / base.value
+        limits.append(np.where(bounded, ratio, np.nan))
+    return value, np.minimum(*limits), np.maximum(*limits)

@@ -7,7 +7,7 @@ import pytest
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, joined
 from analyses.patching.rows import patching_table, screen_rows
-from probing.stats import DyadMean, draw_weights, studentised_band, studentised_interval
+from probing.stats import DyadMean, draw_weights, ratio_limits, studentised_band, studentised_interval
 from tests.analyses.patching.planted_outcomes import HYPERNYMS, PAIRS, planted, whole
 
 OPTIONS = Options(draws=300, seed=5)
@@ -62,10 +62,17 @@ def effect_of(results, twins, question, kind):
     return results[question]["log_odds"][OPTIONS.kinds.index(kind)] - results[question]["base"]
 
 
+ENDS = np.array([(pair.up, pair.down) for pair in PAIRS])
+
+
 def limits_of(values, over=None, band=False):
-    """Value, lower and upper limits (or the band) of means over pairs, by hand from draws of hypernyms."""
-    mean = DyadMean(np.atleast_2d(values).T, np.array([(pair.up, pair.down) for pair in PAIRS]), over)
-    weights = draw_weights(HYPERNYMS, OPTIONS.draws, OPTIONS.seed)
+    """Lower and upper limits (or the band) of means over pairs, by hand from draws of hypernyms."""
+    if over is not None:
+        return ratio_limits(values.T, over, ENDS, OPTIONS.draws, OPTIONS.seed)[1:]
+    mean, weights = (
+        DyadMean(np.atleast_2d(values).T, ENDS),
+        draw_weights(HYPERNYMS, OPTIONS.draws, OPTIONS.seed),
+    )
     drawn = mean.value, mean.error, mean.at(weights), mean.errors(weights), HYPERNYMS
     return studentised_band(*drawn) if band else studentised_interval(*drawn)
 

@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from probing.stats import ClusterMean, DyadMean, draw_weights, studentised_band, studentised_interval
+from probing.stats import (
+    ClusterMean,
+    DyadMean,
+    draw_weights,
+    ratio_limits,
+    studentised_band,
+    studentised_interval,
+)
 
 
 def rows(seed, clusters=7, n=40, k=3):
     rng = np.random.default_rng(seed)
     ends = np.array([rng.choice(clusters, 2, replace=False) for _ in range(n)])
     shared = rng.normal(size=(clusters, k))
-    return shared[ends[:, 0]] - 0.5 * shared[ends[:, 1]] + rng.normal(size=(n, k)), ends, rng.uniform(1, 3, n)
+    return shared[ends[:, 0]] - 0.5 * shared[ends[:, 1]] + rng.normal(size=(n, k)), ends
 
 
-def copied(values, ends, over, weights):
+def copied(values, ends, weights):
     """The mean and its standard error of one draw, every copy of a cluster and of a row written out."""
     nodes = [(cluster, copy) for cluster, count in enumerate(weights) for copy in range(int(count))]
     sample = [
@@ -24,25 +31,23 @@ def copied(values, ends, over, weights):
         for second in nodes
         if (first[0], second[0]) == (one, other)
     ]
-    x, y = values[[row for *_, row in sample]], over[[row for *_, row in sample]]
-    mean = x.sum(0) / y.sum()
-    residual, total = x - mean * y[:, None], 0.0
+    rows_drawn = values[[row for *_, row in sample]]
+    mean = rows_drawn.mean(0)
+    residual, total = rows_drawn - mean, 0.0
     dyads: dict[frozenset, np.ndarray] = {}
     for node in nodes:
         total = total + residual[[node in (first, second) for first, second, _ in sample]].sum(0) ** 2
     for (first, second, _), one in zip(sample, residual):
         dyads[frozenset((first, second))] = dyads.get(frozenset((first, second)), 0.0) + one
     twice = sum(one**2 for one in dyads.values())
-    return mean, np.sqrt(np.maximum(total - twice, twice)) / y.sum()
+    return mean, np.sqrt(np.maximum(total - twice, twice)) / len(sample)
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("ratio", [False, True])
-def test_a_draw_is_the_sample_in_which_each_cluster_is_copied(seed, ratio):
-    values, ends, over = rows(seed)
-    over = over if ratio else np.ones(len(over))
-    mean, weights = DyadMean(values, ends, over), draw_weights(7, 12, seed)
-    expected = [copied(values, ends, over, one) for one in [np.ones(7), *weights]]
+def test_a_draw_is_the_sample_in_which_each_cluster_is_copied(seed):
+    values, ends = rows(seed)
+    mean, weights = DyadMean(values, ends), draw_weights(7, 12, seed)
+    expected = [copied(values, ends, one) for one in [np.ones(7), *weights]]
     np.testing.assert_allclose(mean.value, expected[0][0])
     np.testing.assert_allclose(mean.error, expected[0][1])
     np.testing.assert_allclose(mean.at(weights), [one for one, _ in expected[1:]])
@@ -53,15 +58,12 @@ def test_a_draw_is_the_sample_in_which_each_cluster_is_copied(seed, ratio):
 
 
 def test_sides_may_change_places_and_undefined_rows_are_left_out():
-    values, ends, over = rows(0)
-    mean, turned = DyadMean(values, ends, over), DyadMean(values, ends[:, ::-1], over)
-    np.testing.assert_allclose(turned.error, mean.error)
-    values[3, 1], over[5] = np.nan, np.nan
-    left = np.setdiff1d(np.arange(40), [3, 5])
-    np.testing.assert_allclose(
-        DyadMean(values, ends, over).error, DyadMean(values[left], ends[left], over[left]).error
-    )
-    assert DyadMean(values, ends, over).n == 38
+    values, ends = rows(0)
+    np.testing.assert_allclose(DyadMean(values, ends[:, ::-1]).error, DyadMean(values, ends).error)
+    values[3, 1] = np.nan
+    left = np.delete(np.arange(40), 3)
+    np.testing.assert_allclose(DyadMean(values, ends).error, DyadMean(values[left], ends[left]).error)
+    assert DyadMean(values, ends).n == 39
     with pytest.raises(ValueError, match="1 have one cluster on both sides"):
         DyadMean(np.ones(2), np.array([["bird", "bird"], ["bird", "tool"]]))
     with pytest.raises(ValueError, match="0 of 1 rows are defined"):
@@ -69,7 +71,7 @@ def test_sides_may_change_places_and_undefined_rows_are_left_out():
 
 
 def test_the_error_of_a_clustered_mean_is_that_of_the_draw_written_out():
-    values, ends, _ = rows(1)
+    values, ends = rows(1)
     mean, weights = ClusterMean(values, ends[:, 0]), draw_weights(7, 20, 1)
     for one, error in zip(weights, mean.errors(weights)):
         residual = [values[ends[:, 0] == c] for c in range(7) for _ in range(int(one[c]))]
@@ -97,3 +99,32 @@ def test_skewed_draws_turn_the_limits_to_their_other_side():
     np.testing.assert_allclose([lower[0], upper[0]], -np.quantile(up, [0.975, 0.025]))
     band = studentised_band(value, error, up, np.ones((4000, 1)), n=30)
     np.testing.assert_allclose(band, -np.quantile(up, 0.95, method="inverted_cdf"))
+
+
+def test_at_the_limits_of_a_ratio_what_it_leaves_is_as_far_from_nothing_as_draws_are():
+    values, ends = rows(2)
+    over = np.random.default_rng(0).uniform(1, 3, 40)
+    values += 2 * over[:, None]
+    value, lower, upper = ratio_limits(values, over, ends, draws=300, seed=1)
+    np.testing.assert_allclose(value, values.mean(0) / over.mean())
+    weights, rest = draw_weights(7, 300, 1), DyadMean(values - value * over[:, None], ends)
+    t = (rest.at(weights) - rest.value) / rest.errors(weights)
+    for limit, tail in ((lower, 0.975), (upper, 0.025)):
+        left = DyadMean(values - limit * over[:, None], ends)
+        np.testing.assert_allclose(left.value / left.error, np.nanquantile(t, tail, axis=0), rtol=1e-3)
+    assert (lower < value).all()
+    assert (value < upper).all()
+    turned = ratio_limits(-values, -over, ends, draws=300, seed=1)
+    np.testing.assert_allclose(turned[0], value)
+    assert (turned[1] < turned[2]).all()
+    over[0] = np.nan
+    without = ratio_limits(values[1:], over[1:], ends[1:], draws=300, seed=1)
+    np.testing.assert_allclose(ratio_limits(values, over, ends, draws=300, seed=1), without)
+
+
+def test_a_ratio_over_what_may_be_nothing_has_no_limits():
+    values, ends = rows(2)
+    over = np.random.default_rng(0).normal(0.01, 1, 40)
+    value, lower, upper = ratio_limits(values, over, ends, draws=300)
+    assert np.isfinite(value).all()
+    assert np.isnan([lower, upper]).any(axis=0).all()
