@@ -122,7 +122,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(source)
         config = AutoConfig.from_pretrained(source)
         # Where the weights themselves are the model's identity, they are read as they are stored, and hashed.
-        known = init == "random" or name == EMBEDDED or bool(getattr(config, "_commit_hash", None))
+        known = init == "random" or bool(getattr(config, "_commit_hash", None))
         read_in = dtype if known else weights.stored_dtype(source)
     devices.require_room(lambda: parameters(config) * dtype.itemsize, place, f"the language model {name}")
     if init == "random":

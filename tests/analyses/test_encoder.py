@@ -43,7 +43,7 @@ def test_standardisation_is_fitted_on_training_pictures_alone(run, monkeypatch):
     training = (split.loc[before.pictures] == "train").to_numpy()
     assert 0 < training.sum() < len(training)
 
-    def garbage(pictures, name, names, tokens, expected):
+    def garbage(pictures, name, names, tokens, device, expected):
         values = features(pictures, name, names, tokens, expected=expected)
         values[(split.loc[names] != "train").to_numpy()] = 1e6
         return values

@@ -245,7 +245,6 @@ _LEFT_OUT = (
 _LONGEST = (
     f"{_LEFT_OUT} One row much longer than all lowers the effective rank: with heavy tails limits cover .80."
 )
-_NEAREST = "which category is nearest changes between groups"
 _JACKKNIFED = "Leaves are independent draws; limits are Fisher's z with the jackknife's error."
 _STEPS = (
     "Leaves are independent draws; a bootstrap of steps is widened by 1.2 (of other hypernyms by 1.6), since all steps "
@@ -253,7 +252,6 @@ _STEPS = (
 )
 _FIXED = "which leaves there are is resampled, but does not vary; where all show their hypernyms alike, that is most"
 _FAR = "with fewer leaves the nearest ones are farther: groups differ for that alone"
-_SHARES = "which leaves a large hypernym shares with others is resampled, but does not vary"
 
 CHECKS: tuple[Check, ...] = (
     Check("cohesion_p", ("cohesion.cohesion_p", "cohesion.cohesion_uncentred_p"), "p of cohesion",
@@ -287,11 +285,11 @@ CHECKS: tuple[Check, ...] = (
     Check("cohesion_some", ("cohesion.cohesion",), "cohesion of one hypernym of 7 to 20 leaves", _BOTH, _WIDENED,
           "coverage", _single(6, 20), 200),
     Check("cohesion_many", ("cohesion.cohesion",), "cohesion of one hypernym of over 20 leaves", _BOTH, _WIDENED,
-          "coverage", _single(20, 400), 200, _SHARES),
+          "coverage", _single(20, 400), 200),
     Check("cohesion_leaf", ("cohesion.cohesion",), "a leaf's own pictures against others of its hypernyms", _BOTH,
           _WIDENED, "coverage", _covered((_PLANTED, _HEAVY), "cohesion", "leaf"), 200),
     Check("cohesion_silhouette", ("cohesion.silhouette",), "mean silhouette", _BOTH, _LEFT_OUT,
-          "coverage", _covered((_PLANTED, _HEAVY), "silhouette"), 200, _NEAREST),
+          "coverage", _covered((_PLANTED, _HEAVY), "silhouette"), 200),
     *(
         Check(f"cohesion_score_{label}", ("cohesion.correlation_with_score",),
               "rank correlation of hypernyms' cohesion with scores", f"{_BUNDLED}; scores {world}",
