@@ -49,8 +49,8 @@ def hypernym_scores(scores: Scores, taxonomy: Taxonomy) -> dict[str, float]:
 def relate(table: pd.DataFrame, scores: Mapping[str, float], seed: int = 0) -> pd.DataFrame:
     """Rank correlation over hypernyms of each site's cohesion (and the encoder's) with their scores.
 
-    Intervals are those of `correlation` over hypernyms, of which n counts; chance is 0. That the bundled hypernyms share
-    leaves does not make them too narrow (docs/statistics.md).
+    Intervals are those of `correlation` over hypernyms, of which n counts; chance is 0. That the bundled hypernyms
+    share leaves does not make them too narrow (docs/statistics.md).
     """
     own = table[(table["measure"] == "cohesion") & table["target"].isin(list(scores))]
     correlations = []
