@@ -196,6 +196,17 @@ def test_one_run_given_twice_is_refused(name, toy, capsys):
     assert "given twice" in refused(capsys, name, *arguments(name, "plain", "across", "./plain"))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_value_given_twice_is_refused_by_its_flag(name):
+    options = registry.load(name).options
+    for flag, field in command_line.flags_of(options).items():
+        if isinstance(field.default, tuple) and command_line.role_of(field) != command_line.PARTNER:
+            twice = options(**{field.name: ("a", "b", "b")})
+            with pytest.raises(ValueError, match=f"^{flag} b was asked for twice; name each once$"):
+                command_line.refuse_repeated(twice)
+            command_line.refuse_repeated(options(**{field.name: ("a", "b")}))
+
+
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_yes_no_run_works_or_is_refused_before_anything_is_computed(name, toy, capsys):
     code = 0

@@ -9,7 +9,6 @@ part for each span and layer, from which a second start goes on.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -80,16 +79,12 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
     Raises:
         KeyError: an unknown span, hypernym or direction.
-        ValueError: a run has no word to be read, no dose differs from 0, something was named twice, or no control was
-            asked for.
+        ValueError: a run has no word to be read, no dose differs from 0, or no control was asked for.
         FileNotFoundError: a projector was not saved at that step, or a probe's direction was asked for and the run was
             not probed.
     """
     if unknown := [span for span in options.spans if span not in SPANS]:
         raise KeyError(f"span {unknown[0]!r} was asked for; known: {', '.join(SPANS)}")
-    for name in ("hypernyms", "layers", "spans", "doses", "directions"):
-        if twice := [value for value, times in Counter(getattr(options, name)).items() if times > 1]:
-            raise ValueError(f"{twice[0]!r} was asked for twice among the {name}; name each once")
     if draws_of(options) < 1:
         raise ValueError(
             f"{options.controls} draws of each control were asked for; at least 1 is compared with"

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing, provenance, tables, wording
-from analyses.frame.command_line import add_flags, options_from, partners_of
+from analyses.frame.command_line import add_flags, options_from, partners_of, refuse_repeated
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Lines
 from probing.store import cache, records
@@ -149,6 +149,7 @@ class Analysis:
 
         No other process asks the same question meanwhile; one that does waits.
         """
+        refuse_repeated(options)
         partners = [Run.open(path) for path in partners_of(options)]
         runs = distinguished([*runs, *partners])[: len(runs)]
         if self.check is not None:

@@ -135,6 +135,19 @@ def options_from(options: type, given: argparse.Namespace) -> Any:
     return options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
+def refuse_repeated(options: Any) -> None:
+    """Refuses options of which one has a value twice: its rows would be there twice, or count double.
+
+    Raises:
+        ValueError: one has; runs apart, which are compared by what they are.
+    """
+    for flag, field in flags_of(type(options)).items():
+        values = getattr(options, field.name)
+        if isinstance(values, tuple) and role_of(field) != PARTNER and len(set(values)) < len(values):
+            twice = next(one for at, one in enumerate(values) if one in values[:at])
+            raise ValueError(f"{flag} {twice} was asked for twice; name each once")
+
+
 def _kind(hint: Any) -> tuple[type, bool]:
     """What one value of a flag is, and whether it takes several."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):

@@ -51,16 +51,13 @@ def windows(depth: int, width: int) -> list[Window]:
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Nothing, when all paths are known and named once.
+    """Nothing, when all paths are known.
 
     Raises:
-        KeyError: one is not known.
-        ValueError: one was named twice.
+        KeyError: one is not.
     """
     if unknown := [path for path in paths if path not in PATHS]:
         raise KeyError(f"path {unknown[0]!r} was asked for; known: {'; '.join(PATHS)}")
-    if twice := [path for at, path in enumerate(paths) if path in paths[:at]]:
-        raise ValueError(f"path {twice[0]!r} was asked for twice; name each once")
 
 
 def edges_of(path: str, spans: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, int], ...]:

@@ -50,7 +50,7 @@ def over_draws(
 
     >>> drawn = 0.5 + 0.01 * np.random.default_rng(0).normal(size=400)
     >>> print(over_draws(np.array([0.2, 0.5, 0.8]), drawn, m=50, n=50))
-    0.500 [-0.242, 1.242] (n = 50)
+    0.500 [-0.246, 1.246] (n = 50)
     """
     mean = float(np.mean(values))
     if len(values) < 2 or m < 2:

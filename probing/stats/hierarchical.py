@@ -11,7 +11,7 @@ from scipy import stats as distributions
 
 from probing.stats.clusters import ClusterStatistic
 from probing.stats.estimates import DRAWS, Estimate, check_paired, draw_weights, interval
-from probing.stats.limits import expanded, few_clusters
+from probing.stats.limits import expanded, few_clusters, half_width
 from probing.stats.seeding import stream
 from probing.stats.undefined import nan_mean
 
@@ -44,11 +44,10 @@ def hierarchical(
     """The mean over runs (seeds) and hypernyms, with a 95 % interval over other leaves, hypernyms and seeds.
 
     The levels are crossed: every run answers about the same leaves and hypernyms. The variance over leaves is that of
-    the mean in a bootstrap; to it are added what hypernyms vary beyond their own leaves, and what runs vary, with
-    Student's t of Satterthwaite's degrees of freedom. A bootstrap of all levels at once would count what is peculiar to
-    a leaf and a hypernym up to three times, and of three runs see two thirds of their variance. A level that is not in
-    `over` stays fixed, as does the seed of a single run. Undefined values (a hypernym without a class in a draw) are
-    left out.
+    the mean in a bootstrap; to it are added what hypernyms vary beyond their own leaves, and what runs vary, each with
+    its own Student's t (`half_width`). A bootstrap of all levels at once would count what is peculiar to a leaf and a
+    hypernym up to three times, and of three runs see two thirds of their variance. A level that is not in `over` stays
+    fixed, as does the seed of a single run. Undefined values (a hypernym without a class in a draw) are left out.
 
     Args:
         runs: a statistic per training seed, on the same leaves, with the same hypernyms in the same columns.
@@ -59,8 +58,8 @@ def hierarchical(
     Returns:
         The estimate; n is the number of leaves.
 
-    Source: Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29(2), eq. 2.9 (two-way clusters); Satterthwaite 1946,
-    Biometrics Bull. 2; Owen 2007, Ann. Appl. Stat. 1(2) (what a bootstrap of crossed factors counts too often).
+    Source: Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29(2), eq. 2.9 (two-way clusters); Owen
+    2007, Ann. Appl. Stat. 1(2) (what a bootstrap of crossed factors counts too often).
     """
     return mean_over(*_resample(runs, over, draws, seed), len(runs[0].clusters), over=over)
 
@@ -162,11 +161,7 @@ def _limits(
         about = means - nan_mean(means) + value
         lower, upper = expanded(np.array(value), *interval(about), few_clusters(np.array(leaves)))
         return float(lower), float(upper)
-    total = sum(variance for variance, _ in parts)
-    if total == 0:
-        return value, value
-    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    half = float(distributions.t.ppf(0.975, freedom) * np.sqrt(total))
+    half = float(half_width(parts))
     return value - half, value + half
 
 

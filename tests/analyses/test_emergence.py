@@ -243,8 +243,7 @@ def test_limits_of_a_mean_over_seeds_add_the_variance_between_them():
     # Errors over leaves are shared, so that a mean over seeds has them whole.
     leaves, between = (0.02 * OUT_OF_FOLD) ** 2, 0.1**2 / 3
     assert rows.loc[top, "upper"] - 0.9 == pytest.approx(student.ppf(0.975, 39) * leaves**0.5)
-    half = student.ppf(0.975, (leaves + between) ** 2 / (leaves**2 / 39 + between**2 / 2))
-    half *= (leaves + between) ** 0.5
+    half = (student.ppf(0.975, 39) ** 2 * leaves + student.ppf(0.975, 2) ** 2 * between) ** 0.5
     assert apart.loc[top, "upper"] - 0.9 == pytest.approx(half)
     assert 0.9 - apart.loc[top, "lower"] == pytest.approx(half)
     np.testing.assert_allclose(

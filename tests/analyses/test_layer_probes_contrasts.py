@@ -87,8 +87,9 @@ def test_limits_of_several_pairs_add_the_variance_between_them(pairs):
     values = [[run.curves[condition][1]["mean"].auroc for run in side] for side in pairs]
     between = (np.stack(values[0]) - np.stack(values[1])).var(axis=0, ddof=1) / 2
     leaves = OUT_OF_FOLD**2 * each.mean(axis=0).var(axis=0, ddof=1)
-    freedom = (leaves + between) ** 2 / (leaves**2 / (len(LEAVES) - 1) + between**2)
-    half = student.ppf(0.975, freedom) * np.sqrt(leaves + between)
+    half = np.hypot(
+        student.ppf(0.975, len(LEAVES) - 1) * np.sqrt(leaves), student.ppf(0.975, 1) * np.sqrt(between)
+    )
     np.testing.assert_allclose(table["upper"] - table["value"], half)
     np.testing.assert_allclose(table["value"] - table["lower"], half)
     assert set(table["pairs"]) == {2}

@@ -176,8 +176,8 @@ _STEERED += _DRAWN.format("doses")
 _INSTEAD = "; a draw in the place of the {}"
 _OVER = (
     "Leaves are drawn from many, and so are placebos and controls; the edit itself is a fixed one. Limits add the "
-    "variance over leaves and that between draws over their number, with Satterthwaite's t; of a single edit they are "
-    "the percentile limits over leaves, widened for few of them."
+    "variance over leaves and that between draws over their number, each with its Student's t; of a single edit they "
+    "are the percentile limits over leaves, widened for few of them."
 )
 _LEVEL = (
     " Near a bound limits are too narrow: a rate at which all leaves agree, an AUROC near 1 of a hypernym of 6 or 12 "

@@ -284,6 +284,7 @@ CHECKS: tuple[Check, ...] = (
         "false positives",
         partial(_band, _FLAT),
         300,
+        conservative="one constant serves many shapes of curves.",
     ),
     Check(
         "probes_band_transfer",

@@ -56,8 +56,7 @@ def test_limits_over_draws_add_their_variance_to_that_over_clusters():
     drawn = 3 + 0.1 * np.random.default_rng(0).normal(size=1000)
     values, m = np.array([2.0, 3.0, 4.0]), 10
     clusters, between = m / (m - 1) * drawn.var(ddof=1), 1 / 3
-    freedom = (clusters + between) ** 2 / (clusters**2 / 9 + between**2 / 2)
-    half = t.ppf(0.975, freedom) * (clusters + between) ** 0.5
+    half = (t.ppf(0.975, 9) ** 2 * clusters + t.ppf(0.975, 2) ** 2 * between) ** 0.5
     one = over_draws(values, drawn, m, n=25)
     np.testing.assert_allclose([one.value, one.lower, one.upper, one.n], [3, 3 - half, 3 + half, 25])
     same = over_draws(np.full(3, 3.0), drawn, m, n=25)
