@@ -260,6 +260,7 @@ CHECKS += (
             _LEAVES,
             trial=partial(_agreed, runs=runs, differing=differing),
             trials=300,
+            conservative="variances of leaves and of seeds are added" if runs > 1 else "",
         )
         for name, runs, differing in (("of_one_seed", 1, 0.0), ("of_three_seeds", 3, 0.1))
     ),
