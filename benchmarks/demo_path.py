@@ -5,7 +5,6 @@ number type, forward (and for training backward to the input). Probes: the Gram 
 """
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks._interleaved import interleaved
 from probing.hooks import record
 from probing.probes.linear import PENALTIES, fit_ridge
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Vlm, common_prefix
+from taxogen.models.rows import common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.questions.prompts import segments
 from taxogen.runs.config import TrainConfig
 
@@ -47,7 +48,7 @@ def run(quick: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     states, labels = rng.normal(size=(300, 576)).astype(np.float32), rng.random((300, 34 * 4)) < 0.1
     groups = np.repeat(np.arange(150), 2)
-    times = _interleaved(
+    taken = interleaved(
         {
             "train": train,
             "train products": _products(vlm, tokens["train"], backward=True),
@@ -58,6 +59,7 @@ def run(quick: bool) -> dict[str, Any]:
         },
         rounds,
     )
+    times = {name: statistics.median(seconds) for name, seconds in taken.items()}
     return {
         "ratios": {
             f"{name}_over_bare_products": times[name] / times[f"{name} products"]
@@ -115,16 +117,3 @@ def _probe_products(states: np.ndarray, labels: np.ndarray) -> None:
     projected = vectors.T @ labels
     for _ in PENALTIES:
         vectors @ projected
-
-
-def _interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The median seconds of each piece of work, taken in turn so that a drifting machine is fair to all."""
-    for do in work.values():
-        do()
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(rounds):
-        for name, do in work.items():
-            start = time.perf_counter()
-            do()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}

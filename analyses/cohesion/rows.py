@@ -17,7 +17,7 @@ from analyses.inputs.encoder import ENCODER
 from probing.categories.cohesion import Cohesion
 from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
-from probing.stats import Estimate, draw_weights, expanded, few_clusters, interval, nan_mean
+from probing.stats import draw_weights, expanded_estimate, few_clusters, nan_mean
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
 
@@ -110,7 +110,9 @@ def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> li
         elif kind.measure == "cohesion":
             for k, name in enumerate(categories.names):
                 draws, size = (drawn[0] - drawn[1])[:, index, k], int(categories.members[:, k].sum())
-                value = _estimate(result.difference[index, k], draws, size, few_clusters(np.array(size)))
+                value = expanded_estimate(
+                    result.difference[index, k], draws, size, few_clusters(np.array(size))
+                )
                 rows.append(tables.row("cohesion", value, **place, target=name))
                 rows.append(tables.row("p", result.p_category[index, k], value.n, **place, target=name))
             if labels["modality"] != "text":
@@ -134,17 +136,21 @@ def _mean_rows(result: Cohesion, samples, index, measure, categories, labels) ->
             means = [nan_mean(sample) for sample in drawn]
             rows.append(
                 tables.row(
-                    "distance_ratio", _estimate(value, np.sqrt(means[0] / means[1]), n, factor), **place
+                    "distance_ratio",
+                    expanded_estimate(value, np.sqrt(means[0] / means[1]), n, factor),
+                    **place,
                 )
             )
             for name, values, sample in (("within", inside, means[0]), ("between", outside, means[1])):
-                size = _estimate(np.sqrt(values.mean()), np.sqrt(sample), n, factor)
+                size = expanded_estimate(np.sqrt(values.mean()), np.sqrt(sample), n, factor)
                 rows.append(tables.row(f"distance_{name}", size, **place))
         else:
             draws = nan_mean(drawn[0] - drawn[1])
-            rows.append(tables.row(measure, _estimate((inside - outside).mean(), draws, n, factor), **place))
+            rows.append(
+                tables.row(measure, expanded_estimate((inside - outside).mean(), draws, n, factor), **place)
+            )
             for name, values, sample in (("within", inside, drawn[0]), ("between", outside, drawn[1])):
-                one = _estimate(values.mean(), nan_mean(sample), n, factor)
+                one = expanded_estimate(values.mean(), nan_mean(sample), n, factor)
                 rows.append(tables.row(f"{measure}_{name}", one, **place))
         if target == "mean":
             name = "distance_ratio" if measure == "distance" else measure
@@ -168,15 +174,9 @@ def _leaf_row(measure, values, weights, labels) -> dict:
     n = int(defined.sum())
     return tables.row(
         measure,
-        _estimate(values[defined].mean(), draws, n, OVERLAPPING * few_clusters(np.array(n))),
+        expanded_estimate(values[defined].mean(), draws, n, OVERLAPPING * few_clusters(np.array(n))),
         **labels,
     )
-
-
-def _estimate(value, draws, n, factor) -> Estimate:
-    """With the percentile limits of its draws, that much farther from the value."""
-    lower, upper = expanded(value, *interval(draws), factor)
-    return Estimate(float(value), float(lower), float(upper), n)
 
 
 def _encoder_rows(encoder, categories: Categories, null: Null) -> list[dict]:

@@ -108,9 +108,16 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 def curve(
     axes: Axes, rows: pd.DataFrame, x: str, colour: str, label: str | None = None, dashed: bool = False
 ) -> None:
-    """A line of `value` over column `x` with a band from `lower` to `upper`; a dashed line has no band."""
+    """A line of `value` over column `x` with a band from `lower` to `upper`; a dashed line has no band.
+
+    A single value is a point with a bar.
+    """
     rows = rows[rows[x].notna()].sort_values(x)
     fine: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 0.8} if dashed else {}
+    if len(rows) == 1:
+        fine |= {"marker": "o", "markersize": 4, "markerfacecolor": "white" if dashed else colour}
+        if not dashed:
+            axes.vlines(rows[x], rows["lower"].astype(float), rows["upper"].astype(float), color=colour)
     axes.plot(rows[x], rows["value"], color=colour, label=label and readable(label, " "), **fine)
     if not dashed:
         band = {"alpha": 0.18, "linewidth": 0, "color": colour}

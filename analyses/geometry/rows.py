@@ -23,7 +23,7 @@ from probing.categories.massive import TREATMENTS
 from probing.similarity.calibrate import jackknifed, leave_one_out
 from probing.similarity.gram import leaf_means, linear_gram
 from probing.similarity.rsa import rdm
-from probing.stats import Estimate, draw_weights, expanded, interval
+from probing.stats import Estimate, draw_weights, expanded_estimate
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
 
@@ -154,21 +154,19 @@ def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> li
     own, other, children = hierarchy_steps(gram, categories.members)
     weights = draw_weights(len(leaves), options.draws, options.seed)[:, children]
     place = {**labels, "target": "mean"}
-    rows = []
-    for name, squares in (("hierarchy_own", own), ("hierarchy_other", other)):
-        draws = np.sqrt((weights @ squares) / weights.sum(axis=1))
-        rows.append(tables.row(name, _widened(name, np.sqrt(squares.mean()), draws, len(leaves)), **place))
-    draws = np.sqrt((weights @ own) / (weights @ other))
-    value = float(np.sqrt(own.mean() / other.mean()))
-    rows.append(
-        tables.row("hierarchy_ratio", _widened("hierarchy_ratio", value, draws, len(leaves)), **place)
-    )
-    return rows
-
-
-def _widened(name, value, draws, n) -> Estimate:
-    lower, upper = expanded(value, *interval(draws), SHARED_DIRECTIONS[name])
-    return Estimate(float(value), float(lower), float(upper), n)
+    found = {
+        "hierarchy_own": (own.mean(), (weights @ own) / weights.sum(axis=1)),
+        "hierarchy_other": (other.mean(), (weights @ other) / weights.sum(axis=1)),
+        "hierarchy_ratio": (own.mean() / other.mean(), (weights @ own) / (weights @ other)),
+    }
+    return [
+        tables.row(
+            name,
+            expanded_estimate(np.sqrt(square), np.sqrt(draws), len(leaves), SHARED_DIRECTIONS[name]),
+            **place,
+        )
+        for name, (square, draws) in found.items()
+    ]
 
 
 def hierarchy_steps(

@@ -22,7 +22,7 @@ from probing.patching.restart import Restart
 from probing.patching.runs import Kept, Rows, keep
 from probing.stats.seeding import stream
 from taxogen.answers.evaluate import templates_of
-from taxogen.models.vlm import Row, common_prefix
+from taxogen.models.rows import Row, common_prefix
 from taxogen.questions import prompts
 from taxogen.questions.items import PROMPTS
 from taxogen.questions.prompts import Modality

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from analyses.inputs.subject import Subject
 from probing.hooks import record
-from taxogen.models.vlm import Row
+from taxogen.models.rows import Row
 from taxogen.questions import prompts
 
 BATCH = 64

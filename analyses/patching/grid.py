@@ -35,7 +35,7 @@ from probing.patching import (
 )
 from probing.sites import Site
 from probing.stats.seeding import stream
-from taxogen.models.vlm import Row
+from taxogen.models.rows import Row
 
 SELF_CHECKED = 2
 """Runs into which their own state is put back in every cell, by hooks through the whole model."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from analyses.inputs.subject import Subject
 from probing.patching import Alignment, Answers, Rows, span_states
 from probing.sites import Site
-from taxogen.models.vlm import Row
+from taxogen.models.rows import Row
 
 Stimulus = tuple[str, str]
 """A leaf and the modality in which it is asked about."""

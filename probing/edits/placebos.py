@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float, Int
 
-from probing.stats.estimates import Estimate, interval
-from probing.stats.limits import expanded, few_clusters, over_runs
+from probing.stats.estimates import Estimate
+from probing.stats.limits import expanded_estimate, few_clusters, over_runs
 from probing.stats.seeding import stream
 
 FEWEST = 19
@@ -31,8 +31,7 @@ def over_clusters(value: float, drawn: Float[np.ndarray, " draws"], m: int, n: i
     """
     if m < 2:
         return Estimate(float(value), float("nan"), float("nan"), n)
-    lower, upper = expanded(np.array(value), *interval(drawn), few_clusters(np.array(m)))
-    return Estimate(float(value), float(lower), float(upper), n)
+    return expanded_estimate(value, drawn, n, few_clusters(np.array(m)))
 
 
 def over_draws(

@@ -26,6 +26,7 @@ from probing.stats.limits import (
     OUT_OF_FOLD_PARTLY,
     curve_over_runs,
     expanded,
+    expanded_estimate,
     few_clusters,
     over_runs,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "draw_weights",
     "estimate",
     "expanded",
+    "expanded_estimate",
     "few_clusters",
     "half_rise",
     "interval",

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats as distributions
 
-from probing.stats.estimates import interval
+from probing.stats.estimates import Estimate, interval
 from probing.stats.seeding import stream
 
 OUT_OF_FOLD = 1.6
@@ -38,6 +38,18 @@ def expanded(
     (0.5, 0.8)
     """
     return value + factor * (lower - value), value + factor * (upper - value)
+
+
+def expanded_estimate(
+    value: float, draws: Float[np.ndarray, " draws"], n: int, factor: float | Float[np.ndarray, ""]
+) -> Estimate:
+    """A value between the percentile limits of its draws, `factor` times as far from it.
+
+    >>> print(expanded_estimate(0.5, np.arange(101) / 100, n=20, factor=1.2))
+    0.500 [-0.070, 1.070] (n = 20)
+    """
+    lower, upper = expanded(np.array(value), *interval(draws), factor)
+    return Estimate(float(value), float(lower), float(upper), n)
 
 
 def few_clusters(m: Shaped[np.ndarray, "*k"], level: float = 0.95) -> Float[np.ndarray, "*k"]:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from probing.capture.caches import select_rows
-from taxogen.models.vlm import Row, Vlm, common_prefix
+from taxogen.models.rows import Row, common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.questions.prompts import Segments
 from taxogen.runs.run import Run
 

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from taxogen.answers.readout import Readout, log_odds
-from taxogen.models.vlm import Row, answer_tokens
+from taxogen.models.rows import Row
+from taxogen.models.vlm import answer_tokens
 from taxogen.questions import prompts
 
 

@@ -1,44 +1,25 @@
 """Vlm: a frozen language model that reads pictures through a small learned projector."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import math
+from collections.abc import Sequence
+from functools import cached_property
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from probing.hooks.structure import sample_tokens
 from taxogen.models.lms import LM
+from taxogen.models.packing import Layout, one_row_each, packed
 from taxogen.models.projectors import Projector
+from taxogen.models.rows import IMAGE, Row
 from taxogen.questions import prompts
 from taxogen.questions.prompts import Segments, in_chat
 
-IMAGE = -1  # stands in a row's ids where a projected picture token goes
-
-
-@dataclass(frozen=True)
-class Row:
-    """One tokenised stimulus: ids with IMAGE where the picture goes, where the answer starts, its named spans."""
-
-    item_id: str
-    ids: tuple[int, ...]
-    answer: int  # index of the first answer token; ids[:answer] is the prompt
-    spans: Mapping[str, tuple[int, ...]]
-    picture: int = -1  # row of the feature table; -1 for a text row
-
-    @property
-    def prompt(self) -> "Row":
-        """The same row without its answer."""
-        return Row(self.item_id, self.ids[: self.answer], self.answer, self.spans, self.picture)
-
-    @property
-    def before_cue(self) -> "Row":
-        """The same row up to the end of its slot: the part that questions about one subject share."""
-        stop = self.spans["cue"][0]
-        slot = {name: self.spans[name] for name in prompts.SPAN_OF_SLOT.values() if name in self.spans}
-        return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
+log = logging.getLogger(__name__)
 
 
 class Vlm:
@@ -112,25 +93,27 @@ class Vlm:
         return self.embedding.weight.device
 
     def inputs(self, rows: Sequence[Row], features: Float[Tensor, "pictures tokens d"]) -> dict[str, object]:
-        """The arguments of the language model for a batch of rows: `model(**inputs)`."""
-        skip = len(self.prefix_ids)
-        width = max(len(row.ids) for row in rows) - skip
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for at, row in enumerate(rows):
-            ids[at, : len(row.ids) - skip] = torch.tensor(row.ids[skip:])
-        ids = ids.to(self.device)
-        is_image = ids == IMAGE
+        """The arguments of the language model for a batch of rows, each in a line of its own: `model(**inputs)`."""
+        return self._inputs(one_row_each(rows, len(self.prefix_ids)), features)
+
+    def _inputs(self, layout: Layout, features: Tensor) -> dict[str, object]:
+        ids = layout.ids.to(self.device)
         embedded = self.embedding(ids.clamp(min=0))
-        pictures = [row.picture for row in rows if row.picture >= 0]
-        if pictures:
-            tokens = self.projector(features[pictures].to(self.device, torch.float32)).to(embedded.dtype)
-            embedded = embedded.masked_scatter(is_image[..., None], tokens)
-        positions = torch.arange(skip, skip + width, device=self.device)[None].expand(len(rows), -1)
-        return {
+        if layout.pictures:
+            shown = features[list(layout.pictures)].to(self.device, torch.float32)
+            tokens = self.projector(shown).to(embedded.dtype)
+            embedded = embedded.masked_scatter((ids == IMAGE)[..., None], tokens)
+        given: dict[str, object] = {
             "inputs_embeds": embedded,
-            "position_ids": positions,
-            "past_key_values": self.prefix_cache(len(rows)),
+            "position_ids": layout.positions.to(self.device),
+            "past_key_values": self.prefix_cache(len(ids)),
         }
+        if layout.visible is not None:
+            hidden = torch.finfo(self.dtype).min
+            mask = torch.zeros(layout.visible.shape, dtype=self.dtype)
+            mask = mask.masked_fill(~layout.visible, hidden)
+            given["attention_mask"] = mask[:, None].to(self.device)
+        return given
 
     def prefix_cache(self, rows: int) -> DynamicCache:
         """A fresh cache that holds the shared prefix for each of `rows` rows."""
@@ -153,10 +136,63 @@ class Vlm:
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def answer_loss(self, rows: Sequence[Row], features: Tensor) -> Float[Tensor, ""]:
-        """The mean negative log-likelihood of the rows' answer tokens, in nats per token; prompts are not scored."""
-        hidden, _ = self.hidden([_without_last(row) for row in rows], features)
-        at, positions, targets = _answer_positions(rows, len(self.prefix_ids))
-        return nn.functional.cross_entropy(self.logits(hidden[at, positions]), targets.to(self.device))
+        """The mean negative log-likelihood of the rows' answer tokens, in nats per token; prompts are not scored.
+
+        What rows about one picture share is computed once (`taxogen.models.packing`).
+        """
+        layout = self._layout([row.without_last for row in rows])
+        hidden = self.model.base_model(**self._inputs(layout, features), use_cache=True).last_hidden_state
+        skip = 1 + len(self.prefix_ids)
+        lines, columns, targets = torch.tensor(
+            [
+                (line, places[at - skip], row.ids[at])
+                for row, (line, places) in zip(rows, layout.places, strict=True)
+                for at in range(row.answer, len(row.ids))
+            ],
+            device=self.device,
+        ).T
+        return nn.functional.cross_entropy(self.logits(hidden[lines, columns]), targets)
+
+    def _layout(self, rows: Sequence[Row]) -> Layout:
+        """These rows as a batch: packed where they share a picture and the language model can read that."""
+        skip = len(self.prefix_ids)
+        if len({(row.picture, row.before_cue.ids) for row in rows}) == len(rows):
+            return one_row_each(rows, skip)
+        if not self.packs or max(len(row.ids) for row in rows) > self._window:
+            return one_row_each(rows, skip)
+        return packed(rows, skip)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether this language model reads packed rows as it reads them one by one, tried on a few tokens."""
+        tokens = sample_tokens(self.model, rows=1)[0].tolist()
+        rows = [
+            Row("", (*tokens[:3], *rest), 3, {"cue": (3,)})
+            for rest in (tokens[3:5], tokens[4:6], tokens[5:6])
+        ]
+        kept, (self.prefix_ids, self._prefix) = (self.prefix_ids, self._prefix), ((), [])
+        try:
+            with torch.no_grad():
+                found = [self._states(arrange(rows, 0)) for arrange in (one_row_each, packed)]
+        except (RuntimeError, TypeError, ValueError) as fault:
+            log.info("%s takes no mask of its own (%s): rows are not packed", self.lm.name, fault)
+            return False
+        finally:
+            self.prefix_ids, self._prefix = kept
+        worst = (found[0] - found[1]).abs().max().item()
+        return worst <= 0.02 * found[0].abs().max().item()
+
+    def _states(self, layout: Layout) -> Float[Tensor, "tokens width"]:
+        """The last hidden states of the tokens of text rows, one row after the other, in float32."""
+        hidden = self.model.base_model(**self._inputs(layout, torch.empty(0))).last_hidden_state
+        return torch.cat([hidden[line, list(columns)] for line, columns in layout.places]).float()
+
+    @property
+    def _window(self) -> float:
+        """How far back every layer of the language model can look, in tokens."""
+        config = self.model.config.get_text_config()
+        known = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+        return min((size for size in known if size), default=math.inf)
 
     def _check_readout(self) -> None:
         """Refuses a model whose logits are more than its output matrix times its last hidden state."""
@@ -171,29 +207,6 @@ class Vlm:
                 "to its last hidden state; this architecture scales its logits in an unknown way: "
                 "add it to Vlm.logits"
             )
-
-
-def _without_last(row: Row) -> Row:
-    return Row(row.item_id, row.ids[:-1], row.answer, row.spans, row.picture)
-
-
-def _answer_positions(rows: Sequence[Row], skip: int) -> tuple[Tensor, Tensor, Int[Tensor, " answers"]]:
-    """For every answer token: its row, the position that predicts it (prefix not counted), and its id."""
-    triples = [
-        (at, j - 1 - skip, row.ids[j]) for at, row in enumerate(rows) for j in range(row.answer, len(row.ids))
-    ]
-    at, positions, targets = torch.tensor(triples).T
-    return at, positions, targets
-
-
-def common_prefix(rows: Sequence[Row]) -> tuple[int, ...]:
-    """The longest run of tokens that all rows start with and that lies before every named span."""
-    first, last = min(row.ids for row in rows), max(row.ids for row in rows)
-    limit = min(position for row in rows for span in row.spans.values() for position in span)
-    length = 0
-    while length < limit and first[length] == last[length]:
-        length += 1
-    return first[:length]
 
 
 def answer_tokens(vlm: Vlm, format: str) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from probing.store import MismatchError, cache
 from taxogen.models import devices, encoders, lms
 from taxogen.models.features import Features, PictureStandardizer, bins, features
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Row, Vlm, answer_tokens
+from taxogen.models.rows import Row
+from taxogen.models.vlm import Vlm, answer_tokens
 from taxogen.questions import items, prompts
 from taxogen.questions.manifest import Manifest
 from taxogen.runs import adoption, closed, prepare

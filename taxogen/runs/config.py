@@ -28,6 +28,8 @@ _HASHED = {
     ("model.projector", "linear"): "linear of each token",
 }
 """Values that changed their names, as the hash still spells them."""
+_BEFORE = {"train.order": "items"}
+"""What runs did before these were settings, where that is not their default: an older config.json means it."""
 _SPANS = tuple(
     f"{span}{pooling}" for span in ("slot", "cue", "last") for pooling in ("", ":mean", ":last", ":all")
 )
@@ -89,6 +91,8 @@ class TrainConfig:
     epochs: float = setting(5.0, above=0)
     match_steps: bool = False  # epochs count the items before the ablation: as many steps at every level
     batch: int = setting(32, at_least=1)
+    # What is shuffled: pictures, whose questions share a step (and their image tokens), or each item by itself.
+    order: str = setting("pictures", known=("pictures", "items"))
     lr: float = setting(1e-3, above=0)
     weight_decay: float = setting(0.0, at_least=0)
     warmup: float = setting(0.03, at_least=0, below=1)  # share of the steps; then cosine to zero
@@ -152,9 +156,10 @@ class Config:
     def hash(self) -> str:
         """A digest of every setting that decides the trained weights (not the name, capture or evaluation).
 
-        Settings at their default are left out, so that a setting that comes later leaves older runs valid.
+        Settings at their default, or at what runs did before these were settings, are left out: a setting that comes
+        later leaves older runs valid.
         """
-        default = dict(flatten(Config().to_dict()))
+        default = dict(flatten(Config().to_dict())) | _BEFORE
         deciding = {
             key: _HASHED.get((key, value), value) if isinstance(value, str) else value
             for key, value in flatten(self.to_dict())
@@ -237,7 +242,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
     in_file = {key: _from_file(key, value) for key, value in flatten(plain) if key not in RETIRED}
     if in_file.get("model.projector") in _FLAT and "model.standardise" not in in_file:
         in_file["model.projector"] = f"flat-{in_file['model.projector']}"
-    return _config({key: value for key, value in in_file.items() if value != {}})
+    return _config(_BEFORE | {key: value for key, value in in_file.items() if value != {}})
 
 
 def _config(values: Mapping[str, Any]) -> Config:

@@ -16,6 +16,7 @@ STUDY = {
     "train.steps": 0,
     "train.epochs": 5.0,
     "train.batch": 16,
+    "train.order": "items",
     "train.lr": 1e-3,
     "train.weight_decay": 0.0,
     "train.warmup": 0.03,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from probing.capture import CaptureBatch
-from taxogen.models.vlm import Row, Vlm, common_prefix
+from taxogen.models.rows import Row, common_prefix
+from taxogen.models.vlm import Vlm
 
 ROWS = 64
 MOSTLY = 0.75  # a pass of its own for the pictures pays where a batch has at most this many a row

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from probing.store import MismatchError, records
 from probing.store.records import DamagedError
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Row, Vlm, common_prefix
+from taxogen.models.rows import Row, common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.runs.config import TrainConfig
 from taxogen.runs.run import Run
 
@@ -49,14 +50,36 @@ def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
     return train.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def batch_indices(rows: int, batch: int, step: int, seed: int) -> list[int]:
-    """The rows of optimiser step `step`: a fresh seeded permutation each epoch, running on over its end."""
-    start, chosen = step * batch, []
+def batch_indices(subjects: Sequence[int], batch: int, step: int, seed: int) -> list[int]:
+    """The rows of optimiser step `step`: a fresh seeded permutation each epoch, running on over its end.
+
+    Args:
+        subjects: for each row the number of its subject, from 0; rows of one subject stay together.
+        batch: how many rows a step takes.
+        step: from 0.
+        seed: of the permutations.
+    """
+    start, chosen, rows = step * batch, [], len(subjects)
     while len(chosen) < batch:
         epoch, offset = divmod(start + len(chosen), rows)
-        order = np.random.default_rng([seed, epoch]).permutation(rows)
+        place = np.argsort(np.random.default_rng([seed, epoch]).permutation(1 + max(subjects)))
+        order = np.argsort(place[list(subjects)], kind="stable")
         chosen += order[offset : offset + batch - len(chosen)].tolist()
     return chosen
+
+
+def subjects(rows: Sequence[Row], order: str) -> list[int]:
+    """For each row the number of what is shuffled as one: its picture (a text row's words), or the row itself.
+
+    Args:
+        rows: all training rows.
+        order: `pictures` or `items` (`train.order`).
+    """
+    if order == "items":
+        return list(range(len(rows)))
+    numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+    keys = ((row.picture, () if row.picture >= 0 else row.before_cue.ids) for row in rows)
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
 def train(
@@ -78,7 +101,7 @@ def train(
     config = run.config.train
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     losses = _restore(run, vlm.projector, optimiser)
-    prefix, saved = common_prefix(rows), time.monotonic()
+    prefix, saved, together = common_prefix(rows), time.monotonic(), subjects(rows, config.order)
     with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
         for step in range(len(losses), steps + 1):
             if step in at_step:
@@ -89,7 +112,7 @@ def train(
             if step == steps:
                 break
             vlm.use_prefix(prefix)  # a capture in between has used its own
-            batch = [rows[i] for i in batch_indices(len(rows), config.batch, step, run.config.seed)]
+            batch = [rows[i] for i in batch_indices(together, config.batch, step, run.config.seed)]
             losses.append(
                 _step(vlm, optimiser, batch, features, config, learning_rate(config, step, steps), step)
             )

@@ -34,7 +34,7 @@ def test_the_study_preset_is_the_published_recipe(capsys, tmp_path):
     path.write_text(capsys.readouterr().out)
     found = config.read(path)
     assert found.train == config.TrainConfig(
-        steps=0, epochs=5, batch=16, lr=1e-3, weight_decay=0.0, warmup=0.03
+        steps=0, epochs=5, batch=16, order="items", lr=1e-3, weight_decay=0.0, warmup=0.03
     )
     assert (found.train.clip, found.name) == (1.0, "study")
     data = found.data

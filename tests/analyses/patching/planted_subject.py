@@ -12,7 +12,7 @@ from analyses.patching.options import Options
 from analyses.patching.pairs import pairs_of
 from analyses.patching.stimuli import Stimuli
 from probing.patching import EACH, Alignment, Restart, Rows, attribution, grid, runs
-from taxogen.models.vlm import IMAGE, Row
+from taxogen.models.rows import IMAGE, Row
 from tests.analyses.planted_questions import TAXONOMY
 
 _FRAME = {"hypernym": "kind", "leaf": "called"}

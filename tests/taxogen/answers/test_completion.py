@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from taxogen.answers.completion import BASELINE_PICTURES, Completions
-from taxogen.models.vlm import IMAGE
+from taxogen.models.rows import IMAGE
 from taxogen.questions import prompts
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run

@@ -8,7 +8,8 @@ from taxogen.answers import readout
 from taxogen.answers.readout import log_odds, log_probs
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import IMAGE, Vlm
+from taxogen.models.rows import IMAGE
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 
 ANSWERS = (6, 4)

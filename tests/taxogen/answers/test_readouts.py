@@ -5,7 +5,8 @@ import pytest
 
 from taxogen.answers import READOUTS, readout_about
 from taxogen.answers.evaluate import templates_of
-from taxogen.models.vlm import IMAGE, answer_tokens
+from taxogen.models.rows import IMAGE
+from taxogen.models.vlm import answer_tokens
 from taxogen.questions import prompts
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run

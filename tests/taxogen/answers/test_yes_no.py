@@ -9,7 +9,8 @@ from taxogen.answers.evaluate import Scores
 from taxogen.answers.yes_no import YesNo
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import IMAGE, Vlm
+from taxogen.models.rows import IMAGE
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run

@@ -14,7 +14,8 @@ from probing.sites import Site
 from taxogen.answers.readout import log_odds, log_probs
 from taxogen.models import devices, lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Vlm, common_prefix
+from taxogen.models.rows import common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 from taxogen.runs.config import Config, read
 from taxogen.stages.capture_batches import capture_batches

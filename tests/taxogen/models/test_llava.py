@@ -7,7 +7,8 @@ from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaForCond
 
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import IMAGE, Row, Vlm, common_prefix
+from taxogen.models.rows import IMAGE, Row, common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 
 PATCHES, WIDTH = 4, 24
@@ -68,10 +69,8 @@ def test_logits_loss_and_gradients_are_those_of_llava(both, place):
     vlm, llava = both
     rows = rows_of(vlm, "slot" if place == "first" else place)
     if place == "first":  # no token before the picture
-        rows = [
-            Row(row.item_id, row.ids[2:], row.answer - 2, {"image": tuple(range(PATCHES))}, row.picture)
-            for row in rows
-        ]
+        spans = {"image": tuple(range(PATCHES)), "cue": (PATCHES,)}
+        rows = [Row(row.item_id, row.ids[2:], row.answer - 2, spans, row.picture) for row in rows]
     pixels = torch.randn(3, 3, 28, 28)
     with torch.no_grad():
         states = llava.model.vision_tower(pixels, output_hidden_states=True).hidden_states

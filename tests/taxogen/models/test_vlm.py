@@ -4,7 +4,8 @@ import torch
 from taxogen.answers.readout import log_probs
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import IMAGE, Vlm, common_prefix
+from taxogen.models.rows import IMAGE, common_prefix
+from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
 
 

@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from taxogen.models.lms import LM
 from taxogen.models.projectors import Projector
+from taxogen.models.rows import IMAGE, Row
 from taxogen.models.threads import threads
-from taxogen.models.vlm import IMAGE, Row, Vlm
+from taxogen.models.vlm import Vlm
 from tests.conftest import toy_tokenizer
 
 COUNTS = (1, 2, 3)
