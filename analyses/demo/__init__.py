@@ -22,10 +22,12 @@ import pandas as pd
 from analyses import behaviour, layer_probes, report
 from analyses.frame.analysis import refusing
 from probing.store import files
+from taxogen.models.threads import threads
 from taxogen.runs import config
 from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
+from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
 
 CONDITIONS = {
     "pretrained": (),
@@ -61,7 +63,9 @@ class Clock:
 
     path: Path
     stages: dict[str, float]
+    jobs: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.path.exists():
@@ -70,22 +74,31 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage with the time left, and keeps its seconds."""
-        number = list(self.stages).index(name) + 1
-        print(f"[{number}/{len(self.stages)}] {name}{self._left(number - 1)}", flush=True)
+        self.hear((name, None))
         start = time.monotonic()
         yield
+        self.hear((name, time.monotonic() - start))
+
+    def hear(self, news: tuple[str, float | None]) -> None:
+        """A stage begins, or (with its seconds) has ended."""
+        name, seconds = news
+        if seconds is None:
+            number = list(self.stages).index(name) + 1
+            print(f"[{number}/{len(self.stages)}] {name}{self._left()}", flush=True)
+            self.begun.add(name)
+            return
         # A stage whose work is done takes no time; its first duration stays.
-        self.seconds[name] = round(max(time.monotonic() - start, self.seconds.get(name, 0.0)), 1)
+        self.seconds[name] = round(max(seconds, self.seconds.get(name, 0.0)), 1)
         files.write_json(self.path, self.seconds)
 
-    def _left(self, done: int) -> str:
-        """An estimate from the finished stages; empty before the first has ended."""
+    def _left(self) -> str:
+        """An estimate from the stages that have ended; empty before the first has."""
         known = [name for name in self.stages if name in self.seconds]
-        ahead = [name for name in list(self.stages)[done:] if name not in self.seconds]
+        ahead = [name for name in self.stages if name not in self.seconds and name not in self.begun]
         if not known or not ahead:
             return ""
         rate = sum(self.seconds[name] for name in known) / sum(self.stages[name] for name in known)
-        left = rate * sum(self.stages[name] for name in ahead)
+        left = rate * sum(self.stages[name] for name in ahead) / self.jobs
         return f"   (about {left / 60:.0f} min left)" if left > 90 else f"   (about {left:.0f} s left)"
 
 
@@ -101,10 +114,13 @@ def make(options: argparse.Namespace) -> None:
     """Makes, or completes, the runs and the report that the options name."""
     out = options.out or Path("artifacts") / options.preset
     runs = make_runs(options.preset, options.runs, tuple(options.settings))
-    clock = Clock(out / "seconds.json", _stages(runs))
+    jobs = usual_jobs(list(runs.values())) if options.jobs is None else options.jobs
+    clock = Clock(out / "seconds.json", _stages(runs), jobs)
     out.mkdir(parents=True, exist_ok=True)
-    for number, (name, run) in enumerate(runs.items()):
-        work(name, run, clock, first=number == 0)
+    first = next(iter(runs.values()))
+    with clock.stage("pictures and features"), threads(1), first.alone():
+        _unless(first.complete, partial(open_bench, first))
+    side_by_side(work, list(runs.items()), jobs, clock.hear)
     with clock.stage("report"):
         page = report.write(out, list(runs.values()), clock.seconds)
     table = page.tables["behaviour"]
@@ -120,6 +136,9 @@ def parser() -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR", help="holds the run directories"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at once, a thread for each; default: one for each core"
+    )
     parser.add_argument(
         "--set",
         dest="settings",
@@ -143,16 +162,17 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
     return runs
 
 
-def work(name: str, run: Run, clock: Clock, first: bool) -> None:
-    """Every stage of one run that is not done yet."""
+def work(named: tuple[str, Run], tell: Tell) -> None:
+    """Every stage of one run that is not done yet; tells when one begins and how many seconds it took."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    name, run = named
     bench = functools.cache(partial(open_bench, run))
     with run.alone():
-        if first:
-            with clock.stage("pictures and features"):
-                _unless(run.complete, bench)
         for stage, do in _run_stages(run, bench).items():
-            with clock.stage(f"{stage} {name}"):
-                do()
+            tell((f"{stage} {name}", None))
+            start = time.monotonic()
+            do()
+            tell((f"{stage} {name}", time.monotonic() - start))
 
 
 def _run_stages(run: Run, bench: Callable[[], Bench]) -> dict[str, Callable[[], object]]:

@@ -16,6 +16,7 @@ from taxogen.runs import config
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
+from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
 
 log = logging.getLogger("taxogen")
 TABLE = "sweep.csv"
@@ -55,16 +56,19 @@ def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
     return configs
 
 
-def sweep(runs: Mapping[str, Config], out: Path, cluster: bool = False) -> pd.DataFrame:
+def sweep(
+    runs: Mapping[str, Config], out: Path, cluster: bool = False, jobs: int | None = None
+) -> pd.DataFrame:
     """The table of the runs, all trained and scored below `out`; those that are finished are left as they are.
 
-    One run follows another in this process; with `cluster` they are given to Ray, as many at once as it has room
-    for. A run that is refused or fails leaves its message in the table, and the others go on.
+    Runs are worked on side by side, each with one thread; with `cluster` they are given to Ray, as many at once as it
+    has room for. A run that is refused or fails leaves its message in the table, and the others go on.
 
     Args:
         runs: configs by name.
         out: holds a directory for each run, and the table `sweep.csv`, written anew after each.
         cluster: whether to use Ray.
+        jobs: how many at once here; None: as many as this machine has cores and memory for.
 
     Raises:
         ModuleNotFoundError: Ray was asked for and is not installed.
@@ -72,14 +76,23 @@ def sweep(runs: Mapping[str, Config], out: Path, cluster: bool = False) -> pd.Da
     """
     remote = _ray() if cluster else None
     opened = {name: Run.create(out / name, wanted) for name, wanted in runs.items()}
-    table = pd.DataFrame([_line(run, _stage(run)) for run in opened.values()])
-    _write(table, out)
-    results = remote(list(opened.values())) if remote else map(_finish, opened.values())
-    for at, (run, message) in enumerate(zip(opened.values(), results, strict=True)):
-        table.loc[at, "state"] = message or _stage(run)
+    table = pd.DataFrame([_line(run, _stage(run)) for run in opened.values()], index=list(opened))
+    done = itertools.count(1)
+
+    def enter(name_and_message: tuple[str, str]) -> None:
+        name, message = name_and_message
+        table.loc[name, "state"] = message or _stage(opened[name])
         _write(table, out)
-        log.info("%d/%d %s: %s", at + 1, len(table), run.name, table.loc[at, "state"])
-    return table
+        log.info("%d/%d %s: %s", next(done), len(table), opened[name].name, table.loc[name, "state"])
+
+    _write(table, out)
+    if remote is None:
+        work = list(opened.items())
+        side_by_side(_finish, work, jobs or usual_jobs(list(opened.values())), enter)
+    else:
+        for name, message in zip(opened, remote(list(opened.values())), strict=True):
+            enter((name, message))
+    return table.reset_index(drop=True)
 
 
 def _line(run: Run, state: str) -> dict[str, Any]:
@@ -98,8 +111,12 @@ def _stage(run: Run) -> str:
     return "done" if run.file("scores.h5").exists() else "to evaluate"
 
 
-def _finish(run: Run) -> str:
-    """Trains and scores one run; its message where it was refused or failed, else nothing."""
+def _finish(named: tuple[str, Run], tell: Tell) -> None:
+    """Trains and scores one run; tells its name and the message where it was refused or failed, else nothing."""
+    tell((named[0], _message(named[1])))
+
+
+def _message(run: Run) -> str:
     try:
         with run.alone():
             pipeline.train_run(run)
@@ -115,9 +132,9 @@ def _ray() -> Callable[[list[Run]], list[str]]:
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "a sweep on Ray was asked for, but ray is not installed: `pip install 'taxoprobe[cluster]'`, "
-            "or leave --ray out and the runs follow one another in this process"
+            "or leave --ray out and this machine works on them"
         ) from None
-    task = ray.remote(_finish)
+    task = ray.remote(_message)
     return lambda runs: ray.get([task.remote(run) for run in runs])
 
 

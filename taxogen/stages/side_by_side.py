@@ -1,0 +1,124 @@
+"""Work on several runs side by side: each in a process of its own with one thread, so that no thread waits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from taxogen.models import devices
+from taxogen.models.threads import threads
+from taxogen.runs.run import Run
+
+Item = TypeVar("Item", contravariant=True)
+Tell = Callable[[Any], None]
+MEMORY = 3_000_000_000
+"""Bytes that a process with the embedded models takes at most, and that must be free for each."""
+
+
+class Work(Protocol[Item]):
+    """Something to be done with one item, which may tell how it goes; a function that can be pickled."""
+
+    def __call__(self, item: Item, tell: Tell, /) -> None:
+        """Does it."""
+
+
+def side_by_side(do: Work[Item], items: Sequence[Item], jobs: int, tell: Tell) -> None:
+    """Does something with each item, `jobs` at a time; the first failure ends all, and is raised here.
+
+    Every item has one thread, in this process (`jobs=1`) or in one of its own: bytes do not depend on `jobs`. On two
+    cores two processes of one thread train as much in a second as one of two threads, and do not slow down beside
+    other work, which makes threads of one process wait for the slowest of them.
+
+    Args:
+        do: called with an item and a function for what it has to say.
+        items: begun in their order.
+        jobs: how many at once (`usual_jobs`).
+        tell: is called here with what is said.
+
+    Raises:
+        ValueError: `jobs` is not at least 1.
+        RuntimeError: a process ended without a word, as when the system has no memory left.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs {jobs}: runs are worked on at least one at a time")
+    if jobs == 1:
+        with threads(1):
+            for item in items:
+                do(item, tell)
+        return
+    context = multiprocessing.get_context("spawn")
+    said: Queue[Any] = context.Queue()
+    waiting, running = list(items), list[BaseProcess]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                process = context.Process(target=_in_process, args=(do, waiting.pop(0), said), daemon=True)
+                with _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"):
+                    process.start()
+                running.append(process)
+            _hear(said, tell)
+            for process in [one for one in running if not one.is_alive()]:
+                process.join()
+                running.remove(process)
+                if process.exitcode:
+                    _hear(said, tell)
+                    raise RuntimeError(
+                        f"a process that worked on a run ended with exit code {process.exitcode}, as when memory is "
+                        "short: start again with --jobs 1; what is done stays"
+                    )
+        _hear(said, tell)
+    finally:
+        for process in running:
+            process.terminate()
+
+
+def usual_jobs(runs: Sequence[Run]) -> int:
+    """How many of some runs to work on at once here: one for each core with enough memory; one on an accelerator."""
+    if any(devices.resolve(run.config.model.device).type != "cpu" for run in runs):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else MEMORY
+    return max(1, min(len(runs), cores, free // MEMORY))
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """A block that a process is started in, with these variables for it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _in_process(do: Work[Item], item: Item, said: Queue[Any]) -> None:
+    torch.set_num_threads(1)
+    try:
+        do(item, said.put)
+    except Exception as failure:
+        said.put(failure)
+
+
+def _hear(said: Queue[Any], tell: Tell) -> None:
+    """Passes on what processes say, until nobody says anything for a moment; raises a failure."""
+    while True:
+        try:
+            word = said.get(timeout=0.2)
+        except queue.Empty:
+            return
+        if isinstance(word, Exception):
+            raise word
+        tell(word)
