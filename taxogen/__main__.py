@@ -112,7 +112,9 @@ def _sweep(options: argparse.Namespace) -> int:
     from taxogen.stages import sweep
 
     base = config.settings(options.config, options.settings, preset(options.preset or "default"))
-    table = sweep.sweep(sweep.grid(base, options.vary), options.run or RUNS, cluster=options.ray)
+    table = sweep.sweep(
+        sweep.grid(base, options.vary), options.run or RUNS, cluster=options.ray, jobs=options.jobs
+    )
     log.info("table: %s", (options.run or RUNS) / sweep.TABLE)
     return int((table["state"] != "done").any())
 
@@ -189,6 +191,7 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
             help="a setting and the values it takes; may be given again",
         )  # fmt: skip
         command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
+        command.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one for each core")
     if name == "train":
         command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
         command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
