@@ -117,7 +117,7 @@ def load(
         raise ValueError(f"init={init!r} was asked for; choose one of {', '.join(INITS)}")
     dtype = native_dtype(device) if dtype == "native" else dtype
     place = torch.device(device)
-    source = str(_embedded_folder()) if name == EMBEDDED else str(name)
+    source = str(embedded_folder()) if name == EMBEDDED else str(name)
     with weights.fetching("language model", source, embedded=EMBEDDED):
         tokenizer = AutoTokenizer.from_pretrained(source)
         config = AutoConfig.from_pretrained(source)
@@ -165,7 +165,7 @@ def native_dtype(device: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _embedded_folder() -> Path:
+def embedded_folder() -> Path:
     """Folder of the embedded model as safetensors, converted from the package's GGUF at the first call."""
     gguf = weights.packaged(*_GGUF)
     version = weights.packaged_version(REQUIREMENT).replace(" ", "-")

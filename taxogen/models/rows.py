@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from taxogen.questions import prompts
+from taxogen.questions.prompts import Segments
 
 IMAGE = -1  # stands in a row's ids where a projected picture token goes
 
@@ -36,6 +38,42 @@ class Row:
         stop = self.spans["cue"][0]
         slot = {name: self.spans[name] for name in prompts.SPAN_OF_SLOT.values() if name in self.spans}
         return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
+
+
+@dataclass(frozen=True)
+class Speller:
+    """What makes rows of prompts: a tokenizer, and the number of tokens of a picture; no weights.
+
+    Attributes:
+        tokens: the token ids of a piece of text, with no special token added.
+        start: what every row begins with: the start token, where there is one.
+        end: the id of the end token, which follows the answer of a prompt without an end of its own.
+        image_tokens: of a picture.
+    """
+
+    tokens: Callable[[str], tuple[int, ...]]
+    start: tuple[int, ...]
+    end: int | None
+    image_tokens: int
+
+    def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
+        """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
+        before, after = (*self.start, *self.tokens(segments.before)), self.tokens(segments.after)
+        if segments.image_at == "after_first_token":
+            text = (*before, *after)
+            before, after = text[:1], text[1:]
+        slot = (IMAGE,) * self.image_tokens if segments.slot is None else self.tokens(segments.slot)
+        answer = self.tokens(segments.answer)
+        if answer and not segments.end:
+            answer = (*answer, cast(int, self.end))
+        at = len(before) + len(slot)
+        modality = "image" if segments.slot is None else "text"
+        spans = {
+            prompts.span_name("slot", modality): tuple(range(len(before), at)),
+            "cue": tuple(range(at, at + len(after))),
+            "last": (at + len(after) - 1,),
+        }
+        return Row(item_id, (*before, *slot, *after, *answer), at + len(after), spans, picture)
 
 
 def common_prefix(rows: Sequence[Row]) -> tuple[int, ...]:

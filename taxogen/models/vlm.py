@@ -15,7 +15,7 @@ from probing.hooks.structure import sample_tokens
 from taxogen.models.lms import LM
 from taxogen.models.packing import Layout, one_row_each, packed
 from taxogen.models.projectors import Projector
-from taxogen.models.rows import IMAGE, Row
+from taxogen.models.rows import IMAGE, Row, Speller
 from taxogen.questions import prompts
 from taxogen.questions.prompts import Segments, in_chat
 
@@ -45,25 +45,10 @@ class Vlm:
 
     def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
         """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
-        segments = self.worded(segments)
         start = () if self.lm.start_token_id is None or self.chat else (self.lm.start_token_id,)
-        before, after = (*start, *self.tokens(segments.before)), self.tokens(segments.after)
-        if segments.image_at == "after_first_token":
-            text = (*before, *after)
-            before, after = text[:1], text[1:]
-        slot = (IMAGE,) * self.projector.tokens[0] if segments.slot is None else self.tokens(segments.slot)
-        answer = self.tokens(segments.answer)
-        if answer and not segments.end:
-            answer = (*answer, cast(int, self.lm.tokenizer.eos_token_id))
-        at = len(before) + len(slot)
-        spans = {
-            prompts.span_name("slot", "image" if segments.slot is None else "text"): tuple(
-                range(len(before), at)
-            ),
-            "cue": tuple(range(at, at + len(after))),
-            "last": (at + len(after) - 1,),
-        }
-        return Row(item_id, (*before, *slot, *after, *answer), at + len(after), spans, picture)
+        end = cast(int | None, self.lm.tokenizer.eos_token_id)
+        speller = Speller(self.tokens, start, end, self.projector.tokens[0])
+        return speller.row(item_id, self.worded(segments), picture)
 
     def answer(self, segments: Segments) -> tuple[int, ...]:
         """The token ids of a prompt's answer."""

@@ -18,7 +18,8 @@ def load(name: str = "efficientnet-lite2", device: str = "cpu") -> Encoder:
     Args:
         name: One of `EMBEDDED`; a hub name or the path of a folder that transformers reads (DINOv2, SigLIP,
             CLIP, ViT …), with `#final` behind it for the last block after the final norm instead of the
-            penultimate block; or `timm:` and a timm name, where the `timm` extra is installed.
+            penultimate block; or `timm:` and a timm name, where the `timm` extra is installed, with `#224` behind
+            it for pictures squashed to 224 × 224.
         device: Any torch device; `vit-s14-saliency` runs on the CPU only.
 
     Raises:

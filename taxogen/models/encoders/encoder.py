@@ -80,6 +80,11 @@ def square_pixels(picture: Image.Image, side: int, mean: Sequence[float], std: S
         canvas = Image.new("RGB", (longest, longest), "white")
         canvas.paste(picture, ((longest - picture.width) // 2, (longest - picture.height) // 2))
         picture = canvas
+    return squashed_pixels(picture, side, mean, std)
+
+
+def squashed_pixels(picture: Image.Image, side: int, mean: Sequence[float], std: Sequence[float]) -> Pixels:
+    """Pixels of the whole picture resized to `side` × `side`, whatever its shape: (value in [0, 255] − mean) / std."""
     resized = picture.resize((side, side), Image.Resampling.BICUBIC)
     values = (np.asarray(resized, dtype=np.float32) - np.asarray(mean, np.float32)) / np.asarray(
         std, np.float32

@@ -106,7 +106,7 @@ def bash_script(tmp_path_factory) -> Path:
         (["analyse", "layer-"], {"layer-probes"}),
         (["analyse", "layer-probes", "--dra"], {"--draws"}),
         (["train", "--pres"], {"--preset"}),
-        (["train", "--preset", "st"], {"study"}),
+        (["train", "--preset", "de"], {"default"}),
         (["report", "--o"], {"--out"}),
     ],
 )

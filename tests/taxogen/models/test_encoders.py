@@ -179,7 +179,10 @@ def test_timm_is_named_when_it_is_missing(monkeypatch):
         encoders.load("timm:vit_tiny")
 
 
-def test_a_timm_model_is_asked_for_its_penultimate_block(monkeypatch):
+@pytest.fixture
+def timm(monkeypatch):
+    """The calls of a stand-in of timm, whose models average patches of 7 × 7."""
+
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -193,17 +196,21 @@ def test_a_timm_model_is_asked_for_its_penultimate_block(monkeypatch):
 
     fake = types.ModuleType("timm")
     asked = []
-    fake.create_model = lambda name, pretrained: asked.append((name, pretrained)) or Model()  # type: ignore[attr-defined]
+    fake.create_model = lambda name, **given: asked.append((name, given)) or Model()  # type: ignore[attr-defined]
     fake.data = types.SimpleNamespace(  # type: ignore[attr-defined]
-        resolve_model_data_config=lambda model: {"input_size": (3, 28, 28)},
-        create_transform=lambda input_size, is_training: (
+        resolve_model_data_config=lambda model: {"input_size": (3, 28, 28), "mean": (0.5,), "std": (0.25,)},
+        create_transform=lambda input_size, mean, std, is_training: (
             lambda picture: square_pixels(picture, input_size[1], (0.0,), (1.0,))
         ),
     )
     monkeypatch.setitem(sys.modules, "timm", fake)
     monkeypatch.setattr(from_timm, "_installed", lambda: True)
+    return asked
+
+
+def test_a_timm_model_is_asked_for_its_penultimate_block(timm):
     encoder = encoders.load("timm:tiny")
-    assert asked == [("tiny", True)]
+    assert timm == [("tiny", {"pretrained": True})]
     assert (encoder.grid, encoder.width, encoder.licence) == ((4, 4), 3, "mit")
     blocks = (
         np.stack([encoder.prepare(picture) for picture in pictures()]).reshape(3, 3, 4, 7, 4, 7).mean((3, 5))
@@ -211,6 +218,26 @@ def test_a_timm_model_is_asked_for_its_penultimate_block(monkeypatch):
     np.testing.assert_allclose(
         encoder.encode(pictures()), blocks.reshape(3, 3, 16).transpose(0, 2, 1), rtol=1e-5
     )
+
+
+def test_a_size_behind_a_timm_name_squashes_pictures_to_it(timm):
+    encoder = encoders.load("timm:tiny#14")
+    assert timm == [("tiny", {"pretrained": True, "img_size": 14})]
+    assert encoder.grid == (2, 2)
+    # One half black, one half white: squashed, not padded and not cropped, (value / 255 − .5) / .25.
+    wide = Image.new("RGB", (280, 40))
+    wide.paste((255, 255, 255), (140, 0, 280, 40))
+    pixels = encoder.prepare(wide)
+    assert pixels.shape == (3, 14, 14)
+    np.testing.assert_allclose(pixels[:, :, :6], -2.0, atol=0.05)
+    np.testing.assert_allclose(pixels[:, :, 8:], 2.0, atol=0.05)
+    assert encoders.load("timm:tiny#21").preprocessing != encoder.preprocessing
+
+
+@pytest.mark.parametrize("size", ["final", "", "-14", "0", "²"])
+def test_a_size_that_is_none_is_refused_before_timm_is_looked_for(size):
+    with pytest.raises(ValueError, match=r"behind # a timm model takes a size in pixels: #224"):
+        encoders.load(f"timm:tiny#{size}")
 
 
 def fake_encoder(forward):
