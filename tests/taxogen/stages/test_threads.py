@@ -1,6 +1,9 @@
 """Training and scoring in a fixed number of threads give the same bytes whatever the process had before."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -86,3 +89,14 @@ def test_less_than_one_thread_is_refused():
         threads(0),
     ):
         pass
+
+
+@pytest.mark.parametrize("package", ["taxogen", "analyses"])
+def test_threads_wait_asleep_unless_the_environment_says_otherwise(package):
+    script = f"import sys, os, {package}; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        rest = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        said = subprocess.run(
+            [sys.executable, "-c", script], env={**rest, **given}, capture_output=True, text=True
+        )
+        assert said.stdout.split() == [expected, "False"]
