@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from taxogen.models.features import FeatureRows
 from taxogen.runs import closed
 from taxogen.runs.bench import projector_inputs, raw_features
 from taxogen.runs.run import Run
@@ -18,7 +19,7 @@ ENCODER = "encoder"
 
 @dataclass(frozen=True, eq=False)
 class EncoderRows:
-    """Features of pictures, one row a picture.
+    """Features of pictures, one row a picture; those of a large world are read when they are needed.
 
     Attributes:
         pictures: their names, sorted.
@@ -30,13 +31,13 @@ class EncoderRows:
 
     pictures: Shaped[np.ndarray, " n"]
     leaves: Shaped[np.ndarray, " n"]
-    raw: Float[np.ndarray, "n tokens width"]
-    standardised: Float[np.ndarray, "n tokens width"]
+    raw: FeatureRows
+    standardised: FeatureRows
 
     @property
     def pooled(self) -> Float[np.ndarray, "n width"]:
         """The encoder's features, mean over tokens."""
-        return self.raw.mean(axis=1)
+        return np.concatenate([part.mean(axis=1) for part in self.raw.parts()])
 
     def of(self, pictures: Iterable[str]) -> EncoderRows:
         """The rows of these pictures.
@@ -50,8 +51,9 @@ class EncoderRows:
                 f"encoder features of {len(wanted)} pictures were asked for; the run's world lacks "
                 f"{len(unknown)} of them, first {unknown[0]!r}: capture again"
             )
-        kept = np.isin(self.pictures, sorted(wanted))
-        return EncoderRows(self.pictures[kept], self.leaves[kept], self.raw[kept], self.standardised[kept])
+        rows = np.flatnonzero(np.isin(self.pictures, sorted(wanted)))
+        raw, standardised = self.raw.take(rows), self.standardised.take(rows)
+        return EncoderRows(self.pictures[rows], self.leaves[rows], raw, standardised)
 
 
 def encoder_rows(run: Run) -> EncoderRows:
@@ -59,4 +61,4 @@ def encoder_rows(run: Run) -> EncoderRows:
     world = closed.read(run)
     pictures, leaves = (world.table[name].to_numpy(str) for name in ("picture", "leaf"))
     raw = raw_features(run, world)
-    return EncoderRows(pictures, leaves, raw, projector_inputs(run, world, raw).numpy())
+    return EncoderRows(pictures, leaves, raw, projector_inputs(run, world, raw))

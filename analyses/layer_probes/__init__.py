@@ -90,7 +90,7 @@ def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerPro
     table = closed.read(run).table
     source_of = dict(zip(table["picture"], table["style_group"]))
     features = encoder_rows(run).of(item.picture for item in run.manifest("capture").items if item.picture)
-    encoder = dict(zip(features.pictures.tolist(), features.raw))
+    encoder = dict(zip(features.pictures.tolist(), features.raw.numpy()))
     options = replace(options, held_out=held_out)
     probes = probe_layers(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
     return replace(probes, table=probes.table.assign(run=run.name))

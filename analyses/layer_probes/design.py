@@ -125,7 +125,7 @@ def _sources(
     stores: Mapping[str, ActivationStore], encoder: Mapping[str, np.ndarray] | None
 ) -> dict[str, Source]:
     """Each store's rows sorted by item id; steps must hold the same items."""
-    sources, first = {}, None
+    sources, first, features = {}, None, None
     for name, store in stores.items():
         if tokens := [span for span, pooling in store.pooling.items() if pooling == "all"]:
             raise ValueError(
@@ -140,11 +140,11 @@ def _sources(
                 raise MismatchError(
                     f"{name} holds other items than the first step; capture both from one manifest"
                 )
-        columns, features = store.columns.iloc[order], None
-        if encoder is not None and name != "text":
-            pictures = columns["picture"]
-            features = np.stack([np.ravel(encoder[one]) for one in pictures]).astype(np.float32)
-        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), features)
+        columns = store.columns.iloc[order]
+        if encoder is not None and name != "text" and features is None:
+            features = np.stack([np.ravel(encoder[one]) for one in columns["picture"]]).astype(np.float32)
+        own = None if name == "text" else features
+        sources[name] = Source(store, order, columns["leaf"].to_numpy().astype(str), own)
     return sources
 
 

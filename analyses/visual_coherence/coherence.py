@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from probing.categories.cohesion import bootstrap_cohesion, cohesion
 from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.stats import Estimate
 from probing.stats.hierarchical import leaf_weights, mean_over
+from taxogen.models.features import FeatureRows
 from taxogen.world.taxonomy import Taxonomy
 
 RULES = {
@@ -22,6 +23,8 @@ RULES = {
     "study": "as the encoder gives them; all pairs of pictures, those of one leaf included",
 }
 """The rules by which cosines are averaged. `study` is that of the published study and has no between."""
+PART = 2**28
+"""Bytes of features, as float32, that are summed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +37,22 @@ class Shown:
         leaves: what each picture is called in the run's world.
     """
 
-    seen: Float[np.ndarray, "n d"]
+    seen: Float[np.ndarray, "n d"] | FeatureRows
     raw: Float[np.ndarray, "n width"]
     leaves: Shaped[np.ndarray, " n"]
 
     @classmethod
     def of(cls, rows: EncoderRows) -> Shown:
         """Those of all pictures of a run."""
-        return cls(rows.standardised.reshape(len(rows.leaves), -1), rows.pooled, rows.leaves)
+        return cls(rows.standardised, rows.pooled, rows.leaves)
+
+    @property
+    def rows(self) -> Float[np.ndarray, "n d"] | Iterator[Float[np.ndarray, "part d"]]:
+        """What enters the projector: all of it, or some pictures at a time."""
+        if isinstance(self.seen, np.ndarray):
+            return self.seen
+        pictures = min(2048, max(1, PART * len(self.seen) // self.seen.nbytes))
+        return (part.reshape(len(part), -1) for part in self.seen.parts(pictures))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +130,8 @@ def coherence(shown: Shown, taxonomy: Taxonomy, rule: str, options: Options = DE
     weights = leaf_weights(len(leaves), options.draws, options.seed)
     if rule == "study":
         return _of_all_pairs(shown, taxonomy, members, weights)
-    centre = leaf_sums(shown.seen, shown.leaves).centre if rule == "centred" else None
-    sums = leaf_sums(shown.seen, shown.leaves, centre, unit=True)
+    centre = leaf_sums(shown.rows, shown.leaves).centre if rule == "centred" else None
+    sums = leaf_sums(shown.rows, shown.leaves, centre, unit=True)
     pairs = mean_products(sums)[None]
     counts = np.asarray(sums.counts).astype(int)
     found = cohesion(pairs, members, options.permutations, options.seed, counts=counts)

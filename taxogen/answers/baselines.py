@@ -7,11 +7,13 @@ language model, the last of the baselines, is a run of its own (`model.init=rand
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import cast
 
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 
 from probing.probes.linear import fit_ridge
@@ -21,6 +23,7 @@ from probing.store import MismatchError, records
 from probing.store.records import DamagedError
 from taxogen.answers.evaluate import best_names
 from taxogen.answers.scores import Scores
+from taxogen.models import ranks
 from taxogen.runs.bench import Bench
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
@@ -50,7 +53,7 @@ def baselines(run: Run, bench: Bench | None = None) -> dict[str, Float[np.ndarra
         DamagedError, MismatchError: the file is damaged or of other scores, and no bench is given.
     """
     path = run.file(FILE)
-    if bench is not None and not fits(run):
+    if bench is not None and not ranks.by_first(lambda: fits(run)):
         _make(run, bench)
     _require(run)
     with h5py.File(path) as stored:
@@ -95,7 +98,8 @@ def _make(run: Run, bench: Bench) -> None:
     place = {leaf: row for row, leaf in enumerate(scores.text["leaf"])}
     named = best_names(run, bench.vlm, bench.features, bench.picture_index)
     rows = [bench.picture_index[picture] for picture in scores.image["picture"]]
-    known, held_out = probe_scores(bench.features.mean(1).numpy(), table, rows, taxonomy, run.config.seed)
+    pooled = torch.cat([torch.from_numpy(part).mean(1) for part in bench.features.parts()]).numpy()
+    known, held_out = probe_scores(pooled, table, rows, taxonomy, run.config.seed)
     readouts = {
         "majority": majority(table, taxonomy, len(leaves)),
         "blind": scores.raw[other_pictures(leaves, run.config.seed)],
@@ -105,7 +109,8 @@ def _make(run: Run, bench: Bench) -> None:
         "probe_held_out": held_out,
     }
     makers = {**run.makers(), "scores": records.sha256(run.file("scores.h5"))}
-    records.write(run.file(FILE), lambda part: _fill(part, readouts, named, scores), makers)
+    fill = partial(_fill, readouts=readouts, named=named, scores=scores)
+    ranks.by_first(lambda: records.write(run.file(FILE), fill, makers))
 
 
 def _fill(path, readouts: dict[str, np.ndarray], named: list[str], scores: Scores) -> None:

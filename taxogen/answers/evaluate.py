@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from probing.stats.seeding import stream
 from probing.store import MismatchError
@@ -21,6 +20,7 @@ from probing.store.records import DamagedError
 from taxogen.answers import READOUTS, Readout, calibration
 from taxogen.answers.rows import named_leaves
 from taxogen.answers.scores import Scores, candidates
+from taxogen.models.features import PictureFeatures
 from taxogen.models.vlm import Vlm
 from taxogen.questions.items import prompts_of
 from taxogen.runs.prepare import few_per_leaf
@@ -31,7 +31,7 @@ log = logging.getLogger("taxogen")
 __all__ = ["Scores", "best_names", "candidates", "evaluate"]
 
 
-def evaluate(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Scores:
+def evaluate(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> Scores:
     """Scores every hypernym for every test picture and every leaf's name, and names the leaf among a few choices.
 
     With several templates the scores are the mean of their read-outs; each stands beside it.
@@ -81,7 +81,7 @@ def _wanted(run: Run) -> str:
     return json.dumps([wanted.templates, wanted.leaf_choices, wanted.pictures_per_leaf])
 
 
-def best_names(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> list[str]:
+def best_names(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> list[str]:
     """For each test picture the leaf that the model calls it: of all leaves, where its read-out can (`best_names`).
 
     Otherwise of its choices (`evaluate.leaf_choices`). The right leaf is always among them, so that there what rests
@@ -124,7 +124,7 @@ def leaf_choices(
     return offered
 
 
-def _readout(run: Run, vlm: Vlm, features: Tensor, picture_index: dict[str, int]) -> Readout:
+def _readout(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> Readout:
     return READOUTS[run.config.data.task](run, vlm, features, picture_index)
 
 

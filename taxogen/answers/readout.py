@@ -13,6 +13,8 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from probing.capture.caches import select_rows
+from taxogen.models import ranks
+from taxogen.models.features import PictureFeatures
 from taxogen.models.rows import Row, common_prefix
 from taxogen.models.vlm import Vlm
 from taxogen.questions.prompts import Segments
@@ -43,7 +45,7 @@ class Readout(ABC):
     decisions: ClassVar[tuple[str, ...]]
     run: Run
     vlm: Vlm
-    features: Tensor
+    features: PictureFeatures
     picture_index: dict[str, int]
 
     @abstractmethod
@@ -88,7 +90,7 @@ class Readout(ABC):
 def log_probs(
     vlm: Vlm,
     rows: Sequence[Row],
-    features: Tensor,
+    features: PictureFeatures,
     candidates: Sequence[tuple[int, ...]],
     which: np.ndarray | Choose | None = None,
     what: str = "score",
@@ -111,8 +113,9 @@ def log_probs(
         mask = which
     result = np.full(mask.shape, np.nan, np.float32)
     first = torch.tensor([candidate[0] for candidate in candidates], device=vlm.device)
-    with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
-        for batch in _batches_of_one_length(prompts):
+    own = ranks.dealt(list(_batches_of_one_length(prompts)))
+    with tqdm(total=sum(map(len, own)), desc=what, unit="row", leave=False, mininterval=1) as bar:
+        for batch in own:
             hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
             scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
             if callable(which):
@@ -129,14 +132,14 @@ def log_probs(
                 for (at, c), value in zip(chunk, rest.tolist(), strict=True):
                     result[batch[at], c] += value
             bar.update(len(batch))
-    return result
+    return _of_all(result, own)
 
 
 @torch.inference_mode()
 def log_odds(
     vlm: Vlm,
     contexts: Sequence[Row],
-    features: Tensor,
+    features: PictureFeatures,
     questions: Sequence[tuple[int, ...]],
     answers: tuple[int, int],
     which: np.ndarray | None = None,
@@ -160,8 +163,9 @@ def log_odds(
     mask = np.ones((len(rows), len(questions)), bool) if which is None else which
     result = np.full(mask.shape, np.nan, np.float32)
     yes, no = answers
-    with tqdm(total=len(rows), desc=what, unit="row", leave=False, mininterval=1) as bar:
-        for batch in _batches_of_one_length(rows):
+    own = ranks.dealt(list(_batches_of_one_length(rows)))
+    with tqdm(total=sum(map(len, own)), desc=what, unit="row", leave=False, mininterval=1) as bar:
+        for batch in own:
             _, cache = vlm.hidden([rows[i] for i in batch], features)
             pairs = [(at, q) for at, row in enumerate(batch) for q in np.flatnonzero(mask[row])]
             pairs = sorted(pairs, key=lambda pair: len(rests[pair[1]]))
@@ -173,7 +177,15 @@ def log_odds(
                 logits = vlm.logits(hidden[torch.arange(len(q), device=vlm.device), last])
                 result[np.array(batch)[at], q] = (logits[:, yes] - logits[:, no]).cpu().numpy()
             bar.update(len(batch))
-    return result
+    return _of_all(result, own)
+
+
+def _of_all(own: np.ndarray, batches: Sequence[Sequence[int]]) -> np.ndarray:
+    """The rows of all processes, each of which has computed those of its batches."""
+    rows = [row for batch in batches for row in batch]
+    for theirs, values in ranks.exchange((rows, own[rows])):
+        own[theirs] = values
+    return own
 
 
 def _shared(questions: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

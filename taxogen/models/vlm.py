@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from probing.hooks.structure import sample_tokens
+from taxogen.models.features import PictureFeatures
 from taxogen.models.lms import LM
 from taxogen.models.packing import Layout, one_row_each, packed
 from taxogen.models.projectors import Projector
@@ -77,11 +78,11 @@ class Vlm:
         """Where the language model lives."""
         return self.embedding.weight.device
 
-    def inputs(self, rows: Sequence[Row], features: Float[Tensor, "pictures tokens d"]) -> dict[str, object]:
+    def inputs(self, rows: Sequence[Row], features: PictureFeatures) -> dict[str, object]:
         """The arguments of the language model for a batch of rows, each in a line of its own: `model(**inputs)`."""
         return self._inputs(one_row_each(rows, len(self.prefix_ids)), features)
 
-    def _inputs(self, layout: Layout, features: Tensor) -> dict[str, object]:
+    def _inputs(self, layout: Layout, features: PictureFeatures) -> dict[str, object]:
         ids = layout.ids.to(self.device)
         embedded = self.embedding(ids.clamp(min=0))
         if layout.pictures:
@@ -106,7 +107,7 @@ class Vlm:
         return DynamicCache(layers) if layers else DynamicCache(config=self.model.config)
 
     def hidden(
-        self, rows: Sequence[Row], features: Tensor
+        self, rows: Sequence[Row], features: PictureFeatures
     ) -> tuple[Float[Tensor, "rows t width"], DynamicCache]:
         """The last hidden states (after the final norm) of the rows' own tokens, and the cache that holds them all."""
         out = self.model.base_model(**self.inputs(rows, features), use_cache=True)
@@ -120,7 +121,7 @@ class Vlm:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def answer_loss(self, rows: Sequence[Row], features: Tensor) -> Float[Tensor, ""]:
+    def answer_loss(self, rows: Sequence[Row], features: PictureFeatures) -> Float[Tensor, ""]:
         """The mean negative log-likelihood of the rows' answer tokens, in nats per token; prompts are not scored.
 
         What rows about one picture share is computed once (`taxogen.models.packing`).
@@ -139,13 +140,14 @@ class Vlm:
         return nn.functional.cross_entropy(self.logits(hidden[lines, columns]), targets)
 
     def _layout(self, rows: Sequence[Row]) -> Layout:
-        """These rows as a batch: packed where they share a picture and the language model can read that."""
+        """These rows as a batch: packed where that is smaller and the language model can read it."""
         skip = len(self.prefix_ids)
+        apart = one_row_each(rows, skip)
         if len({(row.picture, row.before_cue.ids) for row in rows}) == len(rows):
-            return one_row_each(rows, skip)
+            return apart
         if not self.packs or max(len(row.ids) for row in rows) > self._window:
-            return one_row_each(rows, skip)
-        return packed(rows, skip)
+            return apart
+        return min(packed(rows, skip), apart, key=lambda layout: layout.ids.numel())
 
     @cached_property
     def packs(self) -> bool:

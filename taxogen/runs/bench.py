@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from probing.hooks.layouts import layout_of
 from probing.store import MismatchError, cache
 from taxogen.models import devices, encoders, lms
-from taxogen.models.features import Features, PictureStandardizer, bins, features
+from taxogen.models.features import FeatureRows, PictureStandardizer, bins, features
 from taxogen.models.projectors import Projector
 from taxogen.models.rows import Row
 from taxogen.models.vlm import Vlm, answer_tokens
@@ -29,14 +30,13 @@ class Bench:
     Attributes:
         run: where things are written.
         world: pictures, names and manifests.
-        features: encoder features of all pictures of the world's table as the projector sees them, [pictures, tokens,
-            width].
+        features: encoder features of all pictures of the world's table as the projector sees them.
         vlm: the frozen language model and the projector.
     """
 
     run: Run
     world: prepare.World
-    features: Tensor
+    features: FeatureRows
     vlm: Vlm
 
     @property
@@ -87,19 +87,26 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
     return Bench(run, world, projector_inputs(run, world, raw_features(run, world)), vlm)
 
 
-def raw_features(run: Run, world: prepare.World) -> Features:
+def raw_features(run: Run, world: prepare.World) -> FeatureRows:
     """Encoder features of all pictures of a closed run's world, in the order of its table."""
     model, names = run.config.model, world.table["picture"].tolist()
-    device, identity = _encoder_device(run), run.world["encoder"]
-    return features(world.pictures, model.encoder, names, model.encoder_tokens, device, expected=identity)
+    return features(
+        world.pictures,
+        model.encoder,
+        names,
+        model.encoder_tokens,
+        _encoder_device(run),
+        expected=run.world["encoder"],
+        dtype=model.feature_dtype,
+    )
 
 
-def projector_inputs(run: Run, world: prepare.World, values: Features) -> Tensor:
+def projector_inputs(run: Run, world: prepare.World, values: FeatureRows) -> FeatureRows:
     """These features as the projector sees them, by default standardised on training pictures."""
     if not run.config.model.standardise:
-        return torch.from_numpy(values)
-    standardiser = PictureStandardizer.fit(values[(world.table["split"] == "train").to_numpy()])
-    return torch.from_numpy(standardiser(values))
+        return values
+    training = np.flatnonzero(world.table["split"] == "train")
+    return replace(values, standardiser=PictureStandardizer.fit(values.take(training)))
 
 
 def open_lm(run: Run) -> lms.LM:

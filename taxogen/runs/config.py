@@ -77,6 +77,8 @@ class ModelConfig:
     standardise: bool = True  # encoder features, by the mean and scale of training pictures
     normalise: bool = True  # image tokens, to one root mean square
     token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: the embedding table's
+    # In which encoder features are cached; everything computes on them as float32.
+    feature_dtype: str = setting("float32", known=("float32", "bfloat16", "float16"))
     # auto: bfloat16 where the processor multiplies it in hardware, else float32.
     dtype: str = setting("auto", known=("auto", "float32", "bfloat16", "float16", "float64"))
     # Of encoder, projector and language model, in every stage and analysis; auto: the accelerator where there is one.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probing.capture import CaptureBatch
+from taxogen.models.features import PictureFeatures
 from taxogen.models.rows import Row, common_prefix
 from taxogen.models.vlm import Vlm
 
@@ -18,7 +19,7 @@ MOSTLY = 0.75  # a pass of its own for the pictures pays where a batch has at mo
 
 
 def capture_batches(
-    vlm: Vlm, features: Tensor, rows: Sequence[Row], spans: Sequence[str], table: pd.DataFrame
+    vlm: Vlm, features: PictureFeatures, rows: Sequence[Row], spans: Sequence[str], table: pd.DataFrame
 ) -> list[CaptureBatch]:
     """The prompts of the rows in their order; inputs are made only when they are needed.
 
@@ -57,7 +58,9 @@ def _context(row: Row) -> tuple[int, tuple[int, ...]]:
 class _Whole:
     """Inputs of whole rows, behind the tokens that all rows of the capture start with."""
 
-    def __init__(self, vlm: Vlm, features: Tensor, rows: Sequence[Row], first: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, vlm: Vlm, features: PictureFeatures, rows: Sequence[Row], first: tuple[int, ...] = ()
+    ) -> None:
         self.vlm, self.features, self.rows, self.first = vlm, features, rows, first
 
     def __call__(self) -> dict[str, object]:

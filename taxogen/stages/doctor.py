@@ -91,7 +91,8 @@ def _taxonomy(run: Run, world: World) -> str:
 
 
 def _features(run: Run, world: World) -> str:
-    hashes, faults = features.cached(run.world["encoder"], run.config.model.encoder_tokens)
+    model = run.config.model
+    hashes, faults = features.cached(run.world["encoder"], model.encoder_tokens, model.feature_dtype)
     if faults:
         raise DamagedError(f"{'; '.join(faults)}: the next command that needs features makes them again")
     missing = len(set(world.table["content_hash"]) - hashes)

@@ -1,20 +1,25 @@
-"""One training loop: only the projector learns; killed at any moment, it goes on as if it had not been."""
+"""One training loop: only the projector learns; killed at any moment, it goes on as if it had not been.
+
+Processes that torchrun started (`taxogen.models.ranks`) share each step's rows; the first of them writes.
+"""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from tqdm import tqdm
 
 from probing.store import MismatchError, records
 from probing.store.records import DamagedError
+from taxogen.models import ranks
+from taxogen.models.features import PictureFeatures
 from taxogen.models.projectors import Projector
 from taxogen.models.rows import Row, common_prefix
 from taxogen.models.vlm import Vlm
@@ -83,7 +88,12 @@ def subjects(rows: Sequence[Row], order: str) -> list[int]:
 
 
 def train(
-    run: Run, vlm: Vlm, rows: Sequence[Row], features: Tensor, at_step: dict[int, Snapshot], steps: int
+    run: Run,
+    vlm: Vlm,
+    rows: Sequence[Row],
+    features: PictureFeatures,
+    at_step: dict[int, Snapshot],
+    steps: int,
 ) -> None:
     """Trains the projector to the end, or on from the last checkpoint.
 
@@ -100,14 +110,14 @@ def train(
     """
     config = run.config.train
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    losses = _restore(run, vlm.projector, optimiser)
+    losses = ranks.in_turn(lambda: _restore(run, vlm.projector, optimiser))
+    made_from = {"world": run.world["digest"]}
     prefix, saved, together = common_prefix(rows), time.monotonic(), subjects(rows, config.order)
     with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
         for step in range(len(losses), steps + 1):
             if step in at_step:
-                save_projector(
-                    vlm.projector, run.snapshot(step), {"world": run.world["digest"], "step": step}
-                )
+                snapshot, makers = run.snapshot(step), {**made_from, "step": step}
+                ranks.by_first(partial(save_projector, vlm.projector, snapshot, makers))
                 at_step[step](step)
             if step == steps:
                 break
@@ -118,21 +128,24 @@ def train(
             )
             bar.set_postfix_str(f"loss {losses[-1]:.3f} nats", refresh=False)
             bar.update()
-            if time.monotonic() - saved > config.checkpoint_seconds:
+            if ranks.number() == 0 and time.monotonic() - saved > config.checkpoint_seconds:
                 _checkpoint(run, vlm.projector, optimiser, losses)
                 saved = time.monotonic()
     rates = [learning_rate(config, step, steps) for step in range(steps)]
     curve = pd.DataFrame({"step": range(1, steps + 1), "loss": losses, "lr": rates})
-    made_from = {"world": run.world["digest"]}
-    records.write(run.file("training.csv"), lambda part: curve.to_csv(part, index=False), made_from)
-    run.file("checkpoint.pt").unlink(missing_ok=True)
+
+    def finish() -> None:
+        records.write(run.file("training.csv"), lambda part: curve.to_csv(part, index=False), made_from)
+        run.file("checkpoint.pt").unlink(missing_ok=True)
+
+    ranks.by_first(finish)
 
 
 def _step(
     vlm: Vlm,
     optimiser: torch.optim.Optimizer,
     batch: list[Row],
-    features: Tensor,
+    features: PictureFeatures,
     config: TrainConfig,
     lr: float,
     step: int,
@@ -140,18 +153,43 @@ def _step(
     """One optimiser step; returns the loss before it."""
     for group in optimiser.param_groups:
         group["lr"] = lr
-    loss = vlm.answer_loss(batch, features)
-    value = loss.item()
+    own = [batch[at] for at in shares(subjects(batch, "pictures"), ranks.count())[ranks.number()]]
+    loss = torch.zeros((), device=vlm.device)
+    if own:
+        loss = vlm.answer_loss(own, features) * (_answer_tokens(own) / _answer_tokens(batch))
+    value = ranks.total(loss.detach()).item()
     if not math.isfinite(value):
         raise FloatingPointError(
             f"the loss is {value} at step {step} with learning rate {lr:.2g}; "
             "set a smaller train.lr, or model.dtype=float32"
         )
-    loss.backward()
+    if own:
+        loss.backward()
+    for weights in vlm.projector.parameters():
+        weights.grad = ranks.total(torch.zeros_like(weights) if weights.grad is None else weights.grad)
     torch.nn.utils.clip_grad_norm_(vlm.projector.parameters(), config.clip)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return value
+
+
+def shares(subjects: Sequence[int], processes: int) -> list[list[int]]:
+    """The rows of a step that each process computes, as even as can be where the rows of a subject stay together.
+
+    >>> shares([0, 0, 0, 1, 2, 1], 2)
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, subject in enumerate(subjects):
+        rows_of.setdefault(subject, []).append(row)
+    shared: list[list[int]] = [[] for _ in range(processes)]
+    for rows in sorted(rows_of.values(), key=len, reverse=True):
+        min(shared, key=len).extend(rows)
+    return [sorted(rows) for rows in shared]
+
+
+def _answer_tokens(rows: Sequence[Row]) -> int:
+    return sum(len(row.ids) - row.answer for row in rows)
 
 
 def save_projector(projector: Projector, path: Path, made_from: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ from analyses.inputs.encoder import EncoderRows
 from analyses.visual_coherence.coherence import RULES, Options, Shown, coherence
 from analyses.visual_coherence.rows import coherence_table
 from probing.stats.correlations import correlation, mixed_slope
+from taxogen.models.features import FeatureRows
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from tests.analyses import drawn
@@ -245,10 +246,14 @@ def toy(tmp_path_factory, toy_lm):
         yield run
 
 
-def test_cosines_are_of_what_enters_the_projector_and_the_studys_of_raw_features():
-    raw, standardised = np.random.default_rng(0).standard_normal((2, 5, 4, 3))
-    own = Shown.of(EncoderRows(np.array(list("abcde")), np.array(list("xxyyz")), raw, standardised))
-    np.testing.assert_array_equal(own.seen, [one.ravel() for one in standardised])
+def test_cosines_are_of_what_enters_the_projector_and_the_studys_of_raw_features(monkeypatch):
+    raw, standardised = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype(np.float32)
+    rows = (FeatureRows.of(values) for values in (raw, standardised))
+    own = Shown.of(EncoderRows(np.array(list("abcde")), np.array(list("xxyyz")), *rows))
+    monkeypatch.setattr("analyses.visual_coherence.coherence.PART", 2 * 4 * 3 * 4)
+    seen = list(own.rows)
+    assert [len(part) for part in seen] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(seen), [one.ravel() for one in standardised])
     np.testing.assert_allclose(own.raw, [one.mean(axis=0) for one in raw])
     assert own.leaves.tolist() == list("xxyyz")
 

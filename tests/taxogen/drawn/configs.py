@@ -14,7 +14,7 @@ from numpy.random import Generator
 from safetensors.numpy import load_file
 
 from probing.store import ActivationStore
-from taxogen.models import features
+from taxogen.models.features import cache
 from taxogen.questions.prompts import TEMPLATES
 from taxogen.runs import config
 from tests.taxogen.drawn.scene import command, settings
@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.image_tokens": (("1", "3"), ("0",)),
     "model.encoder_tokens": (("1", "4"), ("0", "3", "9")),
     "model.dtype": (("float32", "float64", "bfloat16"), ("float7",)),
+    "model.feature_dtype": (("float32", "bfloat16", "float16"), ("float64", "auto")),
     "train.steps": (("1", "3", "5"), ("-1", "2.5")),
     "train.epochs": (("0.1", "0.02"), ("0", "inf")),
     "train.match_steps": (("true", "false"), ("maybe",)),
@@ -138,13 +139,13 @@ def judged(number: int, before: object) -> tuple[list[str], str]:
 
 def _counted(patch: pytest.MonkeyPatch) -> list[object]:
     """A list that grows by one with each batch of pictures that is encoded."""
-    calls, encode = [], features._encode
+    calls, encode = [], cache._encode
 
     def counted(*given):
         calls.append(given)
         return encode(*given)
 
-    patch.setattr(features, "_encode", counted)
+    patch.setattr(cache, "_encode", counted)
     return calls
 
 

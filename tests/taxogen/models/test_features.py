@@ -13,10 +13,15 @@ import torch
 from PIL import Image
 
 from probing.store import MismatchError
-from taxogen.models import features as module
 from taxogen.models.encoders import Encoder
-from taxogen.models.features import PictureStandardizer, features, pool
+from taxogen.models.features import FeatureRows, PictureStandardizer, pool
+from taxogen.models.features import cache as module
 from taxogen.world import pictures
+
+
+def features(*arguments, **options):
+    """Features in memory."""
+    return module.features(*arguments, **options).numpy()
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +152,7 @@ def test_an_interrupted_computation_goes_on_where_it_was(folder, cache_folder, m
 KILLED = """
 import sys, time
 import numpy as np
-from taxogen.models import features as module
+from taxogen.models.features import cache as module
 from taxogen.world import pictures
 sys.path.insert(0, sys.argv[2])
 from test_features import Counting
@@ -228,7 +233,7 @@ def test_a_number_of_tokens_that_the_grid_does_not_give_is_refused(folder, token
 def test_too_little_disk_is_refused_before_anything_is_encoded(folder, monkeypatch):
     counting = Counting()
     monkeypatch.setattr("shutil.disk_usage", lambda where: type("Usage", (), {"free": 100})())
-    with pytest.raises(OSError, match=r"features of 12 pictures needs .* Free some space"):
+    with pytest.raises(OSError, match=r"features of 12 pictures in float32 needs .* Free some space"):
         features(pictures.load(folder), counting.encoder)
     assert counting.seen == []
 
@@ -251,7 +256,7 @@ def test_all_cells_of_a_grid_are_left_as_they_are():
 
 def test_standardised_training_features_have_mean_0_and_deviation_1():
     training = np.random.default_rng(0).normal(3, 7, size=(50, 4, 6)).astype(np.float32)
-    values = PictureStandardizer.fit(training)(training)
+    values = PictureStandardizer.fit(FeatureRows.of(training))(training)
     np.testing.assert_allclose(values.mean((0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(values.std((0, 1)), 1, atol=1e-5)
 
@@ -259,7 +264,7 @@ def test_standardised_training_features_have_mean_0_and_deviation_1():
 def test_test_pictures_do_not_touch_the_standardiser():
     generator = np.random.default_rng(0)
     training = generator.normal(3, 7, size=(50, 1, 6)).astype(np.float32)
-    standardiser = PictureStandardizer.fit(training)
+    standardiser = PictureStandardizer.fit(FeatureRows.of(training))
     shifted = standardiser(training + 7 * standardiser.scale)
     np.testing.assert_allclose(shifted.mean((0, 1)), 7, atol=1e-4)
 
@@ -267,13 +272,13 @@ def test_test_pictures_do_not_touch_the_standardiser():
 def test_a_constant_feature_becomes_zero_and_not_noise():
     training = np.random.default_rng(0).normal(size=(50, 1, 2)).astype(np.float32)
     training[..., 1] = 1 / 3
-    values = PictureStandardizer.fit(training)(training)
+    values = PictureStandardizer.fit(FeatureRows.of(training))(training)
     np.testing.assert_allclose(values[..., 1], 0, atol=1e-6)
 
 
 def test_a_standardiser_needs_training_pictures():
     with pytest.raises(ValueError, match="needs at least 2 training pictures; 1 given"):
-        PictureStandardizer.fit(np.zeros((1, 1, 3), np.float32))
+        PictureStandardizer.fit(FeatureRows.of(np.zeros((1, 1, 3), np.float32)))
 
 
 def shards_of(cache_folder):

@@ -10,7 +10,7 @@ import pytest
 
 from probing.store import cache
 from taxogen.__main__ import main
-from taxogen.models import features
+from taxogen.models.features import cache as feature_cache
 from taxogen.runs.run import Run
 from tests.world import write_world
 
@@ -59,7 +59,7 @@ def test_a_refused_start_leaves_nothing_that_blocks_the_mended_one(
 ):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(features, "_encode", lambda *_: pytest.fail("features were computed"))
+        patch.setattr(feature_cache, "_encode", lambda *_: pytest.fail("features were computed"))
         assert main(["train", "--run", str(run), *words(settings, setting)]) == 2
     message = caplog.records[-1].getMessage()
     assert REFUSED[setting] in message
