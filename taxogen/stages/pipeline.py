@@ -18,6 +18,7 @@ from probing.capture.health import rebuild
 from probing.store import MismatchError
 from taxogen.answers import baselines
 from taxogen.answers import evaluate as scoring
+from taxogen.models import ranks
 from taxogen.models.threads import threads
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality, span_name
@@ -35,7 +36,7 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     Raises:
         MismatchError: the frozen language model's weights changed while the projector was trained.
     """
-    if run.config_saved and trained_and_captured(run):
+    if ranks.by_first(lambda: run.config_saved and trained_and_captured(run)):
         return
     if run.complete:
         unsaved = set(resolve_steps(run.config.capture.at, run.record["steps"])) - set(run.snapshots)
@@ -44,8 +45,8 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
                 f"capture.at names step {min(unsaved)}; training of {run.path} has ended, and the projector was saved "
                 f"at {list(run.snapshots)}: name some of these, or train another run with --out"
             )
-    bench = open_bench(run) if bench is None else bench
-    run.save_config()
+    bench = ranks.in_turn(lambda: open_bench(run)) if bench is None else bench
+    ranks.by_first(run.save_config)
     with threads(run.world["threads"]):
         _train(run, bench)
 
@@ -70,7 +71,8 @@ def _train(run: Run, bench: Bench) -> None:
                 f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained "
                 f"({before[:12]} → {after[:12]}); they must be frozen: remove the run and report this"
             )
-        run.finish(_record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)})
+        record = _record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)}
+        ranks.by_first(lambda: run.finish(record))
     for step in at:
         capture_step(bench, step)
     capture_text(bench)
@@ -87,15 +89,15 @@ def trained_and_captured(run: Run) -> bool:
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
     """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
     run.makers()  # refuses a run without its projector
-    scored = scoring.fits(run)
-    if not (scored and run.config_saved and baselines.fits(run)):
-        bench = bench or open_bench(run)
+    scored = ranks.by_first(lambda: scoring.fits(run))
+    if not (scored and ranks.by_first(lambda: run.config_saved and baselines.fits(run))):
+        bench = bench or ranks.in_turn(lambda: open_bench(run))
         load_projector(bench.vlm.projector, run.require_snapshot(run.record["steps"]))
-        run.save_config()
+        ranks.by_first(run.save_config)
         with threads(run.world["threads"]):
             if not scored:
                 scores = scoring.evaluate(run, bench.vlm, bench.features, bench.picture_index)
-                scores.write(run.file("scores.h5"), run.makers())
+                ranks.by_first(lambda: scores.write(run.file("scores.h5"), run.makers()))
             baselines.baselines(run, bench)
     return scoring.Scores.read(run)
 
