@@ -3,7 +3,7 @@
 Forward passes end after the last asked site, only the asked positions leave the device, and a bounded queue
 hands them to a writing thread, so nothing accumulates. Batches fall into shards in order; a finished shard
 is never touched again, so a capture that was killed goes on at its first missing shard and ends with the
-same bytes. Under torch.distributed every rank writes its own shards of one plan, and rank 0 the index.
+same bytes. Under torch.distributed batches are dealt out to the ranks; rank 0 collects their values and writes.
 """
 
 from __future__ import annotations
@@ -163,8 +163,12 @@ def capture(
     plan = Plan.make(Path(path), header)
     recorder.verify()
     with evaluating(recorder.model), Writer(plan, header, library_versions()) as writer:
-        for shard, batch in plan.walk(itertools.chain([first], stream)):
+
+        def compute(batch: CaptureBatch) -> Captured:
             captured = _activations(recorder, chosen_sites, batch, header["spans"], dtype)
+            return captured if plan.ranks == 1 else captured.arrived()
+
+        for shard, captured in plan.dealt(itertools.chain([first], stream), compute):
             if rows:
                 plan.require_space(captured.row_bytes * (rows - len(plan.stored)))
                 rows = 0

@@ -1,4 +1,4 @@
-"""Plan: the stored part of a capture, the shard of each missing batch, and the rank that writes it."""
+"""Plan: the stored part of a capture, the shard of each missing batch, and the rank that computes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -25,6 +25,7 @@ class _Batch(Protocol):
 
 
 B = TypeVar("B", bound=_Batch)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class Plan:
         return cls(folder, header["shard_rows"], stored, taken, rank, ranks)
 
     def walk(self, batches: Iterable[B]) -> Iterator[tuple[int, B]]:
-        """(shard number, batch) for every batch of this rank with an item that is not stored yet, in order.
+        """(shard number, batch) for every batch with an item that is not stored yet, in order.
 
         Raises:
             ValueError: an item occurs twice.
         """
         seen: set[str] = set()
         numbers = (number for number in itertools.count() if number not in self.taken)
-        shard, rows, ordinal = next(numbers), 0, 0
+        shard, rows = next(numbers), 0
         for batch in batches:
             ids = list(batch.item_ids)
             repeated = sorted({item for item in ids if item in seen} | {i for i in ids if ids.count(i) > 1})
@@ -83,12 +84,27 @@ class Plan:
             missing = sum(item not in self.stored for item in ids)
             if not missing:
                 continue
-            if ordinal % self.ranks == self.rank:
+            if self.rank == 0:
                 (self.folder / INDEX_FILE).unlink(missing_ok=True)
-                yield shard, batch
+            yield shard, batch
             rows += missing
             if rows >= self.shard_rows:
-                shard, rows, ordinal = next(numbers), 0, ordinal + 1
+                shard, rows = next(numbers), 0
+
+    def dealt(self, batches: Iterable[B], compute: Callable[[B], V]) -> Iterator[tuple[int, V]]:
+        """(shard number, value) for every batch that `walk` gives, in order, on rank 0; the others only compute.
+
+        Each rank computes one of as many batches as there are ranks; rank 0 collects what they come to.
+        """
+        work = self.walk(batches)
+        while turn := list(itertools.islice(work, self.ranks)):
+            own = compute(turn[self.rank][1]) if self.rank < len(turn) else None
+            values: list[Any] = [own]
+            if self.ranks > 1:
+                values = [None] * self.ranks
+                dist.gather_object(own, values if self.rank == 0 else None, dst=0)
+            if self.rank == 0:
+                yield from ((shard, value) for (shard, _), value in zip(turn, values, strict=False))
 
     def require_space(self, size: int) -> None:
         """Refuse to go on when the disk has less than `size` bytes free.

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -39,6 +39,12 @@ class Captured:
     positions: Mapping[str, list[np.ndarray]]
     values: Mapping[tuple[str, str], Tensor]
     ready: torch.cuda.Event | None
+
+    def arrived(self) -> Captured:
+        """The same, once all values are on the host."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        return replace(self, ready=None)
 
     @property
     def row_bytes(self) -> int:
@@ -98,9 +104,7 @@ class Writer:
             self._error = error
 
     def _write(self, number: int, captured: Captured) -> None:
-        if captured.ready is not None:
-            captured.ready.synchronize()
-        rows = self._missing(captured)
+        rows = self._missing(captured.arrived())
         path = self._plan.folder / shard_name(number)
         if self._shard is not None and self._shard.path != path:
             self._finish()
