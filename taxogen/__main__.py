@@ -1,4 +1,4 @@
-"""python -m taxogen config | taxonomy | prepare | train | evaluate | sweep | doctor
+"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | sweep | doctor
 
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
@@ -108,6 +108,13 @@ def _config(options: argparse.Namespace) -> None:
     )
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from taxogen.stages import cards, plan
+
+    wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
+    sys.stdout.write(plan.text(plan.plan(wanted, cards.card(options.card))))
+
+
 def _sweep(options: argparse.Namespace) -> int:
     from taxogen.stages import sweep
 
@@ -149,6 +156,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
         ("evaluate", _evaluate, "score every hypernym for every test picture"),
         ("config", _config, "print the config as TOML"),
+        ("plan", _plan, "say what a run will take on a card, before anything is loaded"),
         ("sweep", _sweep, "train and score a run for each combination of settings"),
     ):
         command = commands.add_parser(name, help=about, description=about)
@@ -178,7 +186,13 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="a setting that differs; may be given again",
     )  # fmt: skip
-    if name != "config":
+    if name == "plan":
+        command.add_argument(
+            "--card",
+            default="cpu",
+            help="h100, h200, a100, l40s, rtx4090, t4; default cpu: this machine",
+        )
+    elif name != "config":
         holds = (
             f"holds the runs; default {RUNS}"
             if name == "sweep"
