@@ -130,7 +130,8 @@ class FeatureRows:
         return pictures * tokens * width * 4
 
     def __getitem__(self, rows: Sequence[int]) -> Float[Tensor, "n tokens width"]:
-        return torch.from_numpy(self._read(np.asarray(rows, dtype=np.int64)))
+        # Copied to where torch aligns its memory: the last bits of MKL's products depend on that.
+        return torch.from_numpy(self._read(np.asarray(rows, dtype=np.int64))).clone()
 
     def take(self, rows: Int[np.ndarray, " n"]) -> FeatureRows:
         """Some of the rows; none is read yet."""
