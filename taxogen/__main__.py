@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taxogen.models import ranks
 from taxogen.runs import config
 from taxogen.runs.presets import PRESETS, preset
 
@@ -21,25 +23,39 @@ if TYPE_CHECKING:  # each command imports what it needs: help and completion do 
 
 log = logging.getLogger("taxogen")
 RUNS = Path("artifacts/runs")
+SHARED = ("train", "evaluate")
+"""Commands that several processes share under torchrun; the others are for one."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status of the command line: 0, or 2 after a refusal, whose one message says what to do."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"  # under torchrun, the one that tells how it goes
+    if not first:
+        os.environ["TQDM_DISABLE"] = "1"
+    logging.basicConfig(
+        level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr
+    )
     for library in ("httpx", "transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     options = parser().parse_args(argv)
     try:
+        if options.command not in SHARED:
+            ranks.require_one(f"`{options.command}`")
         return options.do(options) or 0
     except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
         text = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
-        log.error("taxogen %s: %s", options.command, text)
+        if ranks.speaks():
+            log.error("taxogen %s: %s", options.command, text)
         return 2
+    except RuntimeError:
+        if ranks.count() == 1 or ranks.speaks():
+            raise
+        return 2  # another process has refused, said why, and left this one
 
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Run]:
-    """A block that alone works on the run that the options name.
+    """A block that alone works on the run that the options name, or with the other processes under torchrun.
 
     That is one that is there, its own config changed by --set, or one made for the config.
     """
@@ -57,9 +73,13 @@ def opened(options: argparse.Namespace) -> Iterator[Run]:
     path = options.run or RUNS / wanted().name
     if options.command == "evaluate":
         Run.open(path)  # refuses, and names the command that trains, where there is none
-    Run.create(path, wanted())  # refuses without waiting
-    with cache.locked(path / "run"):
-        yield Run.create(path, wanted())  # as it is now: another process may have changed it meanwhile
+    ranks.join(wanted().model.device)
+    ranks.in_turn(lambda: Run.create(path, wanted()))  # refuses without waiting
+    with ExitStack() as stack:
+        ranks.by_first(lambda: stack.enter_context(cache.locked(path / "run")))
+        # As it is now: another process may have changed it meanwhile.
+        yield ranks.in_turn(lambda: Run.create(path, wanted()))
+        ranks.leave()
 
 
 def _prepare(options: argparse.Namespace) -> None:

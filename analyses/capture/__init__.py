@@ -17,6 +17,7 @@ from analyses.frame.analysis import REFUSALS, in_one_line
 from probing.hooks.layouts import layout_of
 from probing.sites import PATTERN
 from probing.store import MismatchError
+from taxogen.models import ranks
 from taxogen.runs import config
 from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.names import plain_name
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(argv)
     try:
+        ranks.require_one(f"`{command.prog}`")
         run = wanted(Run.open(options.run), options)
         steps = resolve_steps(options.step or ["last"], run.record["steps"])
         if missing := sorted(set(steps) - set(run.snapshots)):

@@ -21,6 +21,7 @@ from analyses.frame.command_line import add_flags, options_from, partners_of, re
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Lines
 from probing.store import cache, records
+from taxogen.models import ranks
 from taxogen.runs.run import Run
 
 REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
@@ -263,6 +264,7 @@ def _threads_of(runs: Sequence[Run]) -> AbstractContextManager[None]:
 def refusing(program: str) -> Iterator[None]:
     """A block whose refusals end the program with code 2 and one line that begins with its name."""
     try:
+        ranks.require_one(f"`{program}`")
         yield
     except REFUSALS as refusal:
         if os.environ.get(TRACEBACK):
