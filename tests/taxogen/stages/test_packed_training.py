@@ -10,7 +10,6 @@ from taxogen.runs.run import Run
 from taxogen.stages import pipeline
 from tests.world import toy_config, write_world
 
-
 SEVERAL = ("data.ablation=none", "data.templates=kind,type,the_kind,called,the_called", "train.batch=16")
 
 
