@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,17 @@ class Layout:
     visible: Bool[Tensor, "lines t prefix_and_t"] | None
     pictures: tuple[int, ...]
     places: tuple[tuple[int, Sequence[int]], ...]
+
+
+def smallest(rows: Sequence[Row], prefix: int, packs: Callable[[], bool]) -> Layout:
+    """The rows packed, where some share a subject and that makes a smaller batch; else a line for each.
+
+    `packs` says whether the language model reads packed rows; it is asked only where some could be.
+    """
+    apart = one_row_each(rows, prefix)
+    if len({(row.picture, row.before_cue.ids) for row in rows}) == len(rows) or not packs():
+        return apart
+    return min(packed(rows, prefix), apart, key=lambda layout: layout.ids.numel())
 
 
 def one_row_each(rows: Sequence[Row], prefix: int) -> Layout:

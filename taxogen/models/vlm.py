@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from probing.hooks.structure import sample_tokens
 from taxogen.models.features import PictureFeatures
 from taxogen.models.lms import LM
-from taxogen.models.packing import Layout, one_row_each, packed
+from taxogen.models.packing import Layout, one_row_each, packed, smallest
 from taxogen.models.projectors import Projector
 from taxogen.models.rows import IMAGE, Row, Speller
 from taxogen.questions import prompts
@@ -140,14 +140,8 @@ class Vlm:
         return nn.functional.cross_entropy(self.logits(hidden[lines, columns]), targets)
 
     def _layout(self, rows: Sequence[Row]) -> Layout:
-        """These rows as a batch: packed where that is smaller and the language model can read it."""
-        skip = len(self.prefix_ids)
-        apart = one_row_each(rows, skip)
-        if len({(row.picture, row.before_cue.ids) for row in rows}) == len(rows):
-            return apart
-        if not self.packs or max(len(row.ids) for row in rows) > self._window:
-            return apart
-        return min(packed(rows, skip), apart, key=lambda layout: layout.ids.numel())
+        longest = max(len(row.ids) for row in rows)
+        return smallest(rows, len(self.prefix_ids), lambda: longest <= self._window and self.packs)
 
     @cached_property
     def packs(self) -> bool:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from taxogen.answers.evaluate import templates_of
 from taxogen.models import lms
-from taxogen.models.packing import Layout, one_row_each, packed
+from taxogen.models.packing import Layout, smallest
 from taxogen.models.rows import IMAGE, Row, Speller, common_prefix
 from taxogen.models.shapes import LmShape
 from taxogen.questions import prompts
@@ -120,7 +120,7 @@ def steps_of_training(config: Config, rows: Sequence[Row], steps: int) -> list[W
     for step in chosen:
         batch = [rows[at] for at in batch_indices(together, config.train.batch, step, config.seed)]
         read = [row.without_last for row in batch]
-        layout = min(packed(read, prefix), one_row_each(read, prefix), key=lambda layout: layout.ids.numel())
+        layout = smallest(read, prefix, lambda: True)
         works.append(_work(layout, batch, prefix))
     return works
 

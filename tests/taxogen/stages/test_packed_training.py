@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxogen.models import vlm as module
+from taxogen.models import packing as module
 from taxogen.models.vlm import Vlm
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
@@ -29,17 +29,19 @@ def test_the_loss_curve_is_that_of_rows_one_by_one(tmp_path, settings, order, mo
         return layout
 
     monkeypatch.setattr(module, "packed", packed)
-    curves = {}
+    curves, together = {}, 0
     for name in ("packed", "one by one"):
         if name == "one by one":
             together = len(sizes)
             monkeypatch.setattr(Vlm, "packs", False)
-        run = Run.create(tmp_path / name, toy_config(settings, *SEVERAL, f"train.order={order}", "capture.at=last"))
+        run = Run.create(
+            tmp_path / name, toy_config(settings, *SEVERAL, f"train.order={order}", "capture.at=last")
+        )
         pipeline.train_run(run)
         curves[name] = pd.read_csv(run.file("training.csv"))["loss"]
     assert together == len(sizes)
     if order == "pictures":
-        assert together == 13  # twelve steps, and a trial
+        assert together == 12
         assert all(size < apart for size, apart in sizes)
     np.testing.assert_allclose(curves["packed"], curves["one by one"], atol=1e-3)
     assert curves["packed"].nunique() == 12
