@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from taxogen.models import devices
-from taxogen.models.threads import threads
+from taxogen.models.threads import cores, threads
 from taxogen.runs.run import Run
 
 Item = TypeVar("Item", contravariant=True)
@@ -84,9 +84,8 @@ def usual_jobs(runs: Sequence[Run]) -> int:
     """How many of some runs to work on at once here: one for each core with enough memory; one on an accelerator."""
     if any(devices.resolve(run.config.model.device).type != "cpu" for run in runs):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else MEMORY
-    return max(1, min(len(runs), cores, free // MEMORY))
+    return max(1, min(len(runs), cores(), free // MEMORY))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from taxogen.models.encoders.encoder import IDENTITY
 from taxogen.models.features.pooling import bins, pool
 from taxogen.models.features.rows import FeatureRows
 from taxogen.models.features.shards import Shard, stored, write
+from taxogen.models.threads import cores
 from taxogen.world.pictures import Pictures
 
 _log = logging.getLogger("taxogen")
@@ -183,9 +184,8 @@ def _encoded(
     require_free(files, len(missing) * shape[0] * shape[1] * kind.itemsize, what=what)
     first = 1 + max((int(path.stem) for path in files.glob("*.h5") if path.stem.isdecimal()), default=-1)
     work = partial(_encode, encoder, shape[0], dtype, pictures)
-    threads = torch.get_num_threads()
     with (
-        ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as workers,
+        ThreadPoolExecutor(cores(), initializer=partial(torch.set_num_threads, 1)) as workers,
         tqdm(total=len(missing), desc=f"{encoder.name} features", unit=" pictures") as bar,
     ):
         for number, start in enumerate(range(0, len(missing), SHARD), start=first):
