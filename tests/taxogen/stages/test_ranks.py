@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from tests.world import toy_folder
 ROOT = Path(__file__).parents[3]
 JOB = "tests.taxogen.stages.ranks_job"
 LIMIT = 300  # seconds, far above what any takes: a process that waits for ever
-CLOSE = {"rtol": 0, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,8 @@ def test_a_process_without_rows_takes_part(flags):
     few = [*flags, "--set", "train.batch=1", "--set", "train.steps=3", "--set", "capture.at=last"]
     assert main(["train", "--out", "few-one/toy", *few]) == 0
     two("train", "--out", "few-two/toy", *few)
-    tables = [Run.open(f"few-{name}/toy").table("training") for name in ("one", "two")]
-    pd.testing.assert_frame_equal(*tables, check_exact=False, **CLOSE)
+    one, shared = (Run.open(f"few-{name}/toy").table("training") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, shared, check_exact=False, **CLOSE)
 
 
 @pytest.mark.parametrize(
