@@ -73,7 +73,7 @@ def mixed_slope(table: pd.DataFrame) -> Estimate:
     Source: Laird & Ware 1982, Biometrics 38(4); Lindstrom & Bates 1988, J. Am. Stat. Assoc. 83(404).
     """
     import statsmodels.formula.api as models  # slow to import, and needed by this function alone
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, SingularMatrixWarning
 
     table = table[np.isfinite(table["cause"]) & np.isfinite(table["score"])]
     spread = table["cause"].std()
@@ -85,6 +85,7 @@ def mixed_slope(table: pd.DataFrame) -> Estimate:
     with warnings.catch_warnings():
         # Where hypernyms do not differ, their variance is estimated as 0, on the boundary: that is a result.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", SingularMatrixWarning)
         fitted = models.mixedlm(formula, scaled, groups=scaled["hypernym"]).fit(reml=True)
     lower, upper = fitted.conf_int().loc["cause"]
     return Estimate(float(fitted.params["cause"]), float(lower), float(upper), len(repeated))

@@ -30,10 +30,10 @@ print(json.dumps([memory("VmHWM") - before, weights]))
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A bfloat16 model of 270 MB in three files."""
+    """A bfloat16 model of 600 MB in six files."""
     folder = tmp_path_factory.mktemp("checkpoint")
     config = LlamaConfig(
-        vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=8, num_attention_heads=16
+        vocab_size=64, hidden_size=1024, intermediate_size=4096, num_hidden_layers=18, num_attention_heads=16
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="100MB")
     toy_tokenizer().save_pretrained(folder)
@@ -47,6 +47,6 @@ def test_the_peak_is_that_of_the_weights(checkpoint, dtype):
     job = [sys.executable, "-c", JOB, str(checkpoint), dtype]
     said = subprocess.run(job, capture_output=True, text=True, check=True)
     peak, weights = json.loads(said.stdout.splitlines()[-1])
-    assert weights > 250e6
+    assert weights > 600e6
     file = max(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
     assert peak <= 1.15 * weights + (file if dtype == "float32" else 0)
