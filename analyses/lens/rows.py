@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame.tables import layer_of, row, table
-from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, estimate, expanded, onset_draws
+from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
 REUSED = 1.2
@@ -40,7 +40,7 @@ def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], 
                 drawn, n = _measured(of_target[of_target["site"] == site], everyone, weights, labels["lens"])
                 for (measure, words), (value, draws) in drawn.items():
                     factor = 1.0 if words == BEYOND else OUT_OF_FOLD if labels["lens"] == "tuned" else REUSED
-                    level = _wider(estimate(value, draws, n), factor)
+                    level = expanded_estimate(value, draws, n, factor)
                     rows.append(row(measure, level, site=site, target=target, words=words, **labels))
                 along.append(drawn[_name(labels["lens"]), BEYOND])
             value, draws = zip(*along)
@@ -57,11 +57,6 @@ class _Curve:
     value: Float[np.ndarray, " layers"]
     draws: Float[np.ndarray, "draws layers"]
     n: int
-
-
-def _wider(number: Estimate, factor: float) -> Estimate:
-    lower, upper = expanded(np.array(number.value), np.array(number.lower), np.array(number.upper), factor)
-    return Estimate(number.value, float(lower), float(upper), number.n)
 
 
 def _name(lens: str) -> str:

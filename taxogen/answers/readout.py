@@ -156,7 +156,7 @@ def log_odds(
         which: boolean [contexts, questions], the pairs to compute; all where None. The others are NaN.
         what: named by the progress bar.
     """
-    shared = _shared(questions)
+    shared = common_start(questions)
     rests = [question[len(shared) :] for question in questions]
     rows = [replace(row, ids=row.ids + shared, answer=len(row.ids) + len(shared)) for row in contexts]
     vlm.use_prefix(common_prefix(rows))
@@ -188,7 +188,7 @@ def _of_all(own: np.ndarray, batches: Sequence[Sequence[int]]) -> np.ndarray:
     return own
 
 
-def _shared(questions: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def common_start(questions: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The tokens that all questions begin with; each keeps at least one of its own."""
     first, last = min(questions), max(questions)
     length = 0

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from taxogen.answers.evaluate import templates_of
+from taxogen.answers.readout import common_start
 from taxogen.models import lms
 from taxogen.models.packing import Layout, smallest
 from taxogen.models.rows import IMAGE, Row, Speller, common_prefix
@@ -154,7 +155,7 @@ def scoring(run: Run, world: prepare.World, reader: Reader) -> tuple[Work, int, 
         asked = [reader.row(prompts.segments(prompt, leaf=name, hypernym=name)) for name in hypernyms]
         if prompts.template(prompt).answers:
             questions = [row.prompt.ids for row in asked]
-            shared = _shared(questions)
+            shared = len(common_start(questions))
             rests, outputs = [len(ids) - shared for ids in questions], len(hypernyms)
         else:
             shared, rests = asked[0].answer, [len(row.ids) - row.answer - 1 for row in asked]
@@ -163,10 +164,3 @@ def scoring(run: Run, world: prepare.World, reader: Reader) -> tuple[Work, int, 
         tokens = shared + sum(rests)
         total += Work(tokens, reader.image_tokens, tokens - reader.image_tokens, pairs, outputs, 1)
     return shown * total, shown, len(hypernyms)
-
-
-def _shared(questions: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all questions begin with; each keeps at least one of its own."""
-    first, last = min(questions), max(questions)
-    same = [one == other for one, other in zip(first, last, strict=False)]
-    return min([*(at for at, equal in enumerate(same) if not equal), *(len(ids) - 1 for ids in questions)])

@@ -55,7 +55,7 @@ def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
     return train.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def batch_indices(subjects: Sequence[int], batch: int, step: int, seed: int) -> list[int]:
+def batch_indices(subjects: Sequence[int] | np.ndarray, batch: int, step: int, seed: int) -> list[int]:
     """The rows of optimiser step `step`: a fresh seeded permutation each epoch, running on over its end.
 
     Args:
@@ -64,11 +64,12 @@ def batch_indices(subjects: Sequence[int], batch: int, step: int, seed: int) -> 
         step: from 0.
         seed: of the permutations.
     """
-    start, chosen, rows = step * batch, [], len(subjects)
+    numbers = np.asarray(subjects)
+    start, chosen, rows = step * batch, [], len(numbers)
     while len(chosen) < batch:
         epoch, offset = divmod(start + len(chosen), rows)
-        place = np.argsort(np.random.default_rng([seed, epoch]).permutation(1 + max(subjects)))
-        order = np.argsort(place[list(subjects)], kind="stable")
+        place = np.argsort(np.random.default_rng([seed, epoch]).permutation(1 + numbers.max()))
+        order = np.argsort(place[numbers], kind="stable")
         chosen += order[offset : offset + batch - len(chosen)].tolist()
     return chosen
 
@@ -112,7 +113,8 @@ def train(
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     losses = ranks.in_turn(lambda: _restore(run, vlm.projector, optimiser))
     made_from = {"world": run.world["digest"]}
-    prefix, saved, together = common_prefix(rows), time.monotonic(), subjects(rows, config.order)
+    prefix, saved = common_prefix(rows), time.monotonic()
+    together = np.array(subjects(rows, config.order))
     with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
         for step in range(len(losses), steps + 1):
             if step in at_step:
