@@ -266,9 +266,9 @@ def _length(inputs: Inputs) -> int:
 
 
 def _mask(inputs: Inputs, offset: int) -> np.ndarray | None:
-    """Which positions of the whole sequence are real, where the inputs say so."""
+    """Which positions of the whole sequence are real, where the inputs say so, one number a position."""
     given = inputs.get("attention_mask")
-    if given is None:
+    if not isinstance(given, Tensor) or given.ndim != 2:
         return None
     mask, length = given.bool().cpu().numpy(), offset + _length(inputs)
     if mask.shape[-1] != length:

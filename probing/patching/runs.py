@@ -99,7 +99,7 @@ def forward(model: nn.Module, rows: Rows) -> Any:
     """
     inputs = dict(rows.inputs())
     mask = inputs.get("attention_mask")
-    if mask is not None and not bool(mask.all()):
+    if isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask.all()):
         raise ValueError("a row is padded: patched rows have one length; put rows of other lengths apart")
     stack: Any = model
     return stack.base_model(**{**inputs, "use_cache": True})

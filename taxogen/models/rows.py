@@ -56,20 +56,28 @@ class Speller:
     end: int | None
     image_tokens: int
 
-    def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
-        """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
+    def row(
+        self, item_id: str, segments: Segments, picture: int = -1, slot: tuple[int, ...] | None = None
+    ) -> Row:
+        """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`.
+
+        `slot` are the ids of a picture, where separators stand among its tokens.
+        """
         before, after = (*self.start, *self.tokens(segments.before)), self.tokens(segments.after)
         if segments.image_at == "after_first_token":
             text = (*before, *after)
             before, after = text[:1], text[1:]
-        slot = (IMAGE,) * self.image_tokens if segments.slot is None else self.tokens(segments.slot)
+        if slot is None:
+            slot = (IMAGE,) * self.image_tokens if segments.slot is None else self.tokens(segments.slot)
         answer = self.tokens(segments.answer)
         if answer and not segments.end:
             answer = (*answer, cast(int, self.end))
         at = len(before) + len(slot)
         modality = "image" if segments.slot is None else "text"
         spans = {
-            prompts.span_name("slot", modality): tuple(range(len(before), at)),
+            prompts.span_name("slot", modality): tuple(
+                place for place, id in enumerate(slot, len(before)) if id == IMAGE or modality == "text"
+            ),
             "cue": tuple(range(at, at + len(after))),
             "last": (at + len(after) - 1,),
         }
