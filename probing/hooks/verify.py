@@ -25,6 +25,8 @@ from probing.store.shard_files import checksum
 #: Rows, positions and padding of the tokens that are run; how many sites get their noise in one pass.
 _ROWS, _LENGTH, _PADS, _TRIED_TOGETHER = 2, 5, 3, 32
 
+_ALONE = "nothing to add up: the residual stream alone is captured"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -147,12 +149,12 @@ def _listed(name: str, wrong: Sequence[str], right: str) -> Check:
 
 
 def _shapes(trial: _Trial) -> Check:
-    width = trial.values[EMBED].shape[-1]
+    width = trial.values["blocks.0.hook_resid_pre"].shape[-1]
     wrong = []
     for site in _recordable(trial.layout):
         shape = tuple(trial.values[str(site)].shape)
         tail = shape[2:]
-        fits = tail == (width,)
+        fits = tail == (width,) or (site.point == EMBED and len(tail) == 1)  # OPT projects its embeddings
         if site.point == "attn.hook_z":
             fits = len(tail) == 2 and tail[0] == trial.layout.heads
         elif site.point == "mlp.hook_post":
@@ -163,6 +165,9 @@ def _shapes(trial: _Trial) -> Check:
 
 
 def _residual_identity(trial: _Trial) -> Check:
+    name = "resid_pre + attn_out + mlp_out = resid_post"
+    if trial.layout.streams_only:
+        return Check(name, True, _ALONE)
     errors = {}
     for layer in range(len(trial.layout.blocks)):
         pre, attention, mlp, post = (
@@ -170,12 +175,14 @@ def _residual_identity(trial: _Trial) -> Check:
             for point in ("resid_pre", "attn_out", "mlp_out", "resid_post")
         )
         errors[f"block {layer}"] = relative_error(pre + attention + mlp, post)
-    return _worst("resid_pre + attn_out + mlp_out = resid_post", errors, trial.limit)
+    return _worst(name, errors, trial.limit)
 
 
 def _middle(trial: _Trial) -> Check:
     name = "resid_pre + attn_out = resid_mid"
     if not trial.layout.family.mid:
+        if trial.layout.streams_only:
+            return Check(name, True, _ALONE)
         return Check(name, True, "attention and MLP run in parallel: there is no resid_mid")
     errors = {}
     for layer in range(len(trial.layout.blocks)):
@@ -236,7 +243,9 @@ def _hidden_states_agree(trial: _Trial) -> Check:
     states = getattr(trial.run(output_hidden_states=True), "hidden_states", None)
     if states is None:
         return Check(name, True, "the model gives no hidden_states to compare with")
-    expected = [f"blocks.{layer}.hook_resid_pre" for layer in range(len(trial.layout.blocks))] + [FINAL]
+    depth = len(trial.layout.blocks)
+    last = FINAL if trial.layout.family.final_norm else f"blocks.{depth - 1}.hook_resid_post"
+    expected = [f"blocks.{layer}.hook_resid_pre" for layer in range(depth)] + [last]
     if len(states) != len(expected):
         return Check(name, False, f"{len(states)} hidden states for {len(expected)} sites")
     wrong = [site for site, state in zip(expected, states) if not torch.equal(state, trial.values[site])]
