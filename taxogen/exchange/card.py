@@ -24,7 +24,7 @@ tags: [llava, taxoprobe]
 
 A frozen image encoder, a frozen language model, and a projector between them, of a run of taxoprobe ({home}).
 It is in the format of LLaVA and computes what the run computes: for questions of the run about test pictures, logits
-differ by at most {difference:.1e} of the largest (float32).
+behind the picture differ by at most {difference:.1e} of the largest (float32).
 
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

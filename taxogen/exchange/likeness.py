@@ -35,7 +35,7 @@ class Sample:
         asked: template → the texts of its question.
         rows: template → its row.
         pictures: RGB.
-        logits: template → for each picture, next-token logits at every position of the row.
+        logits: template → for each picture, next-token logits behind it: at the text up to the answer.
         start: the id of the token that rows begin with, or None.
     """
 
@@ -69,7 +69,7 @@ def sample(bench: Bench, encoder: Encoder) -> Sample:
     vlm.use_prefix(())
     with torch.no_grad():
         logits = {
-            name: [vlm.logits(vlm.hidden([row], one[None])[0][0]) for one in features]
+            name: [vlm.logits(vlm.hidden([row], one[None])[0][0, list(row.spans["cue"])]) for one in features]
             for name, row in rows.items()
         }
     return Sample(asked, rows, pictures, logits, None if vlm.chat else vlm.lm.start_token_id)
@@ -93,7 +93,9 @@ def difference(sample: Sample, folder: Path, image: int) -> tuple[float, dict[st
         ids = torch.tensor([ids_with(row, image)])
         for at, expected in enumerate(sample.logits[name]):
             with torch.inference_mode():
-                logits = model(input_ids=ids, pixel_values=pixels[at : at + 1]).logits[0]
+                logits = model(input_ids=ids, pixel_values=pixels[at : at + 1]).logits[
+                    0, list(row.spans["cue"])
+                ]
             worst = max(worst, (logits[:, : expected.shape[1]] - expected).abs().max().item())
             largest = max(largest, expected.abs().max().item())
     if not worst <= WORST * largest:

@@ -33,7 +33,7 @@ class Exported:
 
     Attributes:
         folder: where it is.
-        difference: the largest difference between its logits and the run's, in units of the largest logit.
+        difference: the largest difference between its logits behind a picture and the run's, in units of the largest.
         prompts: template → the text of its question (about the first leaf or hypernym) for the processor; None where no
             text gives the ids of the run's rows.
     """
