@@ -1,11 +1,12 @@
 """Export: a run and its checkpoint, loaded with transformers' auto classes, give the same logits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -101,6 +102,26 @@ def test_the_template_writes_messages_without_more_than_they_have(toy_run, toy_l
     _, processor, texts = checked(toy_run(toy_lm), tmp_path / "out")
     parts = [{"type": "text", "text": "A"}, {"type": "image"}, {"type": "text", "text": " is a kind of"}]
     assert processor.apply_chat_template([{"role": "user", "content": parts}]) == texts["kind"]
+
+
+def test_a_tokenizer_that_adds_its_start_token_is_not_given_another(toy_run, toy_lm, tmp_path):
+    tokenizer: Any = AutoTokenizer.from_pretrained(toy_lm)
+    adding = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = adding
+    AutoModelForCausalLM.from_pretrained(toy_lm).save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    _, processor, texts = checked(toy_run(tmp_path / "lm"), tmp_path / "out")
+    assert texts["kind"] == "A<image> is a kind of"
+    parts = [{"type": "text", "text": "A"}, {"type": "image"}, {"type": "text", "text": " is a kind of"}]
+    assert processor.apply_chat_template([{"role": "user", "content": parts}]) == texts["kind"]
+
+
+def test_ids_that_no_text_gives_are_said_to_have_none(toy_run, toy_lm, tmp_path, monkeypatch):
+    monkeypatch.setattr("taxogen.exchange.likeness.spelling", lambda *_: None)
+    exported = export_llava(toy_run(toy_lm), tmp_path / "out")
+    assert exported.prompts == {"called": None, "kind": None}
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| kind | no text gives the ids of these rows" in card
 
 
 def test_generate_goes_on_greedily_and_never_says_the_image_token(toy_run, toy_lm, tmp_path):
