@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from probing.hooks.structure import sample_tokens
+from probing.hooks.structure import LENGTH, ROWS, sample_tokens
 from probing.hooks.watching import Call, Calls, watched
 
 
@@ -59,29 +58,32 @@ def running_stack(model: nn.Module) -> Stack:
         )
     stacks: list[Stack] = []
     reasons: list[str] = []
-    for prefix, root in list(_outermost(model)) or [("", model)]:
-        for path, part in ((prefix, root), (_path(model, _decoder(root)), _decoder(root))):
+    for path, root in list(_outermost(model)) or [("", model)]:
+        for inner, part in {path: root, _path(model, _decoder(root)): _decoder(root)}.items():
             try:
-                seen = _stacks_in(part, path, sample_tokens(model))
+                calls = watched(part, sample_tokens(model))
             except Exception as error:  # whatever a model raises that needs more than tokens
                 reasons.append(f"{type(part).__name__}: {_first_line(error)}")
                 continue
-            stacks += seen
-            break
-    if len(stacks) != 1:
-        raise ValueError(_which(model, stacks, reasons))
-    return stacks[0]
-
-
-def _which(model: nn.Module, stacks: Sequence[Stack], reasons: Sequence[str]) -> str:
+            chains = _chains(part, calls, _width(root))
+            running = [blocks for blocks, reason in chains.items() if not reason]
+            if running:
+                stacks += [_placed(part, inner, blocks, calls) for blocks in running]
+                break
+            reasons += [f"{type(part).__name__}: {blocks} {reason}" for blocks, reason in chains.items()]
     if not stacks:
         because = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
-        return (
-            f"looked for blocks that run one after another on one state [rows, tokens, width], found none{because}; "
-            "read its modules with forward hooks of your own"
+        raise ValueError(
+            "looked for blocks that run one after another, each on the one state [rows, tokens, width] that the one "
+            f"before gave, found none{because}; read its modules with forward hooks of your own"
         )
-    names = ", ".join(f"{type(model.get_submodule(s.path)).__name__} at {s.path!r}" for s in stacks)
-    return f"several decoders run: {names}; hand over one of them, such as model.get_submodule({stacks[0].path!r})"
+    if len(stacks) > 1:
+        names = ", ".join(f"{type(model.get_submodule(s.path)).__name__} at {s.path!r}" for s in stacks)
+        raise ValueError(
+            f"several decoders run: {names}; hand over one of them, such as model.get_submodule({stacks[0].path!r}), "
+            "and run the whole model"
+        )
+    return stacks[0]
 
 
 def _first_line(error: Exception) -> str:
@@ -108,23 +110,47 @@ def _path(model: nn.Module, part: nn.Module) -> str:
     return next(path for path, module in model.named_modules() if module is part)
 
 
-def _stacks_in(root: nn.Module, path: str, tokens: Int[Tensor, "rows length"]) -> list[Stack]:
-    calls = watched(root, tokens)
-    return [_placed(root, path, blocks, calls) for blocks in _chains(root, calls)]
+def _width(model: nn.Module) -> int | None:
+    config = getattr(model, "config", None)
+    text = (
+        config.get_text_config(decoder=True)
+        if config is not None and hasattr(config, "get_text_config")
+        else config
+    )
+    return getattr(text, "hidden_size", None)
 
 
-def _chains(root: nn.Module, calls: Calls) -> list[str]:
-    """Paths of the lists of blocks of which each gets what the one before gave."""
-    chains: list[str] = []
+def _chains(root: nn.Module, calls: Calls, width: int | None) -> dict[str, str]:
+    """Path of each list of blocks that ran → why it is no stack, empty if it is one."""
+    chains: dict[str, str] = {}
     for path, module in root.named_modules():
         inside = any(path.startswith(f"{chain}.") for chain in chains)
         if isinstance(module, nn.ModuleList) and len(module) and not inside:
-            states = [calls.get(joined(path, str(i)), ()) for i in range(len(module))]
-            if all(len(made) == 1 and made[0].out.ndim == 3 for made in states) and all(
-                torch.equal(after[0].given, before[0].out) for before, after in pairwise(states)
-            ):
-                chains.append(path)
+            made = [calls.get(joined(path, str(i)), ()) for i in range(len(module))]
+            if any(made):
+                chains[path] = _why_not(made, width)
     return chains
+
+
+def _why_not(made: Sequence[Sequence[Call]], width: int | None) -> str:
+    """Why blocks with these calls do not hand one state on, empty if they do."""
+    if any(len(calls) != 1 for calls in made):
+        at = next(layer for layer, calls in enumerate(made) if len(calls) != 1)
+        return f"ran its block {at} {len(made[at])} times"
+    once = [calls[0] for calls in made]
+    shape = tuple(once[0].out.shape)
+    if shape[:-1] != (ROWS, LENGTH) or width not in (None, shape[-1]):
+        return f"gives values of shape {list(shape)} for {ROWS} rows of {LENGTH} tokens and a hidden_size of {width}"
+    for layer, (before, after) in enumerate(pairwise(once)):
+        if not torch.equal(after.given, before.out):
+            return f"does not hand on the output of block {layer} as it is"
+        if any(
+            value.shape == before.out.shape == given.shape and torch.equal(value, given)
+            for value in before.more_out
+            for given in after.more_given
+        ):
+            return f"hands on a second state beside the output of block {layer}"
+    return ""
 
 
 def _placed(root: nn.Module, path: str, blocks: str, calls: Calls) -> Stack:
@@ -135,8 +161,12 @@ def _placed(root: nn.Module, path: str, blocks: str, calls: Calls) -> Stack:
     stack = root.get_submodule(owner)
     inner = blocks[len(owner) + 1 :] if owner else blocks
     own = {name[len(owner) + 1 :] if owner else name: made for name, made in calls.items()}
-    last = calls[joined(blocks, str(len(list(root.get_submodule(blocks).children())) - 1))][0].out
+    last = calls[joined(blocks, str(len(_children(root, blocks)) - 1))][0].out
     return Stack(joined(path, owner), _embedding(stack), inner, _final_norm(stack, inner, own, last), own)
+
+
+def _children(root: nn.Module, path: str) -> list[nn.Module]:
+    return list(root.get_submodule(path).children())
 
 
 def _parameters(module: nn.Module) -> set[str]:
@@ -155,10 +185,10 @@ def _embedding(stack: nn.Module) -> str:
 
 
 def _final_norm(stack: nn.Module, blocks: str, calls: Calls, last: Tensor) -> str:
-    """The path of the norm that gets what the last block gave, empty if there is none."""
+    """The path of the norm that gets what the last block gave, empty if something else gets it first."""
     for path, module in stack.named_modules():
         made = calls.get(path, ())
-        outside = not path.startswith(f"{blocks}.") and "norm" in f"{type(module).__name__} {path}".lower()
-        if outside and len(made) == 1 and torch.equal(made[0].given, last) and not list(module.children()):
-            return path
+        if not path.startswith(f"{blocks}.") and len(made) == 1 and torch.equal(made[0].given, last):
+            norm = "norm" in f"{type(module).__name__} {path}".lower() and not list(module.children())
+            return path if norm or path.endswith("ln_f") else ""
     return ""

@@ -32,8 +32,12 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).abs().max() / scale.float())
 
 
+#: Rows and positions of the tokens that show how a model is built: two numbers that can be told from one another.
+ROWS, LENGTH = 3, 6
+
+
 def sample_tokens(
-    model: nn.Module, rows: int = 3, length: int = 6, seed: int = 0
+    model: nn.Module, rows: int = ROWS, length: int = LENGTH, seed: int = 0
 ) -> Int[Tensor, "rows length"]:
     """Random tokens without the special ones that the configs name (padding, picture, ...)."""
     configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}.values()
