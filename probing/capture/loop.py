@@ -22,7 +22,6 @@ from transformers import DynamicCache
 
 from probing import hooks
 from probing.capture.batches import CaptureBatch, Inputs, Pooling
-from probing.capture.caches import select_rows
 from probing.capture.gathering import AskedTokens
 from probing.capture.padding import parts_of
 from probing.capture.plan import Plan
@@ -30,6 +29,7 @@ from probing.capture.writer import Captured, Writer
 from probing.hooks.evaluating import evaluating
 from probing.hooks.layouts import layout_of
 from probing.hooks.provenance import library_versions, model_attributes
+from probing.hooks.sequences import select_rows
 from probing.hooks.verify import verify
 from probing.sites import SPELLING_VERSION, Site, Sites
 from probing.store import ActivationStore

@@ -88,6 +88,11 @@ def _check(layout: Layout, rows: list[list[tuple[int, int]]], layers: list[int])
         raise ValueError(
             f"the edge from query {query} to key {key} is not causal: a key stands before its query"
         )
+    if layout.streams_only:
+        raise ValueError(
+            f"edges were to be knocked out, but {layout.model_type!r} has the residual stream alone: its attention is "
+            "not known"
+        )
     implementation = getattr(getattr(layout.stack, "config", None), "_attn_implementation", None)
     if implementation != "eager":
         raise ValueError(

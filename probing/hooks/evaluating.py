@@ -1,10 +1,11 @@
-"""evaluating(): a model without dropout for a while."""
+"""evaluating() and uncompiled(): a model without dropout, or without compiled graphs, for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """A block in which compiled models and functions run as they are written.
+
+    A compiled graph calls no hook that came later, and keeps those that were there when it was made.
+    """
+    with torch.compiler.set_stance("force_eager"):
+        yield

@@ -1,86 +1,24 @@
 """Layout: where a model keeps the hook points that a `Site` names.
 
-Known families are listed by their `model_type`. A family that is not listed is resolved by the names of its
-parts and by running it once, or refused; see `probing.hooks.structure`.
+Known families are listed by their `model_type`. A family that is not listed is resolved by running it once
+(`probing.hooks.stacks`, `probing.hooks.contributions`), or refused. Where what attention and MLP add cannot be told
+apart, or does not add up, the layout has the residual stream alone.
 """
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast
 
 from torch import nn
 
-from probing.hooks.structure import NAMES, contributions, part
-from probing.sites import BLOCK_POINTS, EMBED, FINAL, PATTERN, Site, Sites, select
-
-
-@dataclass(frozen=True)
-class Family:
-    """The names under which one model family keeps its parts.
-
-    `attention_norm` and `mlp_norm` name the norm after a module when its output is what reaches the residual
-    stream; empty when the module itself adds (its output then is the contribution). `mid` is the child of a
-    block whose input is the stream between attention and MLP; empty when both read the same stream.
-    """
-
-    embed: str = "embed_tokens"
-    blocks: str = "layers"
-    final_norm: str = "norm"
-    attention: str = "self_attn"
-    attention_projection: str = "o_proj"
-    mlp: str = "mlp"
-    mlp_projection: str = "down_proj"
-    mid: str = "post_attention_layernorm"
-    attention_norm: str = ""
-    mlp_norm: str = ""
-
-
-_LLAMA = Family()
-_SANDWICH = Family(
-    mid="pre_feedforward_layernorm",
-    attention_norm="post_attention_layernorm",
-    mlp_norm="post_feedforward_layernorm",
-)
-_POST_NORM = replace(_SANDWICH, mid="mlp")
-_GPT2 = Family(
-    embed="wte",
-    blocks="h",
-    final_norm="ln_f",
-    attention="attn",
-    attention_projection="c_proj",
-    mlp_projection="c_proj",
-    mid="ln_2",
-)
-_NEOX = Family(
-    embed="embed_in",
-    final_norm="final_layer_norm",
-    attention="attention",
-    attention_projection="dense",
-    mlp_projection="dense_4h_to_h",
-)
-_PHI = Family(final_norm="final_layernorm", attention_projection="dense", mlp_projection="fc2", mid="")
-
-FAMILIES: dict[str, Family] = {
-    "gemma": _LLAMA,
-    "gemma2": _SANDWICH,
-    "gemma3_text": _SANDWICH,
-    "gpt2": _GPT2,
-    "gpt_neox": _NEOX,
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "olmo2": _POST_NORM,
-    "phi": _PHI,
-    "phi3": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen2_5_vl_text": _LLAMA,
-    "qwen2_vl_text": _LLAMA,
-    "qwen3": _LLAMA,
-    "qwen3_vl_text": _LLAMA,
-    "smollm3": _LLAMA,
-}
+from probing.hooks.contributions import family_of
+from probing.hooks.families import Family, listed
+from probing.hooks.stacks import running_stack
+from probing.hooks.structure import part
+from probing.sites import BLOCK_POINTS, EMBED, FINAL, PATTERN, Site, Sites, describe, select
 
 
 @dataclass(frozen=True)
@@ -108,16 +46,34 @@ class Layout:
     heads: int
 
     @property
+    def streams_only(self) -> bool:
+        """Whether the layout has the residual stream between blocks, and nothing inside them."""
+        return not self.family.attention
+
+    @property
     def sites(self) -> tuple[Site, ...]:
         """Every site that this model has, in forward order."""
-        optional = {
-            "hook_resid_mid": self.family.mid,
-            "attn.hook_z": self.family.attention_projection,
-            "mlp.hook_post": self.family.mlp_projection,
-        }
-        points = [point for point in BLOCK_POINTS if optional.get(point, "present")]
-        inside = [Site(point, layer) for layer in range(len(self.blocks)) for point in points]
-        return (Site(EMBED), *inside, Site(FINAL))
+        inside = [
+            Site(point, layer)
+            for layer in range(len(self.blocks))
+            for point in BLOCK_POINTS
+            if self._has(point, layer)
+        ]
+        embed = (Site(EMBED),) if self.family.embed else ()
+        return (*embed, *inside, *((Site(FINAL),) if self.family.final_norm else ()))
+
+    def _has(self, point: str, layer: int) -> bool:
+        names, block = self.family, self.blocks[layer]
+        if self.streams_only:
+            return point in ("hook_resid_pre", "hook_resid_post")
+        match point:
+            case "hook_resid_mid":
+                return bool(names.mid)
+            case "attn.hook_z":
+                return _holds(getattr(block, names.attention), names.attention_projection)
+            case "mlp.hook_post":
+                return _holds(getattr(block, names.mlp), names.mlp_projection)
+        return True
 
     def select(self, patterns: Sites) -> tuple[Site, ...]:
         """The sites of this model that the patterns name.
@@ -139,15 +95,20 @@ class Layout:
     @property
     def embedding(self) -> nn.Module:
         """The token embedding."""
-        return getattr(self.stack, self.family.embed)
+        return self.stack.get_submodule(self.family.embed)
 
     def point(self, site: Site) -> Point:
-        """Where the hook of a site inside the blocks, or of the final norm, goes."""
+        """Where the hook of a site inside the blocks, or of the final norm, goes.
+
+        Raises:
+            KeyError: the model has no such site.
+        """
         names = self.family
-        if site.layer is None:
-            return Point(getattr(self.stack, names.final_norm), "output")
+        if site.layer is None or not self._has(site.point, site.layer):
+            if site.layer is not None or not names.final_norm:
+                raise KeyError(f"{self.model_type} has no {site}; available: {describe(self.sites)}")
+            return Point(self.stack.get_submodule(names.final_norm), "output")
         block = self.blocks[site.layer]
-        attention, mlp = getattr(block, names.attention), getattr(block, names.mlp)
         match site.point:
             case "hook_resid_pre":
                 return Point(block, "input")
@@ -156,16 +117,19 @@ class Layout:
             case "hook_resid_mid":
                 return Point(getattr(block, names.mid), "input")
             case "hook_attn_out":
-                return Point(
-                    getattr(block, names.attention_norm) if names.attention_norm else attention, "output"
-                )
+                return Point(getattr(block, names.attention_norm or names.attention), "output")
             case "hook_mlp_out":
-                return Point(getattr(block, names.mlp_norm) if names.mlp_norm else mlp, "output")
+                return Point(getattr(block, names.mlp_norm or names.mlp), "output")
             case "attn.hook_z":
+                attention = getattr(block, names.attention)
                 return Point(getattr(attention, names.attention_projection), "input", heads=self.heads)
             case "attn.hook_pattern":
-                return Point(attention, "output", item=1)
-        return Point(getattr(mlp, names.mlp_projection), "input")
+                return Point(getattr(block, names.attention), "output", item=1)
+        return Point(getattr(getattr(block, names.mlp), names.mlp_projection), "input")
+
+
+def _holds(module: nn.Module, name: str) -> bool:
+    return bool(name) and isinstance(getattr(module, name, None), nn.Module)
 
 
 #: Model → where its stack is, and its family. No module is kept: that would keep the model alive.
@@ -175,12 +139,11 @@ _FOUND: weakref.WeakKeyDictionary[nn.Module, tuple[str, Family]] = weakref.WeakK
 def layout_of(model: nn.Module) -> Layout:
     """The layout of a model: of its decoder when it is multimodal or wrapped.
 
-    A family that is not in `FAMILIES` is run once to see which values its blocks add to the residual stream; a
-    warning says what was found.
+    A family that is not in `FAMILIES` is run once to see where its blocks are and what they add to the residual stream;
+    a warning says what was found.
 
     Raises:
-        ValueError: no decoder was found, its parts have names that no known family uses, or the residual
-            identity holds for none of them.
+        ValueError: no decoder runs on tokens alone, several do, or the blocks do not hand one state on.
     """
     if model not in _FOUND:
         _FOUND[model] = _find(model)
@@ -188,64 +151,47 @@ def layout_of(model: nn.Module) -> Layout:
     stack = model.get_submodule(path)
     config = getattr(stack, "config", None)
     model_type = getattr(config, "model_type", type(stack).__name__)
-    heads = getattr(config, "num_attention_heads", None)
+    heads = getattr(config, "num_attention_heads", None) if family.attention else 0
     if not isinstance(heads, int):
         raise ValueError(f"the config of {model_type!r} says no num_attention_heads (one integer): {heads!r}")
-    blocks = tuple(cast(nn.ModuleList, getattr(stack, family.blocks)))
+    blocks = tuple(cast(nn.ModuleList, stack.get_submodule(family.blocks)))
     return Layout(stack, blocks, family, model_type, heads)
 
 
 def _find(model: nn.Module) -> tuple[str, Family]:
-    """The path of the one module that holds an embedding, the blocks and the final norm; and its family."""
-    roles = ("embed", "blocks", "final_norm")
-    stacks = [(path, module) for path, module in model.named_modules() if all(part(module, r) for r in roles)]
-    if len(stacks) != 1:
-        stacks_in_words = (
-            ", ".join(f"{type(module).__name__} at {path!r}" for path, module in stacks) or "none"
-        )
-        raise ValueError(
-            f"{type(model).__name__}: looked for one decoder, a module with {_looked_for(*roles)}; found "
-            f"{stacks_in_words}; "
-            "give the family an entry in probing.hooks.layouts.FAMILIES"
-        )
-    path, stack = stacks[0]
-    config = getattr(stack, "config", None)
-    model_type = getattr(config, "model_type", type(stack).__name__)
-    if model_type == "gpt_neox" and getattr(config, "use_parallel_residual", False):
-        return path, replace(_NEOX, mid="")
-    return path, FAMILIES.get(model_type) or _run_once(model, stack, model_type)
-
-
-def _looked_for(*roles: str) -> str:
-    return "; ".join(f"{role.replace('_', ' ')} named {', '.join(NAMES[role])}" for role in roles)
-
-
-def _run_once(model: nn.Module, stack: nn.Module, model_type: str) -> Family:
-    """The family of a model that no list knows, by the names of its parts and by running it.
+    """The path of the module that embeddings enter, and its family.
 
     Raises:
-        ValueError: a part is missing, or what the block adds cannot be found.
+        ValueError: see `layout_of`.
     """
-    names = {role: part(stack, role) for role in ("embed", "blocks", "final_norm")}
-    blocks = list(cast(nn.ModuleList, getattr(stack, str(names["blocks"]))))
-    names |= {role: part(blocks[0], role) for role in ("attention", "mlp")}
-    missing = [role for role, name in names.items() if name is None]
+    roles = ("embed", "blocks", "final_norm")
+    stacks = [(path, module) for path, module in model.named_modules() if all(part(module, r) for r in roles)]
+    if len(stacks) == 1 and (family := _listed(stacks[0][1])):
+        return stacks[0][0], family
     try:
-        if missing:
-            raise ValueError(f"looked in a block for {_looked_for(*missing)}")
-        parts = contributions(model, blocks, str(names["attention"]), str(names["mlp"]))
+        running = running_stack(model)
     except ValueError as error:
-        raise ValueError(
-            f"the model family {model_type!r} is not known and cannot be resolved: {error}; give it an "
-            "entry in "
-            "probing.hooks.layouts.FAMILIES"
-        ) from error
-    for role, inside in (("attention_projection", "attention"), ("mlp_projection", "mlp")):
-        names[role] = part(getattr(blocks[0], str(names[inside])), role)
-    family = Family(**{role: name or "" for role, name in names.items()}, **parts)
+        raise ValueError(f"{type(model).__name__} cannot be captured: {error}") from error
+    stack = model.get_submodule(running.path)
+    config = getattr(stack, "config", None)
+    if family := _listed(stack):
+        return running.path, family
+    blocks = cast(nn.ModuleList, stack.get_submodule(running.blocks))
+    family, reason = family_of(running, blocks, getattr(config, "num_attention_heads", None))
+    model_type = getattr(config, "model_type", type(stack).__name__)
+    alone = f"; only the residual stream is captured: {reason}" if reason else ""
     warnings.warn(
-        f"the model family {model_type!r} is not in probing.hooks.layouts.FAMILIES; running it once "
-        f"showed {family}",
-        stacklevel=4,
+        f"the model family {model_type!r} is not in probing.hooks.families.FAMILIES; running it once showed "
+        f"{family}{alone}",
+        stacklevel=3,
     )
+    return running.path, family
+
+
+def _listed(stack: nn.Module) -> Family | None:
+    """The listed family of a stack that has its parts under those names."""
+    config = getattr(stack, "config", None)
+    family = listed(getattr(config, "model_type", type(stack).__name__), config)
+    if family is None or not all(_holds(stack, n) for n in (family.embed, family.blocks, family.final_norm)):
+        return None
     return family

@@ -1,19 +1,23 @@
 """record() and edit(): the only two ways to touch a forward pass.
 
-Both are context managers that leave no hook behind, whatever happens inside. Recorded values are the
-model's own tensors, not copies: whoever keeps them longer than the pass should copy what is needed.
+Both are context managers that leave no hook behind, whatever happens inside. Inside them compiled models run as they
+are written, for a compiled graph would not call the hooks. Recorded values are the model's own tensors, not copies, so
+that gradients reach them. A model whose kernels write into them after the hook is refused by `verify`; record with
+`take=lambda site, value: value.clone()` there, and wherever values of one pass are kept while its buffers are used
+again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from probing.hooks.evaluating import uncompiled
 from probing.hooks.layouts import Layout, Point, layout_of
 from probing.sites import EMBED, PATTERN, Site, Sites
 
@@ -26,10 +30,33 @@ class _Reached(Exception):
     """Raised inside a forward pass once every asked site has been seen."""
 
 
+@overload
+def record(
+    model: nn.Module, sites: Sites, *, take: Take | None = None, stop: bool = False, keep: None = None
+) -> AbstractContextManager[dict[str, Tensor]]: ...
+
+
+@overload
+def record(
+    model: nn.Module, sites: Sites, *, take: Take | None = None, stop: bool = False, keep: Literal["last"]
+) -> AbstractContextManager[dict[str, Tensor]]: ...
+
+
+@overload
+def record(
+    model: nn.Module, sites: Sites, *, take: Take | None = None, stop: bool = False, keep: Literal["all"]
+) -> AbstractContextManager[dict[str, list[Tensor]]]: ...
+
+
 @contextmanager
 def record(
-    model: nn.Module, sites: Sites, *, take: Take | None = None, stop: bool = False
-) -> Iterator[dict[str, Tensor]]:
+    model: nn.Module,
+    sites: Sites,
+    *,
+    take: Take | None = None,
+    stop: bool = False,
+    keep: Literal["all", "last"] | None = None,
+) -> Iterator[Any]:
     """A dictionary that forward passes inside the block fill: site name → value [batch, token, ...].
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -46,29 +73,53 @@ def record(
         take: makes the recorded value from each value (a gather, say); the value itself by default.
         stop: end the forward pass as soon as every asked site was seen. The block is left at that point,
             so the call to the model has to be its last statement.
+        keep: of several passes, as in `generate`, `all` values of a site in a list, or the `last`; by default a second
+            value of a site is refused.
 
     Raises:
         KeyError: a pattern names no site of this model.
+        ValueError: a site was reached twice and `keep` does not say what to do, or the model ran past a site.
     """
     layout = layout_of(model)
-    seen: dict[str, Tensor] = {}
+    seen: dict[str, Any] = {}
     chosen = layout.select(sites)
 
-    def keep(site: Site) -> _Visit:
+    def keeps(site: Site) -> _Visit:
         def visit(value: Tensor) -> None:
-            seen[str(site)] = value if take is None else take(site, value)
+            if keep is None and str(site) in seen:
+                raise ValueError(
+                    f"{site} was reached twice inside one record(): the model ran several times (generate?); "
+                    "record with keep='all' for a list of every pass, or with keep='last'"
+                )
+            value = value if take is None else take(site, value)
+            seen[str(site)] = [*seen.get(str(site), ()), value] if keep == "all" else value
             if stop and len(seen) == len(chosen):
                 raise _Reached
 
         return visit
 
+    with _attached(lambda: (handle for site in chosen for handle in _attach(layout, site, keeps(site)))):
+        try:
+            yield seen
+        except _Reached:
+            return
+    if seen and len(seen) < len(chosen):
+        missing = [str(site) for site in chosen if str(site) not in seen]
+        raise ValueError(
+            f"{layout.model_type} ran without reaching {', '.join(missing[:4])} ({len(missing)} of {len(chosen)} "
+            "sites): its forward goes another way than its layout says; record other sites"
+        )
+
+
+@contextmanager
+def _attached(attach: Callable[[], Iterable[RemovableHandle]]) -> Iterator[None]:
+    """A block in which hooks are in place and compiled graphs, which would not call them, are not used."""
     handles: list[RemovableHandle] = []
     try:
-        for site in chosen:
-            handles += _attach(layout, site, keep(site))
-        yield seen
-    except _Reached:
-        pass
+        with uncompiled():
+            for handle in attach():
+                handles.append(handle)
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -103,16 +154,15 @@ def edit(model: nn.Module, edits: Mapping[str | Site, Edit]) -> Iterator[None]:
                 f"{site} can be recorded but not edited: the attention output was computed before the "
                 "pattern became visible; edit attn.hook_z of the same layer instead"
             )
-    handles: list[RemovableHandle] = []
-    try:
+
+    def attach() -> Iterator[RemovableHandle]:
         for site in sorted(work, key=_edit_order):
             change = _checked(site, work[site])
-            attach = _attach_mid_edit if site.point == "hook_resid_mid" else _attach
-            handles += attach(layout, site, change)
+            attach_one = _attach_mid_edit if site.point == "hook_resid_mid" else _attach
+            yield from attach_one(layout, site, change)
+
+    with _attached(attach):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _edit_order(site: Site) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from probing.capture.caches import select_rows
+from probing.hooks.sequences import select_rows
 from taxogen.models import ranks
 from taxogen.models.features import PictureFeatures
 from taxogen.models.rows import Row, common_prefix

@@ -16,6 +16,7 @@ from taxogen.models.encoders.encoder import Batch, Encoder, Features, Pixels
 
 EMBEDDED = "efficientnet-lite2"
 """The encoder that needs no hub."""
+BLANK = Image.new("RGB", (64, 64))
 
 
 def load(name: str, device: str = "cpu") -> Encoder:
@@ -31,34 +32,45 @@ def load(name: str, device: str = "cpu") -> Encoder:
         MismatchError: The weights are not those of the configuration.
         FileNotFoundError: No such folder, or no hub that gives it.
     """
-    source, _, layer = name.partition("#")
+    layer = name.partition("#")[2]
     if layer not in ("", "final"):
         raise ValueError(
             f"Encoder {name!r} was asked for; behind # only 'final' is known (else: penultimate block)"
         )
-    with weights.fetching("image encoder", source, EMBEDDED):
-        # The PIL processors need no torchvision and give the same pixels whether or not it is installed.
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    model, missing = weights.pretrained(AutoModel, "image encoder", source, EMBEDDED)
-    tower: Any = weights.freeze(getattr(model, "vision_model", model)).to(device)
+    processor, tower = opened(name, device)
     prepare = partial(_prepare, processor, name)
-    plain = prepare(Image.new("RGB", (64, 64)))
-    grid = _grid(tower, plain, name)
-    # Tested where the last block ends: features before it would not show that a block is missing.
-    final = partial(_tokens, tower, "final", grid[0] * grid[1], device, plain[None])
-    if needed := weights.reaching(model, missing, final):
-        raise weights.unlike_configuration("image encoder", source, needed, "missing")
+    grid = _grid(tower, prepare(BLANK), name)
     return Encoder(
         name=name,
         revision=weights.text_hash([weight_hash(tower), weights.config_hash(tower.config)])[:16],
         preprocessing=f"{type(processor).__name__}-{weights.text_hash(processor.to_dict())[:12]}",
-        licence=f"see the model card of {source}",
+        licence=f"see the model card of {name.partition('#')[0]}",
         grid=grid,
         width=tower.config.hidden_size,
         prepare=prepare,
         forward=partial(_forward, tower, layer, grid[0] * grid[1], device),
         batch=1 if device == "cpu" else 32,
     )
+
+
+def opened(name: str, device: str = "cpu") -> tuple[Any, Any]:
+    """The image processor and the frozen vision transformer of an encoder; tensors that no feature uses are zero.
+
+    Raises as `load`.
+    """
+    source = name.partition("#")[0]
+    with weights.fetching("image encoder", source, EMBEDDED):
+        # The PIL processors need no torchvision and give the same pixels whether or not it is installed.
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    model, missing = weights.pretrained(AutoModel, "image encoder", source, EMBEDDED)
+    tower: Any = weights.freeze(getattr(model, "vision_model", model)).to(device)
+    plain = _prepare(processor, name, BLANK)
+    rows, columns = _grid(tower, plain, name)
+    # Tested where the last block ends: features before it would not show that a block is missing.
+    final = partial(_tokens, tower, "final", rows * columns, device, plain[None])
+    if needed := weights.reaching(model, missing, final):
+        raise weights.unlike_configuration("image encoder", source, needed, "missing")
+    return processor, tower
 
 
 def _prepare(processor: Any, name: str, picture: Image.Image) -> Pixels:

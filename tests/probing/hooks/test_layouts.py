@@ -8,8 +8,11 @@ import transformers as hf
 from tiny_models import CONFIGS, MULTIMODAL, SMALL, UNLISTED, tiny
 from torch import nn
 
-from probing.hooks.layouts import FAMILIES, layout_of
+from probing.edits.knockout import knock_out
+from probing.hooks.families import FAMILIES
+from probing.hooks.layouts import layout_of
 from probing.hooks.structure import relative_error, sample_tokens, tolerance
+from probing.hooks.verify import verify
 from probing.sites import EMBED, FINAL, Site
 
 
@@ -27,7 +30,7 @@ def test_known_families_are_resolved_without_running(name):
 @pytest.mark.parametrize("name", UNLISTED)
 def test_unlisted_families_are_resolved_by_running_them(name):
     model = tiny(name)
-    with pytest.warns(UserWarning, match="is not in probing.hooks.layouts.FAMILIES"):
+    with pytest.warns(UserWarning, match="is not in probing.hooks.families.FAMILIES"):
         layout = layout_of(model)
     parallel = name in ("stablelm_parallel", "cohere")
     assert (layout.family.mid == "") == parallel
@@ -52,27 +55,46 @@ def test_running_a_family_finds_what_its_listing_says(name, monkeypatch):
     ("name", "reason"),
     [
         ("granite", r"resid_pre \+ self_attn \+ mlp = resid_post does not hold"),
-        ("opt", "looked in a block for mlp named mlp, feed_forward"),
+        ("opt", "not every block has one mlp named mlp, feed_forward.*: block 0 has self_attn"),
     ],
 )
-def test_families_that_cannot_be_resolved_are_refused(name, reason):
-    with pytest.raises(
-        ValueError, match=rf"'{name}' is not known and cannot be resolved: {reason}.*FAMILIES"
+def test_blocks_that_add_something_else_have_the_residual_stream_alone(name, reason):
+    model = tiny(name)
+    with pytest.warns(
+        UserWarning, match=f"'{name}' is not in .* only the residual stream is captured: {reason}"
     ):
-        layout_of(tiny(name))
+        layout = layout_of(model)
+    points = {site.point for site in layout.sites}
+    assert layout.streams_only
+    assert points == {EMBED, "hook_resid_pre", "hook_resid_post", FINAL}
+    with pytest.raises(KeyError, match=r"has no blocks\.0\.hook_mlp_out; available: hook_embed, blocks\.0-"):
+        layout.point(Site("hook_mlp_out", 0))
+    report = verify(model)
+    assert report.holds, str(report)
+    model.set_attn_implementation("eager")
+    with (
+        pytest.raises(
+            ValueError, match=f"'{name}' has the residual stream alone: its attention is not known"
+        ),
+        knock_out(model, [(3, 1)], layers=[0]),
+    ):
+        pass
 
 
 def test_a_model_without_decoder_says_what_was_looked_for():
     with pytest.raises(
-        ValueError,
-        match=r"Linear: looked for one decoder, a module with embed named embed_tokens.*found none",
+        ValueError, match=r"Linear cannot be captured: looked for blocks.*found none \(Linear: "
     ):
         layout_of(nn.Linear(2, 2))
 
 
-def test_two_decoders_are_not_chosen_between():
-    with pytest.raises(ValueError, match=r"found LlamaModel at '0\.model', GPT2Model at '1\.transformer'"):
-        layout_of(nn.Sequential(tiny("llama"), tiny("gpt2")))
+def test_two_decoders_are_not_chosen_between_and_the_advice_works():
+    both = nn.Sequential(tiny("llama"), tiny("gpt2"))
+    with pytest.raises(
+        ValueError, match=r"LlamaModel at '0\.model', GPT2Model at '1\.transformer'; hand over one of them"
+    ):
+        layout_of(both)
+    assert layout_of(both.get_submodule("0.model")).model_type == "llama"
 
 
 def test_a_wrapped_model_is_found():

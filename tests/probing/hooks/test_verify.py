@@ -5,7 +5,7 @@ import torch
 from tiny_models import CONFIGS, MULTIMODAL, tiny
 from torch import nn
 
-from probing.hooks import layouts
+from probing.hooks import families
 from probing.hooks.verify import Check, Report, verify
 
 
@@ -41,8 +41,8 @@ def test_eager_attention_is_green():
     ],
 )
 def test_a_wrong_listing_is_red(name, wrong, expected, monkeypatch):
-    listed = layouts.FAMILIES[name]
-    monkeypatch.setitem(layouts.FAMILIES, name, replace(listed, **wrong))
+    listed = families.FAMILIES[name]
+    monkeypatch.setitem(families.FAMILIES, name, replace(listed, **wrong))
     report = verify(tiny(name))
     assert expected in red(report)
     with pytest.raises(ValueError, match=r"cannot be captured faithfully: .*resid_pre"):

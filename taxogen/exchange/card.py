@@ -1,0 +1,138 @@
+"""Card: the README of an exported checkpoint: what it is, made from what, under which licences, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from probing.store import records
+from taxogen.exchange.picture_token import PictureToken
+from taxogen.models import lms
+from taxogen.models.encoders import Encoder
+from taxogen.runs.run import Run
+from taxogen.world import pictures
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [llava, taxoprobe]
+---
+
+# {name}
+
+A frozen image encoder, a frozen language model, and a projector between them, of a run of taxoprobe ({home}).
+It is in the format of LLaVA and computes what the run computes: for questions of the run about test pictures, logits
+behind the picture differ by at most {difference:.1e} of the largest (float32).
+
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(FOLDER, backend="pil")  # torchvision resizes otherwise
+    model = AutoModelForImageTextToText.from_pretrained(FOLDER)
+    inputs = processor(images=picture, text={example!r}, return_tensors="pt")
+    processor.decode(model.generate(**inputs, max_new_tokens=5)[0])
+
+Pictures are RGB (upright, transparency over white). These texts are the questions that the run puts, token by token;
+the chat template writes messages {chat}.
+
+| template | text |
+|---|---|
+{prompts}
+
+The image token `{token}` has the id {id}{instead}.
+
+## Made from
+
+| | |
+|---|---|
+| run | `{config_hash}` (config), `{world}` (world) |
+| projector | `{projector}`, {kind}, {origin}{standardised} |
+| encoder | {encoder}, revision `{encoder_revision}`: {encoder_licence} |
+| language model | {lm}, revision `{lm_revision}`, {init}, trained on in {dtype}: {lm_licence} |
+
+## Training pictures of the run
+
+| source | licence | pictures | credit |
+|---|---|---|---|
+{pictures}
+
+It was made for research on how words and pictures meet: what its projector has learned is to name these pictures.
+"""
+
+
+def text(
+    run: Run,
+    encoder: Encoder,
+    step: int,
+    token: PictureToken,
+    difference: float,
+    prompts: Mapping[str, str | None],
+) -> str:
+    """The card of a run's checkpoint, in Markdown.
+
+    Args:
+        run: that was exported.
+        encoder: of the run.
+        step: of the projector.
+        token: the image token.
+        difference: from the run's logits, in units of the largest.
+        prompts: template → the text of its question, or None.
+    """
+    model, lm = run.config.model, run.world["lm"]
+    texts = {name: spelled for name, spelled in prompts.items() if spelled is not None}
+    return _CARD.format(
+        name=run.name,
+        home="https://arxiv.org/abs/2603.07474",
+        difference=difference,
+        example=next(iter(texts.values()), token.text),
+        chat="in the turns of the language model"
+        if run.config.data.chat
+        else "as they are, one after the other",
+        prompts="\n".join(f"| {name} | {_code(spelled)} |" for name, spelled in prompts.items()),
+        token=token.text,
+        id=token.id,
+        instead=f", which was that of `{token.instead_of}`" if token.instead_of else "",
+        config_hash=run.config.hash,
+        world=run.world["digest"][:16],
+        projector=records.sha256(run.require_snapshot(step))[:16],
+        kind=model.projector,
+        origin=_origin(run, step),
+        standardised="; standardising is in its first layer" if model.standardise else "",
+        encoder=model.encoder,
+        encoder_revision=encoder.revision,
+        encoder_licence=encoder.licence,
+        lm=model.lm,
+        lm_revision=lm["revision"],
+        init=model.init,
+        dtype=lm["dtype"],
+        lm_licence="Apache-2.0" if model.lm == lms.EMBEDDED else f"see the model card of {model.lm}",
+        pictures=_pictures(run),
+    )
+
+
+def _origin(run: Run, step: int) -> str:
+    imported = run.record.get("prismatic")
+    if imported:
+        return f"of the prismatic-vlms checkpoint `{imported[:16]}`"
+    return f"after {step} steps of training on {run.record['training_items']} questions"
+
+
+def _code(spelled: str | None) -> str:
+    """A text in a cell of a table, line breaks as they are written in Python."""
+    if spelled is None:
+        return "no text gives the ids of these rows: tokenise its parts one by one"
+    return f"`{repr(spelled)[1:-1]}`".replace("|", r"\|")
+
+
+def _pictures(run: Run) -> str:
+    """The sources of the training pictures, a row each, with licence, number and credit."""
+    table = pd.read_csv(run.part_of_world("pictures.csv"), dtype=str, keep_default_na=False, na_filter=False)
+    credit = pictures.credits().set_index("source")["credit"].to_dict()
+    if run.config.data.pictures not in pictures.BUNDLED:
+        credit = {}
+    counts = table[table["split"] == "train"].value_counts(["source", "licence"], sort=False).reset_index()
+    return "\n".join(
+        f"| {source} | {licence or 'not recorded'} | {count} | {credit.get(source, '')} |"
+        for source, licence, count in counts.itertuples(index=False)
+    )
