@@ -6,7 +6,7 @@ masks, rotations and kinds of layers are the model's own. Rows of many patches r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -205,11 +205,12 @@ class Restart:
             skip = self.kept.rows.skip
             past = [(k[:1, :, : skip + start], v[:1, :, : skip + start]) for k, v in self.kept.past]
             given = self.kept.states[0][:1, start:]
+            places = torch.arange(skip + start, skip + self._length, device=given.device)[None]
+            arguments = {"position_ids": places, **_rest(self.kept.given, start)}
             with _observed(self.layout.blocks, calls):
                 stack: Any = self.layout.stack
                 stack(
-                    inputs_embeds=given,
-                    position_ids=torch.arange(skip + start, skip + self._length, device=given.device)[None],
+                    **{**arguments, "inputs_embeds": given},
                     past_key_values=DynamicCache(past),
                     use_cache=True,
                 )
@@ -233,6 +234,22 @@ class Restart:
                 f"(relative) from the model's own, more than {tolerance(hidden.dtype):.0e}; its blocks cannot be run "
                 "one by one: patch with patched_by_hooks"
             )
+
+
+def _rest(given: Mapping[str, Any], start: int) -> dict[str, Any]:
+    """Of the arguments of a decoder, those of the first row for the tokens from `start` on.
+
+    Its own positions and masks that are made already; a mask with a number a token is left out, since no row is padded.
+    """
+    rest: dict[str, Any] = {}
+    positions, mask = given.get("position_ids"), given.get("attention_mask")
+    if positions is not None:
+        rest["position_ids"] = positions[..., :1, start:]
+    if isinstance(mask, Mapping):
+        rest["attention_mask"] = {kind: None if one is None else one[:1, :, start:] for kind, one in mask.items()}
+    elif mask is not None and mask.ndim == 4:
+        rest["attention_mask"] = mask[:1, :, start:]
+    return rest
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -73,12 +73,14 @@ class Kept:
         states: the input of each block, and the output of the last one: [rows, tokens after the prefix, width].
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
+        given: the arguments with which the model called its decoder.
     """
 
     rows: Rows
     states: tuple[Float[Tensor, "rows token width"], ...]
     past: tuple[tuple[Tensor, Tensor], ...]
     hidden: Float[Tensor, "rows token width"]
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -122,8 +124,15 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
     layers = len(layout_of(model).blocks)
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
     names.append(f"blocks.{layers - 1}.hook_resid_post")
-    with record(model, names) as seen:
-        out = forward(model, rows)
+    given: dict[str, Any] = {}
+    noted = layout_of(model).stack.register_forward_pre_hook(
+        lambda _, args, named: given.update(named), with_kwargs=True
+    )
+    try:
+        with record(model, names) as seen:
+            out = forward(model, rows)
+    finally:
+        noted.remove()
     past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
     length = rows.skip + out.last_hidden_state.shape[1]
     short = [at for at, (keys, _) in enumerate(past) if keys.shape[-2] != length]
@@ -132,7 +141,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
             f"a restart needs the keys of all {length} tokens in all {layers} layers; layers {short or len(past)} "
             "keep fewer (a sliding window?): patch with patched_by_hooks"
         )
-    return Kept(rows, tuple(seen[name] for name in names), past, out.last_hidden_state)
+    given = {name: given[name] for name in ("position_ids", "attention_mask") if given.get(name) is not None}
+    return Kept(rows, tuple(seen[name] for name in names), past, out.last_hidden_state, given)
 
 
 @torch.no_grad()

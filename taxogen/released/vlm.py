@@ -101,7 +101,7 @@ class ReleasedVlm(Vlm):
     def inputs(self, rows: Sequence[Row], features: PictureFeatures) -> dict[str, object]:
         """The arguments of the decoder for a batch of rows: `model(**inputs)`; `features` are not needed."""
         given = stacked([self._given(row) for row in rows])
-        return {**given, "past_key_values": DynamicCache(config=self.model.config)}
+        return {**given, "past_key_values": DynamicCache()}  # which keeps all keys, behind windows too
 
     def ends(self, rows: Sequence[Row]) -> Int[Tensor, " rows"]:
         """The position of the token that follows each row."""
