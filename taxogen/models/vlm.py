@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from probing.hooks.structure import sample_tokens
+from taxogen.models import tokenizers
 from taxogen.models.features import PictureFeatures
 from taxogen.models.lms import LM
 from taxogen.models.packing import Layout, one_row_each, packed, smallest
@@ -53,7 +54,8 @@ class Vlm:
 
     def _speller(self, image_tokens: int) -> Speller:
         start = () if self.lm.start_token_id is None or self.chat else (self.lm.start_token_id,)
-        return Speller(self.tokens, start, cast(int | None, self.lm.tokenizer.eos_token_id), image_tokens)
+        end = cast(int | None, self.lm.tokenizer.eos_token_id)
+        return Speller(self.tokens, start, end, image_tokens, partial(tokenizers.opening, self.lm.tokenizer))
 
     def answer(self, segments: Segments) -> tuple[int, ...]:
         """The token ids of a prompt's answer."""
@@ -64,8 +66,8 @@ class Vlm:
         return in_chat(segments, self.lm.tokenizer) if self.chat else segments
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """The token ids of a piece of text, with no special token added."""
-        return tuple(self.lm.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+        """The token ids of a piece of text that stands behind others, with no special token added."""
+        return tokenizers.following(self.lm.tokenizer, text)
 
     def use_prefix(self, ids: tuple[int, ...]) -> None:
         """Computes the keys and values of the tokens that every coming row starts with, once for all."""

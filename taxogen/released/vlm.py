@@ -55,6 +55,7 @@ class ReleasedVlm(Vlm):
         self._picture, self._mark = picture, picture_mark(released.processor)
         self._token = picture_token(released.processor)
         self._alone = threading.Lock()  # pictures are encoded by several threads, a model's hooks are for one
+        self._whole: set[tuple[str, str]] = set()
         self._slots: dict[int, tuple[int, ...]] = {}
         self._handed: OrderedDict[tuple[int, tuple[int, ...]], dict[str, Any]] = OrderedDict()
         self._check_readout()
@@ -66,7 +67,25 @@ class ReleasedVlm(Vlm):
     def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
         """A prompt and its answer as token ids; a picture as the processor spells it, IMAGE for each of its tokens."""
         slot = None if segments.slot is not None else (IMAGE,) if picture < 0 else self.slot(picture)
-        return self._speller(1).row(item_id, self.worded(segments), picture, slot)
+        texts = self.worded(segments)
+        row = self._speller(1).row(item_id, texts, picture, slot)
+        if picture >= 0 and texts.image_at == "slot" and (texts.before, texts.after) not in self._whole:
+            self._check_whole(row, texts)
+        return row
+
+    def _check_whole(self, row: Row, texts: Segments) -> None:
+        """Refuses a prompt whose pieces are not what the processor makes of it in one piece."""
+        start, end = self._around
+        ids = self.processed(self._shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
+        first = len(row.ids) - row.answer
+        own = [self._token if id == IMAGE else id for id in row.ids[: len(row.ids) - first]]
+        whole = ids[start : len(ids) - end]
+        if own[len(own) - len(whole) :] != whole:
+            raise ValueError(
+                f"{type(self.released.processor).__name__} reads {texts.text!r} as {len(whole)} tokens that are not those "
+                "of its pieces: this template cannot be put to this model; take another (--template)"
+            )
+        self._whole.add((texts.before, texts.after))
 
     def slot(self, picture: int) -> tuple[int, ...]:
         """The token ids that stand for a picture, IMAGE for each that its features replace.
@@ -145,12 +164,16 @@ class ReleasedVlm(Vlm):
 
     def _processed(self, picture: int) -> Mapping[str, Any]:
         """What the processor makes of a picture alone."""
-        shown = self._picture(picture)
-        return self.processed(shown.resize((self.side, self.side), Image.Resampling.BICUBIC) if self.side else shown)
+        return self.processed(self._shown(picture))
 
-    def processed(self, shown: Image.Image) -> Mapping[str, Any]:
-        """What the processor makes of the token of a picture, and the picture."""
-        return self.released.processor(text=[self._mark], images=[[shown]], return_tensors="pt")
+    def _shown(self, picture: int) -> Image.Image:
+        shown = self._picture(picture)
+        return shown.resize((self.side, self.side), Image.Resampling.BICUBIC) if self.side else shown
+
+    def processed(self, shown: Image.Image, before: str = "", after: str = "") -> Mapping[str, Any]:
+        """What the processor makes of a picture, and of the texts around it."""
+        text = f"{before}{self._mark}{after}"
+        return self.released.processor(text=[text], images=[[shown]], return_tensors="pt")
 
     @property
     def encoder(self) -> Encoder:
