@@ -56,6 +56,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.behaviour --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-across",
     takes=Takes.RUNS_TOGETHER,
+    of_stores="it reads the scores of a run's answers",
     reads=lambda _: ("scores.h5", "baselines.h5"),
     section=section,
     order=0,

@@ -1,10 +1,11 @@
 """How coherent are categories at each layer, in pictures, in text, and across the two?
 
     python -m analyses.cohesion --run RUN [--run RUN2 …] [--step …] [--span …] [--treatment …]
+    python -m analyses.cohesion --images STORE --text STORE --taxonomy TABLE [--span …] [--treatment …]
 
-Reads: the activation stores, taxonomy, pictures' features and scores of each run.
-Writes: analyses/cohesion/ in each run: cohesion.parquet, .csv, and the figures as png and svg; of several runs a
-figure of all of them, in the folder of the first.
+Reads: the activation stores, taxonomy, pictures' features and scores of each run; or stores and a taxonomy.
+Writes: analyses/cohesion/ in each run, or analyses/STORES/cohesion/ beside the stores: cohesion.parquet, .csv, and
+the figures as png and svg; of several runs a figure of all of them, in the folder of the first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from analyses.cohesion.relation import score_tables
 from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.stores import Stores
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
@@ -40,13 +42,21 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's cohesion; see `analyses.cohesion.rows.cohesion_table`."""
     (run,) = runs
     stores = captures(run, options.steps, options.spans)
-    options = replace(options, held_out=options.held_out or held_out_hypernyms(run))
+    options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     encoder = encoder_rows(run).of(stores.last.columns["picture"])
     table = cohesion_table(
         stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves)
     )
     whole = pd.concat([table, *score_tables(run, table, options)], ignore_index=True)
     return Result(whole.assign(run=run.name))
+
+
+def of_stores(stores: Stores, options: Options) -> Result:
+    """The long table of stores that no run made, without the features of an encoder and without scores."""
+    given = captures(stores, options.steps, options.spans)
+    options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
+    table = cohesion_table(given.images, given.text, stores.taxonomy, options)
+    return Result(table.assign(run=stores.name))
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -64,6 +74,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.cohesion --run artifacts/runs/demo-pretrained --step 150 --treatment standardised",
+    of_stores=of_stores,
     reads=lambda _: (CAPTURES, "scores.h5"),
     check=check,
     conclude=conclude,

@@ -61,8 +61,9 @@ def runs(table: pd.DataFrame) -> Figure:
 
 
 def treatments(table: pd.DataFrame) -> Figure:
-    """Mean cohesion of pictures by layer under each treatment of massive activations."""
-    own = (table["target"] == MEAN) & (table["modality"] == "image") & (table["measure"] == "cohesion")
+    """Mean cohesion of pictures (or words alone) by layer under each treatment of massive activations."""
+    modality = panels.shown_modality(table)
+    own = (table["target"] == MEAN) & (table["modality"] == modality) & (table["measure"] == "cohesion")
     rows = panels.of_last_step(table[own])
     spans, palette = panels.unique(rows["span"]), drawing.colours(TREATMENTS)
     figure, places = panels.side_by_side(len(spans))
@@ -71,15 +72,16 @@ def treatments(table: pd.DataFrame) -> Figure:
             one = rows[(rows["span"] == span) & (rows["treatment"] == name)]
             drawing.curve(axes, one, "layer", palette[name], name)
         panels.frame(axes, span)
-    places[0].set_ylabel("cohesion of pictures")
+    places[0].set_ylabel(f"cohesion of {MODALITIES[modality]}")
     panels.legend(figure, places[0], 3)
     drawing.footnote(figure, panels.leaves_caption(rows, "0, no cohesion"))
     return figure
 
 
 def hypernyms(table: pd.DataFrame) -> Figure:
-    """Cohesion of each hypernym in pictures by layer; a dot where shuffled leaves reach it in under 5 %."""
-    own = (table["modality"] == "image") & ~table["target"].isin(_NOT_HYPERNYMS)
+    """Cohesion of each hypernym in pictures (or words alone) by layer; a dot where p, uncorrected, is under 5 %."""
+    modality = panels.shown_modality(table)
+    own = (table["modality"] == modality) & ~table["target"].isin(_NOT_HYPERNYMS)
     rows = panels.of_last_step(table[own])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
@@ -91,7 +93,7 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6, 0.17 * len(grid) + 1.3), layout="constrained")
     axes = figure.subplots()
     largest = float(np.nanmax(np.abs(grid.to_numpy())))
-    label = f"cohesion, pictures, {span}"
+    label = f"cohesion, {MODALITIES[modality]}, {span}"
     drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
     _dots(axes, p.reindex(index=order, columns=grid.columns))
     axes.set_xlabel("layer")

@@ -93,7 +93,7 @@ def measured(
     found: dict[tuple[str, str], Measured] = {}
     massive: list[dict] = []
     counts = {name: np.unique(rows.leaves, return_counts=True)[1] for name, (rows, _) in sides.items()}
-    counts["image~text"] = counts["image"]
+    counts["image~text"] = counts.get("image", np.array([], dtype=int))
     for some in _groups(sites, len(null.members)):
         pairs, seen = pair_matrices(sides, some, labels)
         massive += [row for row in seen if row["modality"] in modalities]

@@ -33,19 +33,19 @@ class Options(Resampling):
         steps: captured steps (default: all)
         spans: slot, cue or last (default: all)
         treatments: of massive activations
+        held_out: hypernyms without evidence in training, reported apart; of a run by default its own
         sites: of the model; None for all that were captured.
         least_leaves: that a hypernym needs.
         permutations: of leaves among hypernyms.
-        held_out: hypernyms without evidence in training, reported apart; of a run by default its own.
     """
 
     steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
     spans: tuple[str, ...] | None = option(None, flag="--span", role=EXTENT)
     treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS, role=EXTENT)
+    held_out: tuple[str, ...] = option((), metavar="HYPERNYM")
     sites: tuple[str, ...] | None = None
     least_leaves: int = 3
     permutations: int = 999
-    held_out: tuple[str, ...] = ()
 
 
 def cohesion_table(
@@ -76,18 +76,17 @@ def cohesion_table(
     categories = categories_of(taxonomy, leaves, options.least_leaves, options.held_out)
     weights = draw_weights(len(leaves), options.draws, options.seed)
     null = Null(categories.members, options.permutations, options.seed, weights)
-    first = next(iter(images.values()))
-    sites = [site for site in options.sites or first.sites if text is None or site in text.sites]
+    first, *others = stores.values()
+    sites = [site for site in options.sites or first.sites if all(site in store.sites for store in others)]
     rows: list[dict] = []
-    for place, span, twin in leaf_rows.span_pairs(first.spans, text.spans if text else (), options.spans):
+    for place, span, twin in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
             labels = {"span": place, "treatment": treatment}
-            for step in images:
-                sides = {"image": (stored[f"image@{step}"], span)} | (
-                    {"text": (stored["text"], twin)} if twin else {}
-                )
+            for step in images or (NO_STEP,):
+                sides = {"image": (stored[f"image@{step}"], span)} if images else {}
+                sides |= {"text": (stored["text"], twin)} if twin else {}
                 # Text rows are the same at every step; once is enough.
-                new = {"image", "image~text"} | ({"text"} if step == min(images) else set())
+                new = {"image", "image~text"} | ({"text"} if step == min(images, default=NO_STEP) else set())
                 kinds, massive = measured(sides, sites, labels | {"step": step}, null, new)
                 rows += massive
                 for (modality, _), kind in kinds.items():

@@ -66,6 +66,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.emergence --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-random_init",
     takes=Takes.RUNS_TOGETHER,
+    of_stores="it compares the layer-probe tables of runs, by condition",
     needs=("layer_probes",),
     reads=lambda _: (f"analyses/layer_probes/{FILE}",),
     check=check,

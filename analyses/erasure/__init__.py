@@ -216,6 +216,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.erasure --run artifacts/runs/demo-pretrained --hypernym mammal --layer 10 --layer 20",
+    of_stores="it asks the model again, with directions erased from its activations or added to them",
     reads=_reads,
     check=check,
     table_name=lambda options: "steering" if options.steer else "erasure",

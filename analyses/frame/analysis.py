@@ -20,6 +20,8 @@ from analyses.frame import drawing, provenance, tables, wording
 from analyses.frame.command_line import add_flags, options_from, partners_of, refuse_repeated
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Lines
+from analyses.frame.store_flags import add_store_flags, store_flags_in, stores_from
+from analyses.frame.stores import RunOrStores, Stores
 from probing.store import cache, records
 from taxogen.models import ranks
 from taxogen.runs.run import Run
@@ -64,6 +66,9 @@ class Result:
     extras: Extras = Extras()
 
 
+_Compute = Callable[[Sequence[Any], Any], Result]
+
+
 @dataclass(frozen=True)
 class Analysis:
     """A question to trained models, in one place.
@@ -77,6 +82,7 @@ class Analysis:
         summary: table → a few lines for a person.
         example: a command line that works on the runs of `make demo`.
         takes: which runs a table is made of.
+        of_stores: (stores, options) → Result, where activations and a taxonomy are all that it needs; else why not.
         reads: options → what it reads of a run beside the model: paths in the run, or `provenance.CAPTURES`.
         needs: analyses whose tables it reads.
         check: (runs, options) → None; raises a refusal before anything is computed.
@@ -96,6 +102,7 @@ class Analysis:
     summary: Callable[[pd.DataFrame], str]
     example: str
     takes: Takes = Takes.EACH_RUN
+    of_stores: Callable[[Stores, Any], Result] | str = "it asks a model, not its activations alone"
     reads: Callable[[Any], Sequence[str]] = lambda _: ()
     needs: tuple[str, ...] = ()
     check: Callable[[Sequence[Run], Any], None] | None = None
@@ -134,14 +141,14 @@ class Analysis:
         )
         if self.takes is not Takes.NO_RUN:
             parser.add_argument(
-                "--run", action="append", type=Path, metavar="DIR",
-                required=self.takes is not Takes.RUNS_OR_NONE, help="a run directory; may be given again",
-            )  # fmt: skip
-        if self.takes is not Takes.EACH_RUN:
-            where = "artifacts" if self.takes is Takes.NO_RUN else "the first run's folder"
-            parser.add_argument(
-                "--out", type=Path, metavar="DIR", help=f"of the results (default: in {where})"
+                "--run", action="append", type=Path, metavar="DIR", help="a run directory; may be given again"
             )
+        takes_stores = not isinstance(self.of_stores, str)
+        add_store_flags(parser, shown=takes_stores)
+        if takes_stores or self.takes is not Takes.EACH_RUN:
+            where = "artifacts" if self.takes is Takes.NO_RUN else "the first run's folder"
+            where = "analyses/ beside the stores" if takes_stores else f"in {where}"
+            parser.add_argument("--out", type=Path, metavar="DIR", help=f"of the results (default: {where})")
         add_flags(parser, self.options)
         return parser
 
@@ -161,12 +168,8 @@ class Analysis:
             if len(groups) > 1:
                 print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
             folder = self.place(group, options, out)
-            with cache.locked(folder.resolve()), _threads_of(group):
-                made_from = provenance.made_from(self, group, options)
-                result = self.compute(group, options)
-                self.save(result, folder, options, made_from)
-            print(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}", sep="\n")
-            results.append(result)
+            with _threads_of(group):
+                results.append(self._answered(folder, group, options, self.compute))
         if self.conclude is not None:
             folder = self.place(list(runs[:1]), options, out)
             with cache.locked(folder.resolve()):  # one at a time: who holds two locks may wait for ever
@@ -175,6 +178,23 @@ class Analysis:
                 self._save_extras(extras, folder, made_from)
             print(*extras.notes, sep="\n", end="\n" if extras.notes else "")
         return results
+
+    def ask_stores(self, stores: Stores, options: Any, out: Path | None = None) -> Result:
+        """The result for stores that no run made, saved and printed as the command line does.
+
+        Raises:
+            ValueError: it needs more than activations and a taxonomy, or an option names runs.
+        """
+        of_stores = self._of_stores()
+        refuse_repeated(options)
+        if partners := partners_of(options):
+            raise ValueError(f"{partners[0]} is to be compared with a run, and stores were given; give --run")
+        if self.check is not None:
+            self.check((), options)
+        for note in stores.notes:
+            print(f"{self.name}: {note}", file=sys.stderr)
+        folder = out or stores.results / wording.folder_name(self.name, options)
+        return self._answered(folder, [stores], options, lambda _, options: of_stores(stores, options))
 
     def place(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> Path:
         """The folder of the results: that which was asked for, or another one for another question."""
@@ -192,28 +212,29 @@ class Analysis:
     def save(self, result: Result, folder: Path, options: Any, made_from: Mapping[str, Any]) -> None:
         """Writes a table, its figures, and what is beside them, each with what it was made from."""
         name = self.table_name_of(options)
-        self._say_what_is_replaced(folder / f"{name}.parquet", made_from)
+        provenance.say_what_is_replaced(folder / f"{name}.parquet", self.options, made_from)
         tables.save(result.table, folder, name, made_from)
         for figure_name, figure in self.draw(result.table).items():
             shown = figure_name if name == self.name else f"{name}-{figure_name}"
             drawing.save(figure, folder, shown, made_from)
         self._save_extras(result.extras, folder, made_from)
 
-    def table_path(self, run: Run, name: str = "") -> Path:
+    def table_path(self, run: RunOrStores, name: str = "") -> Path:
         """Where the table of the default question about a run lies, or another table in its folder."""
-        return run.path / "analyses" / self.name / f"{name or self.table_name_of(self.options())}.parquet"
+        home = provenance.home_of(run)
+        return home / self.name / f"{name or self.table_name_of(self.options())}.parquet"
 
-    def table(self, run: Run) -> pd.DataFrame:
-        """The stored table of the default question about a run.
+    def table(self, run: RunOrStores) -> pd.DataFrame:
+        """The stored table of the default question about a run, or about stores in place of one.
 
         Raises:
             FileNotFoundError: there is none; the command that makes it is named.
             DamagedError: it is not as it was written.
-            MismatchError: it was made from another run, world, projector or another input than the run has now.
+            MismatchError: it was made from another run, world, projector, store or another input than there is now.
         """
         stored = provenance.Stored(self, self.table_path(run), [run])
         if not stored.path.is_file():
-            raise FileNotFoundError(f"{run.path} has no table of {self.name}; {stored.remedy({})}")
+            raise FileNotFoundError(f"{run.name} has no table of {self.name}; {stored.remedy({})}")
         stored.require()
         return pd.read_parquet(stored.path)
 
@@ -228,20 +249,37 @@ class Analysis:
         return self.section(table) if self.section is not None else [Lines(self.summary(table))]
 
     def _answer(self, given: argparse.Namespace) -> None:
-        options = options_from(self.options, given)
-        runs = [Run.open(path) for path in getattr(given, "run", None) or ()]
-        self.ask(runs, options, getattr(given, "out", None))
-
-    def _say_what_is_replaced(self, path: Path, made_from: Mapping[str, Any]) -> None:
-        """A line where a table lies there that was made with other options."""
-        provenance.set_aside_unreadable(path.parent)
-        try:
-            before = records.made_from(path) if path.is_file() else None
-        except records.DamagedError:
+        options, out = options_from(self.options, given), getattr(given, "out", None)
+        if store_flags_in(given):
+            self._of_stores()
+            self.ask_stores(stores_from(given), options, out)
             return
-        if before and before["options"] != made_from["options"]:
-            words = wording.spelled(self.options, before["options"]) or "the default options"
-            print(f"{self.name}: {path} was made with {words}; it is replaced", file=sys.stderr, flush=True)
+        runs = [Run.open(path) for path in getattr(given, "run", None) or ()]
+        if not runs and self.takes in (Takes.EACH_RUN, Takes.RUNS_TOGETHER):
+            also = "" if isinstance(self.of_stores, str) else ", or stores (--images, --text, --taxonomy)"
+            raise ValueError(f"nothing was given to ask; give --run DIR{also}")
+        if out is not None and len(runs) > 1 and self.takes is Takes.EACH_RUN:
+            raise ValueError(f"--out was given for {len(runs)} runs, whose results lie apart; leave it out")
+        self.ask(runs, options, out)
+
+    def _of_stores(self) -> Callable[[Stores, Any], Result]:
+        """What answers from stores, unless this question needs more."""
+        if isinstance(self.of_stores, str):
+            adopt = "; `taxoprobe adopt` makes a run of a model that is already trained"
+            adopt = "" if self.takes is Takes.NO_RUN else adopt
+            raise ValueError(f"{self.name} cannot be asked of stores: {self.of_stores}{adopt}")
+        return self.of_stores
+
+    def _answered(
+        self, folder: Path, sources: Sequence[RunOrStores], options: Any, compute: _Compute
+    ) -> Result:
+        """What is computed, saved and printed while no other process works in the folder."""
+        with cache.locked(folder.resolve()):
+            made_from = provenance.made_from(self, sources, options)
+            result = compute(sources, options)
+            self.save(result, folder, options, made_from)
+        print(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}", sep="\n")
+        return result
 
     def _save_extras(self, extras: Extras, folder: Path, made_from: Mapping[str, Any]) -> None:
         for name, table in extras.tables.items():

@@ -30,6 +30,11 @@ def treatment_of(table: pd.DataFrame) -> str:
     return TREATMENTS[0] if (table["treatment"] == TREATMENTS[0]).any() else str(table["treatment"].iloc[0])
 
 
+def shown_modality(table: pd.DataFrame) -> str:
+    """The modality of figures that show one: pictures, or words where no pictures were given."""
+    return "image" if (table["modality"] == "image").any() else "text"
+
+
 def side_by_side(count: int, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """Panels with one vertical scale."""
     figure = Figure(figsize=(2.9 * count + 0.6, height), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.frame import registry, wording
 from analyses.frame.command_line import partners_of
+from analyses.frame.stores import RunOrStores, Stores, digest_of_store
 from probing.store import INDEX_FILE, MismatchError, records
-from probing.store.shard_files import HEADER_FILE
 from taxogen.runs.agreement import differences
 from taxogen.runs.run import Run
 
@@ -25,8 +26,8 @@ CAPTURES = "captures"
 """Stands, among what an analysis reads of a run, for every whole capture."""
 
 
-def made_from(analysis: Analysis, runs: Sequence[Run], options: Any) -> dict[str, Any]:
-    """What the results of these options about these runs are made from, as plain data.
+def made_from(analysis: Analysis, runs: Sequence[RunOrStores], options: Any) -> dict[str, Any]:
+    """What the results of these options about these runs, or stores in place of one, are made from, as plain data.
 
     `reads` has hashes of what is read of each run beside the model, by path in the run; `beside` those of partner runs,
     and of files that options name, by path.
@@ -35,7 +36,7 @@ def made_from(analysis: Analysis, runs: Sequence[Run], options: Any) -> dict[str
     return {
         "analysis": analysis.name,
         "options": values,
-        "runs": {run.name: run.makers(_step(values)) for run in runs},
+        "runs": {run.name: _makers(run, values) for run in runs},
         "reads": {run.name: _reads(analysis, run, options) for run in runs},
         "beside": {str(path): _beside(path) for path in [*partners_of(options), *_paths(options)]},
     }
@@ -51,13 +52,31 @@ def set_aside_unreadable(folder: Path) -> None:
         log.warning("%s; until then it is set aside, and files beside it count as without a record", damage)
 
 
+def say_what_is_replaced(path: Path, options: type, made_from: Mapping[str, Any]) -> None:
+    """A line where a table lies at a path that was made with other options, or from other runs or stores."""
+    set_aside_unreadable(path.parent)
+    try:
+        before = records.made_from(path) if path.is_file() else None
+    except records.DamagedError:
+        return
+    if not before:
+        return
+    if before["options"] != made_from["options"]:
+        how = f"with {wording.spelled(options, before['options']) or 'the default options'}"
+    elif (other := _without_code(before)) and other != _without_code(made_from):
+        how = "from others or from another state of them"
+    else:
+        return
+    print(f"{made_from['analysis']}: {path} was made {how}; it is replaced", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class Stored:
     """A file that an analysis stored, and the runs that it should be about."""
 
     analysis: Analysis
     path: Path
-    runs: Sequence[Run]
+    runs: Sequence[RunOrStores]
 
     def require(self) -> dict[str, Any] | None:
         """What the file was made from; None where a version that kept no record wrote it.
@@ -73,8 +92,8 @@ class Stored:
         for name, run in self._paired(record, remedy).items():
             reads = record["reads"][name]
             stale = [
-                differences(record["runs"][name], run.makers(_step(record["options"]))),
-                differences(reads, {path: _digest(run.path / path) for path in reads}),
+                _other_makers(run, record["runs"][name], record["options"]),
+                differences(reads, {path: _digest(home_of(run).parent / path) for path in reads}),
             ]
             if any(stale):
                 raise MismatchError(
@@ -88,17 +107,20 @@ class Stored:
     def remedy(self, values: Mapping[str, Any]) -> str:
         """The command that makes the file again, with the options that have these plain values."""
         words = [f"python -m analyses.{self.analysis.name}"]
-        words += [f"--run {shlex.quote(str(run.path))}" for run in self.runs]
+        words += [
+            shlex.join(run.flags if isinstance(run, Stores) else ["--run", str(run.path)])
+            for run in self.runs
+        ]
         words.append(wording.spelled(self.analysis.options, values))
         return f"`{' '.join(filter(None, words))}` makes it again"
 
-    def _paired(self, record: Mapping[str, Any], remedy: str) -> dict[str, Run]:
+    def _paired(self, record: Mapping[str, Any], remedy: str) -> dict[str, RunOrStores]:
         """The run of each name in the record: the only one, or that with the same config."""
         if len(record["runs"]) == len(self.runs) == 1:
             return dict(zip(record["runs"], self.runs))
-        recorded = sorted(record["runs"], key=lambda name: (record["runs"][name]["run"], name))
-        now = sorted(self.runs, key=lambda run: (run.config.hash, run.name))
-        if [record["runs"][name]["run"] for name in recorded] != [run.config.hash for run in now]:
+        recorded = sorted(record["runs"], key=lambda name: (record["runs"][name].get("run", ""), name))
+        now = sorted(self.runs, key=lambda run: (_hash(run), run.name))
+        if [record["runs"][name].get("run", "") for name in recorded] != [_hash(run) for run in now]:
             raise MismatchError(
                 f"{self.path} is about {', '.join(sorted(record['runs']))}, not about "
                 f"{', '.join(sorted(run.name for run in self.runs))}; {remedy}"
@@ -106,8 +128,39 @@ class Stored:
         return dict(zip(recorded, now))
 
 
-def _reads(analysis: Analysis, run: Run, options: Any) -> dict[str, str]:
-    """The hashes of what is there of that which an analysis reads."""
+def home_of(run: RunOrStores) -> Path:
+    """The folder that has a folder for the results of every analysis."""
+    return run.results if isinstance(run, Stores) else run.path / "analyses"
+
+
+def _makers(run: RunOrStores, options: Mapping[str, Any]) -> dict[str, str]:
+    """What results about a run, or about stores in place of one, are made from: hashes by name."""
+    return run.makers if isinstance(run, Stores) else run.makers(_step(options))
+
+
+def _other_makers(run: RunOrStores, recorded: Mapping[str, str], options: Mapping[str, Any]) -> str:
+    """The makers that are others now than were recorded, in words."""
+    now = _makers(run, options)
+    if isinstance(run, Stores):
+        names = [name for name in sorted({*recorded, *now} - {"code"}) if recorded.get(name) != now.get(name)]
+        return ", ".join(names)
+    return differences(recorded, now)
+
+
+def _without_code(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The makers of each run or of stores; another version of the code makes no other table."""
+    every = record["runs"].items()
+    return {name: {key: value for key, value in makers.items() if key != "code"} for name, makers in every}
+
+
+def _hash(run: RunOrStores) -> str:
+    return "" if isinstance(run, Stores) else run.config.hash
+
+
+def _reads(analysis: Analysis, run: RunOrStores, options: Any) -> dict[str, str]:
+    """The hashes of what is there of that which an analysis reads; of stores, which are makers, none."""
+    if isinstance(run, Stores):
+        return {}
     folder = run.with_captures(getattr(options, "captures", "")).captures
     paths: list[Path] = []
     for name in analysis.reads(options):
@@ -121,8 +174,9 @@ def _digest(path: Path) -> str:
     """The SHA-256 of a file; of a store, a digest of its header and index; of a folder, of all its files."""
     if path.is_file():
         return records.sha256(path)
-    names = (HEADER_FILE, INDEX_FILE) if (path / INDEX_FILE).is_file() else ("**/*",)
-    files = sorted(file for name in names for file in path.glob(name) if file.is_file())
+    if (path / INDEX_FILE).is_file():
+        return digest_of_store(path)
+    files = sorted(file for file in path.glob("**/*") if file.is_file())
     return records.digest_of({file.relative_to(path).as_posix(): records.sha256(file) for file in files})
 
 

@@ -1,10 +1,11 @@
 """Do distances follow the taxonomy? Partial RSA, hierarchy as orthogonality, dimension, and a map of leaves.
 
     python -m analyses.geometry --run RUN [--run RUN2 …] [--step …] [--span …] [--map tsne] [--dimension MLE]
+    python -m analyses.geometry --images STORE --text STORE --taxonomy TABLE [--span …] [--map tsne]
 
-Reads: the activation stores, taxonomy, pictures and their features of each run.
-Writes: analyses/geometry/ in each run: geometry.parquet, .csv, and the figures as png and svg; of several runs a
-figure of all of them, in the folder of the first.
+Reads: the activation stores, taxonomy, pictures and their features of each run; or stores and a taxonomy.
+Writes: analyses/geometry/ in each run, or analyses/STORES/geometry/ beside the stores: geometry.parquet, .csv, and
+the figures as png and svg; of several runs a figure of all of them, in the folder of the first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.stores import Stores
 from analyses.geometry import figures
 from analyses.geometry.digest import summary
 from analyses.geometry.dimension import dimensions
@@ -41,13 +43,22 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's geometry, and maps of its leaves; see `analyses.geometry.rows.geometry_table`."""
     (run,) = runs
     stores = captures(run, options.steps, options.spans)
-    options = replace(options, held_out=options.held_out or held_out_hypernyms(run))
+    options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     encoder = encoder_rows(run).of(stores.last.columns["picture"])
     table = geometry_table(
         stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves)
     ).assign(run=run.name)
     shown = thumbnails(stores.last, closed.read(run).pictures)
     return Result(table, Extras(figures=figures.maps(table, run.taxonomy, shown)))
+
+
+def of_stores(stores: Stores, options: Options) -> Result:
+    """The long table and the map of stores that no run made, without distances of an encoder and without pictures."""
+    given = captures(stores, options.steps, options.spans)
+    mapped_sites(given.last.sites, options.map_layers)
+    options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
+    table = geometry_table(given.images, given.text, stores.taxonomy, options).assign(run=stores.name)
+    return Result(table, Extras(figures=figures.maps(table, stores.taxonomy)))
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -65,6 +76,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.geometry --run artifacts/runs/demo-pretrained --step 150 --map-layer 10 --map-layer 20",
+    of_stores=of_stores,
     reads=lambda _: (CAPTURES,),
     check=check,
     conclude=conclude,

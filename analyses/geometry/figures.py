@@ -38,14 +38,12 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
         }
 
 
-def maps(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails) -> dict[str, Figure]:
-    """Maps of the leaves, coloured by hypernym: as dots, and as small pictures."""
+def maps(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | None = None) -> dict[str, Figure]:
+    """Maps of the leaves, coloured by hypernym: as dots, and as small pictures where there are some."""
     inside = table[table["layer"].notna()]
     with drawing.style():
-        return {
-            "map": leaf_map(inside, taxonomy),
-            "map_pictures": leaf_map(inside, taxonomy, pictures),
-        }
+        dots = {"map": leaf_map(inside, taxonomy)}
+        return dots | ({"map_pictures": leaf_map(inside, taxonomy, pictures)} if pictures else {})
 
 
 def runs(table: pd.DataFrame) -> Figure:
@@ -84,7 +82,8 @@ def leaf_map(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | Non
     With `pictures`, which gives a small picture of a leaf, those stand in place of dots.
     """
     kind = next(kind for kind, names in MAPS.items() if (table["measure"] == names[0]).any())
-    rows = panels.of_last_step(table[(table["modality"] == "image") & table["measure"].isin(MAPS[kind])])
+    table = table[table["modality"] == panels.shown_modality(table)]
+    rows = panels.of_last_step(table[table["measure"].isin(MAPS[kind])])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
     groups = _hypernym_of(taxonomy, list(dict.fromkeys(rows["target"])))
@@ -108,7 +107,7 @@ def leaf_map(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | Non
 def _axis_label(table: pd.DataFrame, name: str, span: str, layer: float) -> str:
     """Name of a coordinate and, of a principal component, its share of variance."""
     kept = (table["measure"] == f"{name}_share") & (table["span"] == span) & (table["layer"] == layer)
-    share = table.loc[kept & (table["modality"] == "image"), "value"]
+    share = table.loc[kept, "value"]
     return (
         f"{name.upper()}, {share.iloc[0]:.0%} of variance" if len(share) else name.replace("tsne", "t-SNE ")
     )

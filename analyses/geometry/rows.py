@@ -15,7 +15,7 @@ from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
 from analyses.inputs import leaf_rows
-from analyses.inputs.categories import categories_of, leaves_under
+from analyses.inputs.categories import Categories, categories_of, leaves_under
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
 from probing.categories.jackknife import jackknife
@@ -44,9 +44,9 @@ class Options(Resampling):
         map: how leaves are placed on the map
         map_layers: layers to map (default: first, middle, last)
         estimators: of scikit-dimension, such as MLE or lPCA, beside our own
+        held_out: hypernyms whose leaves no treatment is fitted on; of a run by default those without evidence there
         sites: of the model; None for all that were captured.
         permutations: of leaves.
-        held_out: hypernyms without evidence in training, whose leaves no treatment is fitted on; by default the run's.
     """
 
     steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
@@ -55,9 +55,9 @@ class Options(Resampling):
     map: str = option("pca", choices=tuple(MAPS))
     map_layers: tuple[int, ...] = option((), flag="--map-layer", metavar="LAYER", role=EXTENT)
     estimators: tuple[str, ...] = option((), flag="--dimension", metavar="NAME")
+    held_out: tuple[str, ...] = option((), metavar="HYPERNYM")
     sites: tuple[str, ...] | None = None
     permutations: int = 999
-    held_out: tuple[str, ...] = ()
 
 
 def geometry_table(
@@ -88,21 +88,22 @@ def geometry_table(
     leaves = np.unique(next(iter(stored.values())).leaves)
     distances = taxonomic_distances(taxonomy, leaves.tolist())
     controls = [] if encoder is None else [_encoder_distances(*encoder, leaves)]
-    first = next(iter(images.values()))
+    categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
+    mapped_steps = {max(images, default=NO_STEP), NO_STEP}
     rows: list[dict] = []
-    for place, span, twin in leaf_rows.span_pairs(first.spans, text.spans if text else (), options.spans):
+    for place, span, twin in leaf_rows.places(images, text, options.spans):
         sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
         sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
         for step, modality, side, at in sides:
             labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
             means, spread = _read(side, at, options)
             rows += _distance_rows(means, distances, controls, labels, options)
-            mapped = mapped_sites(list(means), options.map_layers) if step in (max(images), NO_STEP) else ()
+            mapped = mapped_sites(list(means), options.map_layers) if step in mapped_steps else ()
             for site, x in means.items():
                 at_site = {**labels, "site": site}
                 for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
                     rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
-                rows += _hierarchy_rows(x, spread.get(site), taxonomy, leaves, at_site, options)
+                rows += _hierarchy_rows(x, spread.get(site), categories, at_site, options)
                 if site in mapped:
                     rows += map_rows(x, leaves, options.map, at_site, options.seed)
     return tables.table(rows, "geometry", options.seed)
@@ -147,12 +148,11 @@ def _distance_rows(means, distances, controls, labels, options: Options) -> list
     return rows
 
 
-def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> list[dict]:
+def _hierarchy_rows(x, spread, categories: Categories, labels, options: Options) -> list[dict]:
     """How far steps from hypernym to leaf stay off the hypernym's direction, against other hypernyms'."""
-    categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
     gram = linear_gram(x) if spread is None else causal_gram(x, spread)
     own, other, children = hierarchy_steps(gram, categories.members)
-    weights = draw_weights(len(leaves), options.draws, options.seed)[:, children]
+    weights = draw_weights(len(x), options.draws, options.seed)[:, children]
     place = {**labels, "target": "mean"}
     found = {
         "hierarchy_own": (own.mean(), (weights @ own) / weights.sum(axis=1)),
@@ -162,7 +162,7 @@ def _hierarchy_rows(x, spread, taxonomy, leaves, labels, options: Options) -> li
     return [
         tables.row(
             name,
-            expanded_estimate(np.sqrt(square), np.sqrt(draws), len(leaves), SHARED_DIRECTIONS[name]),
+            expanded_estimate(np.sqrt(square), np.sqrt(draws), len(x), SHARED_DIRECTIONS[name]),
             **place,
         )
         for name, (square, draws) in found.items()

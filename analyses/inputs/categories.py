@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from taxogen.runs.run import Run
+from analyses.frame.stores import RunOrStores, Stores
 from taxogen.world.taxonomy import Taxonomy
 
 MEAN, SEEN, HELD_OUT = "mean", "mean of seen", "mean of held-out"
@@ -16,9 +16,19 @@ MEAN, SEEN, HELD_OUT = "mean", "mean of seen", "mean of held-out"
 SEEN_MINUS_HELD_OUT = "seen minus held-out"
 
 
-def held_out_hypernyms(run: Run) -> tuple[str, ...]:
-    """The hypernyms whose evidence the run's training data lacks altogether."""
-    notes = [step for step in run.manifest("train").provenance if "held_out" in step]
+def held_out_hypernyms(source: RunOrStores, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those that are asked for; else the hypernyms whose evidence the run's training data lacks altogether.
+
+    Raises:
+        KeyError: one that is asked for is no hypernym of the taxonomy.
+    """
+    if unknown := [name for name in asked if name not in source.taxonomy.hypernyms]:
+        raise KeyError(
+            f"--held-out {unknown[0]!r} is no hypernym of these leaves; known: {', '.join(source.taxonomy.hypernyms)}"
+        )
+    if asked or isinstance(source, Stores):
+        return tuple(asked)
+    notes = [step for step in source.manifest("train").provenance if "held_out" in step]
     return tuple(notes[-1]["held_out"]) if notes else ()
 
 
@@ -69,7 +79,8 @@ def categories_of(
     enough = np.flatnonzero((sizes >= least_leaves) & (sizes < len(leaves)))
     if not len(enough):
         raise ValueError(
-            f"no hypernym has {least_leaves} of these {len(leaves)} leaves and one outside it; capture more leaves"
+            f"no hypernym has {least_leaves} of these {len(leaves)} leaves and one outside it; capture more leaves, or "
+            "group them under larger hypernyms"
         )
     names = tuple(taxonomy.hypernyms[k] for k in enough)
     return Categories(names, tuple(leaves), members[:, enough], subsets(names, held_out))

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
+from analyses.frame.stores import RunOrStores, Stores
 from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
 from probing.store import ActivationStore, MismatchError
 from taxogen.questions.prompts import SPAN_OF_SLOT
-from taxogen.runs.run import Run
 
 _CHUNK = 2048
 _TWIN = {SPAN_OF_SLOT["image"]: SPAN_OF_SLOT["text"]}
@@ -115,12 +115,13 @@ def span_pairs(
 ) -> list[tuple[str, str, str]]:
     """(name, span of picture rows, span of text rows) of each place; "" where rows of text have no such place.
 
-    The place of the picture, in text of the noun, is named "slot". With `asked`, these places only.
+    The place of the picture, in text of the noun, is named "slot". With `asked`, these places only. Without picture
+    rows, the places are those of text rows.
 
     Raises:
         KeyError: an asked place is not in the stores.
     """
-    pairs = []
+    pairs = [] if images else [(span, "", span) for span in texts]
     for span in images:
         twin = span if span in texts else _TWIN.get(span, "")
         twin = twin if twin in texts else ""
@@ -155,9 +156,30 @@ def disagreements(
     return lines
 
 
+def places(
+    images: Mapping[int, ActivationStore], text: ActivationStore | None, asked: Sequence[str] | None = None
+) -> list[tuple[str, str, str]]:
+    """The places of some stores, as `span_pairs` gives them; all steps have the same.
+
+    Raises:
+        KeyError: an asked place is not in the stores.
+        ValueError: a store holds the tokens of a place one by one.
+    """
+    first = next(iter(images.values()), None)
+    pairs = span_pairs(first.spans if first else (), text.spans if text else (), asked)
+    for side, store in enumerate((first, text), start=1):
+        spans = [pair[side] for pair in pairs if pair[side]]
+        if store is not None and (tokens := [span for span in spans if store.pooling[span] == "all"]):
+            raise ValueError(
+                f"a store holds the tokens of span {tokens[0]!r} one by one, where one row an item is needed: name "
+                "other places with --span, or a capture in which that span is a mean or last"
+            )
+    return pairs
+
+
 @dataclass(frozen=True)
 class Captures:
-    """Stores of one run.
+    """Stores that are read together: those of one run, or of none.
 
     Attributes:
         images: of picture rows, by step of training.
@@ -169,23 +191,37 @@ class Captures:
 
     @property
     def last(self) -> ActivationStore:
-        """The picture rows of the last of these steps."""
-        return self.images[max(self.images)]
+        """The picture rows of the last of these steps; the rows of text where there are none."""
+        store = self.images[max(self.images)] if self.images else self.text
+        assert store is not None
+        return store
 
 
-def captures(run: Run, steps: Sequence[int] = (), spans: Sequence[str] | None = None) -> Captures:
-    """The stores of a run at these steps (none: all that were captured), opened, their activations not read.
+def captures(source: RunOrStores, steps: Sequence[int] = (), spans: Sequence[str] | None = None) -> Captures:
+    """The stores of a run, or those given in place of one, at these steps (none: all); their activations are not read.
 
     Raises:
         FileNotFoundError: nothing was captured, or not at one of these steps.
-        KeyError: one of `spans` is not a place in these stores.
+        KeyError: one of `spans` is not a place in these stores, or no store of one of the steps was given.
+        MismatchError: rows of pictures and of text share no place.
+        ValueError: a store holds the tokens of a place one by one.
     """
-    if not run.steps:
+    if isinstance(source, Stores):
+        found = Captures(source.at(steps), source.text)
+    elif not source.steps:
         raise FileNotFoundError(
-            f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
+            f"{source.path} has no captured step; `python -m taxogen train --run {source.path}` captures"
         )
-    images = {step: run.store(step) for step in steps or run.steps}
-    text = run.store(None, "text") if run.captured(None) else None
-    for store in images.values():
-        span_pairs(store.spans, text.spans if text else (), spans)
-    return Captures(images, text)
+    else:
+        images = {step: source.store(step) for step in steps or source.steps}
+        found = Captures(images, source.store(None, "text") if source.captured(None) else None)
+    for images in [{step: store} for step, store in found.images.items()] or [{}]:
+        places(images, found.text, spans)
+    if found.text is not None and found.images:
+        pictures, words = found.last, found.text
+        if not any(twin for _, _, twin in span_pairs(pictures.spans, words.spans)):
+            raise MismatchError(
+                f"no span of {pictures.path} ({', '.join(pictures.spans)}) is one of {words.path} "
+                f"({', '.join(words.spans)}): name them alike, or `image` and `noun` where picture and word stand"
+            )
+    return found

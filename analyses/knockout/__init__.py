@@ -106,6 +106,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.knockout --run artifacts/runs/demo-pretrained --leaves 40 --window 10",
+    of_stores="it asks the model again, without some paths of attention",
     check=check,
 )
 main = ANALYSIS.main

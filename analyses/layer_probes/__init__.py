@@ -1,11 +1,13 @@
 """Which layers encode the hypernym? Probes on held-out leaf concepts: picture rows, text rows, and across.
 
     python -m analyses.layer_probes --run RUN [--run RUN2 …] [--against RUN …] [--step …] [--span …] [--probe …]
+    python -m analyses.layer_probes --images STORE --text STORE --taxonomy TABLE [--span …] [--probe …]
 
-Reads: the activation stores, the taxonomy and the encoder features of each run.
-Writes: analyses/layer_probes/ in each run: layer_probes.parquet and .csv, directions.h5, draws.h5 (bootstrap draws of
-mean curves, for means over runs), figures (png and svg); with --against also contrasts.parquet and .csv. Another
-probe, target, split or choice of sites has a folder of its own, such as analyses/layer_probes-leaf-ungrouped/.
+Reads: the activation stores, the taxonomy and the encoder features of each run; or stores and a taxonomy.
+Writes: analyses/layer_probes/ in each run, or analyses/STORES/layer_probes/ beside the stores: layer_probes.parquet and
+.csv, directions.h5, draws.h5 (bootstrap draws of mean curves, for means over runs), figures (png and svg); with
+--against also contrasts.parquet and .csv. Another probe, target, split or choice of sites has a folder of its own, such
+as analyses/layer_probes-leaf-ungrouped/.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.identity import distinguished
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.stores import Stores
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
 from analyses.inputs.leaf_rows import captures
@@ -58,14 +61,23 @@ def compute(runs: Sequence[Run], options: Options) -> Probed:
         FileNotFoundError: a step was not captured; the command that does it is named.
     """
     (run,) = runs
-    probes = probe_run(run, options, held_out_hypernyms(run))
-    files = {
-        "directions.h5": lambda path: probes.write_directions(path, run.name),
-        DRAWS_FILE: lambda path: write_draws(path, probes.leaves, probes.curves, run.name),
-    }
-    return Probed(
-        table=probes.table, extras=Extras(files=files, notes=probes.undefined[:_UNDEFINED]), probes=probes
-    )
+    return _probed(probe_run(run, options, held_out_hypernyms(run, options.held_out)), run.name)
+
+
+def of_stores(stores: Stores, options: Options) -> Probed:
+    """The same of stores that no run made; without an encoder's features, with the column `source` of pictures.
+
+    Raises:
+        KeyError, ValueError: as `compute`; or an option is about runs.
+    """
+    if options.captures:
+        raise ValueError("--captures names captures of a run, and stores were given; name other stores")
+    given = captures(stores, steps_of(stores, options.step), options.spans)
+    columns = given.last.columns
+    sources = dict(zip(columns["picture"], columns["source"])) if "source" in columns else None
+    options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
+    probes = probe_layers(given.images, given.text, stores.taxonomy, options, source_of=sources)
+    return _probed(replace(probes, table=probes.table.assign(run=stores.name)), stores.name)
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -77,7 +89,8 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
         return Extras()
     partners = distinguished([*runs, *map(Run.open, options.against)])[len(runs) :]
     probes = [result.probes for result in results if isinstance(result, Probed)]
-    others = [probe_run(other, options, held_out_hypernyms(run)) for run, other in zip(runs, partners)]
+    held_out = [held_out_hypernyms(run, options.held_out) for run in runs]
+    others = [probe_run(other, options, names) for other, names in zip(partners, held_out)]
     name = f"{', '.join(run.name for run in runs)} minus {', '.join(run.name for run in partners)}"
     table = contrast_table(probes, others, name, options.split, options.seed)
     return Extras(tables={"contrasts": table}, notes=(contrast_summary(table),))
@@ -86,7 +99,7 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
 def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerProbes:
     """The probes of one run at the steps that are asked for (default: all that were captured)."""
     run = run.with_captures(options.captures)
-    stores = captures(run, steps_of(run, options.step))
+    stores = captures(run, steps_of(run, options.step), options.spans)
     table = closed.read(run).table
     source_of = dict(zip(table["picture"], table["style_group"]))
     features = encoder_rows(run).of(item.picture for item in run.manifest("capture").items if item.picture)
@@ -94,6 +107,16 @@ def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerPro
     options = replace(options, held_out=held_out)
     probes = probe_layers(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
     return replace(probes, table=probes.table.assign(run=run.name))
+
+
+def _probed(probes: LayerProbes, name: str) -> Probed:
+    """The result of some probes, with their directions and draws as files."""
+    files = {
+        "directions.h5": lambda path: probes.write_directions(path, name),
+        DRAWS_FILE: lambda path: write_draws(path, probes.leaves, probes.curves, name),
+    }
+    extras = Extras(files=files, notes=probes.undefined[:_UNDEFINED])
+    return Probed(table=probes.table, extras=extras, probes=probes)
 
 
 ANALYSIS = Analysis(
@@ -104,6 +127,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.layer_probes --run artifacts/runs/demo-pretrained --span cue --step last",
+    of_stores=of_stores,
     check=check,
     conclude=conclude,
     reads=lambda _: (CAPTURES,),

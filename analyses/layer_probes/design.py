@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from analyses.inputs.categories import subsets
 from analyses.inputs.encoder import ENCODER
+from analyses.inputs.leaf_rows import places
 from analyses.layer_probes.options import SEES_LEAVES, Options, refuse_unanswerable
 from probing.probes.controls import control_task, shuffled_labels
 from probing.probes.held_out import LabelledRows
@@ -76,12 +77,16 @@ def design(
     Raises:
         KeyError: an unknown target, split, probe or transform.
         MismatchError: the steps hold different items, or no leaf is shared.
-        ValueError: leaf identity was asked for with leaves held out, or picture sources without `source_of`.
+        ValueError: leaf identity was asked for with leaves held out, or picture sources without `source_of`; or a store
+            holds the tokens of a place one by one.
     """
     refuse_unanswerable(options)
     stores = {f"image@{step}": store for step, store in images.items()}
     if text is not None and options.split != "source":
         stores["text"] = text
+    if not stores:
+        raise ValueError("--split source is of pictures, and no picture rows were given; take another split")
+    places(images, text, options.spans)
     sources = _sources(stores, encoder)
     leaves = tuple(sorted(set.intersection(*(set(source.leaves.tolist()) for source in sources.values()))))
     if not leaves:
@@ -116,7 +121,9 @@ def _row_folds(
     if options.split != "source":
         return by_leaf
     if source_of is None:
-        raise ValueError("--split source needs to know where each picture comes from: give source_of")
+        raise ValueError(
+            "--split source needs to know where each picture comes from: give source_of, or a column `source` in stores"
+        )
     names = np.array([source_of[picture] for picture in source.store.columns["picture"].iloc[source.order]])
     return grouped_folds(names, labels, options.folds, options.seed)
 
@@ -127,11 +134,6 @@ def _sources(
     """Each store's rows sorted by item id; steps must hold the same items."""
     sources, first, features = {}, None, None
     for name, store in stores.items():
-        if tokens := [span for span, pooling in store.pooling.items() if pooling == "all"]:
-            raise ValueError(
-                f"{name} holds the tokens of span {tokens[0]!r} one by one, and a probe needs one row an item: "
-                "probe a capture in which the span is a mean or last"
-            )
         ids = np.asarray(store.item_ids, dtype=str)
         order = np.argsort(ids, kind="stable")
         if name != "text":
@@ -165,7 +167,7 @@ def _targets(
     if not len(enough):
         raise ValueError(
             f"no {target} has at least {least} of these {len(leaves)} leaves under it and as many not; "
-            "capture more leaves"
+            "capture more leaves, or group them under other hypernyms"
         )
     return tuple(names[k] for k in enough), labels[:, enough]
 

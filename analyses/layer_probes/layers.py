@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from analyses.frame.tables import NO_STEP
 from analyses.inputs.encoder import ENCODER
-from analyses.inputs.leaf_rows import span_pairs
+from analyses.inputs.leaf_rows import places
 from analyses.layer_probes.design import Design, design
 from analyses.layer_probes.options import Options
 from analyses.layer_probes.table import COLUMNS, Curves, Key, code_rows, rows_and_curves
@@ -89,13 +89,11 @@ def probe_layers(
     """
     plan = design(images, text, taxonomy, options, encoder, source_of)
     weights = draw_weights(len(plan.leaves), options.draws, options.seed)
-    first = next(iter(images.values()))
-    places = span_pairs(first.spans, text.spans if text else (), options.spans)
     # One thread of linear algebra a worker: a threaded eigendecomposition of this size gains little.
     with threadpool_limits(1), ThreadPoolExecutor(options.workers) as pool:
         waiting: list[Future] = []
         directions, undefined = {}, {}
-        for position, (span, in_pictures, in_text) in enumerate(places):
+        for position, (span, in_pictures, in_text) in enumerate(places(images, text, options.spans)):
             spans = {name: in_text if name == "text" else in_pictures for name in plan.sources}
             spans = {name: place for name, place in spans.items() if place}
             sites = ([ENCODER] if encoder is not None and position == 0 else []) + _sites(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyses.frame.command_line import EXTENT, PARTNER, Resampling, option
+from analyses.frame.stores import RunOrStores, Stores
 from probing.probes import PROBES
 from probing.probes.linear import PENALTIES
 from probing.probes.transfer import TRANSFORMS
 from taxogen.runs.names import plain_name
-from taxogen.runs.run import Run
 
 TARGETS = ("hypernym", "leaf", "height")
 SPLITS = ("leaf", "ungrouped", "family", "source")
@@ -40,9 +40,9 @@ class Options(Resampling):
         shuffled: draws of labels permuted over single rows
         code: also the minimum description length (slow)
         device: cpu, or a torch device such as cuda
+        held_out: hypernyms without evidence in training, reported apart; of a run by default its own
         penalties: that a probe chooses from.
         least_leaves: that a hypernym needs under it, and as many that are not.
-        held_out: hypernyms without evidence in training, reported apart.
         workers: threads, each with one thread of linear algebra.
     """
 
@@ -63,9 +63,9 @@ class Options(Resampling):
     shuffled: int = option(1, role=EXTENT)
     code: bool = option(False, role=EXTENT)
     device: str = option("cpu", role=EXTENT)
+    held_out: tuple[str, ...] = option((), metavar="HYPERNYM")
     penalties: tuple[float, ...] = PENALTIES
     least_leaves: int = 3
-    held_out: tuple[str, ...] = ()
     workers: int = 2
 
 
@@ -92,20 +92,24 @@ def refuse_unanswerable(options: Options) -> None:
         raise ValueError("--site and --all-sites were both given; give one of them")
 
 
-def steps_of(run: Run, steps: Sequence[str]) -> tuple[int, ...]:
+def steps_of(source: RunOrStores, steps: Sequence[str]) -> tuple[int, ...]:
     """The captured steps that are asked for by number or as "last"; without one, all.
 
     Raises:
         ValueError: neither a number nor "last".
         FileNotFoundError: no step was captured; the command that does it is named.
     """
-    if not run.steps:
+    if not source.steps and not isinstance(source, Stores):
         raise FileNotFoundError(
-            f"{run.path} has no captured step; `python -m taxogen train --run {run.path}` captures"
+            f"{source.path} has no captured step; `python -m taxogen train --run {source.path}` captures"
         )
     if wrong := [step for step in steps if step != "last" and not step.isdigit()]:
         raise ValueError(
             f"--step {wrong[0]} was asked for; give the number of a captured step "
-            f"({', '.join(map(str, run.steps))}), or last"
+            f"({', '.join(map(str, source.steps))}), or last"
         )
-    return tuple(run.steps[-1] if step == "last" else int(step) for step in steps) or run.steps
+    last = source.steps[-1:]
+    return (
+        tuple(number for step in steps for number in (last if step == "last" else (int(step),)))
+        or source.steps
+    )

@@ -126,6 +126,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.lens --run artifacts/runs/demo-pretrained --leaves 40 --every 6",
+    of_stores="it reads activations with the model's own head",
     check=check,
 )
 main = ANALYSIS.main

@@ -75,6 +75,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.lm_knowledge --run artifacts/runs/demo-pretrained",
     takes=Takes.RUNS_OR_NONE,
+    of_stores="it asks a language model, which --lm names, or that of a run",
     reads=lambda _: ("scores.h5",),
     check=check,
 )

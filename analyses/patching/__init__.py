@@ -72,6 +72,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.patching --run artifacts/runs/demo-pretrained --pairs 40 "
     "--placebo-run artifacts/runs/demo-random_init",
+    of_stores="it asks the model again, with activations of one picture in place of another's",
     check=check,
     table_name=lambda options: options.table,
     also=tuple(f"{direction}-{mode}" for direction in DIRECTIONS for mode in MODES),

@@ -64,6 +64,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.published --data released",
     takes=Takes.NO_RUN,
+    of_stores="it reads answers that were published, which --data names",
     check=check,
 )
 main = ANALYSIS.main

@@ -1,10 +1,13 @@
 """At which layer do picture tokens become similar to the words for their content?
 
     python -m analyses.text_alignment --run RUN [--run RUN2 …] [--step …] [--measure …] [--other LM] [--encoder NAME]
+    python -m analyses.text_alignment --images STORE [--text STORE] --taxonomy TABLE [--other LM] [--encoder NAME]
 
-Reads: the activation stores and taxonomy of each run; its layer-probe table, if there is one; its language model.
-Writes: analyses/text_alignment/ in each run: text_alignment.parquet, .csv, and the figures as png and svg; of several
-runs a figure of all of them, in the folder of the first.
+Reads: the activation stores and taxonomy of each run, its layer-probe table, if there is one, and its language model;
+or stores, a taxonomy, and the layer-probe table about them.
+Writes: analyses/text_alignment/ in each run, or analyses/STORES/text_alignment/ beside the stores:
+text_alignment.parquet, .csv, and the figures as png and svg; of several runs a figure of all of them, in the folder of
+the first.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import pandas as pd
 
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.stores import RunOrStores, Stores
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.leaf_rows import captures
@@ -58,10 +62,26 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's alignment; see `analyses.text_alignment.rows.alignment_table`."""
     (run,) = runs
     stores = captures(run, options.steps, options.spans)
-    options = replace(options, held_out=options.held_out or held_out_hypernyms(run))
-    nouns = _nouns(run, stores.last.sites, options)
+    options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
+    others = _nouns(run, options)
+    nouns = _own_nouns(run, stores.last.sites) | others
     table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns).assign(run=run.name)
     return Result(table, Extras(notes=_beside_probes(run, table)))
+
+
+def of_stores(stores: Stores, options: Options) -> Result:
+    """The long table of stores that no run made, without bare nouns in the model that they are of.
+
+    Raises:
+        ValueError: there are no picture rows.
+    """
+    if not stores.images:
+        raise ValueError("text_alignment compares pictures with words, and --images was not given; give both")
+    given = captures(stores, options.steps, options.spans)
+    options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
+    table = alignment_table(given.images, given.text, stores.taxonomy, options, _nouns(stores, options))
+    table = table.assign(run=stores.name)
+    return Result(table, Extras(notes=_beside_probes(stores, table)))
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -71,7 +91,7 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
 
 
-def _beside_probes(run: Run, table: pd.DataFrame) -> list[str]:
+def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:
     """The alignment's onsets beside those of layer probes, or why these are not to be used."""
     try:
         return probe_lines(table, probe_onsets(run))
@@ -79,15 +99,19 @@ def _beside_probes(run: Run, table: pd.DataFrame) -> list[str]:
         return [f"  {refusal}"]
 
 
-def _nouns(run: Run, sites: Sequence[str], options: Options) -> dict[str, Nouns]:
-    """Bare nouns in the run's own language model, in any other, and in text encoders that were asked for."""
-    model, leaves = run.config.model, run.taxonomy.leaves
-    encoded = {Path(name).name: encoded_nouns(name, leaves) for name in options.encoders}
+def _own_nouns(run: Run, sites: Sequence[str]) -> dict[str, Nouns]:
+    """Bare nouns in the run's own language model."""
+    model = run.config.model
     own = lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed)
-    nouns = {BARE: bare_nouns(own, leaves, sites)}
-    for name in options.others:
-        nouns[_bare(name)] = bare_nouns(lms.load(name), leaves, ["blocks.*.hook_resid_post"])
-    return nouns | encoded
+    return {BARE: bare_nouns(own, run.taxonomy.leaves, sites)}
+
+
+def _nouns(source: RunOrStores, options: Options) -> dict[str, Nouns]:
+    """Bare nouns in other language models, and in text encoders, that were asked for."""
+    leaves = source.taxonomy.leaves
+    encoded = {Path(name).name: encoded_nouns(name, leaves) for name in options.encoders}
+    for_others = ((_bare(name), lms.load(name)) for name in options.others)
+    return {name: bare_nouns(lm, leaves, ["blocks.*.hook_resid_post"]) for name, lm in for_others} | encoded
 
 
 def _bare(model: str) -> str:
@@ -103,6 +127,7 @@ ANALYSIS = Analysis(
     draw,
     summary,
     example="python -m analyses.text_alignment --run artifacts/runs/demo-pretrained --step 150",
+    of_stores=of_stores,
     reads=lambda _: (CAPTURES,),
     check=check,
     conclude=conclude,

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from analyses.frame import panels, registry
+from analyses.frame.stores import RunOrStores
 from analyses.inputs import leaf_rows
 from analyses.inputs.references import TWIN
 from analyses.text_alignment.figures import on_diagonal
 from analyses.text_alignment.rows import measure_of
-from taxogen.runs.run import Run
 
 UNIT = "unit rows"
 """The treatment under which rows that are massive in pictures and words at once do not pass for likeness."""
@@ -67,12 +67,12 @@ def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def probe_onsets(run: Run) -> dict[str, float]:
+def probe_onsets(run: RunOrStores) -> dict[str, float]:
     """The layer from which probes tell hypernyms of pictures at each place, where layer probes were run.
 
     Raises:
         DamagedError: their table is not as it was written.
-        MismatchError: it was made from another projector, world or captures than the run has now.
+        MismatchError: it was made from another projector, world, captures or stores than there are now.
     """
     layer_probes = registry.load("layer_probes")
     if not layer_probes.table_path(run).is_file():

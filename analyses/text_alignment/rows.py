@@ -48,9 +48,9 @@ class Options(Resampling):
         treatments: of massive activations
         others: other language models whose bare nouns are references: hub names or paths
         encoders: text encoders that are references: all-minilm-l6-v2, hub names or paths
+        held_out: hypernyms without evidence in training, reported apart; of a run by default its own
         permutations: of leaves.
         splits: of each leaf's pictures in two halves, for the noise ceiling.
-        held_out: hypernyms without evidence in training, reported apart; of a run by default its own.
     """
 
     steps: tuple[int, ...] = option((), flag="--step", role=EXTENT)
@@ -59,9 +59,9 @@ class Options(Resampling):
     treatments: tuple[str, ...] = option(TREATMENTS, flag="--treatment", choices=TREATMENTS, role=EXTENT)
     others: tuple[str, ...] = option((), flag="--other", metavar="LM")
     encoders: tuple[str, ...] = option((), flag="--encoder", metavar="NAME")
+    held_out: tuple[str, ...] = option((), metavar="HYPERNYM")
     permutations: int = 999
     splits: int = 10
-    held_out: tuple[str, ...] = ()
 
 
 @dataclass
@@ -108,10 +108,8 @@ def alignment_table(
     held = leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
-    first = next(iter(images.values()))
     table: list[dict] = []
-    places = leaf_rows.span_pairs(first.spans, text.spans if text else (), options.spans)
-    for span, picture_span, text_span in places:
+    for span, picture_span, text_span in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
             twin = (rows["text"], text_span) if text_span else None
             references = References(twin, nouns or {}, taxonomy, measure, treatment, held)

@@ -48,6 +48,7 @@ ANALYSIS = Analysis(
     summary,
     example="python -m analyses.visual_coherence --run artifacts/runs/demo-pretrained --run artifacts/runs/demo-across",
     takes=Takes.RUNS_TOGETHER,
+    of_stores="it reads the encoder's features of a run's pictures and the scores of its answers",
     reads=lambda _: ("scores.h5",),
     check=check,
     order=70,

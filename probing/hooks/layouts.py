@@ -69,6 +69,9 @@ class Layout:
         match point:
             case "hook_resid_mid":
                 return bool(names.mid)
+            case "attn.hook_pattern":  # linear attention makes none, and has nothing of the kind
+                signs = ("scaling", "is_causal", "attn_dropout")
+                return any(hasattr(getattr(block, names.attention), name) for name in signs)
             case "attn.hook_z":
                 return _holds(getattr(block, names.attention), names.attention_projection)
             case "mlp.hook_post":
@@ -88,7 +91,8 @@ class Layout:
             if implementation != "eager":
                 raise ValueError(
                     f"attn.hook_pattern was asked for, but the model runs {implementation!r} attention, "
-                    "which never makes the pattern; call model.set_attn_implementation('eager') first"
+                    "which never makes the pattern; call model.set_attn_implementation('eager') first, or load the "
+                    "model with attn_implementation='eager'"
                 )
         return chosen
 

@@ -6,7 +6,8 @@ The blocks are the one list of modules that run one after another, each on the s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,11 +52,10 @@ def running_stack(model: nn.Module) -> Stack:
     Raises:
         ValueError: no stack or several run, or its blocks do not hand one state on.
     """
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and _decoder(model) is not model:
-        raise ValueError(
-            "it is an encoder-decoder, whose text goes through two stacks; hand over the one that is meant, such as "
-            "model.get_decoder(), and run the whole model"
-        )
+    decoder = _decoder(model)
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and decoder is not model:
+        advice = _advice({"model.get_decoder()": decoder})
+        raise ValueError(f"it is an encoder-decoder, whose text goes through two stacks; {advice}")
     stacks: list[Stack] = []
     reasons: list[str] = []
     for path, root in list(_outermost(model)) or [("", model)]:
@@ -63,27 +63,36 @@ def running_stack(model: nn.Module) -> Stack:
             try:
                 calls = watched(part, sample_tokens(model))
             except Exception as error:  # whatever a model raises that needs more than tokens
-                reasons.append(f"{type(part).__name__}: {_first_line(error)}")
+                reasons.append(f"{type(part).__name__} did not run on tokens alone: {_first_line(error)}")
                 continue
             chains = _chains(part, calls, _width(root))
-            running = [blocks for blocks, reason in chains.items() if not reason]
-            if running:
+            if running := [blocks for blocks, reason in chains.items() if not reason]:
                 stacks += [_placed(part, inner, blocks, calls) for blocks in running]
+            elif chains:
+                longest = max(chains, key=lambda blocks: len(_children(part, blocks)))
+                reasons.append(f"{type(part).__name__}: {longest} {chains[longest]}")
+            if chains:
                 break
-            reasons += [f"{type(part).__name__}: {blocks} {reason}" for blocks, reason in chains.items()]
     if not stacks:
         because = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
         raise ValueError(
-            "looked for blocks that run one after another, each on the one state [rows, tokens, width] that the one "
-            f"before gave, found none{because}; read its modules with forward hooks of your own"
+            "looked for blocks that run one after another, each on the one state [rows, tokens, width] of the block "
+            f"before it, found none{because}; read its modules with register_forward_hook"
         )
     if len(stacks) > 1:
         names = ", ".join(f"{type(model.get_submodule(s.path)).__name__} at {s.path!r}" for s in stacks)
-        raise ValueError(
-            f"several decoders run: {names}; hand over one of them, such as model.get_submodule({stacks[0].path!r}), "
-            "and run the whole model"
-        )
+        advice = _advice({f"model.get_submodule({s.path!r})": model.get_submodule(s.path) for s in stacks})
+        raise ValueError(f"several decoders run: {names}; {advice}")
     return stacks[0]
+
+
+def _advice(parts: Mapping[str, nn.Module]) -> str:
+    """What to hand over in place of a model with several stacks: a part, spelled, that can be captured alone."""
+    for spelling, part in parts.items():
+        with suppress(ValueError):
+            running_stack(part)
+            return f"hand over one of them, such as {spelling}, and run the whole model"
+    return "none can be captured alone; read their modules with register_forward_hook"
 
 
 def _first_line(error: Exception) -> str:

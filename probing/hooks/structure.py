@@ -40,7 +40,9 @@ def sample_tokens(
     model: nn.Module, rows: int = ROWS, length: int = LENGTH, seed: int = 0
 ) -> Int[Tensor, "rows length"]:
     """Random tokens without the special ones that the configs name (padding, picture, ...)."""
-    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}.values()
+    configs = {
+        id(c): c for m in model.modules() if hasattr(c := getattr(m, "config", None), "__dict__")
+    }.values()
     special: set[int] = set()
     sizes: list[int] = []
     for config in configs:

@@ -83,7 +83,8 @@ def test_blocks_that_add_something_else_have_the_residual_stream_alone(name, rea
 
 def test_a_model_without_decoder_says_what_was_looked_for():
     with pytest.raises(
-        ValueError, match=r"Linear cannot be captured: looked for blocks.*found none \(Linear: "
+        ValueError,
+        match=r"Linear cannot be captured: looked for blocks.*found none \(Linear did not run on tokens ",
     ):
         layout_of(nn.Linear(2, 2))
 

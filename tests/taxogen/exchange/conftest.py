@@ -10,6 +10,8 @@ from transformers import (
     CLIPVisionModel,
     Dinov2Config,
     Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
     SiglipVisionConfig,
     SiglipVisionModel,
     ViTConfig,
@@ -37,6 +39,10 @@ TOKENS = 16
 ENCODERS = {
     "dinov2": (
         lambda: Dinov2Model(Dinov2Config(mlp_ratio=2, layerscale_value=0.7, **SIZE)),
+        lambda: BitImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE),
+    ),
+    "registers": (
+        lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(mlp_ratio=2, **SIZE)),
         lambda: BitImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE),
     ),
     "clip": (

@@ -19,6 +19,7 @@ from transformers import (
 
 from probing.store import MismatchError
 from taxogen.exchange.llava import export_llava
+from taxogen.exchange.picture_token import with_picture_token
 from taxogen.models.rows import IMAGE
 from taxogen.questions import prompts
 from taxogen.runs.bench import open_bench
@@ -139,17 +140,21 @@ def test_generate_goes_on_greedily_and_never_says_the_image_token(toy_run, toy_l
     torch.testing.assert_close(
         model.generate(**alone, max_new_tokens=4)[0, alone["input_ids"].shape[1] :], both[1]
     )
-    model.lm_head.weight.data[
-        :
-    ] = -model.lm_head.weight.data.abs()  # the image token's own row is zero: the largest
-    assert not (model.generate(**alone, max_new_tokens=4)[0, -4:] == model.config.image_token_id).any()
+    image = model.config.image_token_id
+    with torch.no_grad():
+        last = model.model(**alone).last_hidden_state[0, -1]
+        model.lm_head.weight[image] = 100 * last
+        assert model(**alone).logits[0, -1].argmax() == image
+    assert not (model.generate(**alone, max_new_tokens=4)[0, alone["input_ids"].shape[1] :] == image).any()
 
 
 @pytest.mark.parametrize("rows", [0, 5])
 def test_where_the_image_token_comes_from(toy_run, toy_lm, tmp_path, rows):
     """A row of the table that no token has, else a special token without a role, whose name changes."""
     tokenizer = AutoTokenizer.from_pretrained(toy_lm)
-    tokenizer.add_tokens([AddedToken("<spare>", special=True), AddedToken("bird's")])
+    tokenizer.add_tokens(
+        [*(AddedToken(name, special=True) for name in ("<kept>", "<spare>")), AddedToken("bird's")]
+    )
     config = AutoConfig.from_pretrained(toy_lm)
     config.vocab_size = len(tokenizer) + rows
     torch.manual_seed(3)
@@ -160,7 +165,22 @@ def test_where_the_image_token_comes_from(toy_run, toy_lm, tmp_path, rows):
     assert model.config.image_token_id == len(tokenizer) - (0 if rows else 2)
     known = processor.tokenizer.get_vocab()
     assert ("<spare>" in known) == bool(rows)
+    assert "<kept>" in known
     assert known["bird's"] == len(tokenizer) - 1
+
+
+@pytest.mark.parametrize("role", ["used", "template", "role", "none"])
+def test_a_special_token_that_has_a_part_is_left_to_it(toy_lm, tmp_path, role):
+    tokenizer: Any = AutoTokenizer.from_pretrained(toy_lm)
+    tokenizer.add_tokens([AddedToken("<spare>", special=True)])
+    spare, rows = len(tokenizer) - 1, len(tokenizer)
+    if role == "template":
+        tokenizer.chat_template = "<spare>"
+    if role == "role":
+        tokenizer.pad_token = "<spare>"
+    token = with_picture_token(tokenizer, rows, ["<image> A"], [spare] if role == "used" else [2], tmp_path)
+    assert token.text == "<|image|>"
+    assert (token.id, token.instead_of) == ((spare, "<spare>") if role == "none" else (rows, ""))
 
 
 def test_a_tied_table_and_one_of_its_own_stay_so(toy_run, toy_lm, tmp_path):
@@ -225,9 +245,10 @@ def test_what_llava_cannot_compute_is_refused_with_the_settings_that_it_can(
     [
         ("dinov2#final", "are normed after the last block; take '.*dinov2'"),
         ("siglip#final", "are normed after the last block"),
+        ("registers", r"have 5 tokens before the patches \(registers\); take one without"),
     ],
 )
-def test_features_after_a_last_norm_are_refused(toy_run, toy_lm, tmp_path, encoder, why):
+def test_features_that_llava_cannot_take_are_refused(toy_run, toy_lm, tmp_path, encoder, why):
     with pytest.raises(ValueError, match=why):
         export_llava(toy_run(toy_lm, encoder), tmp_path / "out")
 
