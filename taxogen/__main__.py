@@ -1,4 +1,4 @@
-"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | adopt | sweep | doctor
+"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | adopt | export | import | sweep | doctor
 
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config
 from taxogen.runs.presets import PRESETS, preset
@@ -202,6 +203,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     adopt = commands.add_parser("adopt", help=about, description=about)
     _add_adopted(adopt)
     adopt.set_defaults(do=_adopt, config=None, preset=None)
+    commands_of_exchange.add(commands)
     about = "say what of a run is as it was written, and whether its language model is captured faithfully"
     doctor = commands.add_parser("doctor", help=about, description=about)
     doctor.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")

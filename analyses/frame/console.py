@@ -27,7 +27,8 @@ from taxogen.__main__ import add_commands
 
 ANALYSE = "analyse"
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Make a run": ("demo", "config", "plan", "taxonomy", "prepare", "train", "evaluate", "adopt", "sweep", "capture"),
+    "Make a run": ("demo", "config", "plan", "taxonomy", "prepare", "train", "evaluate", "sweep", "capture"),
+    "Bring and take models": ("adopt", "export", "import"),
     "Ask a question": (ANALYSE,),
     "Look at results": ("report",),
     "Check": ("doctor",),

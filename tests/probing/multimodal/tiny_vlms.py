@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -143,3 +145,18 @@ def idefics3() -> tuple[Any, Any]:
 
 
 VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {"llava": llava, "qwen2_5_vl": qwen2_5_vl, "gemma3": gemma3, "idefics3": idefics3}
+
+
+def save(name: str, folder: Path) -> Path:
+    """The model and its processor in a folder, as they are on a hub."""
+    model, processor = VLMS[name]()
+    model.save_pretrained(folder)
+    if "video_processor" in processor.get_attributes():  # which cannot be saved without torchvision
+        processor.image_processor.save_pretrained(folder)
+        processor.tokenizer.save_pretrained(folder)
+        (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
+        kind = {"processor_class": "Qwen2_5_VLProcessor"}
+        (folder / "processor_config.json").write_text(json.dumps(kind), encoding="utf-8")
+    else:
+        processor.save_pretrained(folder)
+    return folder
