@@ -121,7 +121,7 @@ class Prefix:
         """
         config: Any = model.config
         cache = DynamicCache(config=config.get_text_config(decoder=True))
-        with _positions_noted(stack) as noted:
+        with positions_noted(stack) as noted:
             run({**inputs, "past_key_values": cache, "use_cache": True})
         rows = len(next(iter(per_token(inputs).values())))
         return cls(cache, next_positions(noted, rows, length_of(inputs)))
@@ -139,7 +139,7 @@ class Prefix:
 
 
 @contextmanager
-def _positions_noted(stack: nn.Module) -> Iterator[list[Tensor]]:
+def positions_noted(stack: nn.Module) -> Iterator[list[Tensor]]:
     """A list of the positions that a model hands to its decoder stack inside the block."""
     noted: list[Tensor] = []
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from probing.hooks import Edit, edit, record
 from probing.hooks.layouts import layout_of
+from probing.hooks.sequences import positions_noted
 from probing.patching.alignment import EACH, Alignment, write
 from probing.patching.cells import Patch
 from probing.sites import Site
@@ -73,12 +74,14 @@ class Kept:
         states: the input of each block, and the output of the last one: [rows, tokens after the prefix, width].
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
+        positions: those that the model handed to its stack for these tokens, None where it left them to it.
     """
 
     rows: Rows
     states: tuple[Float[Tensor, "rows token width"], ...]
     past: tuple[tuple[Tensor, Tensor], ...]
     hidden: Float[Tensor, "rows token width"]
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -122,7 +125,7 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
     layers = len(layout_of(model).blocks)
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
     names.append(f"blocks.{layers - 1}.hook_resid_post")
-    with record(model, names) as seen:
+    with record(model, names) as seen, positions_noted(layout_of(model).stack) as noted:
         out = forward(model, rows)
     past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
     length = rows.skip + out.last_hidden_state.shape[1]
@@ -132,7 +135,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
             f"a restart needs the keys of all {length} tokens in all {layers} layers; layers {short or len(past)} "
             "keep fewer (a sliding window?): patch with patched_by_hooks"
         )
-    return Kept(rows, tuple(seen[name] for name in names), past, out.last_hidden_state)
+    states = tuple(seen[name] for name in names)
+    return Kept(rows, states, past, out.last_hidden_state, noted[-1] if noted else None)
 
 
 @torch.no_grad()

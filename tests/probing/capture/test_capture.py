@@ -480,11 +480,20 @@ def test_a_mask_that_does_not_cover_prefix_and_rest_is_refused(tmp_path):
         capture(model(), [replace(batch, inputs=short)], tmp_path, sites="blocks.0.hook_resid_post")
 
 
-def test_left_padding_without_positions_is_refused(tmp_path):
+def test_left_padding_needs_no_positions(tmp_path):
     batch = batches(items=8, side="left", lazy=False)[0]
     inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
-    with pytest.raises(ValueError, match="padded on the left and has no position_ids"):
-        capture(model(), [replace(batch, inputs=inputs)], tmp_path, sites="blocks.0.hook_resid_post")
+    bare = capture(
+        model(), [replace(batch, inputs=inputs)], tmp_path / "bare", sites="blocks.2.hook_resid_post"
+    )
+    full = capture(model(), [batch], tmp_path / "full", sites="blocks.2.hook_resid_post")
+    expected = expected_rows(model(), batch, "blocks.2.hook_resid_post", "cue", "all")
+    counts = np.cumsum([len(places) for places in batch.spans["cue"]])[:-1]
+    means = np.stack([part.mean(0) for part in np.split(expected, counts)])
+    assert np.abs(bare.read("blocks.2.hook_resid_post", "cue") - means).max() <= 1e-5
+    assert np.array_equal(
+        bare.read("blocks.2.hook_resid_post", "cue"), full.read("blocks.2.hook_resid_post", "cue")
+    )
 
 
 def test_a_batch_without_a_single_token_is_refused(tmp_path):
