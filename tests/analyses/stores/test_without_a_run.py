@@ -3,70 +3,38 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from analyses import geometry, layer_probes
 from analyses.frame import registry
+from analyses.frame.console import main as console
 from analyses.frame.stores import Stores
 from analyses.text_alignment.digest import probe_onsets
-from probing.store import ActivationStore, MismatchError
+from probing.store import MismatchError
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import train_run
 from taxogen.world.taxonomy import Taxonomy
 from tests.analyses.leaf_stores import LEAVES, TAXONOMY
-from tests.analyses.made_up_stores import write_pictures, write_taxonomy, write_words
-from tests.probing.tiny_models import SMALL
+from tests.analyses.stores.made_up_stores import (
+    BOTH,
+    OF_STORES,
+    again,
+    refused,
+    write_pictures,
+    write_taxonomy,
+    write_words,
+)
 from tests.world import toy_config, toy_folder
 
-OF_STORES = tuple(name for name in registry.questions() if not isinstance(registry.load(name).of_stores, str))
-OF_MODELS = tuple(name for name in registry.questions() if name not in OF_STORES)
-BOTH = ("--images", "pictures", "--text", "words", "--taxonomy", "taxonomy.csv")
+ROOT = Path(__file__).parents[3]
 QUICK = {"layer_probes": ("--draws", "40", "--folds", "3", "--controls", "1")}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with stores of pictures and of words, and the table of their taxonomy."""
-    folder = tmp_path_factory.mktemp("stores")
-    write_pictures(folder / "pictures")
-    write_words(folder / "words")
-    write_taxonomy(folder / "taxonomy.csv")
-    return folder
-
-
-@pytest.fixture
-def here(world, monkeypatch):
-    monkeypatch.chdir(world)
-    return world
-
-
-@pytest.fixture
-def own(world, tmp_path, monkeypatch):
-    """A copy of the folder, to be changed."""
-    shutil.copytree(world, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("analyses"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def ask(name, *flags):
     registry.load(name).main([*flags, *QUICK.get(name, ("--draws", "40"))])
-
-
-def refused(capsys, name, *flags):
-    """The one line with which a command line is refused."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        registry.load(name).main(list(flags))
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith(f"python -m analyses.{name}: ")
-    return line
 
 
 def test_the_questions_that_need_only_activations():
@@ -138,113 +106,6 @@ def test_the_stores_of_a_run_give_the_numbers_of_the_run(trained, name, held_out
         of_stores.drop(columns="run"), expected.drop(columns="run"), check_exact=True, check_dtype=False
     )
     assert set(of_stores["run"]) == {f"step-{trained.steps[-1]:06d}+text"}
-
-
-@pytest.mark.parametrize("name", OF_MODELS)
-def test_a_question_that_needs_a_model_says_why(here, name, capsys):
-    said = refused(capsys, name, *BOTH, *(("--data", "released") if name == "published" else ()))
-    assert f"{name} cannot be asked of stores: it " in said
-    assert ("`taxoprobe adopt`" in said) == (name != "published")
-    stores = Stores.open("pictures", taxonomy="taxonomy.csv")
-    with pytest.raises(ValueError, match=f"{name} cannot be asked of stores"):
-        registry.load(name).ask_stores(stores, registry.load(name).options())
-
-
-REFUSED = {
-    "nothing": ((), "nothing was given to ask; give --run DIR, or stores"),
-    "both": (("--run", "r", *BOTH), "--run and --images were both given"),
-    "no table": (BOTH[:4], "without --taxonomy TABLE"),
-    "no store": (BOTH[4:], "--taxonomy was given without a store"),
-    "no such store": (("--images", "nowhere", *BOTH[2:]), "no activation store in nowhere"),
-    "no such table": ((*BOTH[:4], "--taxonomy", "nowhere.csv"), "No taxonomy table at nowhere.csv"),
-    "no such column": ((*BOTH, "--leaf-column", "species"), "pictures has no column 'species'.*are leaf"),
-    "one store twice": (
-        ("--images", "pictures", "--text", "./pictures", *BOTH[4:]),
-        "one store was given twice",
-    ),
-    "held out": ((*BOTH, "--held-out", "fish"), "'fish' is no hypernym of these leaves; known: bird, fruit"),
-    "twice": ((*BOTH, "--held-out", "bird", "bird"), "--held-out bird was asked for twice"),
-    "span": ((*BOTH, "--span", "verb"), "no span 'verb' in these stores; they have slot, last"),
-    "step": ((*BOTH, "--step", "7"), "no picture rows of step 7 were given"),
-}
-
-
-@pytest.mark.parametrize("name", OF_STORES)
-@pytest.mark.parametrize("what", REFUSED)
-def test_refusals_are_one_line_before_any_number(here, name, what, capsys, monkeypatch):
-    flags, said = REFUSED[what]
-    reads, read = [], ActivationStore.read
-    monkeypatch.setattr(ActivationStore, "read", lambda *given: reads.append(given) or read(*given))
-    assert re.search(said, refused(capsys, name, *flags))
-    assert len(reads) <= 2  # a row of each store, for its width
-
-
-SPOILT = {
-    "leaves not in the table": (
-        lambda: write_taxonomy(Path("taxonomy.csv"), TAXONOMY.restrict(LEAVES[2:])),
-        "2 of 32 leaves of the stores are no leaves of taxonomy.csv: bird 0, bird 1",
-    ),
-    "many leaves not in the table": (
-        lambda: write_taxonomy(Path("taxonomy.csv"), TAXONOMY.restrict(LEAVES[5:])),
-        "5 of 32 leaves of the stores are no leaves of taxonomy.csv: bird 0, bird 1, bird 2 …",
-    ),
-    "no hypernym is large enough": (
-        lambda: write_taxonomy(
-            Path("taxonomy.csv"), Taxonomy(tuple((leaf, f"above {k // 2}") for k, leaf in enumerate(LEAVES)))
-        ),
-        "no hypernym has (at least )?[34] of these 32 leaves",
-    ),
-    "no shared leaf": (
-        lambda: (
-            again("words", write_words, leaves=LEAVES[:4])
-            or again("pictures", write_pictures, leaves=LEAVES[4:])
-        ),
-        "the stores share no leaf: pictures names bird 4, bird 5, bird 6 …; words names bird 0, bird 1, bird 2 …",
-    ),
-    "no shared site": (
-        lambda: again("pictures", write_pictures, sites="blocks.*.hook_mlp_out"),
-        "pictures and words share no site: blocks.0.hook_mlp_out",
-    ),
-    "another width": (
-        lambda: again("words", write_words, model=narrow()),
-        "pictures and words are of different models: blocks.0.hook_resid_post is 32 and 16 wide",
-    ),
-    "no shared span": (
-        lambda: again("words", write_words, noun="word", last="end"),
-        r"no span of pictures \(image, last\) is one of words \(word, end\)",
-    ),
-    "tokens one by one": (
-        lambda: again("pictures", write_pictures, pooling={"image": "all", "last": "last"}),
-        "holds the tokens of span 'image' one by one",
-    ),
-    "rows without a leaf": (
-        lambda: again("pictures", write_pictures, leaves=LEAVES[:3], column="kind"),
-        "pictures has no column 'leaf'.*its columns are kind",
-    ),
-}
-
-
-def narrow():
-    """A language model of width 16."""
-    torch.manual_seed(0)
-    size: dict[str, Any] = {**SMALL, "hidden_size": 16}
-    return LlamaForCausalLM(LlamaConfig(**size)).eval()
-
-
-def again(path, write, **settings):
-    """Captures into a folder anew."""
-    shutil.rmtree(path)
-    write(Path(path), **settings)
-
-
-@pytest.mark.parametrize("what", SPOILT)
-def test_stores_that_do_not_go_together_are_refused(own, what, capsys, monkeypatch):
-    spoil, said = SPOILT[what]
-    spoil()
-    for name in OF_STORES:
-        if what == "no hypernym is large enough" and name == "text_alignment":
-            continue  # it has no hypernyms
-        assert re.search(said, refused(capsys, name, *BOTH))
 
 
 def test_what_only_some_stores_have_is_left_out_and_said(own, capsys):
@@ -319,6 +180,14 @@ def test_a_changed_store_or_taxonomy_is_noticed(own, what, capsys):
     assert len(geometry.ANALYSIS.table(stores()))
 
 
+def test_rows_of_a_taxonomy_about_other_leaves_change_nothing(own):
+    before = Stores.open("pictures", "words", taxonomy="taxonomy.csv")
+    write_taxonomy(Path("taxonomy.csv"), Taxonomy((*TAXONOMY.edges, ("cod", "fish"), ("eel", "fish"))))
+    after = Stores.open("pictures", "words", taxonomy="taxonomy.csv")
+    assert after.makers == before.makers
+    assert after.taxonomy.leaves == tuple(LEAVES)
+
+
 def test_results_go_where_they_are_asked_to_and_are_replaced_with_a_line(own, capsys):
     ask("geometry", *BOTH, "--out", "elsewhere")
     assert Path("elsewhere/geometry.parquet").is_file()
@@ -337,3 +206,25 @@ def test_alignment_reads_the_probes_of_the_same_stores(own):
     again("pictures", write_pictures, seed=3)
     with pytest.raises(MismatchError, match="another images"):
         probe_onsets(Stores.open("pictures", "words", taxonomy="taxonomy.csv"))
+
+
+def test_the_page_about_probes_captures_and_asks_as_printed(tmp_path, monkeypatch, capsys):
+    """The example of docs/probes.md, over a tenth of its leaves, whose numbers are therefore others."""
+    page = (ROOT / "docs" / "probes.md").read_text(encoding="utf-8").partition("## Without a run")[2]
+    code, command = (
+        re.search(pattern, page, flags=re.DOTALL | re.MULTILINE)
+        for pattern in (r"```python\n(.*?)```", r"^    \$ taxoprobe (analyse .*)$")
+    )
+    assert code
+    assert command
+    monkeypatch.chdir(tmp_path)
+    edges = Taxonomy.read(ROOT / "taxogen" / "data" / "taxonomy.csv")
+    Path("taxogen/data").mkdir(parents=True)
+    edges.restrict(edges.leaves[::10]).write("taxogen/data/taxonomy.csv")
+    exec(compile(code[1], "docs/probes.md", "exec"), {})
+    assert console([*command[1].splitlines()[0].split(), "--span", "last", "--draws", "40"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^Layer probes of words: \d+ targets, 36 leaf concepts, split by leaf, mean AUROC", said
+    )
+    assert said.endswith("Table and figures: mine/analyses/words/layer_probes\n")

@@ -1,10 +1,13 @@
 """Activation stores that no run made: a tiny vision-language model captured on made-up pictures and words."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from analyses.frame import registry
 from probing.capture import CaptureBatch, capture
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
@@ -13,6 +16,9 @@ from tests.probing.tiny_models import tiny
 
 SITES = "blocks.*.hook_resid_post"
 PICTURES = 3
+OF_STORES = tuple(name for name in registry.questions() if not isinstance(registry.load(name).of_stores, str))
+OF_MODELS = tuple(name for name in registry.questions() if name not in OF_STORES)
+BOTH = ("--images", "pictures", "--text", "words", "--taxonomy", "taxonomy.csv")
 _IMAGE_TOKEN = 119
 
 
@@ -49,3 +55,20 @@ def write_taxonomy(path: Path, taxonomy: Taxonomy = TAXONOMY) -> Path:
     """The table of a taxonomy."""
     taxonomy.write(path)
     return path
+
+
+def again(path, write, **settings):
+    """Captures into a folder anew."""
+    shutil.rmtree(path)
+    write(Path(path), **settings)
+
+
+def refused(capsys, name, *flags):
+    """The one line with which a command line is refused."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        registry.load(name).main(list(flags))
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"python -m analyses.{name}: ")
+    return line
