@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from probing.hooks.sequences import has_own_positions
 
 CharRange = tuple[int, int]
 
@@ -196,7 +198,12 @@ def shared_prefix(rows: Sequence[Row]) -> int:
 
 
 def collate(
-    rows: Sequence[Row], *, pad: int = 0, side: Literal["left", "right"] = "right", prefix: int = 0
+    rows: Sequence[Row],
+    *,
+    pad: int = 0,
+    side: Literal["left", "right"] = "right",
+    prefix: int = 0,
+    model: nn.Module | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, list[tuple[int, ...]]]]:
     """A model's inputs for padded rows, and the spans as positions in the sequence that it then sees.
 
@@ -211,6 +218,8 @@ def collate(
         side: where padding goes. Behind a shared prefix, left padding stands between it and the rest.
         prefix: how many first tokens, common to all rows, are given to the model separately; `input_ids` and
             `position_ids` then hold what follows, and `attention_mask` and the spans the whole sequence.
+        model: gets no `position_ids` if it makes positions from pictures (M-RoPE). `capture` leaves positions that
+            only count the tokens to any model; who calls `model(**inputs)` gives the model here.
 
     Raises:
         ValueError: the rows differ in their spans or in the prefix.
@@ -234,8 +243,10 @@ def collate(
         mask[i, prefix + start : prefix + start + len(rest)] = 1
         for name in names:
             spans[name].append(tuple(p + start if p >= prefix else p for p in row.spans[name]))
-    positions = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}, spans
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model is None or not has_own_positions(model):
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix:]
+    return inputs, spans
 
 
 def with_span(row: Row, name: str, positions: Sequence[int]) -> Row:

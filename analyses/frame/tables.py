@@ -51,6 +51,11 @@ def layer_of(site: str, encoder: float = float("nan")) -> float:
     return -1.0 if parsed.point == EMBED else float("nan")
 
 
+def step_text(step: int) -> str:
+    """A step before what follows it, such as `step 150, `; nothing for rows of no step."""
+    return "" if step == NO_STEP else f"step {step}, "
+
+
 def row(measure: str, number: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:
     """One row of a long table; a bare number has no interval."""
     if not isinstance(number, Estimate):

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
 from analyses.frame.stores import RunOrStores, Stores
+from analyses.frame.tables import step_text
 from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
 from probing.store import ActivationStore, MismatchError
@@ -150,7 +151,7 @@ def disagreements(
         most = wide.to_dict("records")[int(np.nanargmax(gap.to_numpy()))]
         lines.append(
             f"  {name} and {default} rows DISAGREE by over {bar:.2f} at {(gap > bar).sum()} of {len(gap)} places, most "
-            f"at step {most['step']}, {most['span']}, {most['site']}: {most[name]:.2f} {name}, "
+            f"at {step_text(most['step'])}{most['span']}, {most['site']}: {most[name]:.2f} {name}, "
             f"{most[default]:.2f} {default}"
         )
     return lines

@@ -121,7 +121,7 @@ def bare_nouns(lm: LM, leaves: Sequence[str], sites: Sequence[str]) -> Nouns:
     """
     start = [] if lm.start_token_id is None else [lm.start_token_id]
     layers: dict[str, list[np.ndarray]] = {}
-    with torch.no_grad(), record(lm.model, list(sites)) as seen:
+    with torch.no_grad(), record(lm.model, list(sites), keep="last") as seen:
         for leaf in leaves:
             ids = start + lm.tokenizer(f" {spoken(leaf)}", add_special_tokens=False)["input_ids"]
             lm.model(input_ids=torch.tensor([ids], device=lm.model.device))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyses.frame.tables import NO_STEP
+from analyses.frame.tables import NO_STEP, step_text
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
@@ -47,7 +47,7 @@ def summary(table: pd.DataFrame) -> str:
     targets = table.loc[~table["target"].isin(OVER_TARGETS), "target"].nunique()
     lines = [
         f"Layer probes of {first['run'] or 'a run'}: {targets} targets, {int(first['n'])} leaf concepts, "
-        f"split by {first['split']}, step {step}, mean AUROC (chance .5)"
+        f"split by {first['split']}, {step_text(step)}mean AUROC (chance .5)"
     ]
     for span in dict.fromkeys(means["span"]):
         rows = means[(means["span"] == span) & means["step"].isin([step, NO_STEP])]

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
+from probing.store.shards import as_column
+
 Pooling = Literal["mean", "last", "all"]
 Inputs = Mapping[str, Any]
 
@@ -39,12 +43,46 @@ class CaptureBatch:
     prefix_rows: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.item_ids, str) or not all(map(_is_key, self.item_ids)):
+            wrong = next((i for i in self.item_ids if not _is_key(i)), self.item_ids)
+            raise ValueError(
+                f"item_ids are texts, one a row, not empty and without null characters; found {wrong!r} "
+                f"({type(wrong).__name__}): give str(...) of a number"
+            )
         rows = len(self.item_ids)
         for kind, named in (("span", self.spans), ("column", self.columns)):
             for name, values in named.items():
+                if not _is_key(name) or "/" in name:
+                    raise ValueError(f"{kind}s are named by text without '/', found {name!r}")
                 if len(values) != rows:
                     raise ValueError(f"{kind} {name!r} has {len(values)} rows, the batch has {rows} item_ids")
+        for name, of_rows in self.spans.items():
+            for row, places in enumerate(of_rows):
+                numbers = np.asarray(places)
+                if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+                    raise ValueError(
+                        f"span {name!r} has {places!r} in row {row}; spans are lists of whole numbers"
+                    )
+        for name, values in self.columns.items():
+            as_column(name, values)
         if self.prefix_rows is not None and len(self.prefix_rows) != rows:
             raise ValueError(f"prefix_rows has {len(self.prefix_rows)} rows, the batch has {rows} item_ids")
+        if self.prefix_rows is not None and self.prefix is None:
+            raise ValueError("prefix_rows were given without a prefix")
         if not self.spans or not rows:
             raise ValueError("a batch needs at least one item and one span")
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Column → the kind of its values: text, truth values or numbers."""
+        return {
+            name: _KINDS[as_column(name, values[:1]).dtype.kind]
+            for name, values in sorted(self.columns.items())
+        }
+
+
+_KINDS = {"S": "text", "b": "truth values", "i": "numbers", "f": "numbers"}
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class AskedTokens:
         offset: length of the prefix that is in the cache; earlier positions are taken from its own pass.
         prefix_rows: for each batch row, the row of the prefix that it continues.
         real: whether each position of the whole sequence is a token, not padding; None if all are.
+        length: how many positions the whole sequence has.
     """
 
     rows: Int[np.ndarray, "tokens"]
@@ -38,6 +39,7 @@ class AskedTokens:
     offset: int
     prefix_rows: Int[np.ndarray, "batch"]
     real: Bool[np.ndarray, "batch length"] | None
+    length: int
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class AskedTokens:
             offset=offset,
             prefix_rows=np.array(prefix_rows if prefix_rows is not None else [0] * batch, dtype=np.int64),
             real=real,
+            length=length,
         )
         tokens._refuse_padding()
         return tokens
@@ -104,6 +107,15 @@ class AskedTokens:
                 f"a span touches padding: row {row}, position {position} of the batch; positions count in "
                 "the padded sequence, so left padding shifts them"
             )
+
+    def moved(self, by: Int[np.ndarray, " batch"]) -> AskedTokens:
+        """The same tokens where each row behind the prefix was moved to the left, over its padding."""
+        behind = self.positions >= self.offset
+        real, columns = self.real, np.arange(self.length - self.offset)
+        if real is not None:
+            order = self.offset + (columns + by[:, None]) % len(columns)
+            real = np.concatenate([real[:, : self.offset], np.take_along_axis(real, order, 1)], 1)
+        return replace(self, positions=self.positions - np.where(behind, by[self.rows], 0), real=real)
 
     @property
     def in_prefix(self) -> Int[np.ndarray, "tokens"]:
@@ -131,9 +143,8 @@ class AskedTokens:
     def take_prefix(self, device: torch.device) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the prefix's own forward pass."""
         inside = self.in_prefix
-        return self._take(
-            self.prefix_rows[self.rows[inside]], self.positions[inside], device, real=None, before=0
-        )
+        places = (self.prefix_rows[self.rows[inside]], self.positions[inside])
+        return self._take(places, (0, self.offset), device, real=None)
 
     def take_rest(self, device: torch.device, part: Part | None = None) -> Callable[[Site, Tensor], Tensor]:
         """A function that keeps the asked tokens of the forward pass of a part (of all rows) behind the prefix."""
@@ -141,22 +152,23 @@ class AskedTokens:
         rows, positions = self.rows[inside], self.positions[inside]
         real = None if self.real is None else self.real[rows]
         if part is None:
-            return self._take(rows, positions - self.offset, device, real=real, before=self.offset)
+            places = (rows, positions - self.offset)
+            return self._take(places, (self.offset, self.length - self.offset), device, real=real)
         columns = np.r_[: self.offset, part.start : part.stop]
         real = None if real is None else real[:, columns]
-        rows, positions = np.searchsorted(part.rows, rows), positions - part.start
-        return self._take(rows, positions, device, real=real, before=self.offset)
+        places = (np.searchsorted(part.rows, rows), positions - part.start)
+        return self._take(places, (self.offset, part.stop - part.start), device, real=real)
 
     def _take(
         self,
-        rows: Int[np.ndarray, "tokens"],
-        positions: Int[np.ndarray, "tokens"],
+        places: tuple[Int[np.ndarray, "tokens"], Int[np.ndarray, "tokens"]],
+        lengths: tuple[int, int],
         device: torch.device,
         real: Bool[np.ndarray, "tokens length"] | None,
-        before: int,
     ) -> Callable[[Site, Tensor], Tensor]:
-        row = torch.from_numpy(rows).to(device)
-        position = torch.from_numpy(positions).to(device)
+        """A function that keeps the values at (rows, positions) of a pass; lengths: positions before it, and in it."""
+        row, position = (torch.from_numpy(numbers).to(device) for numbers in places)
+        before, inside = lengths
         keys = (
             None
             if real is None or real.all()
@@ -164,6 +176,12 @@ class AskedTokens:
         )
 
         def take(site: Site, value: Tensor) -> Tensor:
+            if value.shape[2 if site.point == PATTERN else 1] != inside:
+                raise ValueError(
+                    f"{site} has the shape {tuple(value.shape)} in a pass over {inside} positions: the model adds "
+                    "tokens or takes some away inside (prompt tuning, pictures that it expands itself), so that spans "
+                    "would name others; give it the sequence that it ends with"
+                )
             if site.point != PATTERN:
                 return value[row, position]
             pattern = value.transpose(1, 2)[row, position]

@@ -13,7 +13,7 @@ from torch import nn
 from probing.capture.batches import CaptureBatch
 from probing.capture.loop import Recorder, capture
 from probing.capture.plan import refuse_difference
-from probing.hooks.provenance import weight_hash
+from probing.hooks.provenance import adapters_of, weight_hash
 from probing.store.files import remove
 from probing.store.headers import read_header, read_index, require_shard_of
 from probing.store.shard_files import (
@@ -100,7 +100,10 @@ def _check(file: Path, header: dict[str, Any], entry: dict[str, Any]) -> None:
 
 def refuse_other_model(folder: Path, header: dict[str, Any], model: Any) -> None:
     """Raise a MismatchError when a store was captured with other weights."""
-    own = {"weight_hash": weight_hash(model if isinstance(model, nn.Module) else model.model)}
+    module = model if isinstance(model, nn.Module) else model.model
+    own = {"weight_hash": weight_hash(module)}
+    if (adapters := adapters_of(module)) or "adapters" in header["attributes"]:
+        own["adapters"] = adapters
     refuse_difference(folder, header, {**header, "attributes": {**header["attributes"], **own}})
 
 

@@ -105,19 +105,33 @@ def writing_back_changes_nothing(trial: Trial, sites: Sequence[Site]) -> Check:
 
 
 def noise_changes_logits(trial: Trial, sites: Sequence[Site], seed: int) -> Check:
-    """Each copy of a row gets noise at its own site; rows do not see one another, so one pass tries many."""
+    """Each copy of a row gets noise at its own site; rows do not see one another, so one pass tries many.
+
+    The state behind the last block is looked at too: beside a large channel narrow logits may round a change away.
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs = repeated(trial.alone[0], min(len(sites), _TRIED_TOGETHER)) | {"use_cache": False}
-    untouched = logits_of(trial.model(**inputs))
-    rows = len(untouched) // min(len(sites), _TRIED_TOGETHER)
+    times = min(len(sites), _TRIED_TOGETHER)
+    inputs = repeated(trial.alone[0], times) | {"use_cache": False}
+    behind = Site("hook_resid_post", len(trial.layout.blocks) - 1)
+
+    def outcome(edits: Mapping[str | Site, Callable[[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
+        with edit(trial.model, edits), record(trial.model, str(behind)) as seen:
+            return logits_of(trial.model(**inputs)), seen[str(behind)]
+
+    untouched = outcome({})
+    rows = len(untouched[0]) // times
     deaf = list(sites)
-    for factor in (1.0, _LOUDER):  # what is small beside a large channel is lost in narrow types
+    for factor in (1.0, _LOUDER):
         tried, deaf = deaf, []
         for start in range(0, len(tried), _TRIED_TOGETHER):
             at = {rows * i: site for i, site in enumerate(tried[start : start + _TRIED_TOGETHER])}
-            with edit(trial.model, {site: _noise_in(row, factor, generator) for row, site in at.items()}):
-                touched = logits_of(trial.model(**inputs))
-            deaf += [site for row, site in at.items() if torch.equal(touched[row], untouched[row])]
+            touched = outcome({site: _noise_in(row, factor, generator) for row, site in at.items()})
+            for row, site in at.items():
+                looked_at = (
+                    zip(touched, untouched) if site.order < behind.order else [(touched[0], untouched[0])]
+                )
+                if all(torch.equal(one[row], other[row]) for one, other in looked_at):
+                    deaf.append(site)
     wrong = [str(site) for site in deaf]
     return listed("noise at each site changes the logits", wrong, f"{len(sites)} sites, one by one")
 

@@ -31,6 +31,16 @@ def length_of(inputs: Mapping[str, Any]) -> int:
     raise ValueError(f"the inputs of a batch need input_ids or inputs_embeds, found {', '.join(inputs)}")
 
 
+def token_mask(inputs: Mapping[str, Any]) -> Tensor | None:
+    """The attention mask with 1 for each token that is no padding; None where there is none of that kind.
+
+    Masks that are made already, [rows, heads, tokens, tokens] or one of each kind of layer, hide nothing but what the
+    model hides.
+    """
+    mask = inputs.get("attention_mask")
+    return None if isinstance(mask, Mapping) or (mask is not None and mask.ndim == 4) else mask
+
+
 def per_token(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """The inputs with a value a token, [rows, length, ...], the attention mask and the positions apart."""
     first = next(inputs[name] for name in ("inputs_embeds", "input_ids") if inputs.get(name) is not None)
@@ -67,7 +77,7 @@ def aligned(inputs: Mapping[str, Any], offset: int = 0) -> tuple[dict[str, Any],
         inputs: the model's arguments.
         offset: how many positions of the mask are a prefix, which stays.
     """
-    mask = inputs.get("attention_mask")
+    mask = token_mask(inputs)
     if mask is None:
         return dict(inputs), None
     starts = mask[:, offset:].bool().int().argmax(1)
@@ -91,7 +101,7 @@ def without_counting(inputs: Mapping[str, Any], offset: int = 0) -> dict[str, An
     given = inputs.get("position_ids")
     if given is None or given.ndim != 2 or inputs.get("input_ids") is None:
         return dict(inputs)
-    mask = inputs.get("attention_mask")
+    mask = token_mask(inputs)
     counted = torch.arange(offset, offset + given.shape[1], device=given.device)
     same = given == counted
     if not bool((same if mask is None else same | ~mask[:, offset:].bool()).all()):
@@ -121,7 +131,7 @@ class Prefix:
         """
         config: Any = model.config
         cache = DynamicCache(config=config.get_text_config(decoder=True))
-        with _positions_noted(stack) as noted:
+        with positions_noted(stack) as noted:
             run({**inputs, "past_key_values": cache, "use_cache": True})
         rows = len(next(iter(per_token(inputs).values())))
         return cls(cache, next_positions(noted, rows, length_of(inputs)))
@@ -139,7 +149,18 @@ class Prefix:
 
 
 @contextmanager
-def _positions_noted(stack: nn.Module) -> Iterator[list[Tensor]]:
+def arguments_noted(stack: nn.Module) -> Iterator[list[Mapping[str, Any]]]:
+    """A list of the arguments that a model hands to its decoder stack inside the block."""
+    noted: list[Mapping[str, Any]] = []
+    handle = stack.register_forward_pre_hook(lambda _, args, named: noted.append(named), with_kwargs=True)
+    try:
+        yield noted
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def positions_noted(stack: nn.Module) -> Iterator[list[Tensor]]:
     """A list of the positions that a model hands to its decoder stack inside the block."""
     noted: list[Tensor] = []
 

@@ -83,11 +83,14 @@ def verify(
     layout = layout_of(model)
     chosen = range(len(layout.blocks)) if layers is None else sorted(set(layers))
     edited = [s for s in layout.sites if s.point != PATTERN and (s.layer is None or s.layer in chosen)]
+    title = f"{type(model).__name__} ({layout.model_type}, {len(layout.blocks)} blocks)"
     before = _weight_sums(model)
     with evaluating(model), torch.inference_mode():
         trial = Trial.of(model, layout, inputs, seed=seed)
-        results = [
-            checks.shapes(trial),
+        results = [checks.shapes(trial)]
+        if not results[0].holds:
+            return Report(title, tuple(results))
+        results += [
             checks.sums(trial, ("resid_pre", "attn_out", "mlp_out"), "resid_post"),
             checks.sums(trial, ("resid_pre", "attn_out"), "resid_mid"),
             checks.recording_changes_nothing(trial),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from probing.hooks import Edit, edit, record
 from probing.hooks.layouts import layout_of
+from probing.hooks.sequences import arguments_noted, token_mask
 from probing.patching.alignment import EACH, Alignment, write
 from probing.patching.cells import Patch
 from probing.sites import Site
@@ -73,7 +74,7 @@ class Kept:
         states: the input of each block, and the output of the last one: [rows, tokens after the prefix, width].
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
-        given: the arguments with which the model called its decoder.
+        given: the arguments that the model handed to its stack for these tokens.
     """
 
     rows: Rows
@@ -100,8 +101,8 @@ def forward(model: nn.Module, rows: Rows) -> Any:
         ValueError: a mask leaves tokens out.
     """
     inputs = dict(rows.inputs())
-    mask = inputs.get("attention_mask")
-    if isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask.all()):
+    mask = token_mask(inputs)
+    if mask is not None and not bool(mask.all()):
         raise ValueError("a row is padded: patched rows have one length; put rows of other lengths apart")
     stack: Any = model
     return stack.base_model(**{**inputs, "use_cache": True})
@@ -124,15 +125,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
     layers = len(layout_of(model).blocks)
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
     names.append(f"blocks.{layers - 1}.hook_resid_post")
-    given: dict[str, Any] = {}
-    noted = layout_of(model).stack.register_forward_pre_hook(
-        lambda _, args, named: given.update(named), with_kwargs=True
-    )
-    try:
-        with record(model, names) as seen:
-            out = forward(model, rows)
-    finally:
-        noted.remove()
+    with record(model, names) as seen, arguments_noted(layout_of(model).stack) as noted:
+        out = forward(model, rows)
     past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
     length = rows.skip + out.last_hidden_state.shape[1]
     short = [at for at, (keys, _) in enumerate(past) if keys.shape[-2] != length]
@@ -141,8 +135,9 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
             f"a restart needs the keys of all {length} tokens in all {layers} layers; layers {short or len(past)} "
             "keep fewer (a sliding window?): patch with patched_by_hooks"
         )
-    given = {name: given[name] for name in ("position_ids", "attention_mask") if given.get(name) is not None}
-    return Kept(rows, tuple(seen[name] for name in names), past, out.last_hidden_state, given)
+    states = tuple(seen[name] for name in names)
+    given = {name: noted[-1][name] for name in ("position_ids", "attention_mask") if name in noted[-1]}
+    return Kept(rows, states, past, out.last_hidden_state, given)
 
 
 @torch.no_grad()

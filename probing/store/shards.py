@@ -164,9 +164,9 @@ class ShardWriter:
         """Write what is still in memory, make the file durable and give it its name."""
         for data in self._sets.values():
             data.finish()
-        self._write("item_id", _column("item_id", self._item_ids))
-        for name, column in self._columns.items():
-            self._write(f"columns/{name}", _column(name, column))
+        self._write("item_id", as_column("item_id", self._item_ids))
+        for name, values in self._columns.items():
+            self._write(f"columns/{name}", as_column(name, values))
         self._file.attrs["columns"] = _attribute(list(self._columns))
         for span, rows in self._positions.items():
             self._write(f"spans/{span}/count", np.array([len(row) for row in rows], dtype=np.int32))
@@ -201,8 +201,19 @@ def _attribute(value: Any) -> Any:
     return np.array(raw, dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
 
 
+def as_column(name: str, values: Sequence[Any]) -> np.ndarray:
+    """A manifest column as numbers, truth values or UTF-8 text.
+
+    Raises:
+        ValueError: it is of several kinds or of another, or has text or numbers that a store cannot hold.
+    """
+    try:
+        return _column(name, values)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise ValueError(f"column {name!r} cannot be stored: {error}") from error
+
+
 def _column(name: str, values: Sequence[Any]) -> np.ndarray:
-    """A manifest column as numbers, truth values or UTF-8 text."""
     kinds = {type(value.item() if isinstance(value, np.generic) else value) for value in values}
     if kinds == {str}:
         return np.array([value.encode("utf-8") for value in values], dtype="S")

@@ -480,14 +480,88 @@ def test_a_mask_that_does_not_cover_prefix_and_rest_is_refused(tmp_path):
         capture(model(), [replace(batch, inputs=short)], tmp_path, sites="blocks.0.hook_resid_post")
 
 
-def test_left_padding_without_positions_is_refused(tmp_path):
+def test_left_padding_needs_no_positions(tmp_path):
     batch = batches(items=8, side="left", lazy=False)[0]
     inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
-    with pytest.raises(ValueError, match="padded on the left and has no position_ids"):
-        capture(model(), [replace(batch, inputs=inputs)], tmp_path, sites="blocks.0.hook_resid_post")
+    bare = capture(
+        model(), [replace(batch, inputs=inputs)], tmp_path / "bare", sites="blocks.2.hook_resid_post"
+    )
+    full = capture(model(), [batch], tmp_path / "full", sites="blocks.2.hook_resid_post")
+    expected = expected_rows(model(), batch, "blocks.2.hook_resid_post", "cue", "all")
+    counts = np.cumsum([len(places) for places in batch.spans["cue"]])[:-1]
+    means = np.stack([part.mean(0) for part in np.split(expected, counts)])
+    assert np.abs(bare.read("blocks.2.hook_resid_post", "cue") - means).max() <= 1e-5
+    assert np.array_equal(
+        bare.read("blocks.2.hook_resid_post", "cue"), full.read("blocks.2.hook_resid_post", "cue")
+    )
 
 
 def test_a_batch_without_a_single_token_is_refused(tmp_path):
     batch = replace(picture_batches(True)[0], spans={"image": [()] * 6})
     with pytest.raises(ValueError, match="no row of a batch has a token in any of the spans image"):
         capture(model(), [batch], tmp_path, sites="blocks.0.hook_resid_post", pooling={"image": "all"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"item_ids": [0]}, r"item_ids are texts, .* found 0 \(int\): give str"),
+        ({"item_ids": "a"}, "item_ids are texts, one a row"),
+        ({"item_ids": [""]}, "not empty"),
+        ({"item_ids": ["a\0"]}, "without null characters"),
+        ({"spans": {"x": [(0.5,)]}}, r"span 'x' has \(0.5,\) in row 0; spans are lists of whole numbers"),
+        ({"spans": {"x": [(True,)]}}, "spans are lists of whole numbers"),
+        ({"spans": {"x": [0]}}, "spans are lists of whole numbers"),
+        ({"spans": {"a/b": [(0,)]}}, "spans are named by text without '/'"),
+        ({"columns": {"leaf": [None]}}, "column 'leaf' has to be all text"),
+        ({"columns": {"leaf": [2**70]}}, "column 'leaf' cannot be stored"),
+        ({"columns": {"leaf": ["\ud800"]}}, "column 'leaf' cannot be stored"),
+        ({"prefix_rows": [0]}, "prefix_rows were given without a prefix"),
+    ],
+)
+def test_malformed_batches_are_refused_where_they_are_made(wrong, said):
+    right = {"inputs": {"input_ids": torch.tensor([[5, 6]])}, "item_ids": ["a"], "spans": {"x": [(0,)]}}
+    CaptureBatch(**right)
+    with pytest.raises(ValueError, match=said):
+        CaptureBatch(**{**right, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"item_ids": ["a", "b"], "spans": {"x": [(0,)] * 2}}, "2 item_ids, and input_ids has 1 rows"),
+        (
+            {"inputs": {"input_ids": torch.ones(1, 3).long(), "attention_mask": torch.ones(1, 1, 3, 3)}},
+            "needs .rows, tokens",
+        ),
+        (
+            {"prefix": {"input_ids": torch.tensor([[3]])}, "prefix_rows": [1]},
+            "names row 1, the prefix has 1 rows",
+        ),
+        ({"prefix": {"input_ids": torch.tensor([[3]])}, "prefix_rows": [-1]}, "names row -1"),
+    ],
+)
+def test_batches_that_do_not_fit_their_inputs_are_refused_and_spoil_no_folder(tmp_path, change, said):
+    right = {"inputs": {"input_ids": torch.tensor([[5, 6, 7]])}, "item_ids": ["a"], "spans": {"x": [(0,)]}}
+    with pytest.raises(ValueError, match=said):
+        capture(model(), [CaptureBatch(**{**right, **change})], tmp_path, sites="hook_embed")
+    assert len(capture(model(), [CaptureBatch(**right)], tmp_path, sites="hook_embed")) == 1
+
+
+def test_columns_of_another_kind_and_attributes_that_no_store_holds_are_refused(tmp_path):
+    inputs = {"input_ids": torch.tensor([[5, 6]])}
+    made = [
+        CaptureBatch(inputs, [name], {"x": [(0,)]}, {"leaf": [leaf]})
+        for name, leaf in (("a", "crow"), ("b", 1))
+    ]
+    with pytest.raises(ValueError, match=r"same columns: expected .*text.*, found .*numbers.* at item 'b'"):
+        capture(model(), made, tmp_path / "a", sites="hook_embed", shard_rows=1)
+    for attributes, said in (
+        ({"x": {1, 2}}, "attribute 'x' is a set"),
+        ({"dtype": "int8"}, "are named dtype"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            capture(model(), made[:1], tmp_path / "b", sites="hook_embed", attributes=attributes)
+    with pytest.raises(ValueError, match="shard_rows is a number of items from 1 on, found 0"):
+        capture(model(), made[:1], tmp_path / "b", sites="hook_embed", shard_rows=0)
+    assert not (tmp_path / "b").exists()
