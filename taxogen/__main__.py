@@ -124,9 +124,7 @@ def _adopt(options: argparse.Namespace) -> None:
     with opened(options) as run:
         pipeline.train_run(run)
         scores = pipeline.evaluate_run(run)
-    log.info(
-        "%s: captured; %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape
-    )
+    log.info("%s: captured; %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
     log.info("next: python -m analyses.layer_probes --run %s", run.path)
 
 
@@ -256,15 +254,21 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
 
 def _add_adopted(command: argparse.ArgumentParser) -> None:
     command.add_argument("--vlm", required=True, metavar="NAME", help="hub name or folder of the model")
-    command.add_argument("--pictures", metavar="DIR", help="a folder of a folder for each leaf; default: pictograms")
-    command.add_argument("--taxonomy", metavar="FILE", help="CSV: leaf, hypernym; default: that of the pictograms")
+    command.add_argument(
+        "--pictures", metavar="DIR", help="a folder of a folder for each leaf; default: pictograms"
+    )
+    command.add_argument(
+        "--taxonomy", metavar="FILE", help="CSV: leaf, hypernym; default: that of the pictograms"
+    )
     command.add_argument(
         "--template", action="append", default=[], metavar="NAME",
         help="how questions are put, such as kind; may be given again",
     )  # fmt: skip
     command.add_argument("--chat", action="store_true", help="put questions in the model's chat template")
     command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
-    command.add_argument("--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME")
+    command.add_argument(
+        "--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME"
+    )
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="a setting that differs; may be given again",

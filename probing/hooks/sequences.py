@@ -38,7 +38,10 @@ def token_mask(inputs: Mapping[str, Any]) -> Tensor | None:
     model hides.
     """
     mask = inputs.get("attention_mask")
-    return None if isinstance(mask, Mapping) or (mask is not None and mask.ndim == 4) else mask
+    if isinstance(mask, Mapping):
+        return None
+    ready = mask is not None and mask.ndim == 4 and mask.shape[-2] == length_of(inputs)
+    return None if ready else mask
 
 
 def per_token(inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -131,7 +131,9 @@ def _placed(own: Sequence[int], ids: list[int], mark: int, token: int) -> list[t
         if start + at >= image[0] or ids[start + at] != id:
             break
         places[at] = (start + at,)
-    stop = next((at for at in range(len(ids), image[-1], -1) if ids[at - 1 : at] == list(last[-1:])), len(ids))
+    stop = next(
+        (at for at in range(len(ids), image[-1], -1) if ids[at - 1 : at] == list(last[-1:])), len(ids)
+    )
     for back, id in enumerate(reversed(last), 1):
         if stop - back <= image[-1] or ids[stop - back] != id:
             break
@@ -141,7 +143,9 @@ def _placed(own: Sequence[int], ids: list[int], mark: int, token: int) -> list[t
         between = list(own[mine + 1 : following])
         end = len(ids)
         if following < len(own):
-            end = next((e for e in range(at + 1, len(ids)) if between and ids[e : e + len(between)] == between), -1)
+            end = next(
+                (e for e in range(at + 1, len(ids)) if between and ids[e : e + len(between)] == between), -1
+            )
             if end < 0:
                 return places  # this picture's tokens and the next one's cannot be told apart
             places[mine + 1 : following] = [(end + k,) for k in range(len(between))]

@@ -20,7 +20,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     export.set_defaults(do=_export)
     about = "take the projector of a prismatic-vlms checkpoint into a run that is prepared"
     taken = commands.add_parser("import", help=about, description=about)
-    taken.add_argument("--prismatic", type=Path, required=True, metavar="DIR", help="the folder of the checkpoint")
+    taken.add_argument(
+        "--prismatic", type=Path, required=True, metavar="DIR", help="the folder of the checkpoint"
+    )
     taken.add_argument("--run", type=Path, required=True, metavar="DIR", help="prepared, not trained")
     taken.set_defaults(do=_import)
 
@@ -30,7 +32,11 @@ def _export(options: argparse.Namespace) -> None:
     from taxogen.runs.run import Run
 
     exported = export_llava(Run.open(options.run), options.out, options.step)
-    log.info("wrote %s; its logits differ from the run's by %.1e of the largest", exported.folder, exported.difference)
+    log.info(
+        "wrote %s; its logits differ from the run's by %.1e of the largest",
+        exported.folder,
+        exported.difference,
+    )
     for template, text in exported.prompts.items():
         log.info("%s: %s", template, "cannot be written as one text" if text is None else repr(text))
 

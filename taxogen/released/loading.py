@@ -99,7 +99,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> Released:
     with weights.fetching("vision-language model", name, embedded=ADVICE):
         config = AutoConfig.from_pretrained(name)
         processor = _processor(name)
-    if type(config) not in AutoModelForImageTextToText._model_mapping:  # noqa: SLF001
+    if type(config) not in AutoModelForImageTextToText._model_mapping:
         raise ValueError(
             f"the vision-language model {name!r} was asked for; it is a {config.model_type} model, which reads no "
             "pictures beside text: train a projector in front of it with `taxogen train --set model.lm=…`"
@@ -133,7 +133,11 @@ def _processor(name: str) -> Any:
 
         class PicturesOnly(known):
             def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-                return None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
+                return (
+                    None
+                    if argument is None
+                    else super().check_argument_for_proper_class(argument_name, argument)
+                )
 
         PicturesOnly.__name__ = known.__name__
         return PicturesOnly(

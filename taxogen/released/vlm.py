@@ -82,8 +82,8 @@ class ReleasedVlm(Vlm):
         whole = ids[start : len(ids) - end]
         if own[len(own) - len(whole) :] != whole:
             raise ValueError(
-                f"{type(self.released.processor).__name__} reads {texts.text!r} as {len(whole)} tokens that are not those "
-                "of its pieces: this template cannot be put to this model; take another (--template)"
+                f"{type(self.released.processor).__name__} reads {texts.text!r} as {len(whole)} tokens that are not "
+                "those of its pieces: this template cannot be put to this model; take another (--template)"
             )
         self._whole.add((texts.before, texts.after))
 
@@ -149,7 +149,9 @@ class ReleasedVlm(Vlm):
         made = self._processed(row.picture)
         own = made["input_ids"]
         for name, value in self._here(made).items():
-            if name not in inputs and value.shape == own.shape:  # kinds of tokens, such as 1 for those of pictures
+            if (
+                name not in inputs and value.shape == own.shape
+            ):  # kinds of tokens, such as 1 for those of pictures
                 kinds = dict(zip(own[0].tolist(), value[0].tolist(), strict=True))
                 value = torch.tensor([[kinds.get(id, 0) for id in ids[0].tolist()]]).to(value)
             inputs.setdefault(name, value)
@@ -159,7 +161,8 @@ class ReleasedVlm(Vlm):
         """The tensors that a processor made, on the model's device, features in its number type."""
         tensors = {name: value.to(self.device) for name, value in made.items() if isinstance(value, Tensor)}
         return {
-            name: value.to(self.dtype) if value.is_floating_point() else value for name, value in tensors.items()
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in tensors.items()
         }
 
     def _processed(self, picture: int) -> Mapping[str, Any]:
@@ -208,7 +211,7 @@ class ReleasedVlm(Vlm):
 def _bytes(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.nbytes
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    parts = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    )
     return sum(map(_bytes, parts))
-
-

@@ -98,7 +98,9 @@ def _refuse_idle(config: Config) -> None:
     }
     if config.model.vlm:
         learned = [key for key in catalogue() if key.startswith("train.")]
-        counts |= {key: (False, "model.vlm", "'' (nothing of it is learned)") for key in (*TRAINED_HERE, *learned)}
+        counts |= {
+            key: (False, "model.vlm", "'' (nothing of it is learned)") for key in (*TRAINED_HERE, *learned)
+        }
     for key, (does, other, wanted) in counts.items():
         value = attrgetter(key)(config)
         if not does and value != catalogue()[key].default:

@@ -57,7 +57,8 @@ def test_several_pictures_are_one_span_and_texts_between_them_are_found() -> Non
     inputs = processor(text=[text], images=[[picture(0), picture(1)]], return_tensors="pt")
     spans = picture_spans(inputs, processor, [text], [{"and": word_range(text, "and")}], tiles=True)
     ids = inputs["input_ids"][0].tolist()
-    assert len(spans["image"][0]) == 18 and len(spans["image.0"][0]) == len(spans["image.1"][0]) == 9
+    assert len(spans["image"][0]) == 18
+    assert len(spans["image.0"][0]) == len(spans["image.1"][0]) == 9
     assert processor.tokenizer.decode([ids[at] for at in spans["and"][0]]) == " and"
     assert max(spans["image.0"][0]) < spans["and"][0][0] < min(spans["image.1"][0])
 

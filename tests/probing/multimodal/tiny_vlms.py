@@ -64,7 +64,9 @@ def llava() -> tuple[Any, Any]:
     vision = hf.CLIPVisionConfig(**_VISION, image_size=12, patch_size=4, projection_dim=16)
     text = hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer))
     token = tokenizer.convert_tokens_to_ids("<image>")
-    config = hf.LlavaConfig(vision_config=vision, text_config=text, image_token_id=token, vision_feature_layer=-1)
+    config = hf.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=token, vision_feature_layer=-1
+    )
     return _model(hf.LlavaForConditionalGeneration, config), processor
 
 
@@ -106,14 +108,24 @@ def qwen2_5_vl() -> tuple[Any, Any]:
 
 
 def gemma3() -> tuple[Any, Any]:
-    names = {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"}
+    names = {
+        "boi_token": "<start_of_image>",
+        "image_token": "<image_soft_token>",
+        "eoi_token": "<end_of_image>",
+    }
     tokenizer = _tokenizer(**names)
     pixels = hf.Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
     processor = hf.Gemma3Processor(
         pixels, tokenizer, chat_template=CHAT.replace("IMAGE", "<start_of_image>"), image_seq_length=4
     )
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
-    text = {**_TEXT, "head_dim": 8, "vocab_size": len(tokenizer), "sliding_window": 8, "query_pre_attn_scalar": 8}
+    text = {
+        **_TEXT,
+        "head_dim": 8,
+        "vocab_size": len(tokenizer),
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 8,
+    }
     config = hf.Gemma3Config(
         text_config=text,
         vision_config={**_VISION, "image_size": 16, "patch_size": 4},
@@ -144,7 +156,12 @@ def idefics3() -> tuple[Any, Any]:
     return _model(hf.Idefics3ForConditionalGeneration, config), processor
 
 
-VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {"llava": llava, "qwen2_5_vl": qwen2_5_vl, "gemma3": gemma3, "idefics3": idefics3}
+VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "llava": llava,
+    "qwen2_5_vl": qwen2_5_vl,
+    "gemma3": gemma3,
+    "idefics3": idefics3,
+}
 
 
 def save(name: str, folder: Path) -> Path:

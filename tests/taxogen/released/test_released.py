@@ -50,7 +50,9 @@ def vlm(request: pytest.FixtureRequest, folders: Path) -> ReleasedVlm:
     return ReleasedVlm(loading.load(str(folders / request.param), "float32", "cpu"), pictures, chat=False)
 
 
-def own_logits(vlm: ReleasedVlm, text: str, answer: str, picture: int | None) -> tuple[torch.Tensor, list[int]]:
+def own_logits(
+    vlm: ReleasedVlm, text: str, answer: str, picture: int | None
+) -> tuple[torch.Tensor, list[int]]:
     """The log-probabilities of the answer's tokens, in one pass of the whole model over the processor's own output."""
     shown = {} if picture is None else {"images": [[pictures(picture)]]}
     inputs = vlm.released.processor(text=[text], **shown, return_tensors="pt", add_special_tokens=False)
@@ -71,7 +73,9 @@ def mark(vlm: ReleasedVlm) -> str:
 
 
 @pytest.mark.parametrize("picture", [0, 2, None])
-def test_scores_are_those_of_the_model_over_its_processors_output(vlm: ReleasedVlm, picture: int | None) -> None:
+def test_scores_are_those_of_the_model_over_its_processors_output(
+    vlm: ReleasedVlm, picture: int | None
+) -> None:
     leaf, answers = "crow", [" bird", " musical instrument", " vehicle"]
     modality = "text" if picture is None else "image"
     segments = prompts.segments("kind", leaf=leaf, modality=modality)
@@ -109,14 +113,20 @@ def test_restarts_give_what_hooks_on_the_whole_pass_give(vlm: ReleasedVlm) -> No
 
 def test_an_adopted_run_is_whole_and_is_opened_again(folders: Path, tmp_path: Path) -> None:
     run = adopted(folders / "qwen2_5_vl", tmp_path / "run")
-    assert run.record["steps"] == 0 and run.steps == (0,) and run.captured(None)
+    assert run.record["steps"] == 0
+    assert run.steps == (0,)
+    assert run.captured(None)
     bench = open_bench(Run.open(run.path))
     shown = bench.world.manifests["capture"].where(modality="image").frame
     row = bench.rows(bench.world.manifests["capture"].where(modality="image"))[0].prompt
-    states = bench.vlm.model(**bench.vlm.inputs([row], bench.features), output_hidden_states=True).hidden_states
+    states = bench.vlm.model(
+        **bench.vlm.inputs([row], bench.features), output_hidden_states=True
+    ).hidden_states
     store = run.store(0)
     expected = states[1][0, list(row.spans["last"])].mean(0)
-    found = store.read("blocks.0.hook_resid_post", "last")[list(store.item_ids).index(shown["item_id"].iloc[0])]
+    found = store.read("blocks.0.hook_resid_post", "last")[
+        list(store.item_ids).index(shown["item_id"].iloc[0])
+    ]
     np.testing.assert_allclose(found, expected.numpy(), rtol=2e-3, atol=2e-3)  # stored as float16
 
 
@@ -142,14 +152,16 @@ def test_pictures_are_squashed_where_asked(folders: Path) -> None:
     released = loading.load(str(folders / "qwen2_5_vl"), "float32", "cpu")
     apart = {len(ReleasedVlm(released, pictures, chat=False).slot(n)) for n in range(4)}
     alike = {len(ReleasedVlm(released, pictures, chat=False, side=24).slot(n)) for n in range(4)}
-    assert len(apart) > 1 and len(alike) == 1
+    assert len(apart) > 1
+    assert len(alike) == 1
 
 
 def test_a_chat_template_puts_the_picture_where_the_prompt_has_it(folders: Path) -> None:
     vlm = ReleasedVlm(loading.load(str(folders / "llava"), "float32", "cpu"), pictures, chat=True)
     row: Row = vlm.row("x", prompts.segments("kind"), 0)
     text = vlm.lm.tokenizer.decode([id for id in row.ids if id >= 0])
-    assert text.startswith("USER: A is a kind of") and "ASSISTANT:" in text
+    assert text.startswith("USER: A is a kind of")
+    assert "ASSISTANT:" in text
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,12 @@ def test_a_side_without_a_released_model_is_refused() -> None:
 def test_a_language_model_is_not_taken_for_one_that_sees(tmp_path: Path) -> None:
     import transformers as hf
 
-    size: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size: dict[str, Any] = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     hf.LlamaForCausalLM(hf.LlamaConfig(vocab_size=50000, **size)).save_pretrained(tmp_path)
     tiny_vlms.VLMS["llava"]()[1].tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="reads no pictures"):
