@@ -20,8 +20,8 @@ from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
+from probing.capture.text_stack import TextStack
 from probing.hooks.provenance import weight_hash
-from probing.multimodal import TextStack
 from taxogen.models import devices, lms, tokenizers, weights
 
 ADVICE = "a folder written by save_pretrained"

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from probing.multimodal import handed, picture_mark, picture_token, stacked
+from probing.capture.picture_spans import picture_mark, picture_token
+from probing.capture.text_stack import handed, stacked
 from taxogen.models import weights
 from taxogen.models.encoders import Encoder
 from taxogen.models.encoders.encoder import Batch, Features

@@ -25,7 +25,7 @@ from taxogen.runs import config
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
-from tests.probing.multimodal import tiny_vlms
+from tests.probing import tiny_vlms
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 WORLD = ("data.leaves=8", "data.pictures_per_leaf=3", "capture.pictures_per_leaf=1", "model.dtype=float32")

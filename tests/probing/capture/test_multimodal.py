@@ -9,10 +9,10 @@ from PIL import Image
 
 from probing import record
 from probing.capture import CaptureBatch, capture
-from probing.multimodal import TextStack, handed, picture_mark, picture_spans, picture_token, stacked
-from probing.multimodal.spans import runs
+from probing.capture.picture_spans import picture_mark, picture_spans, picture_token, runs
+from probing.capture.text_stack import TextStack, handed, stacked
 from probing.spans import word_range
-from tests.probing.multimodal.tiny_vlms import VLMS
+from tests.probing.tiny_vlms import VLMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
