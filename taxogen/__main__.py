@@ -1,4 +1,4 @@
-"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | sweep | doctor
+"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | adopt | export | import | sweep | doctor
 
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config
 from taxogen.runs.presets import PRESETS, preset
@@ -113,6 +114,20 @@ def _train(options: argparse.Namespace) -> None:
     log.info("next: python -m taxogen evaluate --run %s", run.path)
 
 
+def _adopt(options: argparse.Namespace) -> None:
+    from taxogen.stages import pipeline
+
+    chosen = {"model.vlm": options.vlm, "data.pictures": options.pictures, "data.taxonomy": options.taxonomy}
+    chosen |= {"data.templates": ",".join(options.template), "data.chat": "true" if options.chat else ""}
+    chosen |= {"capture.sites": options.sites, "name": options.run.name if options.run else ""}
+    options.settings = [*(f"{key}={value}" for key, value in chosen.items() if value), *options.settings]
+    with opened(options) as run:
+        pipeline.train_run(run)
+        scores = pipeline.evaluate_run(run)
+    log.info("%s: captured; %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
+    log.info("next: python -m analyses.layer_probes --run %s", run.path)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from taxogen.stages import pipeline
 
@@ -182,6 +197,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(do=do)
         _add_settings(command, name)
+    about = "make a run of a released vision-language model, without training: capture and score it"
+    adopt = commands.add_parser("adopt", help=about, description=about)
+    _add_adopted(adopt)
+    adopt.set_defaults(do=_adopt, config=None, preset=None)
+    commands_of_exchange.add(commands)
     about = "say what of a run is as it was written, and whether its language model is captured faithfully"
     doctor = commands.add_parser("doctor", help=about, description=about)
     doctor.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
@@ -230,6 +250,29 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
         command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
         command.add_argument("--spans", help="such as slot,cue,last")
+
+
+def _add_adopted(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--vlm", required=True, metavar="NAME", help="hub name or folder of the model")
+    command.add_argument(
+        "--pictures", metavar="DIR", help="a folder of a folder for each leaf; default: pictograms"
+    )
+    command.add_argument(
+        "--taxonomy", metavar="FILE", help="CSV: leaf, hypernym; default: that of the pictograms"
+    )
+    command.add_argument(
+        "--template", action="append", default=[], metavar="NAME",
+        help="how questions are put, such as kind; may be given again",
+    )  # fmt: skip
+    command.add_argument("--chat", action="store_true", help="put questions in the model's chat template")
+    command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
+    command.add_argument(
+        "--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME"
+    )
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting that differs; may be given again",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -119,6 +119,14 @@ def of_one_length(rows: Sequence[Row]) -> list[list[int]]:
 
 def first_rows(inputs: Mapping[str, object], rows: int) -> dict[str, object]:
     """The inputs of the first few rows, their cache included."""
-    few = {name: value[:rows] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    few = {name: _first(value, rows, name) for name, value in inputs.items()}
     few["past_key_values"].batch_select_indices(torch.arange(min(rows, len(few["inputs_embeds"]))))  # pyright: ignore
     return few
+
+
+def _first(value: object, rows: int, name: str) -> object:
+    if isinstance(value, Mapping):
+        return {key: _first(part, rows, name) for key, part in value.items()}
+    if not isinstance(value, Tensor):
+        return value
+    return value[:, :rows] if name == "position_ids" and value.ndim == 3 else value[:rows]

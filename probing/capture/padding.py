@@ -57,7 +57,12 @@ def parts_of(inputs: Mapping[str, Any], prefix: int) -> list[Part]:
     """
     mask = inputs.get("attention_mask")
     tensors = {name: value for name, value in inputs.items() if value is not None and name != "use_cache"}
-    if mask is None or mask.ndim != 2 or mask.device.type != "cpu" or not _BY_ROW.issuperset(tensors):
+    if (
+        not isinstance(mask, Tensor)
+        or mask.ndim != 2
+        or mask.device.type != "cpu"
+        or not _BY_ROW.issuperset(tensors)
+    ):
         return []
     if any(
         value.shape[:2] not in (mask.shape, (len(mask), mask.shape[1] - prefix)) for value in tensors.values()

@@ -25,6 +25,7 @@ from probing.hooks.sequences import (
     has_own_positions,
     length_of,
     per_token,
+    token_mask,
     without_counting,
 )
 from probing.sites import Site, Sites
@@ -162,8 +163,8 @@ def _require_rows(batch: CaptureBatch, inputs: Inputs, prefix: Inputs | None) ->
     """Refuses inputs that have other rows than the batch has items, and rows of the prefix that are not there."""
     items, length = len(batch.item_ids), length_of(inputs)
     rows = {name: len(value) for name, value in per_token(inputs).items() if name.startswith("input")}
-    if inputs.get("attention_mask") is not None:
-        rows["attention_mask"] = len(inputs["attention_mask"])
+    if (mask := token_mask(inputs)) is not None:
+        rows["attention_mask"] = len(mask)
     if wrong := {name: count for name, count in rows.items() if count != items}:
         said = ", ".join(f"{name} has {count}" for name, count in wrong.items())
         raise ValueError(
@@ -181,7 +182,7 @@ def _require_rows(batch: CaptureBatch, inputs: Inputs, prefix: Inputs | None) ->
 
 def _mask(inputs: Inputs, offset: int) -> np.ndarray | None:
     """Which positions of the whole sequence are real, where the inputs say so."""
-    given = inputs.get("attention_mask")
+    given = token_mask(inputs)
     if given is None:
         return None
     length = offset + length_of(inputs)

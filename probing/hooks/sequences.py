@@ -31,6 +31,19 @@ def length_of(inputs: Mapping[str, Any]) -> int:
     raise ValueError(f"the inputs of a batch need input_ids or inputs_embeds, found {', '.join(inputs)}")
 
 
+def token_mask(inputs: Mapping[str, Any]) -> Tensor | None:
+    """The attention mask with 1 for each token that is no padding; None where there is none of that kind.
+
+    Masks that are made already, [rows, heads, tokens, tokens] or one of each kind of layer, hide nothing but what the
+    model hides.
+    """
+    mask = inputs.get("attention_mask")
+    if isinstance(mask, Mapping):
+        return None
+    ready = mask is not None and mask.ndim == 4 and mask.shape[-2] == length_of(inputs)
+    return None if ready else mask
+
+
 def per_token(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """The inputs with a value a token, [rows, length, ...], the attention mask and the positions apart."""
     first = next(inputs[name] for name in ("inputs_embeds", "input_ids") if inputs.get(name) is not None)
@@ -67,7 +80,7 @@ def aligned(inputs: Mapping[str, Any], offset: int = 0) -> tuple[dict[str, Any],
         inputs: the model's arguments.
         offset: how many positions of the mask are a prefix, which stays.
     """
-    mask = inputs.get("attention_mask")
+    mask = token_mask(inputs)
     if mask is None:
         return dict(inputs), None
     starts = mask[:, offset:].bool().int().argmax(1)
@@ -91,7 +104,7 @@ def without_counting(inputs: Mapping[str, Any], offset: int = 0) -> dict[str, An
     given = inputs.get("position_ids")
     if given is None or given.ndim != 2 or inputs.get("input_ids") is None:
         return dict(inputs)
-    mask = inputs.get("attention_mask")
+    mask = token_mask(inputs)
     counted = torch.arange(offset, offset + given.shape[1], device=given.device)
     same = given == counted
     if not bool((same if mask is None else same | ~mask[:, offset:].bool()).all()):
@@ -136,6 +149,17 @@ class Prefix:
     def continued(self, rows: Int[Tensor, " batch"]) -> dict[str, Any]:
         """The arguments that hand the cached rows to a pass."""
         return {"past_key_values": select_rows(self.cache, rows), "use_cache": True}
+
+
+@contextmanager
+def arguments_noted(stack: nn.Module) -> Iterator[list[Mapping[str, Any]]]:
+    """A list of the arguments that a model hands to its decoder stack inside the block."""
+    noted: list[Mapping[str, Any]] = []
+    handle = stack.register_forward_pre_hook(lambda _, args, named: noted.append(named), with_kwargs=True)
+    try:
+        yield noted
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ masks, rotations and kinds of layers are the model's own. Rows of many patches r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -210,6 +210,7 @@ class Restart:
                 stack(
                     inputs_embeds=given,
                     position_ids=self._positions(start, given.device),
+                    attention_mask=self._mask(start),
                     past_key_values=DynamicCache(past),
                     use_cache=True,
                 )
@@ -219,11 +220,18 @@ class Restart:
 
     def _positions(self, start: int, device: torch.device) -> Tensor:
         """The positions of the first row's tokens from `start` on: those the model gave, or one a token."""
-        skip, own = self.kept.rows.skip, self.kept.positions
+        skip, own = self.kept.rows.skip, self.kept.given.get("position_ids")
         if own is None:
             return torch.arange(skip + start, skip + self._length, device=device)[None]
         rows = own if own.shape[-2] == 1 else own[..., :1, :]
         return rows[..., start:]
+
+    def _mask(self, start: int) -> Any:
+        """The first row's masks for these tokens, where the model made them itself; no row is padded otherwise."""
+        mask = self.kept.given.get("attention_mask")
+        if isinstance(mask, Mapping):
+            return {kind: None if one is None else one[:1, :, start:] for kind, one in mask.items()}
+        return mask[:1, :, start:] if isinstance(mask, Tensor) and mask.ndim == 4 else None
 
     def _check(self, start: int) -> None:
         """Refuses a model whose blocks, called by us on the kept states, do not add what the model's own added.

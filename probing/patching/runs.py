@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from probing.hooks import Edit, edit, record
 from probing.hooks.layouts import layout_of
-from probing.hooks.sequences import positions_noted
+from probing.hooks.sequences import arguments_noted, token_mask
 from probing.patching.alignment import EACH, Alignment, write
 from probing.patching.cells import Patch
 from probing.sites import Site
@@ -74,14 +74,14 @@ class Kept:
         states: the input of each block, and the output of the last one: [rows, tokens after the prefix, width].
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
-        positions: those that the model handed to its stack for these tokens, None where it left them to it.
+        given: the arguments that the model handed to its stack for these tokens.
     """
 
     rows: Rows
     states: tuple[Float[Tensor, "rows token width"], ...]
     past: tuple[tuple[Tensor, Tensor], ...]
     hidden: Float[Tensor, "rows token width"]
-    positions: Tensor | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -101,7 +101,7 @@ def forward(model: nn.Module, rows: Rows) -> Any:
         ValueError: a mask leaves tokens out.
     """
     inputs = dict(rows.inputs())
-    mask = inputs.get("attention_mask")
+    mask = token_mask(inputs)
     if mask is not None and not bool(mask.all()):
         raise ValueError("a row is padded: patched rows have one length; put rows of other lengths apart")
     stack: Any = model
@@ -125,7 +125,7 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
     layers = len(layout_of(model).blocks)
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
     names.append(f"blocks.{layers - 1}.hook_resid_post")
-    with record(model, names) as seen, positions_noted(layout_of(model).stack) as noted:
+    with record(model, names) as seen, arguments_noted(layout_of(model).stack) as noted:
         out = forward(model, rows)
     past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
     length = rows.skip + out.last_hidden_state.shape[1]
@@ -136,7 +136,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
             "keep fewer (a sliding window?): patch with patched_by_hooks"
         )
     states = tuple(seen[name] for name in names)
-    return Kept(rows, states, past, out.last_hidden_state, noted[-1] if noted else None)
+    given = {name: noted[-1][name] for name in ("position_ids", "attention_mask") if name in noted[-1]}
+    return Kept(rows, states, past, out.last_hidden_state, given)
 
 
 @torch.no_grad()

@@ -116,7 +116,8 @@ def log_probs(
     own = ranks.dealt(list(_batches_of_one_length(prompts)))
     with tqdm(total=sum(map(len, own)), desc=what, unit="row", leave=False, mininterval=1) as bar:
         for batch in own:
-            hidden, cache = vlm.hidden([prompts[i] for i in batch], features)
+            read = [prompts[i] for i in batch]
+            (hidden, cache), ends = vlm.hidden(read, features), vlm.ends(read)
             scores = vlm.logits(hidden[:, -1]).log_softmax(-1)[:, first].cpu().numpy()
             if callable(which):
                 mask[batch] = which(scores)
@@ -128,7 +129,8 @@ def log_probs(
             )
             for start in range(0, len(pairs), PAIRS):
                 chunk = pairs[start : start + PAIRS]
-                rest = _continuations(vlm, cache, [at for at, _ in chunk], [candidates[c] for _, c in chunk])
+                behind = [at for at, _ in chunk]
+                rest = _continuations(vlm, cache, ends, behind, [candidates[c] for _, c in chunk])
                 for (at, c), value in zip(chunk, rest.tolist(), strict=True):
                     result[batch[at], c] += value
             bar.update(len(batch))
@@ -166,14 +168,15 @@ def log_odds(
     own = ranks.dealt(list(_batches_of_one_length(rows)))
     with tqdm(total=sum(map(len, own)), desc=what, unit="row", leave=False, mininterval=1) as bar:
         for batch in own:
-            _, cache = vlm.hidden([rows[i] for i in batch], features)
+            read = [rows[i] for i in batch]
+            (_, cache), ends = vlm.hidden(read, features), vlm.ends(read)
             pairs = [(at, q) for at, row in enumerate(batch) for q in np.flatnonzero(mask[row])]
             pairs = sorted(pairs, key=lambda pair: len(rests[pair[1]]))
             for start in range(0, len(pairs), PAIRS):
                 at, q = np.array(pairs[start : start + PAIRS]).T
                 ids = _padded([rests[place] for place in q])
                 last = torch.tensor([len(rests[place]) - 1 for place in q], device=vlm.device)
-                hidden = _continued(vlm, cache, at.tolist(), ids.to(vlm.device))
+                hidden = _continued(vlm, cache, ends, at.tolist(), ids.to(vlm.device))
                 logits = vlm.logits(hidden[torch.arange(len(q), device=vlm.device), last])
                 result[np.array(batch)[at], q] = (logits[:, yes] - logits[:, no]).cpu().numpy()
             bar.update(len(batch))
@@ -205,24 +208,33 @@ def _padded(sequences: Sequence[tuple[int, ...]]) -> Int[Tensor, "sequences long
 
 
 def _continued(
-    vlm: Vlm, cache: DynamicCache, at: Sequence[int], ids: Int[Tensor, "pairs t"]
+    vlm: Vlm,
+    cache: DynamicCache,
+    ends: Int[Tensor, " rows"],
+    at: Sequence[int],
+    ids: Int[Tensor, "pairs t"],
 ) -> Float[Tensor, "pairs t width"]:
-    """The last hidden states of tokens that follow the rows `at` of a cache."""
-    past = select_rows(cache, torch.tensor(at, device=vlm.device))
-    positions = torch.arange(ids.shape[1], device=vlm.device)[None] + cache.get_seq_length()
+    """The last hidden states of tokens that follow the rows `at` of a cache, from the position `ends` of each on."""
+    rows = torch.tensor(at, device=vlm.device)
+    positions = ends[rows][:, None] + torch.arange(ids.shape[1], device=vlm.device)
+    past = select_rows(cache, rows)
     return vlm.model.base_model(
-        input_ids=ids, position_ids=positions.expand(len(ids), -1), past_key_values=past, use_cache=True
+        input_ids=ids, position_ids=positions, past_key_values=past, use_cache=True
     ).last_hidden_state
 
 
 def _continuations(
-    vlm: Vlm, cache: DynamicCache, at: Sequence[int], candidates: Sequence[tuple[int, ...]]
+    vlm: Vlm,
+    cache: DynamicCache,
+    ends: Int[Tensor, " rows"],
+    at: Sequence[int],
+    candidates: Sequence[tuple[int, ...]],
 ) -> Float[Tensor, " pairs"]:
     """Log-probability of all but the first token of each candidate, read after row `at` of a cache."""
     ids, width = _padded(candidates).to(vlm.device), max(map(len, candidates)) - 1
     real = torch.arange(width)[None] < torch.tensor([len(candidate) - 1 for candidate in candidates])[:, None]
     owner, place = (index.to(vlm.device) for index in real.nonzero(as_tuple=True))
-    hidden = _continued(vlm, cache, at, ids[:, :-1])
+    hidden = _continued(vlm, cache, ends, at, ids[:, :-1])
     scores = vlm.logits(hidden[owner, place]).log_softmax(-1).gather(1, ids[owner, place + 1][:, None])[:, 0]
     return torch.zeros(len(ids), device=vlm.device).index_add_(0, owner, scores)
 

@@ -45,31 +45,42 @@ class Speller:
     """What makes rows of prompts: a tokenizer, and the number of tokens of a picture; no weights.
 
     Attributes:
-        tokens: the token ids of a piece of text, with no special token added.
+        tokens: the token ids of a piece of text that stands behind others, with no special token added.
         start: what every row begins with: the start token, where there is one.
         end: the id of the end token, which follows the answer of a prompt without an end of its own.
         image_tokens: of a picture.
+        opening: the token ids of a piece with which a row begins; `tokens` unless given.
     """
 
     tokens: Callable[[str], tuple[int, ...]]
     start: tuple[int, ...]
     end: int | None
     image_tokens: int
+    opening: Callable[[str], tuple[int, ...]] | None = None
 
-    def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
-        """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
-        before, after = (*self.start, *self.tokens(segments.before)), self.tokens(segments.after)
+    def row(
+        self, item_id: str, segments: Segments, picture: int = -1, slot: tuple[int, ...] | None = None
+    ) -> Row:
+        """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`.
+
+        `slot` are the ids of a picture, where separators stand among its tokens.
+        """
+        first = (self.opening or self.tokens)(segments.before)
+        before, after = (*self.start, *first), self.tokens(segments.after)
         if segments.image_at == "after_first_token":
             text = (*before, *after)
             before, after = text[:1], text[1:]
-        slot = (IMAGE,) * self.image_tokens if segments.slot is None else self.tokens(segments.slot)
+        if slot is None:
+            slot = (IMAGE,) * self.image_tokens if segments.slot is None else self.tokens(segments.slot)
         answer = self.tokens(segments.answer)
         if answer and not segments.end:
             answer = (*answer, cast(int, self.end))
         at = len(before) + len(slot)
         modality = "image" if segments.slot is None else "text"
         spans = {
-            prompts.span_name("slot", modality): tuple(range(len(before), at)),
+            prompts.span_name("slot", modality): tuple(
+                place for place, id in enumerate(slot, len(before)) if id == IMAGE or modality == "text"
+            ),
             "cue": tuple(range(at, at + len(after))),
             "last": (at + len(after) - 1,),
         }

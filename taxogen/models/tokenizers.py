@@ -1,4 +1,4 @@
-"""Identity of a tokenizer: everything that decides how texts and chats become token ids."""
+"""Tokenizers: the ids of a text that is given in pieces, and the identity of what decides them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,36 @@ from transformers import PreTrainedTokenizerBase
 
 from taxogen.models.weights import text_hash
 
+ANCHOR = "\n"
+"""A text before a piece, so that the piece is not taken for the start of a text."""
+
 VOLATILE = ("padding", "truncation", "version")
 """Of the backend's JSON: what a call sets and leaves behind, and the format of the file."""
+
+
+def opening(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The ids of a text as the first of several pieces, with no special token added."""
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+
+
+def following(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The ids of a text that stands behind others, with no special token added.
+
+    Tokenizers such as Llama's put a space before every text that they are given; behind an `ANCHOR` they do not.
+
+    Raises:
+        ValueError: the tokenizer joins the anchor with the text.
+    """
+    alone = opening(tokenizer, text)
+    if not text or opening(tokenizer, " a")[-1:] == opening(tokenizer, " a"):
+        return alone
+    anchor, whole = opening(tokenizer, ANCHOR), opening(tokenizer, ANCHOR + text)
+    if whole[: len(anchor)] != anchor:
+        raise ValueError(
+            f"{type(tokenizer).__name__} joins {text!r} with the line before it: a prompt in pieces is not read as a "
+            "whole one; use a language model with another tokenizer"
+        )
+    return whole[len(anchor) :]
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -3,15 +3,16 @@
 import logging
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from probing.hooks.structure import sample_tokens
+from taxogen.models import tokenizers
 from taxogen.models.features import PictureFeatures
 from taxogen.models.lms import LM
 from taxogen.models.packing import Layout, one_row_each, packed, smallest
@@ -30,6 +31,9 @@ class Vlm:
     needed; positions are those of the whole sequence.
     """
 
+    plain = True
+    """Whether a token's position is its place in the row, and it sees all before it: rows then share their starts."""
+
     def __init__(self, lm: LM, projector: Projector, chat: bool = False):
         """`chat`: whether every prompt is the user's turn of the tokenizer's chat template."""
         self.lm, self.projector, self.chat = lm, projector, chat
@@ -46,10 +50,12 @@ class Vlm:
 
     def row(self, item_id: str, segments: Segments, picture: int = -1) -> Row:
         """A prompt and its answer as token ids; the picture (or the slot's words) between `before` and `after`."""
+        return self._speller(self.projector.tokens[0]).row(item_id, self.worded(segments), picture)
+
+    def _speller(self, image_tokens: int) -> Speller:
         start = () if self.lm.start_token_id is None or self.chat else (self.lm.start_token_id,)
         end = cast(int | None, self.lm.tokenizer.eos_token_id)
-        speller = Speller(self.tokens, start, end, self.projector.tokens[0])
-        return speller.row(item_id, self.worded(segments), picture)
+        return Speller(self.tokens, start, end, image_tokens, partial(tokenizers.opening, self.lm.tokenizer))
 
     def answer(self, segments: Segments) -> tuple[int, ...]:
         """The token ids of a prompt's answer."""
@@ -60,8 +66,8 @@ class Vlm:
         return in_chat(segments, self.lm.tokenizer) if self.chat else segments
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """The token ids of a piece of text, with no special token added."""
-        return tuple(self.lm.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+        """The token ids of a piece of text that stands behind others, with no special token added."""
+        return tokenizers.following(self.lm.tokenizer, text)
 
     def use_prefix(self, ids: tuple[int, ...]) -> None:
         """Computes the keys and values of the tokens that every coming row starts with, once for all."""
@@ -112,6 +118,10 @@ class Vlm:
         """The last hidden states (after the final norm) of the rows' own tokens, and the cache that holds them all."""
         out = self.model.base_model(**self.inputs(rows, features), use_cache=True)
         return out.last_hidden_state, out.past_key_values
+
+    def ends(self, rows: Sequence[Row]) -> Int[Tensor, " rows"]:
+        """The position of the token that follows each row."""
+        return torch.tensor([len(row.ids) for row in rows], device=self.device)
 
     def logits(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n vocabulary"]:
         """Next-token logits (float32) for a two-dimensional batch of last hidden states."""

@@ -7,6 +7,7 @@ each with its own leading space. A picture row and a text row share every segmen
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -79,6 +80,9 @@ TEMPLATES = {
 }
 """Every template by name. `study` and `study_leaf` put the picture after the first text token and keep the
 literal "<image>", as the published code does; all others put the picture in the slot."""
+
+TODAY = datetime.date(2024, 7, 26)
+"""The date that chat templates are given, where they print one."""
 
 NEUTRAL = ("thing", "object", "item")
 """Subjects that name no category; log P(hypernym | prompt) is compared with their mean."""
@@ -191,7 +195,12 @@ def of_item(item: Any) -> Segments:
 def in_chat(parts: Segments, tokenizer: Any) -> Segments:
     """The same prompt as the user's turn of the tokenizer's chat template, the answer as the assistant's.
 
-    The template's own text goes into `before` and `after`, so that the picture still stands in the slot.
+    The template's own text goes into `before` and `after`, so that the picture still stands in the slot. Templates
+    that print today's date print `TODAY`: a prompt, and with it every state, does not change over night.
+
+    Args:
+        parts: the prompt.
+        tokenizer: or a processor, whose template may take a message as text or as a list of parts.
 
     Raises:
         ValueError: there is no template, or it does not show the user's text once.
@@ -203,10 +212,14 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
         )
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"
     inner = f"{parts.before}{mark}{parts.after}" if parts.before else f"{mark}{parts.after}"
-    whole = tokenizer.apply_chat_template(
-        [{"role": "user", "content": inner}], tokenize=False, add_generation_prompt=True
-    )
-    if whole.count(mark) != 1:
+    date = {"strftime_now": TODAY.strftime, "date_string": TODAY.strftime("%d %b %Y")}
+    whole = ""
+    for content in (inner, [{"type": "text", "text": inner}]):
+        turn = [{"role": "user", "content": content}]
+        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **date)
+        if whole.count(mark) == 1:
+            break
+    else:
         raise ValueError(
             f"the chat template of {type(tokenizer).__name__} shows the user's text {whole.count(mark)}×, "
             "not once: use the prompt without a chat template"

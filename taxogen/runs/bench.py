@@ -19,6 +19,8 @@ from taxogen.models.rows import Row
 from taxogen.models.vlm import Vlm, answer_tokens
 from taxogen.questions import items, prompts
 from taxogen.questions.manifest import Manifest
+from taxogen.released import loading
+from taxogen.released.vlm import ReleasedVlm
 from taxogen.runs import adoption, closed, prepare
 from taxogen.runs.run import Run
 
@@ -75,8 +77,7 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
             f"`python -m taxogen prepare --run {run.path}` records it, if it is as it was"
         )
     world = closed.read(run) if run.closed else prepare.world(run)
-    encoder = run.world["encoder"] if run.closed else _identity(run)
-    vlm = open_vlm(run, encoder)
+    vlm, encoder = open_models(run, world)
     _resolve(run, vlm)
     if run.closed:
         closed.require_same_models(run, world, vlm)
@@ -84,12 +85,47 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
         world = adoption.adopted(run, world, vlm.lm) if run.older else world
         cache.require_free(run.folder(), _bytes_needed(run, world, vlm), what=f"the run {run.path}")
         closed.write(run, world, vlm, encoder)
-    return Bench(run, world, projector_inputs(run, world, raw_features(run, world)), vlm)
+    return Bench(run, world, projector_inputs(run, world, raw_features(run, world, vlm)), vlm)
 
 
-def raw_features(run: Run, world: prepare.World) -> FeatureRows:
-    """Encoder features of all pictures of a closed run's world, in the order of its table."""
+def open_models(run: Run, world: prepare.World) -> tuple[Vlm, dict[str, Any]]:
+    """The model of a run, and the identity of its encoder, which is the recorded one where the run is closed.
+
+    Raises:
+        MismatchError: a released model is not the one that the run was made with.
+    """
+    if run.config.model.vlm:
+        vlm = open_released(run, world)
+        now = vlm.encoder.identity
+        if run.closed and now != run.world["encoder"]:
+            raise MismatchError(
+                f"{run.path} was made with another {run.config.model.vlm} than is there now (its encoder, projector or "
+                "processing of pictures differs): restore it, or make another run with --out"
+            )
+        return vlm, now
+    encoder = run.world["encoder"] if run.closed else _identity(run)
+    return open_vlm(run, encoder), encoder
+
+
+def open_released(run: Run, world: prepare.World) -> ReleasedVlm:
+    """The released model of a run, which reads the pictures of its world."""
     model, names = run.config.model, world.table["picture"].tolist()
+    dtype = run.world["lm"]["dtype"] if run.closed else model.dtype
+    released = loading.load(model.vlm, dtype, model.device)
+    return ReleasedVlm(
+        released, lambda row: world.pictures.open(names[row]), run.config.data.chat, model.picture_side
+    )
+
+
+def raw_features(run: Run, world: prepare.World, vlm: Vlm | None = None) -> FeatureRows:
+    """Encoder features of all pictures of a closed run's world, in the order of its table.
+
+    Of a released model: the mean of the tokens that its decoder reads; it is loaded unless it is given.
+    """
+    model, names = run.config.model, world.table["picture"].tolist()
+    if model.vlm:
+        released = vlm if isinstance(vlm, ReleasedVlm) else open_released(run, world)
+        return features(world.pictures, released.encoder, names, dtype=model.feature_dtype)
     return features(
         world.pictures,
         model.encoder,

@@ -62,7 +62,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which frozen encoder, which frozen language model, and the projector that is learned between them."""
+    """Which frozen encoder, which frozen language model, and the projector that is learned between them.
+
+    Or a released vision-language model (`vlm`) in the place of all three, of which nothing is learned.
+    """
 
     encoder: str = setting("efficientnet-lite2", needed=True)
     # The encoder's patch grid is averaged down to this number (a square).
@@ -77,6 +80,10 @@ class ModelConfig:
     standardise: bool = True  # encoder features, by the mean and scale of training pictures
     normalise: bool = True  # image tokens, to one root mean square
     token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: the embedding table's
+    # A hub name or folder that AutoModelForImageTextToText reads; empty: encoder, projector and lm.
+    vlm: str = ""
+    # To which pictures are squashed before the processor of `vlm` sees them; 0: as they are.
+    picture_side: int = setting(0, at_least=8, zero=True)
     # In which encoder features are cached; everything computes on them as float32.
     feature_dtype: str = setting("float32", known=("float32", "bfloat16", "float16"))
     # auto: bfloat16 where the processor multiplies it in hardware, else float32.

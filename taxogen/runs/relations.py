@@ -14,6 +14,26 @@ if TYPE_CHECKING:
 WITHOUT_HIDDEN = ("linear", "flat-linear")
 """The projectors without a hidden layer, for which `model.hidden` decides nothing."""
 
+TRAINED_HERE = (
+    "data.ablation",
+    "data.fraction",
+    "data.held_out",
+    "data.rule",
+    "data.shuffle",
+    "data.disjoint",
+    "model.encoder",
+    "model.encoder_tokens",
+    "model.lm",
+    "model.init",
+    "model.projector",
+    "model.hidden",
+    "model.image_tokens",
+    "model.standardise",
+    "model.normalise",
+    "model.token_scale",
+)
+"""Settings that decide nothing of a released model (`model.vlm`), beside those of training."""
+
 OF_EACH_TOKEN = ("linear", "gelu-mlp", "fused-gelu-mlp")
 """The projectors that map encoder tokens one by one."""
 
@@ -74,7 +94,13 @@ def _refuse_idle(config: Config) -> None:
             "one with a hidden layer",
         ),
         "model.token_scale": (config.model.normalise, "model.normalise", "true"),
+        "model.picture_side": (bool(config.model.vlm), "model.vlm", "a released model"),
     }
+    if config.model.vlm:
+        learned = [key for key in catalogue() if key.startswith("train.")]
+        counts |= {
+            key: (False, "model.vlm", "'' (nothing of it is learned)") for key in (*TRAINED_HERE, *learned)
+        }
     for key, (does, other, wanted) in counts.items():
         value = attrgetter(key)(config)
         if not does and value != catalogue()[key].default:

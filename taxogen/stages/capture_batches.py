@@ -34,7 +34,7 @@ def capture_batches(
     parts = [prompts[at : at + ROWS] for at in range(0, len(prompts), ROWS)]
     contexts = [{_context(row): row.before_cue for row in part} for part in parts]
     start = prompts[0].spans["cue"][0]
-    shared = all(row.picture >= 0 and row.spans["cue"][0] == start for row in prompts)
+    shared = vlm.plain and all(row.picture >= 0 and row.spans["cue"][0] == start for row in prompts)
     shared = shared and sum(map(len, contexts)) <= MOSTLY * len(prompts)
     first = () if shared else common_prefix(prompts)
     batches = []

@@ -103,7 +103,7 @@ def _models(run: Run, world: World) -> Iterator[Check]:
     models: list[Vlm] = []
 
     def load() -> str:
-        models.append(bench.open_vlm(run, run.world["encoder"]))
+        models.append(bench.open_models(run, world)[0])
         closed.require_same_models(run, world, models[0])
         return f"{models[0].lm.name}, its tokenizer and the wording of questions as they were"
 

@@ -25,7 +25,7 @@ from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
 from taxogen.stages.capture_batches import capture_batches
-from taxogen.stages.train import load_projector, resolve_steps, total_steps, train
+from taxogen.stages.train import load_projector, resolve_steps, save_projector, total_steps, train
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
     bench = ranks.in_turn(lambda: open_bench(run)) if bench is None else bench
     ranks.by_first(run.save_config)
     with threads(run.world["threads"]):
-        _train(run, bench)
+        (_adopt if run.config.model.vlm else _train)(run, bench)
 
 
 def _train(run: Run, bench: Bench) -> None:
@@ -75,6 +75,17 @@ def _train(run: Run, bench: Bench) -> None:
         ranks.by_first(lambda: run.finish(record))
     for step in at:
         capture_step(bench, step)
+    capture_text(bench)
+
+
+def _adopt(run: Run, bench: Bench) -> None:
+    """Makes a run of a released model complete at step 0, with an empty snapshot, and captures it."""
+    if not run.complete:
+        made_from = {"world": run.world["digest"], "step": 0}
+        ranks.by_first(partial(save_projector, bench.vlm.projector, run.snapshot(0), made_from))
+        record = _record(bench, 0, 0, bench.vlm.lm.weight_hash())
+        ranks.by_first(lambda: run.finish(record))
+    capture_step(bench, 0)
     capture_text(bench)
 
 

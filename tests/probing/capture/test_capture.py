@@ -531,7 +531,7 @@ def test_malformed_batches_are_refused_where_they_are_made(wrong, said):
     [
         ({"item_ids": ["a", "b"], "spans": {"x": [(0,)] * 2}}, "2 item_ids, and input_ids has 1 rows"),
         (
-            {"inputs": {"input_ids": torch.ones(1, 3).long(), "attention_mask": torch.ones(1, 1, 3, 3)}},
+            {"inputs": {"input_ids": torch.ones(1, 3).long(), "attention_mask": torch.ones(1, 3, 3)}},
             "needs .rows, tokens",
         ),
         (

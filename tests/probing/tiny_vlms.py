@@ -1,0 +1,179 @@
+"""Tiny random vision-language models with their processors, as `from_pretrained` would give them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+
+from taxogen.models.lms import embedded_folder
+
+_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+_VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+CHAT = (
+    "{% for message in messages %}{{ message['role'] | upper }}: {% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def _tokenizer(**special: str) -> Any:
+    return hf.AutoTokenizer.from_pretrained(embedded_folder(), extra_special_tokens=special)
+
+
+def _model(kind: type, config: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind._from_config(config, attn_implementation="eager").eval().requires_grad_(False)
+
+
+class _PicturesOnly:
+    """Of a processor: without videos, whose part needs torchvision."""
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        if argument is not None:
+            return super().check_argument_for_proper_class(argument_name, argument)  # type: ignore[misc]
+
+
+class _Qwen(_PicturesOnly, hf.Qwen2_5_VLProcessor):
+    pass
+
+
+def llava() -> tuple[Any, Any]:
+    tokenizer = _tokenizer(image_token="<image>")
+    pixels = hf.CLIPImageProcessorPil(size={"height": 12, "width": 12}, do_center_crop=False)
+    processor = hf.LlavaProcessor(
+        pixels,
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT.replace("IMAGE", "<image>\n"),
+    )
+    vision = hf.CLIPVisionConfig(**_VISION, image_size=12, patch_size=4, projection_dim=16)
+    text = hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer))
+    token = tokenizer.convert_tokens_to_ids("<image>")
+    config = hf.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=token, vision_feature_layer=-1
+    )
+    return _model(hf.LlavaForConditionalGeneration, config), processor
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    names |= {"vision_start_token": "<|vision_start|>", "vision_end_token": "<|vision_end|>"}
+    tokenizer = _tokenizer(**names)
+    pixels = hf.Qwen2VLImageProcessorPil(
+        patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 64, "longest_edge": 768}
+    )
+    processor = _Qwen(
+        pixels,
+        tokenizer,
+        None,
+        chat_template=CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 32,
+        "window_size": 16,
+        "fullatt_block_indexes": [1],
+    }
+    text = {
+        **_TEXT,
+        "vocab_size": len(tokenizer),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }
+    config = hf.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, **{f"{name}_id": id for name, id in ids.items()}
+    )
+    return _model(hf.Qwen2_5_VLForConditionalGeneration, config), processor
+
+
+def gemma3() -> tuple[Any, Any]:
+    names = {
+        "boi_token": "<start_of_image>",
+        "image_token": "<image_soft_token>",
+        "eoi_token": "<end_of_image>",
+    }
+    tokenizer = _tokenizer(**names)
+    pixels = hf.Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
+    processor = hf.Gemma3Processor(
+        pixels, tokenizer, chat_template=CHAT.replace("IMAGE", "<start_of_image>"), image_seq_length=4
+    )
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    text = {
+        **_TEXT,
+        "head_dim": 8,
+        "vocab_size": len(tokenizer),
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 8,
+    }
+    config = hf.Gemma3Config(
+        text_config=text,
+        vision_config={**_VISION, "image_size": 16, "patch_size": 4},
+        mm_tokens_per_image=4,
+        image_token_id=ids["image_token"],
+        boi_token_index=ids["boi_token"],
+        eoi_token_index=ids["eoi_token"],
+    )
+    return _model(hf.Gemma3ForConditionalGeneration, config), processor
+
+
+def idefics3() -> tuple[Any, Any]:
+    """The architecture of SmolVLM: tiles of a picture with separators between them."""
+    tokenizer = _tokenizer(image_token="<image>", fake_image_token="<fake_token_around_image>")
+    tokenizer.add_tokens(["<global-img>", "<end_of_utterance>"])
+    tokenizer.add_tokens([f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2)])
+    pixels = hf.Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    processor = hf.Idefics3Processor(
+        pixels, tokenizer, image_seq_len=4, chat_template=CHAT.replace("IMAGE", "<image>")
+    )
+    config = hf.Idefics3Config(
+        text_config=hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer), pad_token_id=0),
+        vision_config={**_VISION, "image_size": 16, "patch_size": 4},
+        scale_factor=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=0,
+    )
+    return _model(hf.Idefics3ForConditionalGeneration, config), processor
+
+
+VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "llava": llava,
+    "qwen2_5_vl": qwen2_5_vl,
+    "gemma3": gemma3,
+    "idefics3": idefics3,
+}
+
+
+def save(name: str, folder: Path) -> Path:
+    """The model and its processor in a folder, as they are on a hub."""
+    model, processor = VLMS[name]()
+    model.save_pretrained(folder)
+    if "video_processor" in processor.get_attributes():  # which cannot be saved without torchvision
+        processor.image_processor.save_pretrained(folder)
+        processor.tokenizer.save_pretrained(folder)
+        (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
+        kind = {"processor_class": "Qwen2_5_VLProcessor"}
+        (folder / "processor_config.json").write_text(json.dumps(kind), encoding="utf-8")
+    else:
+        processor.save_pretrained(folder)
+    return folder
