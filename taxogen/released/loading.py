@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from probing.capture.text_stack import TextStack
 from probing.hooks.provenance import weight_hash

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from probing.capture.picture_spans import picture_mark, picture_token
 from probing.capture.text_stack import handed, stacked
@@ -20,6 +20,7 @@ from taxogen.models import weights
 from taxogen.models.encoders import Encoder
 from taxogen.models.encoders.encoder import Batch, Features
 from taxogen.models.features import PictureFeatures
+from taxogen.models.projectors import Projector
 from taxogen.models.rows import IMAGE, Row
 from taxogen.models.vlm import Vlm
 from taxogen.questions.prompts import Segments, in_chat
@@ -49,8 +50,9 @@ class ReleasedVlm(Vlm):
             ValueError: the decoder's own output is not that of the model.
         """
         self.released, self.chat, self.side = released, chat, side
-        self.lm, self.projector, self.model = released.lm(), nn.Module(), released.text
-        self.embedding = self.model.get_input_embeddings()
+        self.lm, self.projector = released.lm(), cast(Projector, nn.Module())
+        self.model = cast(PreTrainedModel, released.text)
+        self.embedding = cast(nn.Embedding, released.text.get_input_embeddings())
         self.prefix_ids: tuple[int, ...] = ()
         self._prefix: list[tuple[Tensor, Tensor]] = []
         self._picture, self._mark = picture, picture_mark(released.processor)
