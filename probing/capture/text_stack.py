@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -110,19 +112,34 @@ def handed(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
         given.append(kwargs)
         raise _Handed
 
-    handle = layout_of(model).stack.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        with torch.no_grad():
+    stack = layout_of(model).stack
+    with _without_hooks(stack), torch.no_grad():
+        handle = stack.register_forward_pre_hook(note, with_kwargs=True)
+        try:
             model(**{**inputs, "use_cache": False})
-    except _Handed:
-        pass
-    finally:
-        handle.remove()
+        except _Handed:
+            pass
+        finally:
+            handle.remove()
     return {
         name: value
         for name, value in given[0].items()
         if value is not None and name not in _CALLERS and not isinstance(value, bool)
     }
+
+
+@contextmanager
+def _without_hooks(stack: nn.Module) -> Iterator[None]:
+    """A block in which no hook sees the decoder: what is recorded and edited is the pass that comes, not its inputs."""
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    held = [(module, name, getattr(module, name)) for module in stack.modules() for name in names]
+    try:
+        for module, name, _ in held:
+            setattr(module, name, OrderedDict())
+        yield
+    finally:
+        for module, name, hooks in held:
+            setattr(module, name, hooks)
 
 
 def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

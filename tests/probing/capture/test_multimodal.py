@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from probing import record
+from probing import edit, record
 from probing.capture import CaptureBatch, capture
 from probing.capture.picture_spans import picture_mark, picture_spans, picture_token, runs
 from probing.capture.text_stack import TextStack, handed, stacked
@@ -90,6 +90,19 @@ def test_the_text_stack_gives_the_logits_of_the_whole_model(vlm: tuple[Any, Any]
     for row, logits in enumerate(whole):
         assert torch.equal(stack(**given[row]).logits[0], logits)
         torch.testing.assert_close(together[row, : len(logits)], logits, rtol=0, atol=2e-6)
+
+
+def test_what_is_handed_is_seen_by_no_hook_and_changed_by_none(vlm: tuple[Any, Any]) -> None:
+    model, processor = vlm
+    texts, images = prompts(processor)
+    inputs = processor(text=texts[:1], images=images[:1], return_tensors="pt")
+    plain = handed(model, inputs)["inputs_embeds"]
+    stack = TextStack(model)
+    with record(stack, ["hook_embed"]) as seen, edit(stack, {"hook_embed": torch.zeros_like}):
+        given = handed(model, inputs)
+        stack(**given)
+    assert torch.equal(given["inputs_embeds"], plain)
+    assert torch.equal(seen["hook_embed"], plain)
 
 
 def test_rows_with_and_without_a_picture_do_not_go_together() -> None:
