@@ -57,7 +57,7 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     Args:
         kind: What is loaded, for the message, e.g. `language model`.
         name: Local path or hub name asked for.
-        embedded: Name of the sibling that needs no hub.
+        embedded: Name of the sibling that needs no hub; empty where there is none.
 
     Raises:
         FileNotFoundError: `name` is neither a folder here, nor in the hub's cache, nor reachable on the hub; or a
@@ -66,7 +66,8 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     """
     from transformers.utils import logging as bars
 
-    advice = f"Give the path of a folder written by save_pretrained, or use {embedded!r}, which needs no hub"
+    advice = "Give the path of a folder written by save_pretrained"
+    advice += f", or use {embedded!r}, which needs no hub" if embedded else ""
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; there is no such folder. {advice}")
     enabled = bars.is_progress_bar_enabled()

@@ -24,8 +24,6 @@ from probing.capture.text_stack import TextStack
 from probing.hooks.provenance import weight_hash
 from taxogen.models import devices, lms, tokenizers, weights
 
-ADVICE = "a folder written by save_pretrained"
-
 
 @dataclass(frozen=True)
 class Released:
@@ -96,7 +94,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> Released:
     """
     place = devices.resolve(device)
     kind = lms.native_dtype(str(place)) if dtype == "auto" else getattr(torch, dtype)
-    with weights.fetching("vision-language model", name, embedded=ADVICE):
+    with weights.fetching("vision-language model", name, embedded=""):
         config = AutoConfig.from_pretrained(name)
         processor = _processor(name)
     if type(config) not in AutoModelForImageTextToText._model_mapping:
@@ -112,7 +110,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> Released:
 
     devices.require_room(needed, place, f"the vision-language model {name}")
     model, missing = weights.pretrained(
-        AutoModelForImageTextToText, "vision-language model", name, ADVICE, kind, attn_implementation="eager"
+        AutoModelForImageTextToText, "vision-language model", name, "", kind, attn_implementation="eager"
     )
     if missing:
         raise weights.unlike_configuration("vision-language model", name, missing, "missing")
