@@ -8,6 +8,7 @@ each with its own leading space. A picture row and a text row share every segmen
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -212,11 +213,11 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
         )
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"
     inner = f"{parts.before}{mark}{parts.after}" if parts.before else f"{mark}{parts.after}"
-    date = {"strftime_now": TODAY.strftime, "date_string": TODAY.strftime("%d %b %Y")}
+    options = {"date_string": TODAY.strftime("%d %b %Y"), **_dated(tokenizer)}
     whole = ""
     for content in (inner, [{"type": "text", "text": inner}]):
         turn = [{"role": "user", "content": content}]
-        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **date)
+        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **options)
         if whole.count(mark) == 1:
             break
     else:
@@ -226,6 +227,15 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
         )
     before, after = whole.split(mark)
     return replace(parts, before=before, after=after, answer=parts.answer.strip(), end="")
+
+
+def _dated(tokenizer: Any) -> dict[str, str]:
+    """The chat template with `TODAY` in the place of every call for today's date; nothing where it has none."""
+    template = getattr(tokenizer, "chat_template", "")
+    if not isinstance(template, str) or "strftime_now" not in template:
+        return {}
+    call = r"""strftime_now\(\s*(["'])(.*?)\1\s*\)"""
+    return {"chat_template": re.sub(call, lambda found: repr(TODAY.strftime(found[2])), template)}
 
 
 def question(noun: str) -> str:

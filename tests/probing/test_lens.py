@@ -26,7 +26,7 @@ def test_at_the_last_layer_the_logit_lens_gives_the_models_logits(name):
 def test_looking_changes_nothing_and_earlier_layers_say_something_else():
     model = tiny("llama")
     lens = LogitLens.of(model)
-    with torch.no_grad(), record(model, "blocks.0.hook_resid_post") as seen:
+    with torch.no_grad(), record(model, "blocks.0.hook_resid_post", keep="last") as seen:
         logits = model(input_ids=IDS).logits
         early = lens(seen["blocks.0.hook_resid_post"])
         assert torch.equal(model(input_ids=IDS).logits, logits)

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import AutoTokenizer, CTRLTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from taxogen.models import lms
-from taxogen.models.tokenizers import tokenizer_hash
+from taxogen.models.tokenizers import following, opening, tokenizer_hash
 
 LETTERS = "abcdefgh"
 VOCABULARY = {token: at for at, token in enumerate(["<s>", "</s>", *LETTERS, "ab", "abc", "Ġa", "Ġ"])}
@@ -92,7 +92,7 @@ def test_use_saving_and_loading_leave_the_hash(tmp_path):
 PROCESS = """
 import sys
 from transformers import AutoTokenizer
-from taxogen.models.tokenizers import tokenizer_hash
+from taxogen.models.tokenizers import following, opening, tokenizer_hash
 print(*(tokenizer_hash(AutoTokenizer.from_pretrained(folder)) for folder in sys.argv[1:]))
 """
 
@@ -156,3 +156,31 @@ def test_the_embedded_language_model_knows_its_tokenizer():
     assert lm.tokenizer_hash == before
     lm.tokenizer.add_tokens(["<image>"])
     assert lm.tokenizer_hash != before
+
+
+def like_llama() -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a space before every text that it is given."""
+    words = ["<unk>", "▁", "▁A", "▁crow", "▁is", "▁a", "▁kind", "▁of", "▁bird", "\n", "?"]
+    pieces = Tokenizer(models.Unigram([(word, -1.0 / len(word)) for word in words], unk_id=0))
+    pieces.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return PreTrainedTokenizerFast(tokenizer_object=pieces)
+
+
+@pytest.mark.parametrize(
+    "pieces", [("A", " crow", " is a kind of"), ("A", " crow", " is", " a bird"), ("A crow", "?", "\nA")]
+)
+def test_pieces_of_a_text_have_the_tokens_of_the_whole(pieces):
+    tokenizer = like_llama()
+    whole = opening(tokenizer, "".join(pieces))
+    first, *rest = pieces
+    assert opening(tokenizer, first) + sum((following(tokenizer, piece) for piece in rest), ()) == whole
+    assert opening(tokenizer, " crow") != following(tokenizer, " crow")
+
+
+def test_a_tokenizer_that_joins_lines_with_what_follows_is_refused():
+    pieces = Tokenizer(
+        models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("▁a", -1.0), ("\n▁a", -0.1), ("\n", -9.0)], 0)
+    )
+    pieces.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    with pytest.raises(ValueError, match="joins ' a' with the line before it"):
+        following(PreTrainedTokenizerFast(tokenizer_object=pieces), " a")

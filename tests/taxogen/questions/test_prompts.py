@@ -192,10 +192,10 @@ class Chat:
     def __init__(self, template):
         self.template = template
 
-    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt, **date):
         assert (tokenize, add_generation_prompt) == (False, True)
         assert [message["role"] for message in messages] == ["user"]
-        return self.template.format(messages[0]["content"])
+        return self.template.format(messages[0]["content"], **date)
 
 
 def test_a_chat_template_goes_around_the_slot():
@@ -209,6 +209,30 @@ def test_a_chat_template_goes_around_the_slot():
     )
     with pytest.raises(ValueError, match="shows the user's text 2×, not once"):
         prompts.in_chat(parts, Chat("{0}{0}"))
+
+
+def test_a_chat_template_that_prints_the_date_prints_the_same_one_every_day():
+    import transformers as hf
+    from tokenizers import Tokenizer, models
+
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    )
+    turn = "{{ messages[0]['content'] }}"
+    for date in ("{{ strftime_now('%d %b %Y') }}", "{{ date_string }}"):
+        tokenizer.chat_template = f"Today: {date}. {turn}"
+        found = prompts.in_chat(segments("kind", hypernym="bird"), tokenizer)
+        assert found.before == "Today: 26 Jul 2024. A"
+
+
+def test_a_chat_template_may_take_messages_in_parts():
+    class Parts(Chat):
+        def apply_chat_template(self, messages, **options):
+            texts = [part["text"] for part in messages[0]["content"] if isinstance(part, dict)]
+            return self.template.format("".join(texts))
+
+    found = prompts.in_chat(segments("kind", hypernym="bird"), Parts("<user>{}<end>"))
+    assert (found.before, found.after) == ("<user>A", " is a kind of<end>")
 
 
 def test_unknown_and_incomplete_prompts_are_refused():
