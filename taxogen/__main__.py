@@ -117,6 +117,9 @@ def _train(options: argparse.Namespace) -> None:
 def _adopt(options: argparse.Namespace) -> None:
     from taxogen.stages import pipeline
 
+    if options.lm:
+        _adopt_words(options)
+        return
     chosen = {"model.vlm": options.vlm, "data.pictures": options.pictures, "data.taxonomy": options.taxonomy}
     chosen |= {"data.templates": ",".join(options.template), "data.chat": "true" if options.chat else ""}
     chosen |= {"capture.sites": options.sites, "name": options.run.name if options.run else ""}
@@ -126,6 +129,27 @@ def _adopt(options: argparse.Namespace) -> None:
         scores = pipeline.evaluate_run(run)
     log.info("%s: captured; %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
     log.info("next: python -m analyses.layer_probes --run %s", run.path)
+
+
+def _adopt_words(options: argparse.Namespace) -> None:
+    from taxogen.runs.prepare import taxonomy_of
+    from taxogen.stages.words import capture_words
+
+    given = {"--pictures": options.pictures, "--set": options.settings, "--template": options.template[1:]}
+    if idle := [flag for flag, value in given.items() if value]:
+        raise ValueError(
+            f"{idle[0]} was given with --lm, which reads the leaves' names in one template; leave it out"
+        )
+    taxonomy = taxonomy_of(config.DataConfig(taxonomy=options.taxonomy or ""))
+    wanted = config.read(None, [f"capture.sites={options.sites}"] if options.sites else ()).capture.sites
+    template = options.template[0] if options.template else "kind"
+    folder = (options.run or RUNS / "words") / "words"
+    store = capture_words(options.lm, taxonomy, folder, template=template, chat=options.chat, sites=wanted)
+    taxonomy.write(folder.parent / "taxonomy.csv")
+    log.info("%s: captured; %d leaves at %d sites", folder, len(store), len(store.sites))
+    log.info(
+        "next: taxoprobe analyse layer-probes --text %s --taxonomy %s", folder, folder.parent / "taxonomy.csv"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -197,7 +221,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(do=do)
         _add_settings(command, name)
-    about = "make a run of a released vision-language model, without training: capture and score it"
+    about = "capture a released model without training: a run with pictures, or a store of words"
     adopt = commands.add_parser("adopt", help=about, description=about)
     _add_adopted(adopt)
     adopt.set_defaults(do=_adopt, config=None, preset=None)
@@ -253,7 +277,13 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_adopted(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--vlm", required=True, metavar="NAME", help="hub name or folder of the model")
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("--vlm", metavar="NAME", help="hub name or folder of a vision-language model")
+    model.add_argument(
+        "--lm",
+        metavar="NAME",
+        help="of a language model: a store of the leaves' names, for questions about words",
+    )
     command.add_argument(
         "--pictures", metavar="DIR", help="a folder of a folder for each leaf; default: pictograms"
     )

@@ -156,7 +156,7 @@ def _capture(bench: Bench, manifest: Manifest, step: int | None) -> None:
         "run_hash": run.config.hash,
         "manifest_hash": manifest.hash,
         "prompt_format": ", ".join(sorted({str(item.prompt) for item in manifest.items})),
-        "encoder": "" if step is None else run.config.model.encoder,
+        "encoder": "" if step is None else run.config.model.vlm or run.config.model.encoder,
         "projector": "" if step is None else run.makers(step)["projector"],
         "step": -1 if step is None else step,
         "lm": vlm.lm.name,

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers as hf
 from PIL import Image
 
 from analyses import layer_probes
+from probing.store import ActivationStore
 from taxogen.__main__ import main
 from taxogen.runs.run import Run
 from tests.probing import tiny_vlms
@@ -79,3 +82,36 @@ def test_refusals_are_one_line(
     assert said in line
     assert "\n" not in line
     assert not list(Path("run").glob("captures*"))
+
+
+def test_a_language_model_is_asked_about_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{leaf},{hypernym}" for leaf, hypernym in LEAVES.items()]
+    Path("taxonomy.csv").write_text("\n".join(["leaf,hypernym", *rows]) + "\n", encoding="utf-8")
+    model, processor = tiny_vlms.VLMS["llava"]()
+    text = hf.LlamaForCausalLM(model.config.text_config)
+    text.save_pretrained("lm")
+    processor.tokenizer.save_pretrained("lm")
+    words = [
+        "adopt",
+        "--lm",
+        "./lm",
+        "--taxonomy",
+        "taxonomy.csv",
+        "--out",
+        "run",
+        "--sites",
+        "blocks.0.hook_resid_post,blocks.2.hook_resid_post",
+    ]
+    assert main(words) == 0
+    store = ActivationStore.open("run/words")
+    assert sorted(store.item_ids) == sorted(LEAVES)
+    assert len(store.sites) == 2
+    ids = processor.tokenizer("A crow is a kind of", return_tensors="pt").input_ids
+    start = processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    ids = torch.cat([torch.tensor([[start]]), ids], 1)
+    expected = text(ids, output_hidden_states=True, use_cache=False).hidden_states[1][0, -1]
+    own = store.read("blocks.0.hook_resid_post", "last")[list(store.item_ids).index("crow")]
+    np.testing.assert_allclose(own, expected.detach().numpy(), atol=0.02 * expected.abs().max().item())
+    layer_probes.main(["--text", "run/words", "--taxonomy", "run/taxonomy.csv", "--draws", "10"])
+    assert main([*words, "--pictures", "photos"]) == 2
