@@ -22,6 +22,8 @@ INITS = {
     "random": "random_init",
 }
 """Names of inits in tables, in order of decreasing knowledge."""
+RELEASED = "released"
+"""The name of a model that was not trained here."""
 SHUFFLE_CONTRASTS = (("within", "across"), ("within", "across-matched"))
 _EVIDENCE = ("data.ablation", "data.fraction", "data.rule", "data.held_out")
 _NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "model.init", "model.lm", "model.encoder")
@@ -107,7 +109,7 @@ def contrasted(found: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
 
 def _in_order(first: Condition, second: Condition, key: str, found: Sequence[Condition]) -> bool:
     one, other = first.about[key], second.about[key]
-    if key == "init":
+    if key == "init" and RELEASED not in (one, other):
         return list(INITS.values()).index(one) < list(INITS.values()).index(other)
     if key == "shuffle":
         return (one, other) in SHUFFLE_CONTRASTS
@@ -119,9 +121,9 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
     series = [_short_name(run), *(text for key, text in varying.items() if key != "evidence")]
     return {
         "series": " · ".join(series),
-        "lm": run.config.model.lm,
-        "encoder": run.config.model.encoder,
-        "init": INITS.get(run.config.model.init, run.config.model.init),
+        "lm": run.config.model.vlm or run.config.model.lm,
+        "encoder": run.config.model.vlm or run.config.model.encoder,
+        "init": RELEASED if run.config.model.vlm else INITS.get(run.config.model.init, run.config.model.init),
         "shuffle": data.shuffle,
         "evidence": _evidence(run),
         "fraction": {"none": 0.0, "full": 1.0}.get(data.ablation, data.fraction),
@@ -133,6 +135,8 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
 
 
 def _short_name(run: Run) -> str:
+    if run.config.model.vlm:
+        return RELEASED
     name, shuffle = INITS.get(run.config.model.init, run.config.model.init), run.config.data.shuffle
     if shuffle == "none":
         return name
@@ -155,15 +159,17 @@ def _particulars(run: Run) -> dict[str, str]:
     }
     return {
         "evidence": _evidence(run),
-        "lm": run.config.model.lm,
-        "encoder": run.config.model.encoder,
+        "lm": run.config.model.vlm or run.config.model.lm,
+        "encoder": run.config.model.vlm or run.config.model.encoder,
         **deciding,
     }
 
 
 def _evidence(run: Run) -> str:
-    """The evidence that was removed from training, in words."""
+    """The evidence that was removed from training, in words; of a released model it is not known."""
     data = run.config.data
+    if run.config.model.vlm:
+        return "not known"
     parts = ["ablation", data.ablation]
     if data.ablation in ("random", "systematic"):
         parts.append(", ".join(sorted(data.held_out)) or f"{data.fraction:g}")

@@ -28,6 +28,7 @@ from taxogen.world import pictures
 SAMPLES = 10
 ABOUT = {
     "pretrained": "pretrained LM, pictures as they are",
+    "released": "a released model, pictures as they are",
     "random_init": "the same architecture with random weights",
     "within": "pretrained LM, each leaf shown by another leaf of its category",
     "across": "pretrained LM, each leaf shown by any other leaf",

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from PIL import Image
 
-from analyses import layer_probes
+from analyses import layer_probes, report
 from probing.store import ActivationStore
 from taxogen.__main__ import main
 from taxogen.runs.run import Run
@@ -56,6 +56,10 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(run.taxonomy.hypernyms) == ["bird", "fish"]
     layer_probes.main(["--run", str(run.path), "--draws", "10"])
     assert list(Path(run.path, "analyses", "layer_probes").glob("*.png"))
+    report.main(["--run", str(run.path), "--out", "report"])
+    page = Path("report", "report.html").read_text(encoding="utf-8")
+    assert "vision-language models as they were released" in page
+    assert "were trained with a frozen" not in page
     assert main(asked) == 0  # goes on with what is there
 
 
