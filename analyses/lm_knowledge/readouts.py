@@ -21,6 +21,7 @@ from taxogen.models import lms
 from taxogen.models.projectors import Projector
 from taxogen.models.vlm import Vlm
 from taxogen.questions import prompts
+from taxogen.runs.bench import own_lm
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 
@@ -142,10 +143,10 @@ def of_runs(
                 "what is known of one list cannot be compared with answers about another; give them apart"
             )
         config = members[0].config
-        key = (config.model.lm, config.model.init, members[0].taxonomy)
+        key = (config.model.vlm or config.model.lm, config.model.init, members[0].taxonomy)
         if key not in places:
             places[key] = len(known)
-            lm = lms.load(config.model.lm, config.model.init, config.seed)  # pyright: ignore[reportArgumentType]
+            lm = own_lm(members[0])
             leaves = LeafList.of(members[0].taxonomy, config.data.pictures)
             known += [ask_fitting(lm, leaves, readout, templates, chat) for readout in readouts]
         for place in range(places[key], places[key] + len(readouts)):

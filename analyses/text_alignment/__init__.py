@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 
@@ -35,6 +34,7 @@ from analyses.text_alignment.rows import Options, alignment_table, matrix_measur
 from probing.store import MismatchError
 from probing.store.records import DamagedError
 from taxogen.models import lms
+from taxogen.runs.bench import own_lm
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -101,9 +101,7 @@ def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:
 
 def _own_nouns(run: Run, sites: Sequence[str]) -> dict[str, Nouns]:
     """Bare nouns in the run's own language model."""
-    model = run.config.model
-    own = lms.load(model.lm, init=cast(lms.Init, model.init), seed=run.config.seed)
-    return {BARE: bare_nouns(own, run.taxonomy.leaves, sites)}
+    return {BARE: bare_nouns(own_lm(run), run.taxonomy.leaves, sites)}
 
 
 def _nouns(source: RunOrStores, options: Options) -> dict[str, Nouns]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from jinja2 import TemplateError
+
 from probing.spans import CharRange, tokens_in
 
 _BEFORE, _AFTER = "aaa", "zzz"
@@ -24,7 +26,10 @@ def picture_mark(processor: Any) -> str:
         raise ValueError(f"{type(processor).__name__} names no token that stands for a picture in a text")
     if getattr(processor, "chat_template", None):
         content = [{"type": "text", "text": _BEFORE}, {"type": "image"}, {"type": "text", "text": _AFTER}]
-        prompt = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        try:
+            prompt = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        except (TypeError, TemplateError):  # a template of messages that are texts
+            return str(token)
         inside = prompt.partition(_BEFORE)[2].partition(_AFTER)[0].strip()
         if inside.count(token) == 1:
             return inside

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from probing.hooks.layouts import layout_of
+from probing.hooks.structure import relative_error, sample_tokens, tolerance
 
 _CALLERS = ("past_key_values", "cache_position", "use_cache", "return_dict", "logits_to_keep")
 """Arguments that whoever calls the text stack sets anew."""
@@ -41,15 +42,37 @@ class TextStack(nn.Module):
         if head is None:
             raise ValueError(f"{type(whole).__name__} has no output matrix: its next token cannot be read")
         self.head: nn.Module = head
+        self._cap = self._cap_of(whole)
+
+    @torch.no_grad()
+    def _cap_of(self, whole: nn.Module) -> float | None:
+        """The cap of the whole model's logits, None where it caps none, as seen on a few tokens.
+
+        Raises:
+            ValueError: its logits are not its output matrix times its last hidden state, capped or not.
+        """
+        ids = sample_tokens(whole, rows=1)
+        logits = whole(input_ids=ids, use_cache=False).logits.float()
+        bare = self.head(self.stack(input_ids=ids, use_cache=False).last_hidden_state).float()
+        for cap in (None, getattr(self.config, "final_logit_softcapping", None)):
+            own = cap * torch.tanh(bare / cap) if cap else bare
+            if relative_error(own, logits) <= tolerance(self.dtype):
+                return cap
+        raise ValueError(
+            f"the logits of {type(whole).__name__} are more than its output matrix times its last hidden state: what "
+            "its decoder answers cannot be read by itself"
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of last hidden states, as the whole model gives them."""
+        logits = self.head(hidden)
+        return self._cap * torch.tanh(logits / self._cap) if self._cap else logits
 
     def forward(self, **inputs: Any) -> CausalLMOutputWithPast:
         """Logits of every token, its cache, and what else the decoder was asked for."""
         out = self.stack(**inputs)
-        hidden = out.last_hidden_state
-        logits = self.head(hidden)
-        cap = getattr(self.config, "final_logit_softcapping", None)
         return CausalLMOutputWithPast(
-            logits=cap * torch.tanh(logits / cap) if cap else logits,
+            logits=self.logits(out.last_hidden_state),
             past_key_values=out.past_key_values,
             hidden_states=out.hidden_states,
             attentions=out.attentions,
@@ -121,6 +144,11 @@ def handed(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
             pass
         finally:
             handle.remove()
+    if given[0].get("inputs_embeds") is None:
+        raise ValueError(
+            f"{type(model).__name__} hands its decoder token ids, not embeddings: pictures are tokens of its "
+            "vocabulary, and its decoder is to be captured as the language model that it is"
+        )
     return {
         name: value
         for name, value in given[0].items()

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from taxogen.questions.nouns import is_plural, noun_phrase, spoken
 
 Modality = Literal["image", "text"]
@@ -208,7 +210,7 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
     """
     if getattr(tokenizer, "chat_template", "") is None:
         raise ValueError(
-            f"{type(tokenizer).__name__} of {tokenizer.name_or_path} has no chat template: set data.chat=false, or "
+            f"{type(tokenizer).__name__} has no chat template: set data.chat=false, or "
             "choose a language model that was made for chat"
         )
     mark = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -217,7 +219,10 @@ def in_chat(parts: Segments, tokenizer: Any) -> Segments:
     whole = ""
     for content in (inner, [{"type": "text", "text": inner}]):
         turn = [{"role": "user", "content": content}]
-        whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **options)
+        try:
+            whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **options)
+        except (TypeError, TemplateError):  # a template of messages in the other form
+            continue
         if whole.count(mark) == 1:
             break
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -123,7 +124,7 @@ def _processor(name: str) -> Any:
     """The processor of a model; without videos where torchvision, which they need, is not installed."""
     try:
         return AutoProcessor.from_pretrained(name, backend="pil")
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, ValueError):
         settings, _ = ProcessorMixin.get_processor_dict(name)
         known: Any = processor_class_from_name(settings.get("processor_class", ""))
         if importlib.util.find_spec("torchvision") or "video_processor" not in known.get_attributes():
@@ -142,7 +143,10 @@ def _processor(name: str) -> Any:
             image_processor=AutoImageProcessor.from_pretrained(name, backend="pil"),
             tokenizer=AutoTokenizer.from_pretrained(name),
             video_processor=None,
-            chat_template=settings.get("chat_template") or _chat_template(name),
+            **{
+                name: value for name, value in settings.items() if name in inspect.signature(known).parameters
+            },
+            **({} if settings.get("chat_template") else {"chat_template": _chat_template(name)}),
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
@@ -58,7 +59,7 @@ class ReleasedVlm(Vlm):
         self._picture, self._mark = picture, picture_mark(released.processor)
         self._token = picture_token(released.processor)
         self._alone = threading.Lock()  # pictures are encoded by several threads, a model's hooks are for one
-        self._whole: set[tuple[str, str]] = set()
+        self._whole: set[tuple[str, str | None, str]] = set()
         self._slots: dict[int, tuple[int, ...]] = {}
         self._handed: OrderedDict[tuple[int, tuple[int, ...]], dict[str, Any]] = OrderedDict()
         self._check_readout()
@@ -71,15 +72,26 @@ class ReleasedVlm(Vlm):
         """A prompt and its answer as token ids; a picture as the processor spells it, IMAGE for each of its tokens."""
         slot = None if segments.slot is not None else (IMAGE,) if picture < 0 else self.slot(picture)
         texts = self.worded(segments)
+        if texts.slot is not None and texts.before.endswith(" ") and not texts.slot.startswith(" "):
+            texts = replace(texts, before=texts.before[:-1], slot=f" {texts.slot}")
         row = self._speller(1).row(item_id, texts, picture, slot)
-        if picture >= 0 and texts.image_at == "slot" and (texts.before, texts.after) not in self._whole:
+        if self._token in row.ids:
+            raise ValueError(
+                f"the prompt {texts.text!r} holds the text that stands for a picture in {self.lm.name}: take another "
+                "template (--template)"
+            )
+        seen = (texts.before, texts.slot, texts.after) in self._whole
+        if (picture >= 0 or texts.slot is not None) and texts.image_at == "slot" and not seen:
             self._check_whole(row, texts)
         return row
 
     def _check_whole(self, row: Row, texts: Segments) -> None:
         """Refuses a prompt whose pieces are not what the processor makes of it in one piece."""
         start, end = self._around
-        ids = self.processed(self._shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
+        if texts.slot is None:
+            ids = self.processed(self._shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
+        else:
+            ids = list(self.lm.tokenizer(f"{texts.before}{texts.slot}{texts.after}").input_ids)
         first = len(row.ids) - row.answer
         own = [self._token if id == IMAGE else id for id in row.ids[: len(row.ids) - first]]
         whole = ids[start : len(ids) - end]
@@ -88,7 +100,7 @@ class ReleasedVlm(Vlm):
                 f"{type(self.released.processor).__name__} reads {texts.text!r} as {len(whole)} tokens that are not "
                 "those of its pieces: this template cannot be put to this model; take another (--template)"
             )
-        self._whole.add((texts.before, texts.after))
+        self._whole.add((texts.before, texts.slot, texts.after))
 
     def slot(self, picture: int) -> tuple[int, ...]:
         """The token ids that stand for a picture, IMAGE for each that its features replace.
@@ -125,6 +137,10 @@ class ReleasedVlm(Vlm):
         given = stacked([self._given(row) for row in rows])
         return {**given, "past_key_values": DynamicCache()}  # which keeps all keys, behind windows too
 
+    def logits(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n vocabulary"]:
+        """Next-token logits (float32) for a two-dimensional batch of last hidden states."""
+        return self.released.text.logits(hidden).float()
+
     def ends(self, rows: Sequence[Row]) -> Int[Tensor, " rows"]:
         """The position of the token that follows each row."""
         ends = []
@@ -152,9 +168,7 @@ class ReleasedVlm(Vlm):
         made = self._processed(row.picture)
         own = made["input_ids"]
         for name, value in self._here(made).items():
-            if (
-                name not in inputs and value.shape == own.shape
-            ):  # kinds of tokens, such as 1 for those of pictures
+            if name.endswith("token_type_ids"):  # such as 1 for those of pictures
                 kinds = dict(zip(own[0].tolist(), value[0].tolist(), strict=True))
                 value = torch.tensor([[kinds.get(id, 0) for id in ids[0].tolist()]]).to(value)
             inputs.setdefault(name, value)

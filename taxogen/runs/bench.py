@@ -156,6 +156,14 @@ def open_lm(run: Run) -> lms.LM:
     return lms.load(model.lm, cast(lms.Init, model.init), run.config.seed, dtype, device=device)
 
 
+def own_lm(run: Run) -> lms.LM:
+    """The language model of a run (of a released one its decoder), in the number type that suits the machine."""
+    model = run.config.model
+    if model.vlm:
+        return loading.load(model.vlm).lm()
+    return lms.load(model.lm, cast(lms.Init, model.init), run.config.seed)
+
+
 def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
     """The language model of a run behind a freshly drawn projector for the features of this encoder."""
     model, lm = run.config.model, open_lm(run)

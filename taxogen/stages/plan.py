@@ -111,6 +111,10 @@ def plan(config: Config, card: Card) -> Plan:
         ValueError, KeyError: the config names something that does not exist or cannot be.
     """
     model, run = config.model, Run(Path(config.name), config)
+    if model.vlm:
+        raise ValueError(
+            f"model.vlm={model.vlm} is not trained, and its cost is not planned; `taxoprobe adopt` captures it"
+        )
     lm, encoder = shapes.lm_shape(model.lm), shapes.encoder_shape(model.encoder)
     bins(encoder.grid, model.encoder_tokens)
     if model.dtype == "float64":
