@@ -22,9 +22,9 @@ from taxogen.questions import prompts
 from taxogen.released import loading
 from taxogen.released.vlm import ReleasedVlm
 from taxogen.runs import config
-from taxogen.runs.bench import open_bench
+from taxogen.runs.bench import open_bench, own_lm
 from taxogen.runs.run import Run
-from taxogen.stages import pipeline
+from taxogen.stages import cards, pipeline, plan
 from tests.probing import tiny_vlms
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -196,3 +196,40 @@ def test_a_language_model_is_not_taken_for_one_that_sees(tmp_path: Path) -> None
     tiny_vlms.VLMS["llava"]()[1].tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="reads no pictures"):
         loading.load(str(tmp_path), "float32", "cpu")
+
+
+def test_chat_prompts_about_words_are_read_as_a_whole(folders: Path) -> None:
+    vlm = ReleasedVlm(loading.load(str(folders / "llava"), "float32", "cpu"), pictures, chat=True)
+    row = vlm.row("x", prompts.segments("is_there", leaf="crow", hypernym="bird", modality="text")).prompt
+    text = vlm.lm.tokenizer.decode(row.ids)
+    assert text.startswith("USER: This image shows a crow. Is there a bird")
+    assert list(row.ids) == vlm.lm.tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_logits_are_capped_where_the_whole_model_caps_them_and_only_there(tmp_path: Path) -> None:
+    model, processor = tiny_vlms.VLMS["gemma3"]()
+    model.config.text_config.final_logit_softcapping = 2.0  # which the whole model does not read
+    model.lm_head.weight.data *= 20
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    vlm = ReleasedVlm(loading.load(str(tmp_path), "float32", "cpu"), pictures, chat=False)
+    row = vlm.row("x", prompts.segments("kind"), 0)
+    found = log_probs(vlm, [row], NOTHING, [vlm.tokens(" bird")])[0, 0]
+    scores, (token,) = own_logits(vlm, f"A{mark(vlm)} is a kind of", " bird", 0)
+    assert found == pytest.approx(scores[0, token].item(), abs=1e-3)
+
+
+def test_a_prompt_that_holds_the_picture_token_is_refused(folders: Path) -> None:
+    vlm = ReleasedVlm(loading.load(str(folders / "llava"), "float32", "cpu"), pictures, chat=False)
+    with pytest.raises(ValueError, match="stands for a picture"):
+        vlm.row("x", prompts.segments("study", hypernym="bird"), 0)
+
+
+def test_the_language_model_of_an_adopted_run_is_its_decoder(folders: Path, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config.read(None, (f"model.vlm={folders / 'gemma3'}", *WORLD)))
+    assert own_lm(run).width == 32
+
+
+def test_a_released_models_cost_is_not_planned() -> None:
+    with pytest.raises(ValueError, match="adopt"):
+        plan.plan(config.read(None, ("model.vlm=somewhere",)), cards.card("h100"))
