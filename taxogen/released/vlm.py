@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from probing.capture.picture_spans import picture_mark, picture_token
 from probing.capture.text_stack import handed, stacked
-from taxogen.models import weights
+from taxogen.models import tokenizers, weights
 from taxogen.models.encoders import Encoder
 from taxogen.models.encoders.encoder import Batch, Features
 from taxogen.models.features import PictureFeatures
@@ -92,8 +92,7 @@ class ReleasedVlm(Vlm):
             ids = self.processed(self._shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
         else:
             ids = list(self.lm.tokenizer(f"{texts.before}{texts.slot}{texts.after}").input_ids)
-        first = len(row.ids) - row.answer
-        own = [self._token if id == IMAGE else id for id in row.ids[: len(row.ids) - first]]
+        own = [self._token if id == IMAGE else id for id in row.prompt.ids]
         whole = ids[start : len(ids) - end]
         if own[len(own) - len(whole) :] != whole:
             raise ValueError(
@@ -124,7 +123,7 @@ class ReleasedVlm(Vlm):
     @property
     def _around(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and behind a text."""
-        plain = self.tokens("x")
+        plain = tokenizers.opening(self.lm.tokenizer, "x")
         special = list(self.lm.tokenizer("x").input_ids)
         start = next(at for at in range(len(special)) if special[at : at + len(plain)] == list(plain))
         return start, len(special) - start - len(plain)

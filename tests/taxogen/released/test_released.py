@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import normalizers
 
 from probing.patching import Answers
 from probing.patching.cells import Cell, Patch
@@ -17,7 +18,7 @@ from probing.patching.runs import Rows, keep, patched_by_hooks
 from probing.sites import Site
 from probing.store import MismatchError
 from taxogen.answers.readout import log_odds, log_probs
-from taxogen.models.rows import Row
+from taxogen.models.rows import IMAGE, Row
 from taxogen.questions import prompts
 from taxogen.released import loading
 from taxogen.released.vlm import ReleasedVlm
@@ -233,3 +234,10 @@ def test_the_language_model_of_an_adopted_run_is_its_decoder(folders: Path, tmp_
 def test_a_released_models_cost_is_not_planned() -> None:
     with pytest.raises(ValueError, match="adopt"):
         plan.plan(config.read(None, ("model.vlm=somewhere",)), cards.card("h100"))
+
+
+def test_special_tokens_around_a_text_are_found_where_texts_get_a_space(folders: Path) -> None:
+    vlm = ReleasedVlm(loading.load(str(folders / "llava"), "float32", "cpu"), pictures, chat=False)
+    vlm.lm.tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
+    assert vlm._around == (0, 0)
+    assert set(vlm.slot(0)) == {IMAGE}
