@@ -27,8 +27,8 @@ class TextStack(nn.Module):
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)
     >>> whole = LlamaForCausalLM(LlamaConfig(**size)).eval()
-    >>> inputs = {"input_ids": torch.arange(6)[None]}
-    >>> torch.equal(TextStack(whole)(**handed(whole, inputs)).logits, whole(**inputs).logits)
+    >>> ids = torch.arange(6)[None]
+    >>> torch.equal(TextStack(whole)(input_ids=ids).logits, whole(input_ids=ids).logits)
     True
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # one process alone loads neither
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others, which may be reading pictures; torchrun ends it where one of them fails."""
+GRACE = 20.0
+"""Seconds that the other processes leave the first one to say what it refuses."""
 _group: PartialState | None = None
 
 
@@ -131,12 +134,20 @@ def dealt(parts: Sequence[T]) -> Sequence[T]:
 
 
 def speaks() -> bool:
-    """Whether this process tells of a refusal: the first that refuses does so for all."""
-    if _group is None:
-        return os.environ.get("RANK", "0") == "0"
-    from torch.distributed.distributed_c10d import _get_default_store
+    """Whether this process tells of a refusal: the first that refuses does so for all, while the others wait.
 
-    return _get_default_store().add("refusals", 1) == 1
+    torchrun ends every process as soon as one has ended, were it before the first has said a word.
+    """
+    if _group is None:
+        first, without_first = os.environ.get("RANK", "0") == "0", True
+    else:
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        first, without_first = _get_default_store().add("refusals", 1) == 1, False
+    if first:
+        return True
+    time.sleep(GRACE)  # torchrun ends this where the first has refused
+    return without_first
 
 
 def _attempt(do: Callable[[], T]) -> list[T | Exception | None]:

@@ -1,8 +1,9 @@
-"""The command line of taxogen in one of several processes; the second meets trouble in the seventh step of training."""
+"""The command line of taxogen in one of several processes: the first comes late, or the second's training breaks."""
 
 import os
 import signal
 import sys
+import time
 
 from taxogen.__main__ import main
 from taxogen.models.vlm import Vlm
@@ -21,6 +22,8 @@ def troubled(*arguments):
 
 
 if __name__ == "__main__":
-    if os.environ["RANK"] == "1":
+    if os.environ["TROUBLE"] == "late":
+        time.sleep(3 * (os.environ["RANK"] == "0"))
+    elif os.environ["RANK"] == "1":
         Vlm.answer_loss = troubled
     sys.exit(main())

@@ -144,6 +144,19 @@ def test_what_one_process_refuses_ends_all(flags, monkeypatch):
     refused(JOB, "taxogen train: this row cannot be read", "train", "--out", "stopped/toy", *flags)
 
 
+def test_the_first_process_tells_though_the_others_refuse_before(flags, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "late")
+    refused(
+        JOB, "taxogen sweep: 2 processes were started", "sweep", "--vary", "seed=0,1", "--out", "late", *flags
+    )
+
+
+def test_where_the_first_process_has_nothing_to_refuse_another_tells(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "GRACE", 0)
+    assert ranks.speaks()
+
+
 def refused(module, message, *words):
     code, said = launched(*words, module=module)
     assert code == 1, said  # that of torchrun, which tells those of the processes
