@@ -63,9 +63,9 @@ def export_llava(run: Run, out: Path, step: int | None = None) -> Exported:
     """
     if out.exists():
         raise FileExistsError(f"{out} is there already: give another --out, or remove it")
+    require_expressible(run)
     chosen: int = run.record["steps"] if step is None else step
     snapshot = run.require_snapshot(chosen)
-    require_expressible(run)
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -18,9 +18,15 @@ def require_expressible(run: Run) -> None:
     """Refuses a run that no LLaVA computes as it does.
 
     Raises:
-        ValueError: settings stand in the way; all are named, and the command that trains an exportable run.
+        ValueError: settings stand in the way; all are named, and the command that trains an exportable run. Or nothing
+            was trained in it.
         FileNotFoundError: the run is not prepared, or its language model is not there.
     """
+    if run.config.model.vlm:
+        raise ValueError(
+            f"{run.path} cannot be exported: it holds the answers of a released model, and nothing was trained; "
+            f"transformers opens {run.config.model.vlm} as it is"
+        )
     needed = instead(run)
     if not needed:
         return

@@ -18,6 +18,7 @@ from probing.patching.runs import Rows, keep, patched_by_hooks
 from probing.sites import Site
 from probing.store import MismatchError
 from taxogen.answers.readout import log_odds, log_probs
+from taxogen.exchange.llava import export_llava
 from taxogen.models.rows import IMAGE, Row
 from taxogen.questions import prompts
 from taxogen.released import loading
@@ -163,6 +164,12 @@ def test_a_chat_template_puts_the_picture_where_the_prompt_has_it(folders: Path)
     text = vlm.lm.tokenizer.decode([id for id in row.ids if id >= 0])
     assert text.startswith("USER: A is a kind of")
     assert "ASSISTANT:" in text
+
+
+def test_an_adopted_run_is_not_exported(folders: Path, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config.read(None, (f"model.vlm={folders / 'llava'}", *WORLD)))
+    with pytest.raises(ValueError, match="nothing was trained; transformers opens .*llava as it is"):
+        export_llava(run, tmp_path / "out", None)
 
 
 @pytest.mark.parametrize(
