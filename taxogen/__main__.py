@@ -18,6 +18,7 @@ from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config
 from taxogen.runs.presets import PRESETS, preset
+from taxogen.stages.sweeping import command as commands_of_sweeps
 
 if TYPE_CHECKING:  # each command imports what it needs: help and completion do not wait for torch
     from taxogen.runs.run import Run
@@ -174,17 +175,6 @@ def _plan(options: argparse.Namespace) -> None:
     sys.stdout.write(plan.text(plan.plan(wanted, cards.card(options.card))))
 
 
-def _sweep(options: argparse.Namespace) -> int:
-    from taxogen.stages import sweep
-
-    base = config.settings(options.config, options.settings, preset(options.preset or "default"))
-    table = sweep.sweep(
-        sweep.grid(base, options.vary), options.run or RUNS, cluster=options.ray, jobs=options.jobs
-    )
-    log.info("table: %s", (options.run or RUNS) / sweep.TABLE)
-    return int((table["state"] != "done").any())
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from taxogen.runs.run import Run
     from taxogen.stages import doctor
@@ -216,11 +206,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ("evaluate", _evaluate, "score every hypernym for every test picture"),
         ("config", _config, "print the config as TOML"),
         ("plan", _plan, "say what a run will take on a card, before anything is loaded"),
-        ("sweep", _sweep, "train and score a run for each combination of settings"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(do=do)
         _add_settings(command, name)
+    about = "make the runs of a plan file, or of each combination of settings"
+    sweep = commands.add_parser("sweep", help=about, description=about)
+    _add_settings(sweep, "sweep")
+    commands_of_sweeps.add(sweep)
     about = "capture a released model without training: a run with pictures, or a store of words"
     adopt = commands.add_parser("adopt", help=about, description=about)
     _add_adopted(adopt)
@@ -256,20 +249,9 @@ def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
             default="cpu",
             help="h100, h200, a100, l40s, rtx4090, t4; default cpu: this machine",
         )
-    elif name != "config":
-        holds = (
-            f"holds the runs; default {RUNS}"
-            if name == "sweep"
-            else f"the run directory; default {RUNS}/NAME"
-        )
+    elif name not in ("config", "sweep"):
+        holds = f"the run directory; default {RUNS}/NAME"
         command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
-    if name == "sweep":
-        command.add_argument(
-            "--vary", action="append", default=[], metavar="KEY=A,B",
-            help="a setting and the values it takes; may be given again",
-        )  # fmt: skip
-        command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
-        command.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one for each core")
     if name == "train":
         command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
         command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")

@@ -7,13 +7,8 @@ and artifacts/demo/{report.html, summary.json}. Whatever is already there is kep
 from __future__ import annotations
 
 import argparse
-import functools
-import json
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +19,11 @@ from analyses.frame.analysis import refusing
 from probing.store import files
 from taxogen.models.threads import threads
 from taxogen.runs import config
-from taxogen.runs.bench import Bench, open_bench
+from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
-from taxogen.stages import pipeline
 from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
+from taxogen.stages.sweeping import run_stages
+from taxogen.stages.sweeping.clock import Clock
 
 CONDITIONS = {
     "pretrained": (),
@@ -57,51 +53,6 @@ PLACES = (
 SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
 
 
-@dataclass
-class Clock:
-    """Seconds of each stage, stored so that a second start still has them, and an estimate of the time left."""
-
-    path: Path
-    stages: dict[str, float]
-    jobs: int = 1
-    seconds: dict[str, float] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        if self.path.exists():
-            self.seconds = json.loads(self.path.read_text(encoding="utf-8"))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announces a stage with the time left, and keeps its seconds."""
-        self.hear((name, None))
-        start = time.monotonic()
-        yield
-        self.hear((name, time.monotonic() - start))
-
-    def hear(self, news: tuple[str, float | None]) -> None:
-        """A stage begins, or (with its seconds) has ended."""
-        name, seconds = news
-        if seconds is None:
-            number = list(self.stages).index(name) + 1
-            print(f"[{number}/{len(self.stages)}] {name}{self._left()}", flush=True)
-            self.begun.add(name)
-            return
-        # A stage whose work is done takes no time; its first duration stays.
-        self.seconds[name] = round(max(seconds, self.seconds.get(name, 0.0)), 1)
-        files.write_json(self.path, self.seconds)
-
-    def _left(self) -> str:
-        """An estimate from the stages that have ended; empty before the first has."""
-        known = [name for name in self.stages if name in self.seconds]
-        ahead = [name for name in self.stages if name not in self.seconds and name not in self.begun]
-        if not known or not ahead:
-            return ""
-        rate = sum(self.seconds[name] for name in known) / sum(self.stages[name] for name in known)
-        left = rate * sum(self.stages[name] for name in ahead) / self.jobs
-        return f"   (about {left / 60:.0f} min left)" if left > 90 else f"   (about {left:.0f} s left)"
-
-
 def main(argv: list[str] | None = None) -> None:
     """Prepares, trains, evaluates, captures, probes and reports every condition."""
     options = parser().parse_args(argv)
@@ -115,7 +66,7 @@ def make(options: argparse.Namespace) -> None:
     out = options.out or Path("artifacts") / options.preset
     runs = make_runs(options.preset, options.runs, tuple(options.settings))
     jobs = usual_jobs(list(runs.values())) if options.jobs is None else options.jobs
-    clock = Clock(out / "seconds.json", _stages(runs), jobs)
+    clock = Clock(out / "seconds.json", _stages(runs), jobs, partial(print, flush=True))
     out.mkdir(parents=True, exist_ok=True)
     first = next(iter(runs.values()))
     with clock.stage("pictures and features"), threads(1), first.alone():
@@ -164,27 +115,15 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
 
 def work(named: tuple[str, Run], tell: Tell) -> None:
     """Every stage of one run that is not done yet; tells when one begins and how many seconds it took."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     name, run = named
-    bench = functools.cache(partial(open_bench, run))
-    with run.alone():
-        for stage, do in _run_stages(run, bench).items():
-            tell((f"{stage} {name}", None))
-            start = time.monotonic()
-            do()
-            tell((f"{stage} {name}", time.monotonic() - start))
-
-
-def _run_stages(run: Run, bench: Callable[[], Bench]) -> dict[str, Callable[[], object]]:
     probed = run.folder("analyses", "layer_probes") / "layer_probes.parquet"
-    trained = pipeline.trained_and_captured(run)
-    return {
-        "train": lambda: _unless(trained, lambda: pipeline.train_run(run, bench())),
-        "evaluate": lambda: pipeline.evaluate_run(run, None if trained else bench()),
-        "probe": lambda: _unless(
-            probed.exists(), lambda: layer_probes.main(["--run", str(run.path), *PLACES])
-        ),
-    }
+    with run.alone():
+        probe = {"probe": lambda: _unless(probed.exists(), partial(_probe, run))}
+        run_stages.work(name, {**run_stages.own_stages(run), **probe}, tell)
+
+
+def _probe(run: Run) -> None:
+    layer_probes.main(["--run", str(run.path), *PLACES])
 
 
 def _unless(done: bool, do: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
-"""Settings in a TOML file; every refusal names the file and the line."""
+"""Settings and plans in TOML files; every refusal names the file and the line."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ def read_settings(path: str | Path, convert: Callable[[str, Any], Any]) -> dict[
         KeyError: a key or name is not known.
         ValueError: the text is no TOML in UTF-8, or a value is refused.
     """
-    text = _text(path)
+    text = text_of(path, "config", "`python -m taxogen config` prints the defaults")
     settings: dict[str, Any] = {}
-    for key, value in _leaves(path, text):
+    for key, value in flatten(tables(path, text, "config")):
         try:
             if key in settings:
                 raise ValueError(f"config key {key!r} is given twice")
@@ -32,40 +32,73 @@ def read_settings(path: str | Path, convert: Callable[[str, Any], Any]) -> dict[
     return settings
 
 
-def _text(path: str | Path) -> str:
+def text_of(path: str | Path, what: str, hint: str) -> str:
+    """The text of a TOML file.
+
+    Args:
+        path: of the file.
+        what: it is, in messages, such as `config`.
+        hint: where one may be had, for the message that there is none.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8.
+    """
     try:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"config {path} was asked for, but there is no such file; `python -m taxogen config` prints the defaults"
-        ) from None
+        raise FileNotFoundError(f"{what} {path} was asked for, but there is no such file; {hint}") from None
     except OSError as error:
-        raise OSError(f"config {path} cannot be read: {error.strerror}; give a TOML file") from None
+        raise OSError(f"{what} {path} cannot be read: {error.strerror}; give a TOML file") from None
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise ValueError(f"config {path}, line {line}: the file is not UTF-8; save it as UTF-8") from None
+        raise ValueError(f"{what} {path}, line {line}: the file is not UTF-8; save it as UTF-8") from None
 
 
-def _leaves(path: str | Path, text: str) -> list[tuple[str, Any]]:
+def tables(path: str | Path, text: str, what: str) -> dict[str, Any]:
+    """The nested tables of a TOML text; `path` and `what` as for `text_of`.
+
+    Raises:
+        ValueError: it is no TOML.
+    """
     try:
-        return list(flatten(tomllib.loads(text)))
+        tree = tomllib.loads(text)
+        list(flatten(tree))  # what cannot be walked through is refused here
+        return tree
     except RecursionError:
-        raise ValueError(f"config {path}: its tables or lists are nested too deeply") from None
+        raise ValueError(f"{what} {path}: its tables or lists are nested too deeply") from None
     except ValueError as error:
         where = re.search(r" \(at (?:line (\d+), (column \d+)|end of document)\)$", str(error))
         line = int(where[1]) if where and where[1] else max(end for end, _ in _beginnings(text)) + 1
         words = str(error)[: where.start()] if where else str(error)
         at = f" (at {where[2]})" if where and where[2] else ""
-        raise ValueError(f"config {path}, line {line}: {words}{at}") from None
+        raise ValueError(f"{what} {path}, line {line}: {words}{at}") from None
+
+
+def line_of(text: str, keys: Sequence[str]) -> int:
+    """The line on which a nested key of a TOML text begins."""
+    return _first_line(text, lambda tree: _has(tree, keys))
+
+
+def _has(tree: Any, keys: Sequence[str]) -> bool:
+    if not keys:
+        return True
+    return isinstance(tree, dict) and keys[0] in tree and _has(tree[keys[0]], keys[1:])
 
 
 def _line_of(text: str, key: str) -> int:
     """The line on which the value of a dotted key begins."""
+    return _first_line(text, lambda tree: key in dict(flatten(tree)))
+
+
+def _first_line(text: str, holds: Callable[[dict[str, Any]], bool]) -> int:
+    """The line that follows the longest beginning before something holds."""
     before = 0
     for end, tree in _beginnings(text):
-        if key in dict(flatten(tree)):
+        if holds(tree):
             break
         before = end
     return before + 1

@@ -90,7 +90,8 @@ def test_a_sweep_trains_and_scores_every_combination_and_leaves_done_ones_alone(
     names = [f"toy_seed-{seed}_shuffle-within" for seed in (0, 1)]
     assert table["run"].tolist() == names
     assert set(table["state"]) == {"done"}
-    assert "data.shuffle=within" in table["settings"][1]
+    assert table["seed"].tolist() == [0, 1]
+    assert set(table.columns) == {"run", "state", "seed", "auroc", "top1", "leaf_naming"}
     assert Run.open(tmp_path / names[1]).config.seed == 1
     monkeypatch.setattr(pipeline, "open_bench", lambda run: pytest.fail("was done already"))
     assert main(wanted) == 0
@@ -110,9 +111,9 @@ def test_a_sweep_hands_its_runs_to_ray_where_it_is_there(tmp_path, settings, mon
     given = []
 
     def remote(do):
-        return SimpleNamespace(remote=lambda run: given.append(run.name) or (do, run))
+        return SimpleNamespace(remote=lambda item: given.append(item[0]) or (do, item))
 
-    stand_in = SimpleNamespace(remote=remote, get=lambda tasks: [do(run) for do, run in tasks])
+    stand_in = SimpleNamespace(remote=remote, get=lambda tasks: [do(item) for do, item in tasks])
     monkeypatch.setitem(sys.modules, "ray", stand_in)
     wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=1", "--ray"]
     wanted += ["--set", "data.ablation=systematic", "--vary", "data.held_out=fish,bird"]

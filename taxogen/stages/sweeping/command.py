@@ -1,0 +1,85 @@
+"""`taxoprobe sweep`: its flags, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxogen.runs import config
+from taxogen.runs.presets import preset
+
+if TYPE_CHECKING:  # help and completion do not wait for torch
+    from taxogen.stages.sweeping.plan_file import PlanFile
+
+log = logging.getLogger("taxogen")
+RUNS = Path("artifacts/runs")
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command to those that choose settings."""
+    command.add_argument(
+        "plan", nargs="?", type=Path, metavar="PLAN", help="a plan file in TOML: docs/runs.md"
+    )
+    command.add_argument(
+        "--run", "--out", type=Path, metavar="DIR",
+        help=f"holds the runs; default {RUNS}, of a plan artifacts/NAME",
+    )  # fmt: skip
+    command.add_argument(
+        "--vary", action="append", default=[], metavar="KEY=A,B",
+        help="without a plan: a setting and the values it takes; may be given again",
+    )  # fmt: skip
+    command.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="of the plan; may be given again"
+    )
+    command.add_argument(
+        "--tables",
+        type=Path,
+        metavar="DIR",
+        help="results of analyses.study: what they have is not made again",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what is done, what is left and how long that takes"
+    )
+    command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
+    command.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one for each core")
+    command.set_defaults(do=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from taxogen.stages import sweep
+    from taxogen.stages.sweeping import stored
+    from taxogen.stages.sweeping.plan_file import PlanFile
+
+    if options.plan:
+        plan = _plan(options)
+        out = options.run or Path("artifacts") / plan.name
+    else:
+        _refuse(options, "without a plan file", "group", "tables")
+        base = config.settings(options.config, options.settings, preset(options.preset or "default"))
+        plan = PlanFile(str(base.get("name", "sweep")), sweep.grid(base, options.vary), {})
+        out = options.run or RUNS
+    known = stored.hashes(options.tables) if options.tables else frozenset()
+    if options.dry_run:
+        sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
+        return 0
+    table = sweep.sweep(plan, out, options.ray, options.jobs, known)
+    log.info("table: %s", out / sweep.TABLE)
+    return int((~table["state"].isin(["done", sweep.STORED])).any())
+
+
+def _plan(options: argparse.Namespace) -> PlanFile:
+    from taxogen.stages.sweeping import plan_file
+    from taxogen.stages.sweeping.run_stages import asking
+
+    _refuse(
+        options, f"beside the plan {options.plan}, which names its own settings", "config", "preset", "vary"
+    )
+    return plan_file.read(options.plan, options.settings, options.group, asking().check)
+
+
+def _refuse(options: argparse.Namespace, where: str, *names: str) -> None:
+    if given := [name for name in names if getattr(options, name)]:
+        raise ValueError(f"--{given[0]} was given {where}; leave it out")

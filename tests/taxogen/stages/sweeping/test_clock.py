@@ -1,0 +1,38 @@
+"""The clock of many stages: what it says, how it estimates what is left, and that a second start still knows."""
+
+import pytest
+
+from taxogen.stages.sweeping.clock import Clock, words
+
+STAGES = {f"{kind} {run}": seconds for run in "abc" for kind, seconds in (("train", 100.0), ("ask", 10.0))}
+
+
+def test_a_stage_is_expected_to_take_as_long_as_those_of_its_kind(tmp_path):
+    clock = Clock(tmp_path / "seconds.json", STAGES, 2, print)
+    clock.seconds = {"train a": 200.0, "train b": 300.0, "ask a": 30.0}
+    assert clock.left(["train c"]) == words(250 / 2)
+    assert clock.left(["ask b", "ask c"]) == words(60 / 2)
+    clock.seconds = {"train a": 150.0, "train b": 250.0}
+    assert clock.left(["ask a"]) == "10 s", "twice as slow as expected, and two at once"
+    assert clock.left([]) == Clock(tmp_path / "none.json", STAGES, 2, print).left(["ask a"]) == ""
+
+
+def test_a_line_counts_and_names_a_stage_and_a_second_start_still_has_the_seconds(tmp_path):
+    lines = []
+    clock = Clock(tmp_path / "seconds.json", STAGES, 1, lines.append)
+    for news in (("train a", None), ("train a", 100.0), ("ask a", None)):
+        clock.hear(news)
+    assert lines == [
+        "[1/6] train a",
+        "[2/6] ask a   (about 4 min left)",
+    ]  # 2 × 100 s + 2 × 10 s: "ask a" has begun
+    clock.hear(("train a", 0.1))
+    again = Clock(tmp_path / "seconds.json", STAGES, 1, lines.append)
+    assert again.seconds == {"train a": 100.0}, "a stage that was done already takes no time"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (90, "90 s"), (91, "2 min"), (5400, "90 min"), (5401, "1.5 h")]
+)
+def test_durations_in_words(seconds, text):
+    assert words(seconds) == text
