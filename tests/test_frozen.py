@@ -35,7 +35,7 @@ from tests.world import toy_config, toy_folder
 FROZEN = Path(__file__).parent / "frozen"
 RUNS = {
     "plain": ("train.steps=60", "data.ablation=random", "data.fraction=.5"),
-    "across": ("train.steps=12", "data.ablation=random", "data.fraction=.5", "data.shuffle=across"),
+    "across": ("train.steps=12", "data.ablation=random", "data.fraction=.5", "data.shuffle=across-plain"),
     "asked": ("train.steps=12", "data.task=yes_no"),
 }
 QUICK = ("--draws", "60")

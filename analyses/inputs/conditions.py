@@ -15,6 +15,7 @@ from probing.store import MismatchError
 from taxogen.questions import ablation
 from taxogen.runs import config
 from taxogen.runs.run import Run
+from taxogen.world import shuffle
 
 INITS = {
     "pretrained": "pretrained",
@@ -24,9 +25,16 @@ INITS = {
 """Names of inits in tables, in order of decreasing knowledge."""
 RELEASED = "released"
 """The name of a model that was not trained here."""
-SHUFFLE_CONTRASTS = (("within", "across"), ("within", "across-matched"))
+GRADED = "graded"
+SHUFFLE_CONTRASTS = (
+    ("within", "category"),
+    ("category", "across"),
+    (GRADED, "across"),
+    *(("within", name) for name in shuffle.KINDS if name.startswith("across")),
+)
+"""First and second of the shuffles that are contrasted; `graded` stands for each of its doses."""
 _EVIDENCE = ("data.ablation", "data.fraction", "data.rule", "data.held_out")
-_NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "model.init", "model.lm", "model.encoder")
+_NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "data.coherence", "model.init", "model.lm", "model.encoder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +55,7 @@ class Condition:
         """The part that the condition's ablation and shuffle say is to be scored."""
         found = self.answers[0].pairs
         scored = next((name for name in ("held_out", "seen", "all") if name in found), "all")
-        leaves = "named" if self.about["shuffle"] == "across-matched" else "all"
+        leaves = "named" if self.about["shuffle"].endswith("-matched") else "all"
         return Part(scored=scored, leaves=leaves, decision=self.answers[0].decisions[0])
 
     def of_seeds(self, seeds: Sequence[int]) -> Condition:
@@ -93,7 +101,7 @@ def with_conditions(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> pd.D
 
 
 def contrasted(found: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
-    """The pairs that differ in one thing: init, shuffle (within and across), encoder or language model.
+    """The pairs that differ in one thing: init, shuffle (`SHUFFLE_CONTRASTS`), encoder or language model.
 
     Both come with the runs of the seeds that both have; a pair without one is left out.
     """
@@ -112,7 +120,7 @@ def _in_order(first: Condition, second: Condition, key: str, found: Sequence[Con
     if key == "init" and RELEASED not in (one, other):
         return list(INITS.values()).index(one) < list(INITS.values()).index(other)
     if key == "shuffle":
-        return (one, other) in SHUFFLE_CONTRASTS
+        return (one.partition(" ")[0], other) in SHUFFLE_CONTRASTS
     return key in ("encoder", "lm") and found.index(first) < found.index(second)
 
 
@@ -124,7 +132,7 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
         "lm": run.config.model.vlm or run.config.model.lm,
         "encoder": run.config.model.vlm or run.config.model.encoder,
         "init": RELEASED if run.config.model.vlm else INITS.get(run.config.model.init, run.config.model.init),
-        "shuffle": data.shuffle,
+        "shuffle": shuffle_of(run),
         "evidence": _evidence(run),
         "fraction": {"none": 0.0, "full": 1.0}.get(data.ablation, data.fraction),
         "effective": float(np.mean([one.effective for one in answers])),
@@ -137,10 +145,16 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
 def _short_name(run: Run) -> str:
     if run.config.model.vlm:
         return RELEASED
-    name, shuffle = INITS.get(run.config.model.init, run.config.model.init), run.config.data.shuffle
-    if shuffle == "none":
+    name, exchanged = INITS.get(run.config.model.init, run.config.model.init), shuffle_of(run)
+    if exchanged == "none":
         return name
-    return shuffle if name == "pretrained" else f"{name} {shuffle}"
+    return exchanged if name == "pretrained" else f"{name} {exchanged}"
+
+
+def shuffle_of(run: Run) -> str:
+    """The shuffle of a run; of a graded one with its dose, such as `graded .5`."""
+    data = run.config.data
+    return data.shuffle if data.shuffle != GRADED else f"{GRADED} {data.coherence:g}".replace(" 0.", " .")
 
 
 def _varying(run: Run, among: Sequence[Run]) -> dict[str, str]:

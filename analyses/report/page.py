@@ -31,7 +31,9 @@ ABOUT = {
     "released": "a released model, pictures as they are",
     "random_init": "the same architecture with random weights",
     "within": "pretrained LM, each leaf shown by another leaf of its category",
-    "across": "pretrained LM, each leaf shown by any other leaf",
+    "category": "pretrained LM, whole categories shown by each other, leaf by leaf",
+    "across": "pretrained LM, each leaf shown by one that shares no hypernym with it",
+    "across-plain": "pretrained LM, each leaf shown by any other leaf",
 }
 
 

@@ -147,6 +147,6 @@ def _thresholds(run: Run, readout: Readout, prompts: Sequence[str]) -> Float[np.
 
 def _matched(run: Run, leaves: np.ndarray, correct: np.ndarray) -> Bool[np.ndarray, " pictures"]:
     """Which rows count: all, or in an across-matched world those of leaves that the model names correctly."""
-    if run.config.data.shuffle != "across-matched":
+    if not run.config.data.shuffle.endswith("-matched"):
         return np.ones(len(leaves), bool)
     return np.isin(leaves, named_leaves(leaves.tolist(), correct))

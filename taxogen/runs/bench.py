@@ -21,7 +21,7 @@ from taxogen.questions import items, prompts
 from taxogen.questions.manifest import Manifest
 from taxogen.released import loading
 from taxogen.released.vlm import ReleasedVlm
-from taxogen.runs import adoption, closed, prepare
+from taxogen.runs import adoption, closed, coherence, prepare
 from taxogen.runs.run import Run
 
 
@@ -63,7 +63,7 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
 
     Args:
         run: closed, or new; hold its lock (`Run.alone`) where it may be new.
-        adopt: close a run that an older version trained, where its world is as it was.
+        adopt: close a run that an older version trained, where its world is as it was; record what it did not.
 
     Raises:
         ValueError, KeyError: the config names something that does not exist or cannot be.
@@ -85,7 +85,10 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
         world = adoption.adopted(run, world, vlm.lm) if run.older else world
         cache.require_free(run.folder(), _bytes_needed(run, world, vlm), what=f"the run {run.path}")
         closed.write(run, world, vlm, encoder)
-    return Bench(run, world, projector_inputs(run, world, raw_features(run, world, vlm)), vlm)
+    inputs = projector_inputs(run, world, raw_features(run, world, vlm))
+    if adopt or not run.complete:
+        coherence.record(run, world, inputs)
+    return Bench(run, world, inputs, vlm)
 
 
 def open_models(run: Run, world: prepare.World) -> tuple[Vlm, dict[str, Any]]:

@@ -55,6 +55,7 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
     sealed = {
         "config_hash": run.config.hash,
         "asked": world.asked,
+        "left_out": list(world.left_out),
         "files": {name: records.sha256(run.file(name)) for name in sorted(written)},
         "manifests": {name: manifest.hash for name, manifest in world.manifests.items()},
         "encoder": encoder,
@@ -81,7 +82,8 @@ def read(run: Run) -> World:
     names = json.loads(run.file(TABLES["names"]).read_text(encoding="utf-8"))
     manifests = {name: run.manifest(name) for name in sealed["manifests"]}
     collection = pictures.of_table(run.config.data.pictures, table)
-    return World(collection, table, run.taxonomy, manifests, names, sealed["asked"])
+    left_out = tuple(sealed.get("left_out", ()))  # what older versions wrote has none
+    return World(collection, table, run.taxonomy, manifests, names, sealed["asked"], left_out)
 
 
 def require_same_models(run: Run, world: World, vlm: Vlm) -> None:

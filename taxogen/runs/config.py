@@ -19,15 +19,22 @@ from taxogen.runs.toml_file import read_settings
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")
 INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds", "model.device")
-RETIRED = {"evaluate.draws": "nothing ever read it; analyses that draw have an option --draws"}
+RETIRED = {
+    "evaluate.draws": "nothing ever read it; analyses that draw have an option --draws",
+    "data.disjoint": "data.shuffle=across never maps to a leaf that shares a hypernym, across-plain may",
+}
 """Keys that older runs have in their config.json, and why they are settings no longer."""
 _FLAT = ("gelu-mlp", "linear")
 """Projectors that flattened, in configs from before `model.standardise` was a setting: now flat-…"""
 _HASHED = {
     ("model.projector", "flat-linear"): "linear",
     ("model.projector", "linear"): "linear of each token",
+    ("data.shuffle", "across-plain"): "across",
+    ("data.shuffle", "across-plain-matched"): "across-matched",
 }
 """Values that changed their names, as the hash still spells them."""
+_PLAIN = {old: name for (key, name), old in _HASHED.items() if key == "data.shuffle"}
+"""Shuffles that `data.disjoint` went with, as the hash still has it, and what they are without it."""
 _BEFORE = {"train.order": "items"}
 """What runs did before these were settings, where that is not their default: an older config.json means it."""
 _SPANS = tuple(
@@ -57,7 +64,7 @@ class DataConfig:
     rule: str = ""  # empty: the default rule of that ablation; study: the published one
     held_out: tuple[str, ...] = ()  # hypernyms, for the systematic ablation
     shuffle: str = setting("none", known="taxogen.world.shuffle:KINDS")
-    disjoint: bool = False  # across: never to a leaf that shares a hypernym
+    coherence: float = setting(0.5, at_least=0, at_most=1)  # graded: share of the leaves that stay within
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ class Config:
             for key, value in flatten(self.to_dict())
             if key == "seed" or (key.startswith(DECIDING) and key not in INCIDENTAL and value != default[key])
         }
+        deciding |= {"data.disjoint": True} if self.data.shuffle in _PLAIN else {}
         return hashlib.sha256(json.dumps([DEFAULTS, deciding], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -251,6 +259,9 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
     in_file = {key: _from_file(key, value) for key, value in flatten(plain) if key not in RETIRED}
     if in_file.get("model.projector") in _FLAT and "model.standardise" not in in_file:
         in_file["model.projector"] = f"flat-{in_file['model.projector']}"
+    older = "data.coherence" not in in_file and not dict(flatten(plain)).get("data.disjoint")
+    if older and in_file.get("data.shuffle") in _PLAIN:
+        in_file["data.shuffle"] = _PLAIN[in_file["data.shuffle"]]
     return _config(_BEFORE | {key: value for key, value in in_file.items() if value != {}})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import resources
 
@@ -19,6 +20,8 @@ from taxogen.runs.run import Run
 from taxogen.world import pictures, shuffle, splits
 from taxogen.world.taxonomy import Taxonomy
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class World:
@@ -31,6 +34,7 @@ class World:
         manifests: `train`, `test` and `capture`; of closed questions `validation` too, where there are such pictures.
         leaf_map: for every leaf, the name of its pictures in this world.
         asked: the number of training items before the ablation.
+        left_out: leaves with pictures that the shuffle could not exchange one to one, and that are not shown.
     """
 
     pictures: pictures.Pictures
@@ -39,6 +43,7 @@ class World:
     manifests: dict[str, Manifest]
     leaf_map: dict[str, str]
     asked: int
+    left_out: tuple[str, ...] = ()
 
 
 def world(run: Run) -> World:
@@ -56,16 +61,20 @@ def world(run: Run) -> World:
     table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
     table = few_per_leaf(table, data.pictures_per_leaf, seed)
     taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
+    names = shuffle.leaf_map(taxonomy, data.shuffle, seed, coherence=data.coherence)
+    if left_out := tuple(sorted(set(taxonomy.leaves) - set(names))):
+        count, total = len(left_out), len(taxonomy.leaves)
+        log.info("shuffle %s leaves out %d of %d leaves: %s", data.shuffle, count, total, ", ".join(left_out))
+        table, taxonomy = table[table["leaf"].isin(list(names))], taxonomy.restrict(names)
     refuse_shared_words(taxonomy.leaves)
     table = splits.split_pictures(table, data.split, seed=seed)
-    names = shuffle.leaf_map(taxonomy, data.shuffle, seed, disjoint=data.disjoint)
     table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)
     prompts = items.prompts_of(data.task, data.templates)
     everything = items.training_items(table, taxonomy, prompts=prompts, negatives=data.negatives, seed=seed)
     options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
     manifests = {"train": ablate(everything, taxonomy, data.ablation, **options)}
     manifests |= _asked(run, table, taxonomy, prompts["hypernym"][:1])
-    return World(collection, table, taxonomy, manifests, names, len(everything))
+    return World(collection, table, taxonomy, manifests, names, len(everything), left_out)
 
 
 def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

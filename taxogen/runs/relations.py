@@ -20,7 +20,7 @@ TRAINED_HERE = (
     "data.held_out",
     "data.rule",
     "data.shuffle",
-    "data.disjoint",
+    "data.coherence",
     "model.encoder",
     "model.encoder_tokens",
     "model.lm",
@@ -85,7 +85,7 @@ def _refuse_idle(config: Config) -> None:
         "data.negatives": (bool(FORMATS[data.task].answers), "data.task", "yes_no"),
         "data.held_out": (data.ablation == "systematic", "data.ablation", "systematic"),
         "data.fraction": (drawn, "data.ablation", "random, or systematic without data.held_out"),
-        "data.disjoint": (data.shuffle.startswith("across"), "data.shuffle", "across or across-matched"),
+        "data.coherence": (data.shuffle == "graded", "data.shuffle", "graded"),
         "train.epochs": (by_epochs, "train.steps", "0"),
         "train.match_steps": (by_epochs, "train.steps", "0"),
         "model.hidden": (

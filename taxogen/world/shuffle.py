@@ -10,42 +10,56 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from probing.stats.seeding import stream
+from taxogen.world import categories
 from taxogen.world.taxonomy import Taxonomy
 
-KINDS = ("none", "within", "across", "across-matched")
+KINDS = (
+    *("none", "within", "category", "graded"),
+    *("across", "across-matched", "across-plain", "across-plain-matched"),
+)
 
 
 def leaf_map(
-    taxonomy: Taxonomy, kind: str = "none", seed: int = 0, *, disjoint: bool = False
+    taxonomy: Taxonomy, kind: str = "none", seed: int = 0, *, coherence: float = 0.5
 ) -> dict[str, str]:
     """For every leaf, sorted, the leaf that its pictures are called: one-to-one, no leaf keeps its name.
 
     Kinds:
         none: the exception: every leaf keeps its name.
         within: leaves change names inside their group (`groups`), so that all or most hypernyms stay true.
-        across: over all leaves; with `disjoint`, never to a leaf that shares a hypernym.
-        across-matched: the same maps as across. Because a wrong name also costs leaf accuracy, its runs are
-            scored only on leaves that the model names correctly (`taxogen.answers.rows.named_leaves`).
+        category: whole categories change names with each other, leaf by leaf (`taxogen.world.categories`): leaves of
+            one category look alike as before, and none is what it is called. Leaves that find no partner are left out.
+        graded: the share `coherence` of the leaves change names as in within, the others as in across.
+        across: over all leaves, never to a leaf that shares a hypernym.
+        across-plain: over all leaves, any of them, as in the study.
+        across-matched, across-plain-matched: the same maps. Because a wrong name also costs leaf accuracy, their runs
+            are scored only on leaves that the model names correctly (`taxogen.answers.rows.named_leaves`).
 
     Raises:
         KeyError: unknown kind.
-        ValueError: no such map exists; names the leaves or the hypernym that stand in the way.
+        ValueError: no such map exists; names the leaves, the hypernym or the dose that stand in the way.
     """
     if kind not in KINDS:
         raise KeyError(f"shuffle {kind!r} was asked for; known: {', '.join(KINDS)}")
-    if disjoint and not kind.startswith("across"):
-        raise ValueError(f"disjoint=True was asked for with shuffle {kind!r}; it goes with across only")
     leaves = taxonomy.leaves
     if kind == "none":
         return {leaf: leaf for leaf in leaves}
-    if kind == "within":
-        names: dict[str, str] = {}
-        for members in groups(taxonomy).values():
-            names |= _derange(members, stream(seed, "within", *members))
-        return {leaf: names[leaf] for leaf in leaves}
-    if disjoint:
-        return _disjoint(taxonomy, stream(seed, "across"))
-    return _derange(leaves, stream(seed, "across"))
+    if kind == "category":
+        return categories.exchanged(taxonomy, seed)
+    if kind.startswith("across-plain"):
+        return _derange(leaves, stream(seed, "across"))
+    if kind.startswith("across"):
+        return _disjoint(taxonomy, leaves, stream(seed, "across"), "use across-plain, or drop it")
+    inside = groups(taxonomy) if kind == "within" else _inside(taxonomy, coherence, seed)
+    names: dict[str, str] = {}
+    for members in inside.values():
+        names |= _derange(members, stream(seed, kind, *members))
+    if others := tuple(leaf for leaf in leaves if leaf not in names):
+        remedy = (
+            f"they are the share that data.coherence={coherence:g} puts across: give another, or use within"
+        )
+        names |= _disjoint(taxonomy, others, stream(seed, "graded across"), remedy)
+    return {leaf: names[leaf] for leaf in leaves}
 
 
 def exact_groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -102,6 +116,32 @@ def groups(taxonomy: Taxonomy) -> dict[tuple[str, ...], tuple[str, ...]]:
     return {key: tuple(sorted(members)) for key, members in joined.items()}
 
 
+def _inside(taxonomy: Taxonomy, share: float, seed: int) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The leaves that change names inside their group at a dose, by group: about that share of each group.
+
+    Nested: one seeded ranking of all leaves, of which a dose takes the first. The first two of a group come together:
+    one alone has no partner.
+    """
+    ranked = []
+    for group, members in groups(taxonomy).items():
+        rng = stream(seed, "graded", *members)
+        tie = rng.random()
+        for place, at in enumerate(rng.permutation(len(members))):
+            rank = (1 if place < 2 else place + 0.5) / len(members)
+            ranked.append((rank, tie, group, members[at]))
+    chosen: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for *_, group, leaf in sorted(ranked)[: round(share * len(ranked))]:
+        chosen[group].append(leaf)
+    inside = {group: tuple(sorted(members)) for group, members in chosen.items() if len(members) > 1}
+    count = sum(map(len, inside.values()))
+    if count in (0, len(ranked)):
+        raise ValueError(
+            f"data.coherence={share:g} leaves {count} of {len(ranked)} leaves inside their category: give another "
+            f"dose, or use data.shuffle={'within' if count else 'across'}"
+        )
+    return inside
+
+
 def relabel(table: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
     """The table of pictures in the shuffled world: shown_leaf is the content of the picture, leaf its new name.
 
@@ -126,9 +166,11 @@ def _derange(members: tuple[str, ...], rng: np.random.Generator) -> dict[str, st
             return {leaf: members[place] for leaf, place in zip(members, order, strict=True)}
 
 
-def _disjoint(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
-    """The cheapest one-to-one map at random costs in which no leaf goes to one that shares a hypernym."""
-    labels = taxonomy.labels(taxonomy.leaves).astype(np.int64)
+def _disjoint(
+    taxonomy: Taxonomy, leaves: tuple[str, ...], rng: np.random.Generator, remedy: str
+) -> dict[str, str]:
+    """The cheapest one-to-one map of leaves at random costs in which none goes to one that shares a hypernym."""
+    labels = taxonomy.labels(leaves).astype(np.int64)
     shared = labels @ labels.T > 0
     cost = rng.random(shared.shape) + shared * (2.0 * len(labels))
     rows, columns = linear_sum_assignment(cost)
@@ -136,6 +178,6 @@ def _disjoint(taxonomy: Taxonomy, rng: np.random.Generator) -> dict[str, str]:
         largest = taxonomy.hypernyms[int(labels.sum(0).argmax())]
         raise ValueError(
             f"every exchange of names leaves some leaf under a hypernym it had: {largest!r} alone has "
-            f"{labels.sum(0).max()} of {len(labels)} leaves; use across without disjoint, or drop it"
+            f"{labels.sum(0).max()} of {len(labels)} leaves; {remedy}"
         )
-    return {taxonomy.leaves[row]: taxonomy.leaves[column] for row, column in zip(rows, columns, strict=True)}
+    return {leaves[row]: leaves[column] for row, column in zip(rows, columns, strict=True)}

@@ -17,6 +17,7 @@ from probing.store import ActivationStore
 from taxogen.models.features import cache
 from taxogen.questions.prompts import TEMPLATES
 from taxogen.runs import config
+from taxogen.world import shuffle
 from tests.taxogen.drawn.scene import command, settings
 from tests.taxogen.drawn.worlds import one
 
@@ -41,8 +42,8 @@ VALUES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.fraction": (("0", "0.25", "0.5", "1"), ("1.5", "-0.1", "nan")),
     "data.rule": (("pair", "leaf", "holdout", "study"), ("sideways",)),
     "data.held_out": (("bird", "fruit,vegetable"), ("fish", "bird,bird")),
-    "data.shuffle": (("none", "within", "across", "across-matched"), ("sideways",)),
-    "data.disjoint": (("true", "false"), ("2",)),
+    "data.shuffle": (shuffle.KINDS, ("sideways",)),
+    "data.coherence": (("0.3", "0.6", "1", "0.05"), ("2",)),
     "model.init": (("pretrained", "random", "pretrained-embeddings"), ("borrowed",)),
     "model.projector": (
         ("flat-gelu-mlp", "flat-linear", "gelu-mlp", "linear", "fused-gelu-mlp"),
@@ -85,7 +86,7 @@ BESIDE = {
     "data.fraction": "data.ablation=random",
     "data.rule": "data.ablation=random",
     "data.held_out": "data.ablation=systematic",
-    "data.disjoint": "data.shuffle=across",
+    "data.coherence": "data.shuffle=graded",
     "train.epochs": "train.steps=0",
     "train.match_steps": "train.steps=0",
     "model.projector": "model.image_tokens=1",
@@ -193,23 +194,26 @@ class Deviations:
 
     def _pictures(self) -> None:
         data, counts = self.config.data, self.pictures["shown_leaf"].value_counts()
-        self._same("leaves", len(counts), min(data.leaves or 11, 11))
+        left_out = self.world["left_out"]
+        self._same("leaves", len(counts) + len(left_out), min(data.leaves or 11, 11))
+        self._same("leaves that are left out and shown", set(left_out) & set(counts.index), set())
+        self._same("shuffles that leave leaves out", bool(left_out) and data.shuffle != "category", False)
         for leaf, count in counts.items():
             there = len(list(Path("pictures", str(leaf)).iterdir()))
             self._same(f"pictures of {leaf}", count, min(data.pictures_per_leaf or there, there))
 
     def _names(self) -> None:
-        names, shuffle = self._json("leaf_map.json"), self.config.data.shuffle
+        names, kind = self._json("leaf_map.json"), self.config.data.shuffle
         pairs = zip(self.pictures["shown_leaf"], self.pictures["leaf"], strict=True)
         self._same("names of pictures", [names[shown] for shown, _ in pairs], self.pictures["leaf"].tolist())
         self._same("names", sorted(names), sorted(names.values()))
         kept = [leaf for leaf, name in names.items() if leaf == name]
-        self._same("leaves that keep their names", kept, sorted(names) if shuffle == "none" else [])
+        self._same("leaves that keep their names", kept, sorted(names) if kind == "none" else [])
         hypernyms = pd.read_csv("taxonomy.csv").groupby("leaf")["hypernym"].agg(set)
         shared = {leaf for leaf, name in names.items() if hypernyms[leaf] & hypernyms[name]}
-        if shuffle == "within":
+        if kind == "within":
             self._same("leaves that keep a hypernym", shared, set(names))
-        if self.config.data.disjoint:
+        if kind in ("category", "across", "across-matched"):
             self._same("leaves that share a hypernym with their name", shared, set())
 
     def _questions(self) -> None:

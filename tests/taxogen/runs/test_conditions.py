@@ -97,14 +97,6 @@ def test_an_across_matched_world_is_scored_on_the_leaves_that_are_named(tmp_path
     assert np.isfinite(whole.image_scores).all()
 
 
-def test_across_may_be_disjoint(tmp_path, settings):
-    run, bench = finished(tmp_path / "run", settings, "data.shuffle=across", "data.disjoint=true")
-    kinds = run.taxonomy.hypernyms_of
-    assert not [a for a, b in bench.world.leaf_map.items() if set(kinds(a)) & set(kinds(b))]
-    with pytest.raises(ValueError, match=r"'data\.disjoint' counts only with data\.shuffle=across"):
-        finished(tmp_path / "refused", settings, "data.shuffle=within", "data.disjoint=true")
-
-
 def test_whole_leaves_may_be_held_out_from_training(tmp_path, settings):
     run, _ = finished(tmp_path / "run", settings, "data.split=leaf")
     leaves = {name: set(run.manifest(name).frame["leaf"]) for name in ("train", "test")}

@@ -1,5 +1,6 @@
 """Config: reading, overriding and writing settings; the hash that says which runs are the same."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -7,9 +8,11 @@ import tomllib
 import numpy as np
 import pytest
 
+from probing.store import MismatchError
 from taxogen.models import lms, projectors
 from taxogen.runs import config, presets, relations
 from taxogen.runs.config import Config, DataConfig
+from taxogen.runs.run import Run
 
 HASHES = {
     "default": ("default", (), "735b38f776707ffe"),
@@ -31,7 +34,7 @@ HASHES = {
         ("data.task=yes_no", "data.negatives=hard", "data.chat=true"),
         "41ae9413cab15843",
     ),
-    "disjoint": ("default", ("data.shuffle=across", "data.disjoint=true", "seed=3"), "a4326e17839d339d"),
+    "across": ("default", ("data.shuffle=across", "seed=3"), "a4326e17839d339d"),
     "linear": (
         "default",
         ("model.projector=flat-linear", "model.init=random", "model.dtype=float32", "model.encoder_tokens=4"),
@@ -139,6 +142,46 @@ def test_an_older_run_may_have_a_setting_that_is_retired():
     content["evaluate"]["drawz"] = 2000
     with pytest.raises(KeyError, match=r"'evaluate\.drawz' is not known"):
         config.from_dict(content)
+
+
+SHUFFLES = [
+    ("across", False, "across-plain", "5967e755a20be0d4"),
+    ("across", True, "across", "d9fbcaf5183cbfba"),
+    ("across-matched", False, "across-plain-matched", "34c59412a48dcc07"),
+    ("across-matched", True, "across-matched", "b8dcd4dfe44945c6"),
+    ("within", False, "within", "69b49df89f99be27"),
+    ("none", False, "none", "e18ee2f0bdd02e5a"),
+]
+"""Kind of shuffle and `data.disjoint` of an older run, today's kind, and the hash that such runs had then."""
+
+
+@pytest.mark.parametrize(("kind", "disjoint", "now", "digest"), SHUFFLES)
+def test_an_older_run_is_read_as_the_kind_of_shuffle_that_it_had(kind, disjoint, now, digest, tmp_path):
+    older = Config().to_dict()
+    del older["data"]["coherence"]
+    older["data"] |= {"shuffle": kind, "disjoint": disjoint}
+    wanted = config.read(None, [f"data.shuffle={now}"])
+    assert config.from_dict(older) == wanted
+    assert config.from_dict(wanted.to_dict()) == wanted
+    assert wanted.hash == digest
+    if not disjoint:  # the first runs had no such setting
+        del older["data"]["disjoint"]
+        assert config.from_dict(older) == wanted
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    (tmp_path / "run.json").write_text("{}")
+    assert Run.create(tmp_path, wanted).config_saved
+    assert Run.open(tmp_path).config.data.shuffle == now
+    for _, _, other, _ in SHUFFLES:
+        if other != now:
+            with pytest.raises(MismatchError, match=f"data.shuffle: asked '{other}', found '{now}'"):
+                Run.create(tmp_path, config.read(None, [f"data.shuffle={other}"]))
+
+
+def test_a_dose_of_coherence_is_another_run():
+    hashes = {
+        config.read(None, ["data.shuffle=graded", f"data.coherence={dose}"]).hash for dose in (0.25, 0.5)
+    }
+    assert len(hashes) == 2
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ REFUSED = [
         "data.ablation=systematic",
         "data.ablation=systematic was asked for without data.held_out: name hypernyms",
     ),
-    ("data.disjoint=true", "'data.disjoint' counts only with data.shuffle=across or across-matched, found"),
-    (("data.disjoint=true", "data.shuffle=within"), "found data.disjoint=True with data.shuffle=within"),
+    (
+        "data.coherence=.25",
+        "'data.coherence' counts only with data.shuffle=graded, found data.coherence=0.25",
+    ),
+    (("data.coherence=.25", "data.shuffle=within"), "found data.coherence=0.25 with data.shuffle=within"),
     (
         "data.negatives=hard",
         "'data.negatives' counts only with data.task=yes_no, found data.negatives='hard' with",

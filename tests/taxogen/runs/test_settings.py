@@ -60,7 +60,7 @@ REFUSED = [
     ("data.ablation=all", "data.ablation 'all' was asked for; known: none, full, random, systematic"),
     (
         "data.shuffle=accross",
-        "data.shuffle 'accross' was asked for; known: none, within, across, across-matched; did",
+        "data.shuffle 'accross' was asked for; known: none, within, category, graded, across,",
     ),
     ("data.rule=pair", "data.rule 'pair' was asked for with data.ablation=full; known: holdout, study"),
     (
@@ -137,7 +137,7 @@ ACCEPTED = [
     (("data.fraction=1", *RANDOM), 1.0),
     (("data.fraction=.5", "data.ablation=systematic"), 0.5),
     (("data.held_out=bird, tool", "data.ablation=systematic"), ("bird", "tool")),
-    (("data.disjoint=true", "data.shuffle=across-matched"), True),
+    (("data.coherence=.25", "data.shuffle=graded"), 0.25),
     (("data.negatives=study", "data.task=yes_no"), "study"),
     (("train.match_steps=true", "train.steps=0"), True),
     (("model.hidden=1024", "model.projector=flat-linear"), 1024),
