@@ -20,6 +20,8 @@ from taxogen.questions import prompts
 
 BASELINE_PICTURES = {"hypernym": 64, "leaf": 16}  # fewer for names: all of them are scored for each
 BEAM = 10
+COVERED, MOST = 0.99, 64
+"""Names are scored whole until their first tokens have this share of the probability of all, at most so many names."""
 
 
 class Completions(Readout):
@@ -83,6 +85,21 @@ class Completions(Readout):
 
         return np.nanargmax(self._names_of_pictures(pictures, prompt, nearest), axis=1)
 
+    def names_given(
+        self, pictures: Sequence[str], prompt: str, right: Int[np.ndarray, " pictures"]
+    ) -> Float[np.ndarray, "pictures leaves"]:
+        """Log-probability of the name of each leaf, in nats; NaN for names whose first token is too unlikely.
+
+        Scored are the names with the likeliest first tokens (`likely`) and the right one, whose place is given.
+        """
+        names = self._names(prompt)
+        rows = [self.picture_row(prompt, picture) for picture in pictures]
+        begun = [name[:1] for name in names]
+        first = log_probs(self.vlm, rows, self.features, begun, what="first tokens of names")
+        which = likely(first, np.array([name[0] for name in names]))
+        which[np.arange(len(rows)), right] = True
+        return log_probs(self.vlm, rows, self.features, names, which, what="names of pictures")
+
     @cached_property
     def _baseline(self) -> list[str]:
         """A seeded sample of training pictures, at most one per leaf."""
@@ -103,3 +120,28 @@ class Completions(Readout):
 
     def _names(self, prompt: str) -> list[tuple[int, ...]]:
         return [self.vlm.answer(prompts.segments(prompt, leaf=leaf)) for leaf in self.run.taxonomy.leaves]
+
+
+def likely(
+    first: Float[np.ndarray, "rows names"],
+    tokens: Int[np.ndarray, " names"],
+    covered: float = COVERED,
+    most: int = MOST,
+) -> Bool[np.ndarray, "rows names"]:
+    """The names whose first tokens are the likeliest: `covered` of what all first tokens have, at most `most` names.
+
+    Args:
+        first: log-probability of the first token of each name.
+        tokens: that token; names with the same one are scored together.
+        covered: the share of the probability of all first tokens.
+        most: names.
+    """
+    kinds, kind = np.unique(tokens, return_inverse=True)
+    mass = np.zeros((len(first), len(kinds)))
+    mass[:, kind] = np.exp(first)
+    order = np.argsort(-mass, axis=1, kind="stable")
+    below = np.cumsum(np.take_along_axis(mass, order, 1), axis=1) - np.take_along_axis(mass, order, 1)
+    wanted = np.zeros(mass.shape, bool)
+    np.put_along_axis(wanted, order, below < covered * mass.sum(axis=1, keepdims=True), axis=1)
+    place = np.argsort(np.argsort(-first, axis=1, kind="stable"), axis=1)
+    return wanted[:, kind] & (place < most)
