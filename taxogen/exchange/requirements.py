@@ -65,6 +65,6 @@ def _spelled(value: Any) -> str:
 
 def _width(lm: str) -> int:
     """The width of a language model, from its configuration alone."""
-    source = str(lms.embedded_folder()) if lm == lms.EMBEDDED else lm
+    source = lms.folder_of(lm)
     with weights.fetching("language model", source, lms.EMBEDDED):
         return AutoConfig.from_pretrained(source).get_text_config().hidden_size

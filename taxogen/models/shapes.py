@@ -125,7 +125,7 @@ def lm_shape(name: str) -> LmShape:
     """
     if name in LMS:
         return LMS[name]
-    config = _config(name, "language model", LMS)
+    config = _config(lms.folder_of(name), "language model", LMS)
     text = config.get_text_config()
     width, heads = text.hidden_size, text.num_attention_heads
     tied = bool(config.tie_word_embeddings)
@@ -173,8 +173,7 @@ def encoder_shape(name: str) -> EncoderShape:
 def tokenizer(name: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a language model, where it is on this disk."""
     try:
-        source = str(lms.embedded_folder()) if name == lms.EMBEDDED else name
-        return AutoTokenizer.from_pretrained(source, local_files_only=True)
+        return AutoTokenizer.from_pretrained(lms.folder_of(name), local_files_only=True)
     except OSError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,10 @@ ANCHOR = "\n"
 
 VOLATILE = ("padding", "truncation", "version")
 """Of the backend's JSON: what a call sets and leaves behind, and the format of the file."""
+
+TURN_MARKERS = frozenset({"<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>", "<|turn|>"})
+"""Tokens that chat templates open every turn with; no model was trained on plain documents that begin with one."""
+_DOCUMENT_SEPARATOR = "<|endoftext|>"
 
 
 def opening(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -41,6 +46,24 @@ def following(tokenizer: Any, text: str) -> tuple[int, ...]:
             "whole one; use a language model with another tokenizer"
         )
     return whole[len(anchor) :]
+
+
+def start_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the token that plain text follows in training; None for a model without one.
+
+    This is the tokenizer's `bos_token`, except where that is a chat template's turn marker: SmolLM2-Instruct
+    names `<|im_start|>`, yet the documents it was pretrained on begin after `<|endoftext|>`.
+    """
+    token = tokenizer.bos_token
+    if token in TURN_MARKERS:
+        token = _DOCUMENT_SEPARATOR
+    return None if token is None else tokenizer.get_vocab().get(str(token))
+
+
+def lost(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, str]:
+    """The texts that their tokens do not give back, each with the text that its tokens give."""
+    back = {text: str(tokenizer.decode(list(opening(tokenizer, text)))) for text in texts}
+    return {text: given for text, given in back.items() if given != text}
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

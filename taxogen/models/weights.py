@@ -64,16 +64,13 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
             file of the folder is missing.
         ValueError: A file cannot be read as what it should be.
     """
-    from transformers.utils import logging as bars
-
     advice = "Give the path of a folder written by save_pretrained"
     advice += f", or use {embedded!r}, which needs no hub" if embedded else ""
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; there is no such folder. {advice}")
-    enabled = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
     try:
-        yield
+        with without_bars():
+            yield
     except OSError as error:
         reason = str(error).splitlines()[0]
         place = (
@@ -87,6 +84,17 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
         raise ValueError(
             f"The {kind} {name!r} was asked for; it cannot be read ({reason}). {advice}"
         ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """A block without the progress bars of transformers."""
+    from transformers.utils import logging as bars
+
+    enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
     finally:
         if enabled:
             bars.enable_progress_bar()
@@ -112,7 +120,7 @@ def pretrained(
         FileNotFoundError, ValueError: As in `fetching`.
         MismatchError: Tensors of other shapes than the configuration gives them, or without a place in the model.
     """
-    with fetching(kind, name, embedded), _no_load_report():
+    with fetching(kind, name, embedded), without_load_report():
         model, report = auto.from_pretrained(
             name, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True, **settings
         )
@@ -178,7 +186,7 @@ def _inside(model: Any, tensor: str) -> bool:
 
 
 @contextmanager
-def _no_load_report() -> Iterator[None]:
+def without_load_report() -> Iterator[None]:
     """A block without transformers' table of missing and unexpected tensors, which `pretrained` judges itself."""
     reporter = logging.getLogger("transformers.modeling_utils")
     reporter.addFilter(_is_error)  # another level would make it report on tensor parallelism instead

@@ -12,7 +12,7 @@ from probing.patching.restart import Restart
 from probing.patching.runs import Rows, keep, span_states
 from probing.sites import Site
 from taxogen.answers.readout import log_odds, log_probs
-from taxogen.models import devices, lms
+from taxogen.models import devices, lms, weights
 from taxogen.models.projectors import Projector
 from taxogen.models.rows import common_prefix
 from taxogen.models.vlm import Vlm
@@ -148,7 +148,7 @@ def test_devices_are_those_that_torch_sees(monkeypatch):
 
 def test_a_card_too_small_is_refused_by_how_much_before_anything_is_read(toy_lm, monkeypatch):
     monkeypatch.setattr(devices, "free_bytes", lambda device: 40_000)
-    monkeypatch.setattr(lms.weights, "pretrained", pytest.fail)
+    monkeypatch.setattr(weights, "pretrained", pytest.fail)
     size = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(toy_lm).parameters())
     short = f"{(4 * size - 40_000) / 1e9:.1f} GB too few"
     with pytest.raises(ValueError, match=f"the language model .* on cpu, where 0.0 GB are free: {short}"):

