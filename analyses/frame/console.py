@@ -30,7 +30,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Make a run": ("demo", "config", "plan", "taxonomy", "prepare", "train", "evaluate", "sweep", "capture"),
     "Bring and take models": ("adopt", "export", "import"),
     "Ask a question": (ANALYSE,),
-    "Look at results": ("report",),
+    "Look at results": ("report", "study"),
     "Check": ("doctor",),
 }
 """What a person wants to do → the commands for it."""

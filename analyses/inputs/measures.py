@@ -118,7 +118,7 @@ def _statistic(
     if measure == "auroc":
         return ClusterAUROC(values, labels, leaves)
     if measure == "top1":
-        return ClusterMean(_top1(values, labels)[:, None], leaves)
+        return ClusterMean(top1_hits(values, labels)[:, None], leaves)
     if measure == "leaf_naming":
         return ClusterMean(answers.scores.leaf_correct[:, None].astype(float), leaves)
     if measure in LEAF_MEASURES:
@@ -167,7 +167,7 @@ class _MeanOf:
         return nan_mean(self.inner.at(weights))[:, None]
 
 
-def _top1(values: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " rows"]:
+def top1_hits(values: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " rows"]:
     """Whether the highest read-out is of a true hypernym; NaN where no true one is scored."""
     asked = ~np.isnan(values)
     best = np.where(asked, values, -np.inf).argmax(axis=1)

@@ -1,1 +1,122 @@
-"""The study of a plan file: results of finished runs as small tables, and figures and answers from these."""
+"""The study of a plan file: results of finished runs as small tables, and figures and answers from these.
+
+    python -m analyses.study --plan PLAN.toml --runs DIR --out docs/results      collect what is finished
+    python -m analyses.study --tables docs/results [--out docs/figures]          redraw, and answer
+
+Reads: a plan, and of its finished runs scores, baselines, layer probes and cohesion; or the tables alone.
+Writes: plan, runs, pictures, readouts, taxonomies, numbers and draws (parquet), beside what is there; or a figure for
+each group of the plan that is finished (png and svg).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analyses.frame import drawing
+from analyses.frame.analysis import refusing
+from analyses.study import claims, collecting, contrasts, figures, transfer
+from analyses.study.estimates import Study
+from analyses.study.tables import COLUMNS, Tables
+from probing.store import cache, records
+from taxogen.stages.sweeping import plan_file
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Collects the results of a plan's runs, or draws figures and prints answers from those that are collected.
+
+    Raises:
+        SystemExit: with code 2 and one line, where something cannot be done.
+    """
+    options = parser().parse_args(argv)
+    with refusing("python -m analyses.study"):
+        if (options.plan is None) == (options.tables is None):
+            raise ValueError(
+                "give --plan PLAN.toml with --runs DIR to collect results, or --tables DIR to draw them"
+            )
+        if options.plan is not None:
+            _collect(options)
+        else:
+            _answer(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    about, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m analyses.study",
+        description=about,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="the plan whose runs are collected")
+    parser.add_argument(
+        "--runs", type=Path, metavar="DIR", help="holds its runs; default artifacts/NAME of the plan"
+    )
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="holds the tables that are drawn")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="of tables, default docs/results; of figures, default docs/figures",
+    )
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="as `taxoprobe sweep` was given it; may be given again",
+    )  # fmt: skip
+    return parser
+
+
+def answers(tables: Tables, name: str) -> tuple[dict[str, Figure], list[claims.Verdict]]:
+    """The figures of a plan by name, and what the tables say about each claim."""
+    study = Study.of(tables, name)
+    groups = {str(group): study.members(str(group)) for group in study.plan["group"].unique()}
+    scores, pairs = study.scores(), contrasts.table(study, tables)
+    sizes = transfer.size_rows(transfer.sizes(tables, study.plan)).assign(measure="size")
+    rows = pd.concat([transfer.curves(tables, study.plan), sizes], ignore_index=True)
+    bound = float(study.plan["equivalence"].iloc[0])
+    drawn = figures.draw(scores, pairs, rows, groups, bound)
+    return drawn, claims.verdicts(scores, pairs, groups.get(contrasts.FULL, {}), bound)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    plan = plan_file.read(options.plan, options.settings)
+    out, runs = options.out or Path("docs/results"), options.runs or Path("artifacts") / plan.name
+    if not runs.is_dir():
+        raise FileNotFoundError(
+            f"--runs {runs} is no folder; `taxoprobe sweep {options.plan}` makes the runs"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with cache.locked(out.resolve()):
+        before = (
+            Tables.read(out)
+            if any((out / f"{name}.parquet").exists() for name in COLUMNS)
+            else Tables.empty()
+        )
+        tables, names = collecting.collect(before, plan, runs)
+        tables.write(out)
+    there = int(tables.runs["run"].isin(list(plan.runs)).sum())
+    size = sum((out / f"{name}.parquet").stat().st_size for name in COLUMNS)
+    print(
+        f"{plan.name}: {there} of {len(plan.runs)} runs in {out} ({len(names)} read now), {size / 1e6:.1f} MB"
+    )
+
+
+def _answer(options: argparse.Namespace) -> None:
+    tables = Tables.read(options.tables)
+    out = options.out or Path("docs/figures")
+    made_from = {name: records.sha256(options.tables / f"{name}.parquet") for name in COLUMNS}
+    for name in tables.plan["plan"].unique():
+        own = tables.plan[tables.plan["plan"] == name]
+        finished = own["run"].isin(tables.runs["run"]).groupby(own["run"]).first()
+        print(f"{name}: {int(finished.sum())} of {len(finished)} runs")
+        if not finished.any():
+            continue
+        drawn, verdicts = answers(tables, name)
+        for figure_name, figure in drawn.items():
+            drawing.save(figure, out, f"{name}-{figure_name}", made_from)
+        print(*(f"- {verdict}" for verdict in verdicts), sep="\n")
+        print(f"figures in {out}: {', '.join(f'{name}-{figure}' for figure in drawn) or 'none'}")

@@ -1,0 +1,230 @@
+"""Rows of the stored tables from finished runs, and which runs are collected."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses.frame import registry
+from analyses.frame.analysis import Analysis
+from analyses.inputs.answers import Answers
+from analyses.inputs.categories import MEAN
+from analyses.inputs.conditions import Condition
+from analyses.inputs.measures import top1_hits
+from analyses.inputs.probe_curves import FILE as DRAWS_FILE
+from analyses.inputs.probe_curves import read_draws
+from analyses.study.ranks import key_of, signed_ranks, threshold_ranks
+from analyses.study.tables import COLUMNS, Tables
+from probing.store import MismatchError, records
+from taxogen.runs import coherence
+from taxogen.runs.run import Run
+from taxogen.stages.sweeping.plan_file import PlanFile
+
+TRANSFER = "text→image"
+DRAWS = 100
+_CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
+Rows = dict[str, pd.DataFrame]
+
+
+def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[str]]:
+    """The tables with the results of a plan's finished runs, and the names of the runs that were read for it.
+
+    A run that the tables have already, from the same files, is not read again; runs that are not there are left as they
+    are in the tables.
+
+    Raises:
+        MismatchError: a folder has a run of another config than the plan's, or the tables have.
+        DamagedError: a file is not as it was written.
+    """
+    tables, names = tables.with_plan(_plan_rows(plan)), []
+    stored = dict(zip(tables.runs["run"], tables.runs["made_from"]))
+    for name, wanted in plan.runs.items():
+        path = runs / name
+        if not (path / "config.json").is_file():
+            continue
+        run = Run.open(path)
+        if run.config.hash != wanted.hash:
+            raise MismatchError(
+                f"{path} is a run of another config ({run.config.hash}) than the plan's ({wanted.hash}); name the "
+                "folder of this plan's runs with --runs, or remove that run"
+            )
+        if not finished(run):
+            continue
+        made_from = records.digest_of(_made_from(run))
+        if stored.get(name) != made_from:
+            tables = tables.with_rows(name, rows_of(run, made_from))
+            names.append(name)
+    hashes = {name: run.hash for name, run in plan.runs.items()}
+    for row in tables.runs.to_dict("records"):
+        if hashes.get(row["run"], row["hash"]) != row["hash"]:
+            raise MismatchError(
+                f"the tables have {row['run']} of another config ({row['hash']}) than the plan's "
+                f"({hashes[row['run']]}): give another --out, or make that run again with `taxoprobe sweep`"
+            )
+    return tables.tidy(), names
+
+
+def finished(run: Run) -> bool:
+    """Whether a run is trained and scored beside its baselines."""
+    return run.complete and all(run.file(name).is_file() for name in ("scores.h5", "baselines.h5"))
+
+
+def rows_of(run: Run, made_from: str) -> Rows:
+    """The rows of every table about one run.
+
+    Raises:
+        MismatchError, DamagedError: a file of the run is not as it was written, or of another run.
+    """
+    answers = Answers.of(run)
+    scores = answers.scores
+    headline = Condition(run.name, {"shuffle": run.config.data.shuffle}, (answers,)).headline
+    values, labels, leaves = answers.read(headline)
+    shared = {
+        "words": (signed_ranks(scores.text_scores), scores.text["leaf"].to_numpy(str)),
+        **{name: (signed_ranks(answers.baselines[name]), leaves) for name in ("probe", "probe_held_out")},
+    }
+    edges = sorted((leaf, name) for leaf in run.taxonomy.leaves for name in run.taxonomy.hypernyms_of(leaf))
+    taxonomy = records.digest_of(edges)[:16]
+    pictures = pd.DataFrame(
+        {
+            "picture": scores.image["picture"].astype(str),
+            "leaf": leaves,
+            "shown_leaf": scores.image["shown_leaf"].astype(str),
+            "leaf_correct": scores.leaf_correct.astype(bool),
+            "named_leaf": list(answers.naming),
+            "top1": top1_hits(values, labels).astype(np.float32),
+            "ranks": list(signed_ranks(scores.raw)),
+        }
+    )
+    about = _about(run, answers, made_from) | {name: key_of(*one) for name, one in shared.items()}
+    numbers, draws, probed = _analysed(run)
+    return {
+        "runs": _framed("runs", [about | {"taxonomy": taxonomy, "probed_leaves": list(probed)}]),
+        "pictures": pictures.assign(run=run.name)[list(COLUMNS["pictures"])],
+        "readouts": pd.concat([_readout(*one) for one in shared.values()], ignore_index=True),
+        "taxonomies": pd.DataFrame(edges, columns=["leaf", "hypernym"]).assign(taxonomy=taxonomy),
+        "numbers": numbers.assign(run=run.name).reindex(columns=list(COLUMNS["numbers"])),
+        "draws": _framed("draws", [{"run": run.name, **row} for row in draws]),
+    }
+
+
+def _plan_rows(plan: PlanFile) -> pd.DataFrame:
+    rows = [
+        {"group": group, "about": members.about, "condition": plan.conditions[run], "label": label}
+        | {"run": run, "seed": plan.runs[run].seed, "hash": plan.runs[run].hash, "plan": plan.name}
+        | {"equivalence": plan.equivalence.get("auroc", float("nan"))}
+        for group, members in plan.groups.items()
+        for run, label in members.runs.items()
+    ]
+    return _framed("plan", rows)
+
+
+def _about(run: Run, answers: Answers, made_from: str) -> dict[str, Any]:
+    scores, record = answers.scores, run.record
+    thresholds = scores.thresholds
+    ended = datetime.datetime.fromtimestamp(run.file("run.json").stat().st_mtime, datetime.UTC)
+    return {
+        "run": run.name,
+        "hash": run.config.hash,
+        "made_from": made_from,
+        "code": record.get("versions", {}).get("taxoprobe", importlib.metadata.version("taxoprobe")),
+        "date": ended.date().isoformat(),
+        "config": json.dumps(run.config.to_dict(), sort_keys=True),
+        "effective": answers.effective,
+        "coherence": _coherence(run),
+        "steps": record["steps"],
+        "training_items": record["training_items"],
+        "seconds": float(record.get("seconds", "nan")),
+        "about": scores.about,
+        "leaf_choices": scores.leaf_choices,
+        "hypernyms": list(scores.hypernyms),
+        "thresholds": [] if thresholds is None else threshold_ranks(thresholds, scores.raw).tolist(),
+    }
+
+
+def _coherence(run: Run) -> float:
+    """The realised coherence; NaN where an older version prepared the run, or it is not defined."""
+    if not run.file(coherence.FILE).is_file():
+        return float("nan")
+    value = coherence.read(run)["coherence"]
+    return float("nan") if value is None else float(value)
+
+
+def _analysed(run: Run) -> tuple[pd.DataFrame, list[dict[str, Any]], tuple[str, ...]]:
+    """Numbers and draws of the questions that were asked of a run, and the leaves that were probed."""
+    parts, draws, probed = [], [], ()
+    if (probes := _stored(run, "layer_probes")) is not None:
+        last = probes["step"].isin([probes["step"].max(), -1]) & ~probes["probe"].str.contains(",")
+        probes = probes[last]
+        parts += [_curves(probes), _size(probes)]
+        path = registry.load("layer_probes").table_path(run).with_name(DRAWS_FILE)
+        draws, probed = _draws(path, int(probes["step"].max()))
+    if (cohesion := _stored(run, "cohesion")) is not None:
+        first = cohesion["treatment"] == cohesion["treatment"].iloc[0]
+        last = cohesion["step"].isin([cohesion["step"].max(), -1])
+        parts.append(_curves(cohesion[first & last]))
+    numbers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS["numbers"]))
+    return numbers.astype({name: np.float32 for name in ("value", "lower", "upper", "layer")}), draws, probed
+
+
+def _curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over hypernyms along the layers."""
+    return table[(table["target"] == MEAN) & table["measure"].isin(_CURVES)]
+
+
+def _size(probes: pd.DataFrame) -> pd.DataFrame:
+    """Of each hypernym the mean AUROC of the transfer over the last third of the blocks, at every span."""
+    stream = probes["site"].str.endswith("hook_resid_post") & (probes["modality"] == TRANSFER)
+    rows = probes[stream & (probes["measure"] == "auroc") & ~probes["target"].str.startswith(MEAN)]
+    rows = rows[rows["layer"] >= 2 / 3 * (rows["layer"].max() + 1)]
+    labels = ["analysis", "step", "span", "modality", "target"]
+    mean = rows.groupby(labels, as_index=False, sort=True).agg({"value": "mean", "n": "first"})
+    return mean.assign(measure="size", site="", layer=np.nan, lower=np.nan, upper=np.nan)
+
+
+def _draws(path: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Some draws of the curves of the transfer at the last step, in 8 bits each, and the leaves that were drawn."""
+    stored, rows = read_draws(path), []
+    for condition, (sites, series) in stored.curves.items():
+        if condition.modality != TRANSFER or condition.step != step or "," in condition.probe:
+            continue
+        for measure in ("auroc", "selectivity"):
+            value, drawn = getattr(series, measure), getattr(series, f"{measure}_draws")[:DRAWS]
+            for at, site in enumerate(sites):
+                deviation = np.nan_to_num(drawn[:, at] - value[at])
+                scale = float(np.abs(deviation).max() / 127) or 1.0
+                whole = np.round(deviation / scale).astype(np.int8)
+                rows.append(
+                    {**condition._asdict(), "site": site, "measure": measure, "value": np.float32(value[at])}
+                    | {"scale": np.float32(scale), "deviations": whole}
+                )
+    return rows, stored.leaves
+
+
+def _stored(run: Run, question: str) -> pd.DataFrame | None:
+    """The table of a question about a run; None where it was not asked."""
+    analysis: Analysis = registry.load(question)
+    return analysis.table(run) if analysis.table_path(run).is_file() else None
+
+
+def _made_from(run: Run) -> dict[str, Any]:
+    """What the rows of a run are made from: the hashes of its files that are read."""
+    paths = [run.file(name) for name in ("run.json", "scores.h5", "baselines.h5", coherence.FILE)]
+    paths += [registry.load(name).table_path(run) for name in ("layer_probes", "cohesion")]
+    return {path.name: records.sha256(path) for path in paths if path.is_file()}
+
+
+def _readout(ranks: np.ndarray, names: np.ndarray) -> pd.DataFrame:
+    rows = {"readout": key_of(ranks, names), "row": range(len(ranks)), "leaf": names, "ranks": list(ranks)}
+    return pd.DataFrame(rows)
+
+
+def _framed(name: str, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS[name]))

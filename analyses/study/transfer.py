@@ -1,0 +1,111 @@
+"""Transfer from words to pictures, condition by condition: curves, the first layer detected, and its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses.emergence.seeds import seed_rows
+from analyses.inputs.probe_curves import Condition as Curve
+from analyses.inputs.probe_curves import Draws
+from analyses.study.collecting import TRANSFER
+from analyses.study.tables import Tables
+from probing.probes.evaluate import Series
+from probing.stats.hierarchical import table_interval
+
+PLACES = ("cue", "last", "slot")
+"""Where the transfer is shown: at the first of these that was probed."""
+_SHOWN = ("auroc", "selectivity", "onset", "half_rise")
+
+
+def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each condition by layer, and of the first layer detected and the half-rise: means over seeds.
+
+    Of a condition with one probed run these are that run's own, and limits leave out how seeds differ.
+    """
+    rows = tables.numbers[
+        (tables.numbers["analysis"] == "layer_probes") & (tables.numbers["modality"] == TRANSFER)
+    ]
+    span = next((one for one in PLACES if (rows["span"] == one).any()), "")
+    rows = rows[(rows["span"] == span) & rows["measure"].isin(_SHOWN)]
+    found = []
+    for condition, runs in _probed(tables, plan).items():
+        if len(runs) == 1:
+            found.append(rows[rows["run"] == runs[0]].assign(condition=condition))
+        else:
+            means = seed_rows({condition: [_draws_of(tables, run) for run in runs]})
+            found.append(means[(means["span"] == span) & means["measure"].isin(_SHOWN)])
+        found[-1] = found[-1].assign(seeds=_seeds(plan, runs))
+    columns = ["condition", "seeds", "span", "layer", "site", "measure", "value", "lower", "upper", "n"]
+    return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
+
+
+def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of each probed condition the AUROC of the transfer over the last third of the blocks: seeds × hypernyms."""
+    rows = tables.numbers[tables.numbers["measure"] == "size"]
+    span = next((one for one in PLACES if (rows["span"] == one).any()), "")
+    rows = rows[rows["span"] == span]
+    unique = plan.drop_duplicates("run").set_index("run")
+    rows = rows[rows["run"].isin(unique.index)]
+    rows = rows.assign(condition=unique["condition"].reindex(rows["run"]).to_numpy())
+    rows["run_seed"] = unique["seed"].reindex(rows["run"]).to_numpy()
+    return {
+        str(name): own.pivot_table(index="run_seed", columns="target", values="value", sort=True)
+        for name, own in rows.groupby("condition", sort=False)
+    }
+
+
+def size_rows(of_condition: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The size of each condition, with limits over hypernyms and seeds."""
+    return pd.DataFrame([{"condition": name, **_interval(table)} for name, table in of_condition.items()])
+
+
+def size_contrast(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The difference of two sizes at the seeds and hypernyms that both have."""
+    if first is None or second is None:
+        return None
+    difference = first - second
+    difference = difference.dropna(how="all").dropna(axis=1, how="all")
+    return _interval(difference) if difference.size else None
+
+
+def _interval(table: pd.DataFrame) -> dict[str, Any]:
+    estimate = table_interval(table.to_numpy(float))
+    return {**estimate.__dict__, "seeds": ",".join(map(str, table.index))}
+
+
+def _probed(tables: Tables, plan: pd.DataFrame) -> dict[str, list[str]]:
+    """The runs of each condition that were probed."""
+    probed = set(tables.draws["run"])
+    unique = plan.drop_duplicates("run")
+    of_condition: dict[str, list[str]] = {}
+    for condition, run in zip(unique["condition"], unique["run"]):
+        if run in probed:
+            of_condition.setdefault(condition, []).append(run)
+    return of_condition
+
+
+def _seeds(plan: pd.DataFrame, runs: Sequence[str]) -> str:
+    seeds = plan.drop_duplicates("run").set_index("run")["seed"]
+    return ",".join(str(seeds[run]) for run in runs)
+
+
+def _draws_of(tables: Tables, run: str) -> Draws:
+    """The stored draws of a run in the type that means over seeds are made of."""
+    leaves = tables.runs.set_index("run")["probed_leaves"][run]
+    rows = tables.draws[tables.draws["run"] == run]
+    found: dict[Curve, tuple[tuple[str, ...], Series]] = {}
+    for key, own in rows.groupby(["step", "span", "modality", "probe"], sort=False):
+        step, span, modality, probe = map(str, key)
+        parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for measure, each in own.groupby("measure"):
+            value = each["value"].to_numpy(float)
+            deviations = np.stack(each["deviations"].to_list()).astype(float)
+            parts[str(measure)] = value, value + (deviations * each["scale"].to_numpy(float)[:, None]).T
+        sites = tuple(own.loc[own["measure"] == "auroc", "site"])
+        series = Series(*parts["auroc"], *parts["selectivity"], np.empty((0, len(sites))))
+        found[Curve(int(step), span, modality, probe)] = sites, series
+    return Draws(tuple(leaves), found)

@@ -1,0 +1,210 @@
+"""From a plan file to figures in the toy world: runs are made, killed, made on, collected, drawn and judged."""
+
+import json
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses.study import answers, main
+from analyses.study.estimates import Study
+from analyses.study.tables import COLUMNS, Tables
+from taxogen.__main__ import main as taxogen
+from taxogen.runs.run import Run
+from taxogen.runs.setting import flatten
+from taxogen.stages import pipeline, sweep
+from taxogen.stages.sweeping import plan_file
+from taxogen.stages.sweeping.main_scores import main_scores
+from tests.world import toy_folder
+
+RUNS = [f"toy-full-{init}-{seed}" for init in ("pretrained", "random") for seed in (0, 1)]
+PLAN = """
+name = "toy"
+seeds = [0, 1]
+[common]
+train.steps = 3
+capture.at = ["last"]
+capture.spans = ["cue"]
+train.snapshots = ["last"]
+[questions]
+layer-probes = { step = ["last"], transfer = ["raw"], controls = 1, shuffled = 0, draws = 20 }
+[seconds]
+train = 2
+[equivalence]
+auroc = 0.03
+[groups.full]
+about = "everything removed"
+vary.model.init = ["pretrained", "random"]
+[groups.shuffle]
+cases.none = {}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, toy_lm):
+    """The folder of a plan whose second run was killed while it was scored, and gone on with; and its listings."""
+    folder = tmp_path_factory.mktemp("study")
+    with toy_folder(folder, toy_lm) as settings, pytest.MonkeyPatch.context() as patch:
+        own = dict(one.split("=", 1) for one in settings)
+        keys = [key for key, _ in flatten(tomllib.loads(PLAN)["common"])]
+        lines = [f"{key} = {_toml(value)}" for key, value in own.items() if key not in keys]
+        (folder / "plan.toml").write_text(PLAN.replace("[common]", "\n".join(["[common]", *lines])))
+        evaluate, said = pipeline.evaluate_run, []
+
+        def killed(run, bench=None):
+            if run.name == RUNS[1]:
+                raise KeyboardInterrupt
+            return evaluate(run, bench)
+
+        words = ["sweep", "plan.toml", "--out", "runs", "--jobs", "1"]
+        said.append(listing(folder))
+        patch.setattr(pipeline, "evaluate_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            taxogen(words)
+        patch.setattr(pipeline, "evaluate_run", evaluate)
+        said.append(listing(folder))
+        patch.setattr(pipeline, "train_run", _only(pipeline.train_run, RUNS[2:]))
+        assert taxogen(words) == 0
+        said.append(listing(folder))
+        yield folder, said
+
+
+def listing(folder):
+    return sweep.listing(plan_file.read(folder / "plan.toml"), folder / "runs", jobs=1)
+
+
+def _toml(text):
+    return text if text in ("true", "false") or text.replace(".", "").isdigit() else json.dumps(text)
+
+
+def _only(train, names):
+    """Training that fails for runs that were trained before."""
+
+    def guarded(run, bench=None):
+        assert run.name in names, f"{run.name} was trained already"
+        train(run, bench)
+
+    return guarded
+
+
+def test_a_killed_plan_goes_on_and_says_what_is_done_and_left(made):
+    folder, said = made
+    assert "toy: 4 runs of 3 stages (train, evaluate, layer-probes): 0 of 12 stages done, 12 left" in said[0]
+    assert "as the plan expects" in said[0]
+    assert "4 of 12 stages done, 8 left" in said[1]
+    assert "as the stages that have ended took" in said[1]
+    assert said[2].endswith("12 of 12 stages done, 0 left\n")
+    assert [line.split()[:4] for line in said[1].splitlines()[1:3]] == [
+        ["full", "4", "1", "3"],
+        ["shuffle", "2", "1", "1"],
+    ]
+    assert "(2 of them are in a group above)" in said[1]
+    seconds = json.loads((folder / "runs" / sweep.SECONDS).read_text())
+    assert set(seconds) == {
+        f"{stage} {run}" for run in RUNS for stage in ("train", "evaluate", "layer-probes")
+    }
+
+
+def test_the_table_has_a_column_for_each_varied_setting_and_the_main_scores(made):
+    folder, _ = made
+    table = pd.read_csv(folder / "runs" / sweep.TABLE)
+    assert table["run"].tolist() == RUNS
+    assert set(table["state"]) == {"done"}
+    assert table["model.init"].tolist() == ["pretrained", "pretrained", "random", "random"]
+    assert table["seed"].tolist() == [0, 1, 0, 1]
+    for row in table.to_dict("records"):
+        assert {name: row[name] for name in ("auroc", "top1", "leaf_naming")} == pytest.approx(
+            main_scores(Run.open(folder / "runs" / row["run"]))
+        )
+
+
+def test_another_plan_in_the_folder_is_refused_in_one_line(made, caplog):
+    folder, _ = made
+    other = folder / "other.toml"
+    other.write_text((folder / "plan.toml").read_text().replace("train.steps = 3", "train.steps = 4"))
+    assert taxogen(["sweep", str(other), "--out", str(folder / "runs"), "--jobs", "1"]) == 2
+    (line,) = caplog.text.strip().splitlines()[-1:]
+    assert "train.steps" in line
+
+
+@pytest.fixture(scope="module")
+def collected(made):
+    folder, _ = made
+    collect(folder)
+    return folder
+
+
+def collect(folder, out="results"):
+    main(["--plan", str(folder / "plan.toml"), "--runs", str(folder / "runs"), "--out", str(folder / out)])
+
+
+def test_tables_say_what_the_runs_do(collected):
+    tables = Tables.read(collected / "results")
+    assert tables.runs["run"].tolist() == sorted(RUNS)
+    assert tables.runs["hash"].tolist() == [
+        Run.open(collected / "runs" / run).config.hash for run in sorted(RUNS)
+    ]
+    assert set(tables.runs["code"]) != {""}
+    assert tables.runs["date"].str.fullmatch(r"\d{4}-\d\d-\d\d").all()
+    scores = Study.of(tables, "toy").scores()
+    for name in ("auroc", "top1", "leaf_naming"):
+        for condition in ("toy-full-pretrained", "toy-full-random"):
+            of_seeds = [
+                main_scores(Run.open(collected / "runs" / f"{condition}-{seed}"))[name] for seed in (0, 1)
+            ]
+            rows = scores[(scores["condition"] == condition) & (scores["measure"] == name)]
+            value = rows.loc[rows["baseline"] == "", "value"].item()
+            assert value == pytest.approx(np.mean(of_seeds), abs=1e-9)
+
+
+def test_a_second_collection_reads_nothing_and_a_fresh_one_has_the_same_bytes(collected, capsys):
+    before = {name: (collected / "results" / f"{name}.parquet").read_bytes() for name in COLUMNS}
+    collect(collected)
+    assert "4 of 4 runs" in (said := capsys.readouterr().out)
+    assert "(0 read now)" in said
+    collect(collected, "fresh")
+    for name, bytes in before.items():
+        assert all(
+            (collected / out / f"{name}.parquet").read_bytes() == bytes for out in ("results", "fresh")
+        ), name
+
+
+def test_runs_that_the_tables_have_are_not_made_again(collected, tmp_path):
+    words = [
+        "sweep",
+        str(collected / "plan.toml"),
+        "--out",
+        str(tmp_path),
+        "--tables",
+        str(collected / "results"),
+    ]
+    assert taxogen(words) == 0
+    assert set(pd.read_csv(tmp_path / sweep.TABLE)["state"]) == {sweep.STORED}
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_figures_have_the_numbers_of_the_tables_and_claims_name_what_is_missing(collected, capsys):
+    out = collected / "figures"
+    main(["--tables", str(collected / "results"), "--out", str(out)])
+    said = capsys.readouterr().out
+    assert {path.name for path in out.glob("*.png")} == {"toy-transfer.png"}
+    assert "toy: 4 of 4 runs" in said
+    assert "The plan has no contrast 'shuffle.coherence'." in said
+    figures, verdicts = answers(Tables.read(collected / "results"), "toy")
+    (axes,) = [axes for axes in figures["transfer"].axes if axes.get_title() == "full"]
+    assert axes.get_ylabel() == "AUROC above control"
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert np.asarray(lines["pretrained"].get_xdata()).tolist() == [-1, 0, 1], "the input and two blocks"
+    assert len(verdicts) > 10
+
+
+def test_a_stored_run_of_another_plan_is_refused(collected, capsys):
+    other = collected / "third.toml"
+    other.write_text((collected / "plan.toml").read_text().replace("train.steps = 3", "train.steps = 5"))
+    (collected / "empty").mkdir(exist_ok=True)
+    with pytest.raises(SystemExit) as end:
+        main(["--plan", str(other), "--runs", str(collected / "empty"), "--out", str(collected / "results")])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the tables have toy-full-pretrained-0 of another config" in line
