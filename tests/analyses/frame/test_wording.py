@@ -27,6 +27,7 @@ EXTENTS = {
     "layer_probes": {"step", "spans", "transforms", "folds", "controls", "shuffled", "code", "device"},
     "lens": {"every", "leaves", "folds", "modalities"},
     "lm_knowledge": {"readouts"},
+    "mediation": {"snapshots", "pictures"},
     "patching": {"spans", "questions", "kinds", "pairs", "sampled"},
     "published": {"data"},
     "text_alignment": {"steps", "spans", "treatments"},
