@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from analyses.frame import drawing
 from analyses.frame.analysis import refusing
 from analyses.study import claims, collecting, contrasts, figures, transfer
-from analyses.study.estimates import Study
+from analyses.study.estimates import DRAWS, Study
 from analyses.study.tables import COLUMNS, Tables
 from probing.store import cache, records
 from taxogen.stages.sweeping import plan_file
@@ -70,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def answers(tables: Tables, name: str) -> tuple[dict[str, Figure], list[claims.Verdict]]:
-    """The figures of a plan by name, and what the tables say about each claim."""
-    study = Study.of(tables, name)
+def answers(tables: Tables, name: str, draws: int = DRAWS) -> tuple[dict[str, Figure], list[claims.Verdict]]:
+    """The figures of a plan by name, and what the tables say about each claim; `draws` are those of intervals."""
+    study = Study.of(tables, name, draws)
     groups = {str(group): study.members(str(group)) for group in study.plan["group"].unique()}
     scores, pairs = study.scores(), contrasts.table(study, tables)
     sizes = transfer.size_rows(transfer.sizes(tables, study.plan)).assign(measure="size")

@@ -23,16 +23,21 @@ def check(question: str, options: Mapping[str, Any]) -> None:
 
 def asked(run: Run, question: str, options: Mapping[str, Any]) -> bool:
     """Whether the answer is there, of these options and of the run as it is now."""
-    analysis, wanted = _asked_with(question, options)
-    folder = provenance.home_of(run) / wording.folder_name(analysis.name, wanted)
-    stored = provenance.Stored(analysis, folder / f"{analysis.table_name_of(wanted)}.parquet", [run])
-    if not stored.path.is_file():
+    answer = stored(run, question, options)
+    if not answer.path.is_file():
         return False
     try:
-        record = stored.require()
+        record = answer.require()
     except (MismatchError, DamagedError):
         return False
-    return record is not None and record["options"] == wording.plain(wanted)
+    return record is not None and record["options"] == wording.plain(_asked_with(question, options)[1])
+
+
+def stored(run: Run, question: str, options: Mapping[str, Any]) -> provenance.Stored:
+    """Where the table that answers a question with these options lies, whether it is there or not."""
+    analysis, wanted = _asked_with(question, options)
+    folder = provenance.home_of(run) / wording.folder_name(analysis.name, wanted)
+    return provenance.Stored(analysis, folder / f"{analysis.table_name_of(wanted)}.parquet", [run])
 
 
 def ask(run: Run, question: str, options: Mapping[str, Any]) -> None:

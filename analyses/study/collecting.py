@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.frame import registry
-from analyses.frame.analysis import Analysis
 from analyses.inputs.answers import Answers
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import Condition
 from analyses.inputs.measures import top1_hits
 from analyses.inputs.probe_curves import FILE as DRAWS_FILE
 from analyses.inputs.probe_curves import read_draws
+from analyses.layer_probes.rows import OVER_TARGETS
+from analyses.study import asking
 from analyses.study.ranks import key_of, signed_ranks, threshold_ranks
 from analyses.study.tables import COLUMNS, Tables
 from probing.store import MismatchError, records
 from taxogen.runs import coherence
 from taxogen.runs.run import Run
 from taxogen.stages.sweeping.plan_file import PlanFile
+from taxogen.stages.sweeping.run_stages import Questions
 
+PROBES, COHESION = "layer-probes", "cohesion"
 TRANSFER = "text→image"
 DRAWS = 100
 _CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
@@ -57,9 +59,9 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
             )
         if not finished(run):
             continue
-        made_from = records.digest_of(_made_from(run))
+        made_from = records.digest_of(_made_from(run, plan.questions))
         if stored.get(name) != made_from:
-            tables = tables.with_rows(name, rows_of(run, made_from))
+            tables = tables.with_rows(name, rows_of(run, made_from, plan.questions))
             names.append(name)
     hashes = {name: run.hash for name, run in plan.runs.items()}
     for row in tables.runs.to_dict("records"):
@@ -76,8 +78,8 @@ def finished(run: Run) -> bool:
     return run.complete and all(run.file(name).is_file() for name in ("scores.h5", "baselines.h5"))
 
 
-def rows_of(run: Run, made_from: str) -> Rows:
-    """The rows of every table about one run.
+def rows_of(run: Run, made_from: str, questions: Questions) -> Rows:
+    """The rows of every table about one run; `questions` are those that it may have been asked, with their options.
 
     Raises:
         MismatchError, DamagedError: a file of the run is not as it was written, or of another run.
@@ -104,7 +106,7 @@ def rows_of(run: Run, made_from: str) -> Rows:
         }
     )
     about = _about(run, answers, made_from) | {name: key_of(*one) for name, one in shared.items()}
-    numbers, draws, probed = _analysed(run)
+    numbers, draws, probed = _analysed(run, questions)
     return {
         "runs": _framed("runs", [about | {"taxonomy": taxonomy, "probed_leaves": list(probed)}]),
         "pictures": pictures.assign(run=run.name)[list(COLUMNS["pictures"])],
@@ -157,19 +159,18 @@ def _coherence(run: Run) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _analysed(run: Run) -> tuple[pd.DataFrame, list[dict[str, Any]], tuple[str, ...]]:
+def _analysed(run: Run, questions: Questions) -> tuple[pd.DataFrame, list[dict[str, Any]], tuple[str, ...]]:
     """Numbers and draws of the questions that were asked of a run, and the leaves that were probed."""
     parts, draws, probed = [], [], ()
-    if (probes := _stored(run, "layer_probes")) is not None:
+    if path := _answered(run, PROBES, questions):
+        probes = pd.read_parquet(path)
         last = probes["step"].isin([probes["step"].max(), -1]) & ~probes["probe"].str.contains(",")
-        probes = probes[last]
-        parts += [_curves(probes), _size(probes)]
-        path = registry.load("layer_probes").table_path(run).with_name(DRAWS_FILE)
-        draws, probed = _draws(path, int(probes["step"].max()))
-    if (cohesion := _stored(run, "cohesion")) is not None:
+        parts += [_curves(probes[last]), _size(probes[last])]
+        draws, probed = _draws(path.with_name(DRAWS_FILE), int(probes["step"].max()))
+    if path := _answered(run, COHESION, questions):
+        cohesion = pd.read_parquet(path)
         first = cohesion["treatment"] == cohesion["treatment"].iloc[0]
-        last = cohesion["step"].isin([cohesion["step"].max(), -1])
-        parts.append(_curves(cohesion[first & last]))
+        parts.append(_curves(cohesion[first & cohesion["step"].isin([cohesion["step"].max(), -1])]))
     numbers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS["numbers"]))
     return numbers.astype({name: np.float32 for name in ("value", "lower", "upper", "layer")}), draws, probed
 
@@ -182,7 +183,7 @@ def _curves(table: pd.DataFrame) -> pd.DataFrame:
 def _size(probes: pd.DataFrame) -> pd.DataFrame:
     """Of each hypernym the mean AUROC of the transfer over the last third of the blocks, at every span."""
     stream = probes["site"].str.endswith("hook_resid_post") & (probes["modality"] == TRANSFER)
-    rows = probes[stream & (probes["measure"] == "auroc") & ~probes["target"].str.startswith(MEAN)]
+    rows = probes[stream & (probes["measure"] == "auroc") & ~probes["target"].isin(OVER_TARGETS)]
     rows = rows[rows["layer"] >= 2 / 3 * (rows["layer"].max() + 1)]
     labels = ["analysis", "step", "span", "modality", "target"]
     mean = rows.groupby(labels, as_index=False, sort=True).agg({"value": "mean", "n": "first"})
@@ -208,16 +209,19 @@ def _draws(path: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]
     return rows, stored.leaves
 
 
-def _stored(run: Run, question: str) -> pd.DataFrame | None:
-    """The table of a question about a run; None where it was not asked."""
-    analysis: Analysis = registry.load(question)
-    return analysis.table(run) if analysis.table_path(run).is_file() else None
+def _answered(run: Run, question: str, questions: Questions) -> Path | None:
+    """The table that answers a question, with the plan's options or the defaults; None where it was not asked."""
+    answer = asking.stored(run, question, questions.get(question, {}))
+    if not answer.path.is_file():
+        return None
+    answer.require()
+    return answer.path
 
 
-def _made_from(run: Run) -> dict[str, Any]:
+def _made_from(run: Run, questions: Questions) -> dict[str, Any]:
     """What the rows of a run are made from: the hashes of its files that are read."""
     paths = [run.file(name) for name in ("run.json", "scores.h5", "baselines.h5", coherence.FILE)]
-    paths += [registry.load(name).table_path(run) for name in ("layer_probes", "cohesion")]
+    paths += [asking.stored(run, name, questions.get(name, {})).path for name in (PROBES, COHESION)]
     return {path.name: records.sha256(path) for path in paths if path.is_file()}
 
 

@@ -22,6 +22,8 @@ MEASURES = ("auroc", "top1", "leaf_naming")
 BASELINES = ("blind", "gold", "cascade", "probe", "probe_held_out")
 """Beside the majority answer, whose AUROC is .5."""
 DRAWS = 400
+_COLUMNS = ("condition", "effective", "coherence", "scored", "measure", "baseline")
+_COLUMNS += ("value", "lower", "upper", "n", "seeds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,8 @@ class Study:
 
     def scores(self) -> pd.DataFrame:
         """A row for each condition, measure and baseline, with the share of evidence that was really removed."""
-        return pd.DataFrame([row for name in self.conditions for row in self._scores(name)])
+        rows = [row for name in self.conditions for row in self._scores(name)]
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
 
     def contrast(self, first: str, second: str, measure: str) -> dict[str, Any] | None:
         """The difference of two conditions at the seeds that both have; None where one has no finished run.

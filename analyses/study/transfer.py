@@ -60,7 +60,8 @@ def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def size_rows(of_condition: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The size of each condition, with limits over hypernyms and seeds."""
-    return pd.DataFrame([{"condition": name, **_interval(table)} for name, table in of_condition.items()])
+    rows = [{"condition": name, **_interval(table)} for name, table in of_condition.items()]
+    return pd.DataFrame(rows, columns=["condition", "value", "lower", "upper", "n", "seeds"])
 
 
 def size_contrast(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, Any] | None:

@@ -1,0 +1,156 @@
+"""A study with planted outcomes: claims come out as planted, and figures show the planted numbers where they belong."""
+
+import numpy as np
+import pytest
+
+from analyses.study import answers
+from analyses.study.claims import FAILS, HOLDS, UNDECIDED
+from analyses.study.contrasts import table as contrast_table
+from analyses.study.estimates import Study
+from analyses.study.tables import Tables
+from taxogen.stages.sweeping import plan_file
+from tests.analyses.study.planted import planted
+
+DRAWS = 60
+PLAN = """
+name = "toy"
+seeds = [0, 1, 2]
+[equivalence]
+auroc = 0.06
+[groups.full]
+vary.model.init = ["pretrained", "random"]
+[groups.random]
+vary.model.init = ["pretrained", "random"]
+[groups.random.cases]
+".5" = { data.ablation = "random", data.fraction = 0.5 }
+"1" = { data.ablation = "full" }
+[groups.shuffle.cases]
+none = {}
+within = { data.shuffle = "within" }
+category = { data.shuffle = "category" }
+across = { data.shuffle = "across" }
+[groups.encoder.cases]
+one = {}
+two = { model.encoder = "vit-s14-saliency" }
+[groups.projector.cases]
+flat = {}
+patches = { model.projector = "gelu-mlp", model.encoder_tokens = 4 }
+"""
+
+
+def strength(config):
+    """Of read-outs: across loses almost all, category nothing, the projector of patches much."""
+    known = {"pretrained": 2.2, "random": 0.0}[config.model.init]
+    known += 1.5 if config.data.ablation == "random" else 0.0
+    known *= 0.4 if config.model.projector == "gelu-mlp" else 1.0
+    return known * {"none": 1.0, "within": 1.0, "category": 1.0, "across": 0.1}[config.data.shuffle]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "plan.toml"
+    path.write_text(PLAN)
+    return plan_file.read(path)
+
+
+@pytest.fixture(scope="module")
+def tables(plan):
+    return planted(plan, strength, lacking=lambda run: run == "toy-shuffle-within-2")
+
+
+@pytest.fixture(scope="module")
+def drawn(tables):
+    return answers(tables, "toy", DRAWS)
+
+
+@pytest.mark.parametrize(
+    ("key", "measure", "outcome"),
+    [
+        ("pretrained", "auroc", HOLDS),
+        ("full.init", "auroc", HOLDS),
+        ("random.init", "auroc", HOLDS),
+        ("shuffle.coherence", "auroc", HOLDS),
+        ("shuffle.coherent", "auroc", HOLDS),
+        ("shuffle.truth", "auroc", FAILS),
+        ("encoder", "auroc", HOLDS),
+        ("projector", "auroc", FAILS),
+        ("format", "auroc", UNDECIDED),
+        ("systematic.init", "auroc", UNDECIDED),
+        ("full.init", "transfer", HOLDS),
+        ("shuffle.coherence", "transfer", HOLDS),
+        ("encoder", "transfer", HOLDS),
+    ],
+)
+def test_claims_come_out_as_planted(drawn, key, measure, outcome):
+    (found,) = [one for one in drawn[1] if (one.claim.key, one.claim.measure) == (key, measure)]
+    assert found.outcome == outcome, str(found)
+
+
+def test_a_contrast_rests_on_the_seeds_that_both_have(tables):
+    study = Study.of(tables, "toy", DRAWS)
+    rows = contrast_table(study, tables).set_index(["key", "measure"])["seeds"]
+    assert rows["shuffle.coherence", "auroc"] == rows["shuffle.coherence", "transfer"] == "0,1"
+    assert rows["full.init", "auroc"] == "0,1,2"
+    difference = study.contrast("toy-full-pretrained", "toy-full-random", "auroc")
+    assert difference is not None
+    assert difference["lower"] < difference["value"] < difference["upper"]
+
+
+def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, drawn):
+    scores = Study.of(tables, "toy", DRAWS).scores()
+    axes = drawn[0]["evidence"].axes[0]
+    assert axes.get_title() == "hypernym AUROC"
+    assert drawn[0]["evidence"].axes[1].get_xlabel() == "share of hypernym questions removed"
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    pretrained = ["toy-random.5-pretrained", "toy-full-pretrained"]
+    own = scores[(scores["measure"] == "auroc") & scores["condition"].isin(pretrained)]
+    for label, baseline in (
+        ("pretrained", ""),
+        ("leaf's name in words", "gold"),
+        ("linear probe, leaf seen", "probe"),
+    ):
+        rows = own[own["baseline"] == baseline].sort_values("effective")
+        np.testing.assert_allclose(lines[label].get_xdata(), rows["effective"])
+        np.testing.assert_allclose(lines[label].get_ydata(), rows["value"])
+    assert set(own["effective"].round(1)) == {0.6, 1.0}  # of five leaves .5 takes three
+
+
+def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
+    figures = drawn[0]
+    assert set(figures) == {"evidence", "shuffles", "alike", "transfer", "onset"}
+    names = [label.get_text() for label in figures["shuffles"].axes[0].get_yticklabels()]
+    assert names == ["none", "within", "category", "across"]
+    assert figures["shuffles"].axes[2].get_xlabel() == "realised coherence"
+    assert "bounds of equivalence, ±0.06" in " ".join(figures["alike"].texts[0].get_text().split())
+    titles = [axes.get_title() for axes in figures["transfer"].axes if axes.get_visible()]
+    assert titles == ["full", "random, pretrained", "shuffle", "encoder", "projector"]
+    curve = {line.get_label(): line for line in figures["transfer"].axes[0].get_lines()}["pretrained"]
+    np.testing.assert_allclose(np.asarray(curve.get_ydata())[[0, -1]], [0, 0.33], atol=1e-6)
+    assert {axes.get_ylabel() for axes in figures["onset"].axes} >= {"first block detected"}
+
+
+def test_tables_come_back_as_they_were_and_in_any_order(plan, tables, tmp_path):
+    (tmp_path / "one").mkdir()
+    tables.write(tmp_path / "one")
+    again = Tables.read(tmp_path / "one")
+    for name in ("runs", "pictures", "draws", "numbers", "readouts"):
+        one, other = getattr(again, name), getattr(tables, name)
+        for column in one:
+            assert [*map(str, one[column].map(_plain))] == [*map(str, other[column].map(_plain))], (
+                name,
+                column,
+            )
+    assert again.runs.groupby("words").size().max() > 1, "read-outs that runs share are stored once"
+
+
+def _plain(value):
+    """A cell as plain data, of the precision that is stored."""
+    if isinstance(value, (list, np.ndarray)):
+        return np.asarray(value).tolist()
+    return float(np.float32(value)) if isinstance(value, (float, int, np.number)) else value
+
+
+def test_without_a_run_there_is_no_figure_and_every_claim_says_so(plan):
+    figures, verdicts = answers(planted(plan, strength, lacking=lambda run: True), "toy", DRAWS)
+    assert figures == {}
+    assert {one.outcome for one in verdicts} == {UNDECIDED}
