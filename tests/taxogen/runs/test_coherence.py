@@ -87,7 +87,7 @@ def test_the_table_says_what_each_hypernym_shows():
     taxonomy = Taxonomy(
         (("a", "p"), ("b", "p"), ("c", "p"), ("c", "small"), ("d", "q"), ("e", "q"), ("d", "rare"))
     )
-    names = {"a": "b", "b": "a", "c": "d", "d": "c", "e": "e"}
+    names = {"a": "b", "b": "c", "c": "d", "d": "a", "e": "e"}
     features = FeatureRows.of(np.eye(5, dtype=np.float32)[:, None])
     found = coherence.realised(taxonomy, names, features, [names[leaf] for leaf in "abcde"])
     table = {
@@ -98,7 +98,7 @@ def test_the_table_says_what_each_hypernym_shows():
         "p": (3, pytest.approx(2 / 3, abs=1e-6), "p", pytest.approx(2 / 3, abs=1e-6)),
         "q": (2, 0.5, "small", 0.5),  # e shows q, c shows p and small: the smallest of three of one share
         "rare": (1, 0.0, "small", 1.0),
-        "small": (1, 0.0, "rare", 1.0),
+        "small": (1, 0.0, "p", 1.0),
     }
     assert found["inside"] == 0.6
 
@@ -145,7 +145,7 @@ def test_a_category_run_lists_the_leaves_that_it_leaves_out(settings, caplog):
     assert stored["n"] == len(run.taxonomy.leaves) == 11 - len(left_out)
 
 
-def test_it_is_recorded_when_a_run_is_prepared_and_for_older_runs_on_request(settings):
+def test_it_is_recorded_when_a_run_is_prepared_and_for_older_runs_on_request(settings, monkeypatch):
     config = toy_config(settings, "data.shuffle=graded", "data.coherence=.6")
     bench = open_bench(run := Run.create("graded", config))
     stored = coherence.read(run)
@@ -161,5 +161,8 @@ def test_it_is_recorded_when_a_run_is_prepared_and_for_older_runs_on_request(set
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"`python -m taxogen prepare --run graded` makes it"):
         coherence.read(run)
-    open_bench(run, adopt=True)
+    monkeypatch.setattr(Run, "complete", property(lambda _: True))
+    open_bench(run)
+    assert not path.exists(), "reading a finished run writes nothing"
+    open_bench(run, adopt=True)  # as `prepare` does
     assert path.read_text() == text
