@@ -30,7 +30,7 @@ from taxogen.stages.sweeping.run_stages import Questions
 
 PROBES, COHESION = "layer-probes", "cohesion"
 TRANSFER = "text→image"
-DRAWS = 100
+DRAWS = 400  # the limits of an onset need more than those of a curve
 _CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
 Rows = dict[str, pd.DataFrame]
 
@@ -196,16 +196,13 @@ def _draws(path: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]
     for condition, (sites, series) in stored.curves.items():
         if condition.modality != TRANSFER or condition.step != step or "," in condition.probe:
             continue
-        for measure in ("auroc", "selectivity"):
-            value, drawn = getattr(series, measure), getattr(series, f"{measure}_draws")[:DRAWS]
-            for at, site in enumerate(sites):
-                deviation = np.nan_to_num(drawn[:, at] - value[at])
-                scale = float(np.abs(deviation).max() / 127) or 1.0
-                whole = np.round(deviation / scale).astype(np.int8)
-                rows.append(
-                    {**condition._asdict(), "site": site, "measure": measure, "value": np.float32(value[at])}
-                    | {"scale": np.float32(scale), "deviations": whole}
-                )
+        for at, site in enumerate(sites):
+            value, drawn = series.selectivity[at], series.selectivity_draws[:DRAWS, at]
+            deviation = np.nan_to_num(drawn - value)
+            scale = float(np.abs(deviation).max() / 127) or 1.0
+            whole = np.round(deviation / scale).astype(np.int8)
+            row = {"site": site, "value": np.float32(value), "scale": np.float32(scale)}
+            rows.append({**condition._asdict(), **row, "deviations": whole})
     return rows, stored.leaves
 
 

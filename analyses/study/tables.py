@@ -26,7 +26,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("run", "analysis", "step", "site", "layer", "span", "modality", "target", "measure"),
         *("value", "lower", "upper", "n"),
     ),
-    "draws": ("run", "step", "span", "modality", "probe", "site", "measure", "value", "scale", "deviations"),
+    "draws": ("run", "step", "span", "modality", "probe", "site", "value", "scale", "deviations"),
 }
 """Table → its columns.
 
@@ -38,7 +38,7 @@ pictures: of each test picture the read-outs of all hypernyms as signed ranks (`
     the highest of those that the run is scored on is true.
 readouts: signed ranks of the baselines of several runs: of names in words, and of linear probes.
 numbers: curves of layer probes and of cohesion, and of each hypernym the size of the transfer.
-draws: a hundred bootstrap draws of the curve of the transfer, less its value, as whole numbers of `scale`.
+draws: some bootstrap draws of the curve of the transfer, above its control, less its value, in units of `scale`.
 """
 _LISTS: dict[str, pa.DataType] = {"ranks": pa.int16(), "deviations": pa.int8(), "thresholds": pa.int16()}
 _LISTS |= {"hypernyms": pa.string(), "probed_leaves": pa.string()}

@@ -18,7 +18,7 @@ from probing.stats.hierarchical import table_interval
 
 PLACES = ("cue", "last", "slot")
 """Where the transfer is shown: at the first of these that was probed."""
-_SHOWN = ("auroc", "selectivity", "onset", "half_rise")
+_SHOWN = ("selectivity", "onset", "half_rise")
 
 
 def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
@@ -101,12 +101,9 @@ def _draws_of(tables: Tables, run: str) -> Draws:
     found: dict[Curve, tuple[tuple[str, ...], Series]] = {}
     for key, own in rows.groupby(["step", "span", "modality", "probe"], sort=False):
         step, span, modality, probe = map(str, key)
-        parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for measure, each in own.groupby("measure"):
-            value = each["value"].to_numpy(float)
-            deviations = np.stack(each["deviations"].to_list()).astype(float)
-            parts[str(measure)] = value, value + (deviations * each["scale"].to_numpy(float)[:, None]).T
-        sites = tuple(own.loc[own["measure"] == "auroc", "site"])
-        series = Series(*parts["auroc"], *parts["selectivity"], np.empty((0, len(sites))))
-        found[Curve(int(step), span, modality, probe)] = sites, series
+        value, deviations = own["value"].to_numpy(float), np.stack(own["deviations"].to_list()).astype(float)
+        drawn = value + (deviations * own["scale"].to_numpy(float)[:, None]).T
+        # Means over seeds are made of both; the AUROC itself is not shown, and its draws are not stored.
+        series = Series(value, drawn, value, drawn, np.empty((0, len(own))))
+        found[Curve(int(step), span, modality, probe)] = tuple(own["site"]), series
     return Draws(tuple(leaves), found)

@@ -116,9 +116,12 @@ def probed(name: str, seed: int, strength: float) -> tuple[pd.DataFrame, pd.Data
             row = {"site": site, "measure": measure, "value": curve[layer]}
             limits = {"lower": curve[layer] - 0.04, "upper": curve[layer] + 0.04, "n": len(LEAVES)}
             numbers.append({**about, **row, **limits, "layer": layer, "target": "mean"})
-            scale = np.abs(noise[:, layer]).max() / 127
-            whole = np.round(noise[:, layer] / scale).astype(np.int8)
-            draws.append({"run": name, **place, "probe": "ridge", **row, "scale": scale, "deviations": whole})
+    for layer in range(LAYERS):
+        scale = np.abs(noise[:, layer]).max() / 127
+        whole = np.round(noise[:, layer] / scale).astype(np.int8)
+        site = f"blocks.{layer}.hook_resid_post"
+        row = {"probe": "ridge", "site": site, "value": value[layer], "scale": scale, "deviations": whole}
+        draws.append({"run": name, **place, **row})
     wobble = stream(seed, "sizes").normal(0, 0.01, size=len(HYPERNYMS))
     for hypernym, own in zip(HYPERNYMS, wobble, strict=True):
         row = {"site": "", "measure": "size", "value": 0.5 + height + own, "n": len(LEAVES)}
