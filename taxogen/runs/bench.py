@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from probing.hooks.layouts import layout_of
 from probing.store import MismatchError, cache
@@ -173,8 +172,7 @@ def open_vlm(run: Run, encoder: Mapping[str, Any]) -> Vlm:
     size = (model.encoder_tokens, encoder["width"])
     scale = None
     if model.normalise:
-        table = cast(nn.Embedding, lm.model.get_input_embeddings()).weight
-        scale = model.token_scale or table.float().std().item()
+        scale = model.token_scale or lm.token_scale
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.seed)
         projector = Projector(model.projector, size, (model.image_tokens, lm.width), model.hidden, scale)

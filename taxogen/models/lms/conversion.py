@@ -16,6 +16,7 @@ from taxogen.models import weights
 from taxogen.models.lms import declared, reading, vocabulary
 from taxogen.models.lms.gguf_file import GgufFile, read
 
+_LINK = "model.gguf"  # transformers knows the format by the end of the name
 _ADVICE = "Get another file, or give the model's folder as save_pretrained wrote it"
 
 
@@ -35,13 +36,13 @@ def convert(path: Path, folder: Path) -> None:
     file = read(path)
     cache.require_free(folder.parent, 4 * file.size(), what=f"the language model {path}")
     with _alone(path) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=path.name)
-        config = AutoConfig.from_pretrained(place, gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=_LINK)
+        config = AutoConfig.from_pretrained(place, gguf_file=_LINK)
     declared.complete(config, file)
     vocabulary.require_whole(tokenizer, file)
     tokenizer, start, other = vocabulary.started(tokenizer, file)
     with _alone(path) as place:
-        model, report = _unpacked(place, path.name, config)
+        model, report = _unpacked(place, config)
     _require_all_weights(model, report, file)
     result = reading.read(model, tokenizer, start, other)
     if result.is_noise:
@@ -66,7 +67,7 @@ def _alone(path: Path) -> Iterator[str]:
         ValueError: whatever transformers raises within.
     """
     with TemporaryDirectory() as folder, weights.without_bars():
-        (Path(folder) / path.name).symlink_to(path.resolve())
+        (Path(folder) / _LINK).symlink_to(path.resolve())
         try:
             yield folder
         except Exception as error:  # readers raise errors of any kind over what they did not expect
@@ -76,12 +77,12 @@ def _alone(path: Path) -> Iterator[str]:
             ) from error
 
 
-def _unpacked(folder: str, name: str, config: Any) -> tuple[Any, dict[str, Any]]:
+def _unpacked(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
     """The model of a GGUF file in float32, and what transformers reports about its tensors."""
     with weights.without_load_report():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            gguf_file=name,
+            gguf_file=_LINK,
             config=config,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),

@@ -75,6 +75,14 @@ class LM:
         return self.model.get_input_embeddings().weight.shape[1]  # type: ignore[union-attr, return-value]
 
     @property
+    def token_scale(self) -> float:
+        """Standard deviation of token embeddings as the first block reads them: Gemma multiplies those of its table."""
+        embed: Any = self.model.get_input_embeddings()
+        with torch.no_grad():
+            read = embed(torch.arange(len(embed.weight), device=embed.weight.device))
+        return read.float().std().item()
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return self.model.dtype

@@ -5,7 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from probing.hooks.provenance import weight_hash
 from taxogen.models import lms, weights
@@ -66,6 +72,22 @@ def test_pretrained_weights_are_those_that_were_saved(path):
     tokens = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(lm.model(tokens).logits, saved(tokens).logits, rtol=0, atol=0)
     assert (lm.width, lm.dtype, lm.seed, lm.name) == (16, torch.float32, -1, str(path))
+
+
+def test_the_scale_of_tokens_is_that_of_what_the_first_block_reads(path, tmp_path):
+    lm = lms.load(str(path))
+    assert lm.token_scale == lm.model.get_input_embeddings().weight.float().std().item()
+    size = {"vocab_size": 7, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 4}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    gemma = lms.load(str(write_model(tmp_path, Gemma3TextConfig(**size, **heads))), dtype=torch.float32)
+    read = []
+    hook = gemma.model.base_model.layers[0].register_forward_pre_hook(
+        lambda module, given: read.append(given[0])
+    )
+    gemma.model(torch.arange(7)[None])
+    hook.remove()
+    assert gemma.token_scale == pytest.approx(read[0].std().item())
+    assert gemma.token_scale == pytest.approx(4 * gemma.model.get_input_embeddings().weight.std().item())
 
 
 def test_a_random_init_is_fixed_by_its_seed_and_shares_no_weight_with_the_pretrained(path):

@@ -63,9 +63,9 @@ def refused(path, kind, said, cache):
 
 
 def test_the_same_bytes_are_one_model_wherever_they_lie(path, tmp_path, cache, heard):
-    first = lms.load(str(path))
     (tmp_path / "there").mkdir()
-    second = lms.load(str(shutil.copy(path, tmp_path / "there" / "other name.bin")))
+    first = lms.load(str(shutil.copy(path, tmp_path / "there" / "other name.bin")))
+    second = lms.load(str(path))
     assert {**first.identity, "name": ""} == {**second.identity, "name": ""}
     assert first.revision.startswith("gguf ")
     assert len(list(cache.glob("lms/*/model.safetensors"))) == 1
@@ -168,6 +168,17 @@ def test_a_tokenizer_that_is_not_whole_is_refused(fields, kind, said, model, tmp
         for key, value in fields.items()
     }
     refused(written.write(tmp_path / "x.gguf", model, "llama", fields), kind, said, cache)
+
+
+def test_a_space_before_a_text_is_refused_where_the_file_declares_none(tmp_path, cache, heard):
+    size = {**CONFIG.to_diff_dict(), "vocab_size": len(written.PIECES)}
+    llama = AutoModelForCausalLM.from_config(LlamaConfig(**size)).eval()
+    pieces = {**written.sentencepiece(), "tokenizer.ggml.merges": None}
+    path = written.write(tmp_path / "no.gguf", llama, "llama", pieces)
+    refused(path, ValueError, "declares no space before a text, and transformers' tokenizer puts one", cache)
+    pieces["tokenizer.ggml.add_space_prefix"] = True
+    tokenizer = lms.load(str(written.write(tmp_path / "yes.gguf", llama, "llama", pieces))).tokenizer
+    assert tokenizer.tokenize("the the") == ["▁the", "▁the"]
 
 
 @pytest.mark.parametrize(

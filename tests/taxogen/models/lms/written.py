@@ -99,14 +99,14 @@ def metadata(config: Any, architecture: str) -> dict[str, Any]:
     if architecture == "llama":
         sizes |= {"rope.dimension_count": head, "vocab_size": config.vocab_size}
     named = {f"{architecture}.{key}": value for key, value in sizes.items()}
-    words = _sentencepiece() if architecture.startswith("gemma") else _byte_level()
-    return {**named, **{f"tokenizer.ggml.{key}": value for key, value in words.items()}}
+    return named | (sentencepiece() if architecture.startswith("gemma") else _words())
 
 
-def _byte_level() -> dict[str, Any]:
+def _words() -> dict[str, Any]:
+    """Metadata of the byte-level vocabulary."""
     tokens, merges = byte_level()
     types = [int(TokenType.CONTROL if token == END else TokenType.NORMAL) for token in tokens]
-    return {
+    words = {
         "model": "gpt2",
         "pre": "gpt-2",
         "tokens": list(tokens),
@@ -116,11 +116,13 @@ def _byte_level() -> dict[str, Any]:
         "eos_token_id": tokens.index(END),
         "add_bos_token": True,
     }
+    return {f"tokenizer.ggml.{key}": value for key, value in words.items()}
 
 
-def _sentencepiece() -> dict[str, Any]:
+def sentencepiece() -> dict[str, Any]:
+    """Metadata of a vocabulary of pieces with bytes to fall back on, as Gemma's and Llama 2's."""
     types = [3, 3, 3, 2, *[6] * 256, *[1] * (len(PIECES) - 260)]
-    return {
+    pieces = {
         "model": "llama",
         "tokens": PIECES,
         "scores": [-float(at) for at in range(len(PIECES))],
@@ -132,6 +134,7 @@ def _sentencepiece() -> dict[str, Any]:
         "add_bos_token": True,
         "add_space_prefix": False,
     }
+    return {f"tokenizer.ggml.{key}": value for key, value in pieces.items()}
 
 
 def tensors_of(model: Any, architecture: str) -> dict[str, np.ndarray]:
