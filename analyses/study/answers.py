@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,21 @@ def condition_of(name: str, runs: Sequence[Stored]) -> Condition:
     ordered = sorted(runs, key=lambda run: run.answers.seed)
     about = {"shuffle": ordered[0].config.data.shuffle}
     return Condition(name, about, tuple(run.answers for run in ordered))
+
+
+def of_leaves(answers: Answers, leaves: Collection[str]) -> Answers:
+    """The answers about pictures of some leaves, without baselines."""
+    keep = np.isin(answers.leaves, list(leaves))
+    if keep.all():
+        return answers
+    scores = answers.scores
+    rows = replace(
+        scores,
+        image=scores.image[keep].reset_index(drop=True),
+        image_scores=scores.raw[keep],
+        leaf_correct=scores.leaf_correct[keep],
+    )
+    return replace(answers, scores=rows, baselines={}, naming=list(np.asarray(answers.naming)[keep]))
 
 
 def _stored(

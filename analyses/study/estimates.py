@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import Aligned, Rule
 from analyses.inputs.measures import Frame, measured
-from analyses.study.answers import Stored, condition_of, stored_runs
+from analyses.study.answers import Stored, condition_of, of_leaves, stored_runs
 from analyses.study.tables import Tables
 from probing.stats import ClusterMean, Estimate, nan_mean
 
@@ -75,7 +75,7 @@ class Study:
     def contrast(self, first: str, second: str, measure: str) -> dict[str, Any] | None:
         """The difference of two conditions at the seeds that both have; None where one has no finished run.
 
-        Of each seed it rests on the hypernyms that are scored in both.
+        Of each seed it rests on the leaves that both show and the hypernyms that are scored in both.
         """
         pair = [self.conditions.get(name) for name in (first, second)]
         if pair[0] is None or pair[1] is None:
@@ -83,7 +83,9 @@ class Study:
         seeds = sorted(set(pair[0].seeds) & set(pair[1].seeds))
         if not seeds:
             return None
-        sides = [self._statistics(one.of_seeds(seeds), measure) for one in (pair[0], pair[1])]
+        sides = [
+            self._statistics(one, measure) for one in _alike(pair[0].of_seeds(seeds), pair[1].of_seeds(seeds))
+        ]
         (one, counted), (other, counted_too) = sides
         both = [~np.isnan(a.value) & ~np.isnan(b.value) for a, b in zip(one, other)]
         masked = [[_Masked(stat, keep) for stat, keep in zip(side, both)] for side in (one, other)]
@@ -135,6 +137,15 @@ class Study:
             found.append(Aligned(mean, ("",), self.frame.leaves, ("",)))
             counted |= np.isin(self.frame.leaves, answers.leaves[~np.isnan(values)])
         return found, counted
+
+
+def _alike(first: Condition, second: Condition) -> tuple[Condition, Condition]:
+    """Both conditions with the leaves that both show: a shuffle may leave some out."""
+    shown = [set(one.leaves) & set(other.leaves) for one, other in zip(first.answers, second.answers)]
+    one, other = (
+        replace(side, answers=tuple(map(of_leaves, side.answers, shown))) for side in (first, second)
+    )
+    return one, other
 
 
 class _Masked:

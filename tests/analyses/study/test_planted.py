@@ -1,5 +1,7 @@
 """A study with planted outcomes: claims come out as planted, and figures show the planted numbers where they belong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,21 @@ def test_a_contrast_rests_on_the_seeds_that_both_have(tables):
     difference = study.contrast("toy-full-pretrained", "toy-full-random", "auroc")
     assert difference is not None
     assert difference["lower"] < difference["value"] < difference["upper"]
+
+
+def test_a_contrast_rests_on_the_leaves_that_both_show(tables):
+    lost = ["kind0-0", "kind3-1"]
+    gone = tables.pictures["run"].str.startswith("toy-shuffle-category") & tables.pictures["leaf"].isin(lost)
+    fewer = Study.of(replace(tables, pictures=tables.pictures[~gone]), "toy", DRAWS)
+    everywhere = tables.pictures["leaf"].isin(lost)
+    neither = Study.of(replace(tables, pictures=tables.pictures[~everywhere]), "toy", DRAWS)
+    for measure in ("auroc", "leaf_naming"):
+        pair = ("toy-full-pretrained", "toy-shuffle-category", measure)
+        found, expected = fewer.contrast(*pair), neither.contrast(*pair)
+        assert found is not None
+        assert expected is not None
+        assert found["n"] == expected["n"] == 48
+        assert found["value"] == pytest.approx(expected["value"], abs=1e-12)
 
 
 def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, drawn):
