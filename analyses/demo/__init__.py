@@ -116,7 +116,7 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
 def work(named: tuple[str, Run], tell: Tell) -> None:
     """Every stage of one run that is not done yet; tells when one begins and how many seconds it took."""
     name, run = named
-    probed = run.folder("analyses", "layer_probes") / "layer_probes.parquet"
+    probed = run.file("analyses/layer_probes/layer_probes.parquet")
     with run.alone():
         probe = {"probe": lambda: _unless(probed.exists(), partial(_probe, run))}
         run_stages.work(name, {**run_stages.own_stages(run), **probe}, tell)
