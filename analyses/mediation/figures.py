@@ -121,7 +121,8 @@ def _effect_text(row: dict[Any, Any]) -> str:
     if row["measure"] not in ("matched", "named exactly"):
         return EFFECTS[row["measure"]]
     width = f" ±{row['at']:g}" if row["measure"] == "matched" else ""
-    return f"{EFFECTS[row['measure']]}{width}\n({row['n']:.0f} leaves, {row['rows']:.0f} pictures)"
+    kind = "pairs" if width else "pictures"
+    return f"{EFFECTS[row['measure']]}{width}\n({row['n']:.0f} leaves, {row['rows']:.0f} {kind})"
 
 
 def _forest(axis: Axes, rows: pd.DataFrame, labels: list[str]) -> None:

@@ -155,8 +155,9 @@ def test_figures_summary_and_section_come_from_the_table_alone(half, tmp_path):
     assert [type(block).__name__ for block in section(again)] == ["Shown", "Grid", "Shown", "Grid", "Shown"]
 
 
-def test_what_other_words_for_the_same_names_do_is_called_meaning():
+def test_what_other_words_for_the_same_names_do_is_called_meaning(monkeypatch):
     """A language model that knows nothing of words: names alike, the difference is by way of what they mean."""
+    monkeypatch.setattr("analyses.mediation.rows.VARIATIONS", {})
     model = Planted(0.8, by_name=1.0)
     (one, of_one), (other, of_other) = condition("a", model, seeds=(0,)), condition("b", model, seeds=(0,))
     knows_nothing = np.random.default_rng(8).normal(size=WORDS.shape)
@@ -289,7 +290,8 @@ def test_matched_pictures_are_called_alike_and_named_equally_well(pictures):
     assert sizes[0] < sizes[1]
 
 
-def test_at_matched_naming_models_that_differ_only_in_naming_answer_alike():
+def test_at_matched_naming_models_that_differ_only_in_naming_answer_alike(monkeypatch):
+    monkeypatch.setattr("analyses.mediation.rows.VARIATIONS", {})
     first, second = Planted(0.9, by_name=1.0), Planted(0.4, by_name=1.0)
     table, _ = table_of(first, second, pairs="a,b")
     total = one_row(table, measure="total")
