@@ -33,7 +33,7 @@ class Options(Resampling):
     """Which language model is asked about which leaves, and how.
 
     Attributes:
-        lm: language model: name, folder or hub name
+        lm: language model: name, folder, GGUF file or hub name
         init: its weights
         leaves: a table (leaf, hypernym), or JSON of leaf → hypernyms; by default the bundled list
         readouts: how hypernyms are read out, by default in every way

@@ -86,7 +86,7 @@ class ModelConfig:
     image_tokens: int = setting(4, at_least=1)
     standardise: bool = True  # encoder features, by the mean and scale of training pictures
     normalise: bool = True  # image tokens, to one root mean square
-    token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: the embedding table's
+    token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: that of token embeddings
     # A hub name or folder that AutoModelForImageTextToText reads; empty: encoder, projector and lm.
     vlm: str = ""
     # To which pictures are squashed before the processor of `vlm` sees them; 0: as they are.

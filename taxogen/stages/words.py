@@ -35,7 +35,7 @@ def capture_words(
     """A store of the states at noun, cue and last token (means over a span's tokens), a row for each leaf.
 
     Args:
-        name: of a causal language model: hub name, folder, or `smollm2-135m`.
+        name: of a causal language model: hub name, folder, GGUF file, or `smollm2-135m`.
         taxonomy: whose leaves are the nouns.
         folder: of the store; a capture that was stopped goes on there.
         template: in which a leaf's name stands, such as `kind`: "A crow is a kind of".

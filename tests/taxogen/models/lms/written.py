@@ -86,7 +86,7 @@ def metadata(config: Any, architecture: str) -> dict[str, Any]:
     theta = config.rope_parameters.get("full_attention", config.rope_parameters)["rope_theta"]
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     sizes = {
-        "context_length": 64,
+        "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
         "feed_forward_length": config.intermediate_size,
