@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analyses.inputs.answers import Part
 from analyses.study import answers
 from analyses.study.claims import FAILS, HOLDS, UNDECIDED
 from analyses.study.contrasts import table as contrast_table
 from analyses.study.estimates import Study
 from analyses.study.tables import Tables
+from probing.stats import ClusterAUROC
 from taxogen.stages.sweeping import plan_file
 from tests.analyses.study.planted import planted
 
@@ -111,6 +113,25 @@ def test_a_contrast_rests_on_the_leaves_that_both_show(tables):
         assert expected is not None
         assert found["n"] == expected["n"] == 48
         assert found["value"] == pytest.approx(expected["value"], abs=1e-12)
+
+
+def test_a_contrast_of_lists_rests_on_the_hypernyms_of_the_shorter(tmp_path):
+    lists = 'groups.systematic = { settings.data.ablation = "systematic", vary.data.fraction = [0.2, 0.6] }'
+    (tmp_path / "plan.toml").write_text(f'name = "toy"\nseeds = [0, 1]\n{lists}\n')
+    plan = plan_file.read(tmp_path / "plan.toml")
+    study = Study.of(planted(plan, lambda config: config.data.fraction), "toy", DRAWS)
+    found = study.contrast("toy-systematic.6", "toy-systematic.2", "auroc")
+    means = []
+    for one, other in zip(*(study.conditions[f"toy-systematic{size}"].answers for size in (".6", ".2"))):
+        each = []
+        for answers_of in (one, other):
+            values, labels, leaves = answers_of.read(Part(scored="held_out"))
+            each.append(ClusterAUROC(values, labels, leaves).value)
+        shared = ~np.isnan(each[0]) & ~np.isnan(each[1])
+        assert shared.sum() == 2 < (~np.isnan(each[0])).sum() == 6
+        means.append((each[0] - each[1])[shared].mean())
+    assert found is not None
+    assert found["value"] == pytest.approx(np.mean(means), abs=1e-12)
 
 
 def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, drawn):
