@@ -168,7 +168,7 @@ def test_a_chat_template_puts_the_picture_where_the_prompt_has_it(folders: Path)
 
 def test_an_adopted_run_is_not_exported(folders: Path, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", config.read(None, (f"model.vlm={folders / 'llava'}", *WORLD)))
-    with pytest.raises(ValueError, match="nothing was trained; transformers opens .*llava as it is"):
+    with pytest.raises(ValueError, match=r"nothing was trained; transformers opens .*llava as it is"):
         export_llava(run, tmp_path / "out", None)
 
 
