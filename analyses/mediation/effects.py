@@ -34,11 +34,10 @@ VARIATIONS: dict[tuple[str, float], Assumed] = {
     **{("temperature", at): Assumed(temperature=at) for at in (0.5, 2.0)},
     **{("top names", float(at)): Assumed(top=at) for at in (1, 3)},
     **{("reliability", at): Assumed(reliability=at) for at in (0.9, 0.7, 0.5, 0.3)},
-    ("prior of names", 1.0): Assumed(prior=True),
     ("content left in", 1.0): Assumed(within=False),
 }
 """Other assumptions about the names, by what is varied and to which value."""
-OF_DISTRIBUTIONS = ("temperature", "top names", "prior of names")
+OF_DISTRIBUTIONS = ("temperature", "top names")
 """Variations that change nothing where each picture has one name."""
 TURNS = 2
 """Pictures of a leaf in the other world, at most, whose names a picture is given in turn."""

@@ -31,16 +31,15 @@ class Naming:
     """The names that a model gives its test pictures.
 
     Attributes:
-        probability: of each leaf's name for each picture, were all names equally frequent; rows sum to 1, names too
-            unlikely to be scored have 0.
+        probability: of each leaf's name for each picture; rows sum to 1, names too unlikely to be scored have 0. It is
+            not divided by a mean over pictures: a right name is scored where others are not, and would gain by that.
         leaves: the names, in the order of the columns, sorted.
-        prior: the mean probability of each name over the pictures, which `probability` is without (Bayes' rule); the
-            read-outs of hypernyms are without theirs too. None where each picture has one name with probability 1.
+        whole: whether it is a distribution; else each picture has one name with probability 1.
     """
 
     probability: Float[np.ndarray, "pictures leaves"]
     leaves: tuple[str, ...]
-    prior: Float[np.ndarray, " leaves"] | None = None
+    whole: bool = True
 
     @classmethod
     def of_part(cls, part: pd.DataFrame) -> Naming:
@@ -48,15 +47,13 @@ class Naming:
         columns = [name for name in part.columns if name.startswith(NAME)]
         logs = part[columns].to_numpy(np.float64)
         mass = np.where(np.isnan(logs), 0.0, np.exp(logs - np.nanmax(logs, axis=1, keepdims=True)))
-        mass = _shares(mass)
-        prior = np.maximum(mass.mean(axis=0), np.finfo(float).tiny)
-        return cls(_shares(mass / prior), tuple(name.removeprefix(NAME) for name in columns), prior)
+        return cls(_shares(mass), tuple(name.removeprefix(NAME) for name in columns))
 
     @classmethod
     def of_names(cls, names: Sequence[str], leaves: Sequence[str]) -> Naming:
         """One name for each picture."""
         given = np.equal.outer(np.asarray(names, str), np.asarray(leaves, str))
-        return cls(given.astype(float), tuple(leaves))
+        return cls(given.astype(float), tuple(leaves), whole=False)
 
     @property
     def best(self) -> Shaped[np.ndarray, " pictures"]:
@@ -67,16 +64,15 @@ class Naming:
         """Log-probability of the right name, in nats; where each picture has one name, 0 if it is right, else −1."""
         columns = np.searchsorted(np.array(self.leaves), right)
         given = self.probability[np.arange(len(right)), columns]
-        return given - 1.0 if self.prior is None else np.log(np.maximum(given, np.finfo(float).tiny))
+        return np.log(np.maximum(given, np.finfo(float).tiny)) if self.whole else given - 1.0
 
-    def changed(self, temperature: float = 1.0, top: int = 0, prior: bool = False) -> Naming:
-        """The distribution sharper (below 1) or flatter (above 1), of its `top` likeliest names, or with its prior."""
-        mass = self.probability if self.prior is None or not prior else _shares(self.probability * self.prior)
-        mass = mass ** (1 / temperature)
+    def changed(self, temperature: float = 1.0, top: int = 0) -> Naming:
+        """The distribution sharper (below 1) or flatter (above 1), or of its `top` likeliest names."""
+        mass = self.probability ** (1 / temperature)
         if top:
             place = np.argsort(np.argsort(-mass, axis=1, kind="stable"), axis=1)
             mass = np.where(place < top, mass, 0.0)
-        return Naming(_shares(mass), self.leaves, self.prior)
+        return Naming(_shares(mass), self.leaves, self.whole)
 
 
 def _shares(mass: Float[np.ndarray, "rows names"]) -> Float[np.ndarray, "rows names"]:

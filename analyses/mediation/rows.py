@@ -109,9 +109,7 @@ def condition_rows(
     single = {"gain": [side.aligned(side.gain()) for side in sides]}
     single |= {"naming": [side.over_leaves(side.naming.best == side.leaves) for side in sides]}
     single |= (
-        {"right_name": [side.over_leaves(side.right) for side in sides]}
-        if sides[0].naming.prior is not None
-        else {}
+        {"right_name": [side.over_leaves(side.right) for side in sides]} if sides[0].naming.whole else {}
     )
     for name, statistics in single.items():
         yield about | counts | {"measure": name} | intervals.mean(statistics, None, counts["n"])
@@ -143,7 +141,7 @@ def contrast_rows(
         numbers = intervals.mean([one[name] for one in of_seeds], -1.0, counts["n"])
         yield about | counts | {"measure": name} | numbers
     for (varied, at), assumed in VARIATIONS.items():
-        if both[0][0].naming.prior is None and varied in OF_DISTRIBUTIONS:
+        if not both[0][0].naming.whole and varied in OF_DISTRIBUTIONS:
             continue
         of_seeds = [effects(one, other, assumed) for one, other in both]
         for name in ("direct", "indirect"):

@@ -25,14 +25,12 @@ class Assumed:
     Attributes:
         temperature: the distribution over names is raised to one over it.
         top: so many likeliest names alone; 0 for all.
-        prior: whether names count by how often the model gives them at all.
         reliability: the share of the cascade's variance within leaves that is not error; the gain is divided by it.
         within: whether the gain rests on pictures of one leaf alone, so that their common content has no part in it.
     """
 
     temperature: float = 1.0
     top: int = 0
-    prior: bool = False
     reliability: float = 1.0
     within: bool = True
 
@@ -107,7 +105,7 @@ class Side:
         naming, words = (names_of or self).naming, (words_of or self).words
         words = words.reindex(columns=list(self.hypernyms))
         known = np.isin(np.array(naming.leaves), words.index)
-        mass = naming.changed(assumed.temperature, assumed.top, assumed.prior).probability[:, known]
+        mass = naming.changed(assumed.temperature, assumed.top).probability[:, known]
         mass = mass / np.maximum(mass.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         read = words.loc[np.array(naming.leaves)[known]].to_numpy()
         highest = read.max(axis=0)

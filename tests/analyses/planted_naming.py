@@ -42,7 +42,7 @@ class Planted:
         )
         mass = rng.dirichlet(np.full(len(leaves), 0.05), len(right)) * 0.3
         mass[np.arange(len(right)), given] += 0.7
-        return Naming(mass, tuple(leaves), np.full(len(leaves), 1 / len(leaves)))
+        return Naming(mass, tuple(leaves))
 
     def answer(self, naming: Naming, noise) -> np.ndarray:
         """The read-outs of every picture with these names."""
