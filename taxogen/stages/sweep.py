@@ -16,11 +16,11 @@ from taxogen.runs import config
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
-from taxogen.stages.sweeping import plan_file
+from taxogen.stages.sweeping import plan_file, plan_runs
 from taxogen.stages.sweeping.clock import Clock, News, words
 from taxogen.stages.sweeping.main_scores import NAMES, main_scores
 from taxogen.stages.sweeping.plan_file import STAGES, PlanFile
-from taxogen.stages.sweeping.run_stages import Questions, remaining, stages_of, work
+from taxogen.stages.sweeping.run_stages import Questions, evaluated, remaining, stages_of, work
 
 log = logging.getLogger("taxogen")
 TABLE = "sweep.csv"
@@ -58,7 +58,7 @@ def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
             raise ValueError(f"--vary {text!r}: write it KEY=A,B, for example seed=0,1,2")
     configs: dict[str, Config] = {}
     for chosen in plan_file.grid(axes):
-        own = [plan_file.unplain(f"{key.rpartition('.')[2]}-{value}") for key, value in chosen.items()]
+        own = [plan_runs.unplain(f"{key.rpartition('.')[2]}-{value}") for key, value in chosen.items()]
         name = "_".join([str(base.get("name", "sweep")), *own])
         if name in configs:
             raise ValueError(f"two runs of the sweep would be called {name}; give every value once")
@@ -84,7 +84,7 @@ def sweep(
             each run.
         cluster: whether to use Ray.
         jobs: how many at once here; None: as many as this machine has cores and memory for.
-        stored: hashes of runs whose results are kept elsewhere; they are not made again.
+        stored: names of runs whose results are kept elsewhere; they are not made again.
 
     Raises:
         ModuleNotFoundError: Ray was asked for and is not installed.
@@ -92,7 +92,7 @@ def sweep(
     """
     remote = _ray() if cluster else None
     opened = _opened(plan, out)
-    waiting = {name: run for name, run in opened.items() if run.config.hash not in stored}
+    waiting = {name: run for name, run in opened.items() if name not in stored}
     left = {name: remaining(run, plan.questions) for name, run in waiting.items()}
     keys = varied_keys(plan)
     lines = {name: _line(run, keys, left.get(name)) for name, run in opened.items()}
@@ -119,10 +119,7 @@ def sweep(
 def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collection[str] = ()) -> str:
     """How many runs each group has, how many are done, and how long the rest will take; nothing is written."""
     opened = _opened(plan, out)
-    left = {
-        name: () if run.config.hash in stored else remaining(run, plan.questions)
-        for name, run in opened.items()
-    }
+    left = {name: () if name in stored else remaining(run, plan.questions) for name, run in opened.items()}
     width = max(len("group"), *map(len, plan.groups)) + 2
     lines = [f"{'group':<{width}}{'runs':>6}{'done':>6}{'left':>6}  about"]
     listed: set[str] = set()
@@ -177,10 +174,8 @@ def _line(run: Run, keys: Sequence[str], left: Sequence[str] | None) -> dict[str
     flat = dict(config.flatten(run.config.to_dict()))
     varied = {key: ",".join(flat[key]) if isinstance(flat[key], tuple) else flat[key] for key in keys}
     state = STORED if left is None else _state(left)
-    scored = run.complete and run.file("scores.h5").is_file()
-    return {"run": run.name, "state": state, **varied} | (
-        main_scores(run) if scored else dict.fromkeys(NAMES, float("nan"))
-    )
+    numbers = main_scores(run) if evaluated(run) else dict.fromkeys(NAMES, float("nan"))
+    return {"run": run.name, "state": state, **varied} | numbers
 
 
 def _state(left: Sequence[str]) -> str:
@@ -201,6 +196,9 @@ def _message(item: tuple[str, Run, Questions], tell: Tell = lambda news: None) -
             work(name, stages_of(run, questions), tell)
     except (ValueError, KeyError, OSError, FloatingPointError) as refusal:
         return f"failed: {refusal}"
+    except Exception as failure:  # whatever it is, such as a full accelerator: the other runs go on
+        log.exception("%s failed", name)
+        return f"failed: {type(failure).__name__}: {failure}"
     return ""
 
 

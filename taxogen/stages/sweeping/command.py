@@ -61,7 +61,7 @@ def _sweep(options: argparse.Namespace) -> int:
         base = config.settings(options.config, options.settings, preset(options.preset or "default"))
         plan = PlanFile(str(base.get("name", "sweep")), sweep.grid(base, options.vary), {})
         out = options.run or RUNS
-    known = stored.hashes(options.tables) if options.tables else frozenset()
+    known = stored.names(options.tables, plan) if options.tables else frozenset()
     if options.dry_run:
         sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
         return 0

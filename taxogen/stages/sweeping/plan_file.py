@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
-import re
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,27 +16,16 @@ from taxogen.runs.config import Config
 from taxogen.runs.names import plain_name
 from taxogen.runs.setting import flatten, shown
 from taxogen.runs.toml_file import line_of, tables, text_of
+from taxogen.stages.sweeping.plan_runs import Group, Runs, word
 
 KEYS = ("name", "seeds", "common", "questions", "seconds", "equivalence", "groups")
 KEYS_OF_GROUP = ("about", "seeds", "settings", "cases", "vary")
 STAGES = ("train", "evaluate")
 """The stages of every run; those of the plan's questions follow."""
-BOUNDS = ("auroc", "top1", "leaf_naming")
+BOUNDS = ("auroc",)
+CHANCE = 0.5
+"""AUROC by chance; no score lies further from it, and bounds of equivalence are narrower."""
 _EXAMPLE = "examples/study-embedded.toml is one"
-_UNPLAIN = re.compile(r"[^A-Za-z0-9._+=-]")  # what no name has (`taxogen.runs.names.plain_name`)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that answer one question together.
-
-    Attributes:
-        about: what the question is.
-        runs: run → what distinguishes it in this group, in words; a run may be in several groups.
-    """
-
-    about: str
-    runs: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -102,11 +90,6 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def unplain(text: str) -> str:
-    """A text with _ in place of everything that no run's name has."""
-    return _UNPLAIN.sub("_", text)
-
-
 @dataclass(frozen=True)
 class _Reader:
     path: str | Path
@@ -123,28 +106,34 @@ class _Reader:
             raise ValueError(f"plan {self.path} has no group of runs; give a table [groups.NAME]")
         for wanted in only:
             known(f"group {wanted!r} was asked for", wanted, every, f"plan {self.path}: ")
-        made = _Runs(name, {key: value for key, value in overrides.items() if key not in ("name", "seed")})
+        made = Runs(name, {key: value for key, value in overrides.items() if key not in ("name", "seed")})
         for group in every:
-            self._add(made, group, common, overrides.get("seed"), not only or group in only)
-        questions = {}
-        for question in self._table("questions"):
-            questions[question.replace("_", "-")] = options = self._table("questions", question)
-            with self._at("questions", question):
-                check(question, options)
+            self._add(made, group, common, overrides.get("seed"))
+        made = made.only(only or every)  # a group alone has the names that it has in the whole plan
+        questions = self._questions(check)
         return PlanFile(
             name,
             made.runs,
             made.groups,
             questions,
             self._numbers("seconds", (*STAGES, *questions)),
-            self._numbers("equivalence", BOUNDS),
+            self._numbers("equivalence", BOUNDS, CHANCE),
             made.conditions,
         )
 
-    def _add(
-        self, made: _Runs, group: str, common: Mapping[str, Any], seed: int | None, wanted: bool
-    ) -> None:
-        """Adds the runs of a group, if it is wanted; refuses what is wrong in it in any case."""
+    def _questions(self, check: Check) -> dict[str, Mapping[str, Any]]:
+        questions: dict[str, Mapping[str, Any]] = {}
+        for question in self._table("questions"):
+            name, options = question.replace("_", "-"), self._table("questions", question)
+            with self._at("questions", question):
+                if name in questions:
+                    raise ValueError(f"{name} is asked twice, as {question} too; once is enough")
+                check(question, options)
+            questions[name] = options
+        return questions
+
+    def _add(self, made: Runs, group: str, common: Mapping[str, Any], seed: int | None) -> None:
+        """Adds the runs of a group."""
         place = ("groups", group)
         with self._at(*place):
             plain_name(group, "a group")
@@ -158,13 +147,32 @@ class _Reader:
         seeds = self._seeds(*(place if "seeds" in self._table(*place) else ()), "seeds")
         if seed is not None:
             seeds = [seed]
-        if not wanted:
-            return
+        self._refuse_twice(made.overrides, cases, axes, *place)
         with self._at(*place):
             for chosen in grid(axes):
-                words = [_word(value) for value in chosen.values()]
+                words = [word(value) for value in chosen.values()]
                 settings = own | cases.get(chosen.pop("cases", ""), {}) | chosen
                 made.add(group, about, words, settings, seeds)
+
+    def _refuse_twice(
+        self,
+        overrides: Mapping[str, Any],
+        cases: Mapping[str, Mapping[str, Any]],
+        axes: Mapping[str, Sequence[Any]],
+        *place: str,
+    ) -> None:
+        """Refuses a setting that would not have the value of which the name of a run tells."""
+        for case, settings in cases.items():
+            for key in settings:
+                with self._at(*place, "cases", case, *key.split(".")):
+                    if key in axes:
+                        raise ValueError(f"{key} is given by a case and varies too; give it in one of them")
+        with self._at(*place):
+            for key in overrides:
+                if key in axes or any(key in settings for settings in cases.values()):
+                    raise ValueError(
+                        f"--set {key} was given, but runs of this group are named after its values; leave it out"
+                    )
 
     def _vary(self, *place: str) -> list[tuple[str, Any]]:
         table = self._table(*place, "vary")
@@ -199,13 +207,14 @@ class _Reader:
                 raise ValueError(f"seeds is a list of different whole numbers, found {shown(seeds)}")
         return seeds
 
-    def _numbers(self, table: str, names: Sequence[str]) -> dict[str, float]:
+    def _numbers(self, table: str, names: Sequence[str], below: float = math.inf) -> dict[str, float]:
         self._known((table,), names)
         found = {}
         for name, value in self._table(table).items():
             with self._at(table, name):
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                    raise ValueError(f"{table}.{name} is a number above 0, found {shown(value)}")
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < below:
+                    top = f" and below {below:g}" if below < math.inf else ""
+                    raise ValueError(f"{table}.{name} is a number above 0{top}, found {shown(value)}")
             found[name] = float(value)
         return found
 
@@ -249,36 +258,6 @@ class _Reader:
             raise type(refusal)(said) from None
 
 
-@dataclass
-class _Runs:
-    """Runs by name; one that equals an earlier one is that."""
-
-    plan: str
-    overrides: Mapping[str, Any]
-    runs: dict[str, Config] = field(default_factory=dict)
-    groups: dict[str, Group] = field(default_factory=dict)
-    conditions: dict[str, str] = field(default_factory=dict)
-    _names: dict[str, str] = field(default_factory=dict)
-
-    def add(
-        self, group: str, about: str, words: Sequence[str], settings: Mapping[str, Any], seeds: Sequence[int]
-    ) -> None:
-        condition = unplain(_joined([self.plan, group, *words]))
-        members = {**self.groups[group].runs} if group in self.groups else {}
-        for seed in seeds:
-            wanted = config.from_flat(
-                {**settings, **self.overrides, "name": f"{condition}-{seed}", "seed": seed}
-            )
-            everything = json.dumps(wanted.to_dict() | {"name": ""}, sort_keys=True)
-            name = self._names.setdefault(everything, wanted.name)
-            if name == wanted.name and name in self.runs:
-                raise ValueError(f"two runs would be called {name}; give every value once")
-            if name == wanted.name:
-                self.runs[name], self.conditions[name] = wanted, condition
-            members[name] = " · ".join(words) or group
-        self.groups[group] = Group(about, members)
-
-
 def known(said: str, name: str, names: Iterable[str], before: str = "") -> None:
     """Raises a KeyError with what is said and the nearest name, unless the name is one of them."""
     names = list(names)
@@ -300,18 +279,3 @@ def _converted(key: str, value: Any) -> Any:
     found = one.convert(value)
     one.check(found)
     return found
-
-
-def _word(value: Any) -> str:
-    """A value as a word of a run's name: .5, graded, true."""
-    if isinstance(value, float):
-        return f"{value:g}".removeprefix("0") or "0"
-    return "+".join(value) if isinstance(value, tuple) else str(value).lower()
-
-
-def _joined(words: Sequence[str]) -> str:
-    """Words with dashes between, but a number right behind a word that ends in a letter: random.5-pretrained."""
-    name = words[0]
-    for word in words[1:]:
-        name += word if word[:1] in ".0123456789" and name[-1].isalpha() else f"-{word}"
-    return name

@@ -10,6 +10,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from taxogen.answers import baselines
+from taxogen.answers import evaluate as scoring
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
@@ -61,13 +63,24 @@ def stages_of(run: Run, questions: Questions) -> Stages:
 
 def remaining(run: Run, questions: Questions) -> tuple[str, ...]:
     """The stages of a run that are not done."""
-    done = {
-        "train": pipeline.trained_and_captured(run),
-        "evaluate": all(run.file(name).is_file() for name in ("scores.h5", "baselines.h5")),
-    }
+    trained = _holds(lambda: pipeline.trained_and_captured(run))
+    done = {"train": trained, "evaluate": trained and evaluated(run)}
     for name, options in questions.items():
-        done[name] = done["train"] and asking().asked(run, name, options)
+        done[name] = trained and _holds(partial(asking().asked, run, name, options))
     return tuple(name for name, is_done in done.items() if not is_done)
+
+
+def evaluated(run: Run) -> bool:
+    """Whether a run is scored, beside its baselines, as its config asks now."""
+    return run.complete and _holds(lambda: scoring.fits(run) and baselines.fits(run))
+
+
+def _holds(is_done: Callable[[], bool]) -> bool:
+    """Whether a stage is done; not where a file that it needs cannot be read: doing it mends that, or says why not."""
+    try:
+        return is_done()
+    except (ValueError, KeyError, OSError):
+        return False
 
 
 def work(name: str, stages: Stages, tell: Tell) -> None:

@@ -89,9 +89,39 @@ def test_a_plan_is_asked_of_another_model_one_seed_or_one_group(read):
     assert list(other.runs) == ["second-full-pretrained-3", "second-full-random-3"]
     assert {run.model.lm for run in other.runs.values()} == {"some.gguf"}
     assert list(other.groups) == ["full"]
-    everything = read(overrides=("model.init=random",))
-    assert {run.model.init for run in everything.runs.values()} == {"random"}
-    assert list(everything.groups["full"].runs) == ["study-full-pretrained-0", "study-full-pretrained-7"]
+    everything = read(overrides=("train.batch=4",))
+    assert {run.train.batch for run in everything.runs.values()} == {4}
+
+
+@pytest.mark.parametrize("group", ["full", "random", "shuffle"])
+def test_a_group_alone_has_the_runs_that_it_has_in_the_whole_plan(read, group):
+    """Else they would be made twice, and the second ones never collected."""
+    plan, alone = read(), read(only=(group,))
+    assert alone.groups == {group: plan.groups[group]}
+    assert alone.runs == {name: plan.runs[name] for name in plan.runs if name in plan.groups[group].runs}
+    assert alone.conditions == {name: plan.conditions[name] for name in alone.runs}
+
+
+@pytest.mark.parametrize(("first", "second"), [([0], [0, 1, 2]), ([0, 1], [1, 2]), ([2], [0, 1])])
+def test_equal_runs_at_other_seeds_of_another_group_are_of_one_condition(read, first, second):
+    """Else the seeds of one label would be two conditions, of which a contrast takes one."""
+    plan = read(
+        f'name = "study"\n[groups.full]\nseeds = {first}\nvary.model.init = ["pretrained", "random"]\n'
+        f'[groups.shuffle]\nseeds = {second}\nvary.data.shuffle = ["none", "within"]\n'
+    )
+    shuffle = plan.groups["shuffle"].runs
+    for label, condition in (("none", "study-full-pretrained"), ("within", "study-shuffle-within")):
+        names = [name for name in shuffle if shuffle[name] == label]
+        assert names == [f"{condition}-{seed}" for seed in second]
+        assert {plan.conditions[name] for name in names} == {condition}
+    assert [plan.runs[name].seed for name in plan.groups["full"].runs] == first * 2
+    assert all(run.name == name for name, run in plan.runs.items())
+
+
+@pytest.mark.parametrize("setting", ["model.init=random", "data.ablation=full", "data.shuffle=across"])
+def test_a_setting_that_runs_are_named_after_is_not_given_to_all(read, setting):
+    said = refusal(read, PLAN, (setting,))
+    assert f"--set {setting.partition('=')[0]} was given, but runs of this group are named after" in said
 
 
 @pytest.mark.parametrize(
@@ -119,6 +149,25 @@ def test_a_plan_is_asked_of_another_model_one_seed_or_one_group(read):
         ("cohesion = {}", "behaviour = {}", 10, "behaviour is asked of all runs together"),
         ("train = 100", "trian = 100", 13, "seconds key 'trian' is not known; did you mean 'train'?"),
         ("train = 100", "train = 0", 13, "seconds.train is a number above 0, found 0"),
+        ("auroc = 0.03", "auroc = 0.5", 17, "equivalence.auroc is a number above 0 and below 0.5, found 0.5"),
+        ("auroc = 0.03", "auroc = -0.03", 17, "is a number above 0 and below 0.5, found -0.03"),
+        ("auroc = 0.03", "auroc = nan", 17, "is a number above 0 and below 0.5, found nan"),
+        ("auroc = 0.03", "auroc = inf", 17, "is a number above 0 and below 0.5, found inf"),
+        ("auroc = 0.03", "leaf_naming = 0.03", 17, "'leaf_naming' is not known; known: auroc"),
+        ("train = 100", "train = inf", 13, "seconds.train is a number above 0, found inf"),
+        ("cohesion = {}", "layer_probes = {}", 10, "layer-probes is asked twice, as layer_probes too"),
+        (
+            'data.ablation = "full" }',
+            'data.ablation = "full", model.init = "random" }',
+            27,
+            "model.init is given by a case and varies too; give it in one of them",
+        ),
+        (
+            '"1" = {',
+            '"one" = { data.ablation = "full" }\n"1" = {',
+            23,
+            "'one · pretrained' and '1 · pretrained' are",
+        ),
         ("auroc = 0.03", "aurocs = 0.03", 17, "equivalence key 'aurocs' is not known; did you mean 'auroc'?"),
         ("vary.model", "varry.model", 21, "groups.full key 'varry' is not known; did you mean 'vary'?"),
         ('"random"]\n\n[groups.random]', '"rando"]\n\n[groups.random]', 21, "did you mean 'random'?"),
