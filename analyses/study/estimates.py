@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.inputs.answers import Part
+from analyses.inputs.answers import Answers, Part
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import Aligned, Rule
-from analyses.inputs.measures import Frame, measured
+from analyses.inputs.measures import HYPERNYM_MEASURES, Frame, measured
 from analyses.study.answers import Stored, condition_of, of_leaves, stored_runs
 from analyses.study.tables import Tables
 from probing.stats import ClusterMean, Estimate, nan_mean
@@ -43,7 +43,7 @@ class Study:
     @classmethod
     def of(cls, tables: Tables, name: str, draws: int = DRAWS) -> Study:
         """The study of a plan by name."""
-        plan = tables.plan[tables.plan["plan"] == name]
+        plan = _whole_conditions(tables.plan[tables.plan["plan"] == name])
         runs = {run: stored for run, stored in stored_runs(tables).items() if run in set(plan["run"])}
         return cls(plan, runs, Rule(draws=draws))
 
@@ -75,7 +75,8 @@ class Study:
     def contrast(self, first: str, second: str, measure: str) -> dict[str, Any] | None:
         """The difference of two conditions at the seeds that both have; None where one has no finished run.
 
-        Of each seed it rests on the leaves that both show and the hypernyms that are scored in both.
+        Of each seed it rests on the pairs of leaf and hypernym that are scored in both, and naming on the leaves that
+        both show.
         """
         pair = [self.conditions.get(name) for name in (first, second)]
         if pair[0] is None or pair[1] is None:
@@ -83,22 +84,17 @@ class Study:
         seeds = sorted(set(pair[0].seeds) & set(pair[1].seeds))
         if not seeds:
             return None
-        sides = [
-            self._statistics(one, measure) for one in _alike(pair[0].of_seeds(seeds), pair[1].of_seeds(seeds))
-        ]
-        (one, counted), (other, counted_too) = sides
-        both = [~np.isnan(a.value) & ~np.isnan(b.value) for a, b in zip(one, other)]
-        masked = [[_Masked(stat, keep) for stat, keep in zip(side, both)] for side in (one, other)]
-        if not any(keep.any() for keep in both):
+        alike = _alike(pair[0].of_seeds(seeds), pair[1].of_seeds(seeds), measure)
+        (one, counted), (other, counted_too) = (self._statistics(side, measure) for side in alike)
+        if all(np.isnan(statistic.value).all() for statistic in one):
             return None
-        n = int((counted & counted_too).sum())
-        return _numbers(self.rule.contrast(masked[0], masked[1], n), seeds)  # pyright: ignore[reportArgumentType]
+        return _numbers(self.rule.contrast(one, other, int((counted & counted_too).sum())), seeds)
 
     def _scores(self, name: str) -> Iterator[dict[str, Any]]:
         condition = self.conditions[name]
         rows = [
             self.runs[run].row
-            for run in self.plan.loc[self.plan["condition"] == name, "run"]
+            for run in self.plan.loc[self.plan["condition"] == name, "run"].unique()
             if run in self.runs
         ]
         about = {
@@ -139,27 +135,53 @@ class Study:
         return found, counted
 
 
-def _alike(first: Condition, second: Condition) -> tuple[Condition, Condition]:
-    """Both conditions with the leaves that both show: a shuffle may leave some out."""
-    shown = [set(one.leaves) & set(other.leaves) for one, other in zip(first.answers, second.answers)]
-    one, other = (
-        replace(side, answers=tuple(map(of_leaves, side.answers, shown))) for side in (first, second)
-    )
+def _whole_conditions(plan: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a plan, where runs of one label in a group are one condition.
+
+    Where groups have seeds of their own, some of these runs may have the name of an earlier group.
+    """
+    names = plan["condition"].copy()
+    for rows in plan.groupby(["group", "label"], sort=False).groups.values():
+        parts = names[rows].unique()
+        names[names.isin(parts)] = parts[0]
+    return plan.assign(condition=names)
+
+
+def _alike(first: Condition, second: Condition, measure: str) -> tuple[Condition, Condition]:
+    """Both conditions with what they share: a shuffle may leave out leaves, an ablation scores some pairs."""
+    parts = [_shared(*answers, measure) for answers in zip(_read(first), _read(second), strict=True)]
+    one, other = (replace(side, answers=own) for side, own in zip((first, second), zip(*parts)))
     return one, other
 
 
-class _Masked:
-    """A statistic without some of its columns."""
+def _read(condition: Condition) -> list[tuple[Answers, pd.DataFrame]]:
+    """The answers of each seed, and whether each of their leaves × hypernyms is scored."""
+    found = []
+    for answers in condition.answers:
+        values, _, leaves = answers.read(condition.headline)
+        scored = pd.DataFrame(~np.isnan(values), columns=list(answers.scores.hypernyms))
+        found.append((answers, scored.groupby(leaves).any()))
+    return found
 
-    def __init__(self, inner: Aligned, keep: np.ndarray):
-        self.clusters, self._inner, self._keep = inner.clusters, inner, keep
 
-    @property
-    def value(self) -> np.ndarray:
-        return np.where(self._keep, self._inner.value, np.nan)
+def _shared(
+    first: tuple[Answers, pd.DataFrame], second: tuple[Answers, pd.DataFrame], measure: str
+) -> list[Answers]:
+    """Both answers about the leaves that both show; of hypernyms with the pairs that are scored in both."""
+    (one, scored), (other, scored_too) = first, second
+    shown = set(scored.index) & set(scored_too.index)
+    sides = [of_leaves(answers, shown) for answers in (one, other)]
+    if measure not in HYPERNYM_MEASURES:
+        return sides
+    both = scored & scored_too.reindex(index=scored.index, columns=scored.columns, fill_value=False)
+    return [_of_pairs(answers, both) for answers in sides]
 
-    def at(self, weights: np.ndarray) -> np.ndarray:
-        return np.where(self._keep, self._inner.at(weights), np.nan)
+
+def _of_pairs(answers: Answers, scored: pd.DataFrame) -> Answers:
+    """The answers about some pairs of leaf and hypernym."""
+    scores = answers.scores
+    kept = scored.reindex(index=answers.leaves, columns=list(scores.hypernyms), fill_value=False)
+    return replace(answers, scores=replace(scores, image_scores=np.where(kept, scores.raw, np.nan)))
 
 
 def _numbers(found: Estimate, seeds: Sequence[int]) -> dict[str, Any]:
