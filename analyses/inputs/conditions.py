@@ -129,7 +129,7 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
     series = [_short_name(run), *(text for key, text in varying.items() if key != "evidence")]
     return {
         "series": " · ".join(series),
-        "lm": run.config.model.vlm or run.config.model.lm,
+        "lm": _lm(run),
         "encoder": run.config.model.vlm or run.config.model.encoder,
         "init": RELEASED if run.config.model.vlm else INITS.get(run.config.model.init, run.config.model.init),
         "shuffle": shuffle_of(run),
@@ -154,7 +154,20 @@ def _short_name(run: Run) -> str:
 def shuffle_of(run: Run) -> str:
     """The shuffle of a run; of a graded one with its dose, such as `graded .5`."""
     data = run.config.data
-    return data.shuffle if data.shuffle != GRADED else f"{GRADED} {data.coherence:g}".replace(" 0.", " .")
+    return (
+        data.shuffle if data.shuffle != GRADED else f"{GRADED} {_share(data.coherence)}".replace(" 0.", " .")
+    )
+
+
+def _lm(run: Run) -> str:
+    """The language model of a run; a GGUF file by its recorded content, wherever it lies."""
+    name = run.config.model.vlm or run.config.model.lm
+    return run.record["lm"]["revision"] if name.lower().endswith(".gguf") else name
+
+
+def _share(value: float) -> str:
+    """A share with all its digits, so that two that differ are not one condition."""
+    return np.format_float_positional(value, trim="-")
 
 
 def _varying(run: Run, among: Sequence[Run]) -> dict[str, str]:
@@ -173,7 +186,7 @@ def _particulars(run: Run) -> dict[str, str]:
     }
     return {
         "evidence": _evidence(run),
-        "lm": run.config.model.vlm or run.config.model.lm,
+        "lm": _lm(run),
         "encoder": run.config.model.vlm or run.config.model.encoder,
         **deciding,
     }
@@ -186,7 +199,7 @@ def _evidence(run: Run) -> str:
         return "not known"
     parts = ["ablation", data.ablation]
     if data.ablation in ("random", "systematic"):
-        parts.append(", ".join(sorted(data.held_out)) or f"{data.fraction:g}")
+        parts.append(", ".join(sorted(data.held_out)) or _share(data.fraction))
     if data.rule and data.rule != ablation.RULES[data.ablation][0]:
         parts.append(f"(rule {data.rule})")
     return " ".join(parts)

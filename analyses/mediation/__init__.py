@@ -11,13 +11,14 @@ into --out (default: the first run's analyses/mediation).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.inputs.answers import Answers
-from analyses.inputs.conditions import condition_of, conditions
+from analyses.inputs.conditions import Condition, condition_of, conditions
 from analyses.inputs.subject import check as check_run
 from analyses.mediation.figures import draw
 from analyses.mediation.intervals import Intervals
@@ -38,9 +39,10 @@ class Options(Resampling):
 
     Attributes:
         names: all is the distribution over all leaf names, which the model scores; stored is the one name of each
-            picture in baselines.h5
+            picture in baselines.h5, that with the highest read-out, which need not be the likeliest
         contrast: two conditions, the first minus the second; by default all that differ in one thing
-        caliper: by how much two pictures matched by naming may differ in the log-probability of the right name, in nats
+        caliper: by how much two pictures matched by naming may differ in the log-probability of the right name, in
+            nats; of stored names both are right or both wrong
         snapshots: whether projectors saved through training are scored, for the naming × taxonomy plane
         pictures: of each leaf, that are scored at snapshots
     """
@@ -81,6 +83,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     found = conditions(runs)
     of = {(condition_of(run, runs), run.config.seed): run for run in runs}
     answers = {(one.name, each.seed): each for one in found for each in one.answers}
+    _say_what_is_undefined(found)
     naming = {key: _naming(run, answers[key], options) for key, run in of.items()}
     snapshots = score_snapshots(of, options.pictures) if options.snapshots else {}
     pairs, intervals = chosen_pairs(found, options.contrast), Intervals(options.draws, options.seed)
@@ -89,6 +92,14 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
 
 def _naming(run: Run, answers: Answers, options: Options) -> Naming:
     return stored_naming(answers) if options.names == "stored" else scored_naming(run, answers)
+
+
+def _say_what_is_undefined(found: Sequence[Condition]) -> None:
+    """Names the conditions with a run that has one picture of each leaf, of which no gain can be estimated."""
+    for one in found:
+        if not all(answers.scores.image["leaf"].duplicated().any() for answers in one.answers):
+            text = f"{one.name} has one picture of each leaf; its gain, direct part and effects need two and are NaN"
+            print(f"mediation: {text}", file=sys.stderr, flush=True)
 
 
 ANALYSIS = Analysis(

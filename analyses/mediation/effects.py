@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from analyses.inputs.intervals import Aligned
 from analyses.mediation.sides import AS_READ, Assumed, Side
@@ -39,6 +39,8 @@ VARIATIONS: dict[tuple[str, float], Assumed] = {
 """Other assumptions about the names, by what is varied and to which value."""
 OF_DISTRIBUTIONS = ("temperature", "top names")
 """Variations that change nothing where each picture has one name."""
+SAME_WORDS = 1e-3
+"""By how many nats one language model's read-outs of a name may differ, scored in batches of other sizes."""
 TURNS = 2
 """Pictures of a leaf in the other world, at most, whose names a picture is given in turn."""
 
@@ -52,37 +54,64 @@ def effects(first: Side, second: Side, assumed: Assumed = AS_READ) -> dict[str, 
 
 
 def cells(first: Side, second: Side, assumed: Assumed = AS_READ) -> dict[Cell, ClusterStatistic]:
-    """AUROC with direct part, names and words of either side; see `natural_effects`."""
+    """AUROC with direct part, names and words of either side, both `compared`; see `natural_effects`."""
+    first, second = compared(first, second)
     found: dict[Cell, ClusterStatistic] = {}
+    apart = _differ_in_words(first, second)
     for direct, own, other in ((1, first, second), (0, second, first)):
-        values = own.values + np.where(np.isin(own.leaves, other.leaves), 0.0, np.nan)[:, None]
         sides = {direct: own, 1 - direct: other}
-        apart = not own.words.equals(other.words)
         for names, words in product((0, 1), repeat=2):
             if (names, words) == (direct, direct):
-                found[direct, names, words] = own.auroc(values)
+                found[direct, names, words] = own.auroc(own.values)
             elif apart or names == words:
-                found[direct, names, words] = _exchanged(own, values, sides[names], sides[words], assumed)
+                found[direct, names, words] = _exchanged(own, sides[names], sides[words], assumed)
     return found
 
 
-def _exchanged(
-    own: Side, values: Float[np.ndarray, "rows k"], names_of: Side, words_of: Side, assumed: Assumed
-) -> ClusterStatistic:
+def compared(first: Side, second: Side) -> tuple[Side, Side]:
+    """Both sides with the leaves and names that both have, and with the pictures whose names can be exchanged.
+
+    All cells of a side rest on the same pictures: one that is given a name which the other world lacks has no read-out,
+    nor one whose partner is.
+    """
+    shared = first.names & second.names
+    one, other = first.among(shared), second.among(shared)
+    return one.of_rows(_exchangeable(one, other)), other.of_rows(_exchangeable(other, one))
+
+
+def _exchangeable(own: Side, other: Side) -> Bool[np.ndarray, " rows"]:
+    """Whether each picture has partners in all turns that are given a name."""
+    given = ~np.isnan(other.naming.probability).any(axis=1)
+    return np.all([(rows >= 0) & given[rows] for rows in partners(own, other)], axis=0)
+
+
+def _differ_in_words(first: Side, second: Side) -> bool:
+    """Whether language models answer otherwise about the names and hypernyms that both have.
+
+    One model's read-outs differ by less than `SAME_WORDS` where they were scored in other company.
+    """
+    leaves = sorted(first.names & second.names)
+    columns = [name for name in first.hypernyms if name in second.hypernyms]
+    tables = [side.words.loc[leaves, columns].to_numpy() for side in (first, second)]
+    return not np.allclose(*tables, rtol=0, atol=SAME_WORDS, equal_nan=True)
+
+
+def _exchanged(own: Side, names_of: Side, words_of: Side, assumed: Assumed) -> ClusterStatistic:
     """AUROC of a side's read-outs with the names, the words or both of another side in its cascade."""
     gain, before = own.gain(assumed), own.cascade(assumed)
     after = own.cascade(assumed, names_of, words_of)
-    turns = [np.arange(len(values))] if names_of is own else partners(own, names_of)
-    aligned_gain = own.aligned(gain)
+    turns = [np.arange(len(before))] if names_of is own else partners(own, names_of)
+    moves = [np.where((rows >= 0)[:, None], after[rows], np.nan) - before for rows in turns]
+    return Combined([(1 / len(turns), _moved(own, gain, moved)) for moved in moves])
+
+
+def _moved(own: Side, gain: ClusterStatistic, moved: Float[np.ndarray, "rows k"]) -> ClusterStatistic:
+    """AUROC of a side's read-outs and the gain times a move of its cascade; draws carry the error of the gain."""
     slope = float(gain.value[0])
     step = max(0.1 * abs(slope), 0.01)
-    terms: list[tuple[float, ClusterStatistic]] = []
-    for rows in turns:
-        moved = np.where((rows >= 0)[:, None], after[rows], np.nan) - before
-        above, below = (own.auroc_alone(values + g * moved) for g in (slope + step, slope - step))
-        gradient = np.nan_to_num((above - below) / (2 * step))
-        terms.append((1 / len(turns), WithSlope(own.auroc(values + slope * moved), aligned_gain, gradient)))
-    return Combined(terms)
+    above, below = (own.auroc_alone(own.values + g * moved) for g in (slope + step, slope - step))
+    gradient = np.nan_to_num((above - below) / (2 * step))
+    return WithSlope(own.auroc(own.values + slope * moved), own.aligned(gain), gradient)
 
 
 def partners(own: Side, other: Side) -> list[Int[np.ndarray, " rows"]]:
@@ -117,8 +146,9 @@ def matched(first: Side, second: Side, caliper: float) -> tuple[list[Aligned], I
     """AUROC of each side on pictures that it and the other name equally well, and the pairs of rows.
 
     Pairs are called alike, are the same picture where both sides have it, and differ in the log-probability of the
-    right name by at most the caliper, in nats.
+    right name by at most the caliper, in nats; where each picture has one name, both are right or both wrong.
     """
+    caliper = caliper if first.naming.whole and second.naming.whole else 0.0
     pairs = np.array(list(_pairs(first, second, caliper)), int).reshape(-1, 2)
     kept = []
     for side, rows in zip((first, second), pairs.T, strict=True):
@@ -167,13 +197,12 @@ def readouts(side: Side) -> dict[str, ClusterStatistic]:
     """
     cascade, first = side.cascade(), side.cascade(Assumed(top=1))
     gold = side.words.loc[side.leaves].to_numpy()
-    left = side.values - float(side.gain().value[0]) * cascade
     found: dict[str, ClusterStatistic] = {
         "model": side.auroc(side.values),
         "names": side.auroc(cascade),
         "name": side.auroc(first),
         "right name": side.auroc(gold),
-        "direct part": side.auroc(left),
+        "direct part": _moved(side, side.gain(), -cascade),
     }
     found["model − names"] = Combined([(1.0, found["model"]), (-1.0, found["names"])])
     return found

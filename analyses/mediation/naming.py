@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import cast
 
@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 from analyses.frame.parts import Parts
 from analyses.inputs.answers import Answers
 from analyses.inputs.subject import Subject
+from probing.stats import divide
 from probing.store import MismatchError
 from taxogen.answers.completion import MOST, Completions
 from taxogen.answers.evaluate import asked_pictures, templates_of
@@ -22,8 +23,10 @@ from taxogen.runs.prepare import few_per_leaf
 from taxogen.runs.run import Run
 from taxogen.stages.train import load_projector
 
-NAME, HYPERNYM = "name: ", "hypernym: "
-"""Prefixes of the columns of a part: log-probability of a leaf's name, read-out of a hypernym."""
+NAME, HYPERNYM, RIGHT = "name: ", "hypernym: ", "right name"
+"""Of a part: prefixes of log-probabilities of leaves' names and of read-outs of hypernyms; column of the right name."""
+FORMAT = 2
+"""Of parts: since 2 the columns of names leave out a right name that is there because it is right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +34,27 @@ class Naming:
     """The names that a model gives its test pictures.
 
     Attributes:
-        probability: of each leaf's name for each picture; rows sum to 1, names too unlikely to be scored have 0. It is
-            not divided by a mean over pictures: a right name is scored where others are not, and would gain by that.
+        probability: of each leaf's name for each picture; rows sum to 1, names too unlikely to be scored have 0, the
+            right one among them. A row is NaN where no name counts (`among`).
         leaves: the names, in the order of the columns, sorted.
         whole: whether it is a distribution; else each picture has one name with probability 1.
+        right: log-probability of the right name on the scale of the others, where it was scored for itself.
     """
 
     probability: Float[np.ndarray, "pictures leaves"]
     leaves: tuple[str, ...]
     whole: bool = True
+    right: Float[np.ndarray, " pictures"] | None = None
 
     @classmethod
     def of_part(cls, part: pd.DataFrame) -> Naming:
         """That of the pictures of a part (`scored_parts`)."""
         columns = [name for name in part.columns if name.startswith(NAME)]
         logs = part[columns].to_numpy(np.float64)
-        mass = np.where(np.isnan(logs), 0.0, np.exp(logs - np.nanmax(logs, axis=1, keepdims=True)))
-        return cls(_shares(mass), tuple(name.removeprefix(NAME) for name in columns))
+        highest = np.nanmax(logs, axis=1, keepdims=True)
+        mass = np.where(np.isnan(logs), 0.0, np.exp(logs - highest))
+        right = part[RIGHT].to_numpy(np.float64) - highest[:, 0] - np.log(mass.sum(axis=1))
+        return cls(_shares(mass), tuple(name.removeprefix(NAME) for name in columns), right=right)
 
     @classmethod
     def of_names(cls, names: Sequence[str], leaves: Sequence[str]) -> Naming:
@@ -62,6 +69,8 @@ class Naming:
 
     def of_right(self, right: Shaped[np.ndarray, " pictures"]) -> Float[np.ndarray, " pictures"]:
         """Log-probability of the right name, in nats; where each picture has one name, 0 if it is right, else −1."""
+        if self.right is not None:
+            return self.right
         columns = np.searchsorted(np.array(self.leaves), right)
         given = self.probability[np.arange(len(right)), columns]
         return np.log(np.maximum(given, np.finfo(float).tiny)) if self.whole else given - 1.0
@@ -74,9 +83,16 @@ class Naming:
             mass = np.where(place < top, mass, 0.0)
         return Naming(_shares(mass), self.leaves, self.whole)
 
+    def among(self, leaves: Collection[str]) -> Naming:
+        """The distribution over the names of some leaves; NaN for pictures that have none of these names."""
+        columns = np.isin(np.array(self.leaves), list(leaves))
+        chosen = tuple(np.array(self.leaves)[columns].tolist())
+        return replace(self, probability=_shares(self.probability[:, columns]), leaves=chosen)
+
 
 def _shares(mass: Float[np.ndarray, "rows names"]) -> Float[np.ndarray, "rows names"]:
-    return mass / mass.sum(axis=1, keepdims=True)
+    """Each row divided by its sum; NaN where that is 0."""
+    return divide(mass, mass.sum(axis=1, keepdims=True))
 
 
 def stored_naming(answers: Answers) -> Naming:
@@ -108,7 +124,7 @@ def in_order(part: pd.DataFrame, answers: Answers) -> pd.DataFrame:
 def scored_parts(
     run: Run, steps: Sequence[int], pictures: int, hypernyms: bool = True
 ) -> dict[int, pd.DataFrame]:
-    """Step → picture, leaf, and log-probability of each leaf's name, NaN for names too unlikely to be scored whole.
+    """Step → picture, leaf, log-probability of each leaf's name, NaN for names too unlikely, and of the right one.
 
     The model is loaded only where a part is missing; each is kept as soon as it is done.
 
@@ -123,6 +139,7 @@ def scored_parts(
     tables = {}
     for step in steps:
         settings = {
+            "format": FORMAT,
             "pictures": pictures,
             "hypernyms": hypernyms,
             "templates": templates,
@@ -150,7 +167,8 @@ def _scored(
     if hypernyms:
         read = np.mean([readout.hypernyms_of_pictures(shown, one) for one in prompts["hypernym"]], axis=0)
         columns |= _columns(HYPERNYM, run.taxonomy.hypernyms, read)
-    columns |= _columns(NAME, leaves, readout.names_given(shown, prompts["leaf"][0], right))
+    names, of_right = readout.names_given(shown, prompts["leaf"][0], right)
+    columns |= _columns(NAME, leaves, names) | {RIGHT: of_right.astype(np.float32)}
     return pd.concat([frame[["picture", "leaf"]], pd.DataFrame(columns)], axis=1)
 
 

@@ -11,7 +11,15 @@ import pandas as pd
 
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.measures import Frame
-from analyses.mediation.effects import OF_DISTRIBUTIONS, VARIATIONS, against, effects, matched, readouts
+from analyses.mediation.effects import (
+    OF_DISTRIBUTIONS,
+    VARIATIONS,
+    against,
+    compared,
+    effects,
+    matched,
+    readouts,
+)
 from analyses.mediation.intervals import Intervals
 from analyses.mediation.naming import Naming
 from analyses.mediation.plane import Snapshots, plane_rows
@@ -36,7 +44,8 @@ def mediation_table(
     """The long table; all numbers have a 95 % interval over leaf concepts, hypernyms and seeds.
 
     Measures: auroc of a `readout`, or of the model's answers `against` labels of other leaves; gain, naming (share of
-    pictures whose likeliest name is right) and right_name (its log-probability, nats); of a contrast the natural
+    pictures whose likeliest name is right; naming by read-out where names are stored ones, which are chosen by their
+    read-out) and right_name (its log-probability, nats); of a contrast the natural
     effects (`analyses.mediation.effects`), direct and indirect again under each assumption (`varied`, `at`), and
     matched, the difference at equal naming, with what is left of the difference in naming (imbalance), and named
     exactly, that on pictures of which each side gives the right name; through training naming and auroc at each step,
@@ -101,13 +110,14 @@ def condition_rows(
     part = replace(condition.headline, leaves="all")
     sides = _sides(condition, naming, frame, condition)
     about = {"condition": condition.name, "scored": part.scored, "pictures": "all"}
-    counts = _counts([np.asarray(np.isfinite(side.values).any(axis=1)) for side in sides], sides)
+    counts = _counts([_scored(side) for side in sides], sides)
     for name in (of_sides := [readouts(side) for side in sides])[0]:
         least = -1.0 if "−" in name else 0.0
         numbers = intervals.mean([one[name] for one in of_sides], least, counts["n"])
         yield about | counts | {"measure": "auroc", "readout": name} | numbers
     single = {"gain": [side.aligned(side.gain()) for side in sides]}
-    single |= {"naming": [side.over_leaves(side.naming.best == side.leaves) for side in sides]}
+    kind = "naming" if sides[0].naming.whole else "naming by read-out"
+    single |= {kind: [side.over_leaves(side.naming.best == side.leaves) for side in sides]}
     single |= (
         {"right_name": [side.over_leaves(side.right) for side in sides]} if sides[0].naming.whole else {}
     )
@@ -135,7 +145,8 @@ def contrast_rows(
         "scored": first.headline.scored,
         "pictures": "all",
     }
-    counts = _counts([np.isin(one.leaves, other.leaves) for one, other in both], [one for one, _ in both])
+    alike = [compared(one, other)[0] for one, other in both]
+    counts = _counts([_scored(one) for one in alike], alike)
     of_seeds = [effects(one, other) for one, other in both]
     for name in of_seeds[0]:
         numbers = intervals.mean([one[name] for one in of_seeds], -1.0, counts["n"])
@@ -152,8 +163,8 @@ def contrast_rows(
 
 def _matched_rows(both: Sequence[tuple[Side, Side]], caliper: float, intervals: Intervals) -> Iterator[Row]:
     """The difference on pictures named exactly, and at matched naming: within half, once and twice the caliper."""
-    exact = [[side.naming.best == side.leaves for side in pair] for pair in both]
-    leaves = [leaf for pair, rows in zip(both, exact) for leaf in _named_by_both(pair, rows)]
+    exact = [_named_by_both(pair) for pair in both]
+    leaves = [leaf for pair, rows in zip(both, exact) for leaf in pair[0].leaves[rows[0]]]
     if leaves:
         gaps = [
             Combined([(sign, side.auroc(np.where(own[:, None], side.values, np.nan)))
@@ -163,7 +174,8 @@ def _matched_rows(both: Sequence[tuple[Side, Side]], caliper: float, intervals: 
         count = int(sum(own.sum() for rows in exact for own in rows))
         common = {"pictures": "named exactly", "measure": "named exactly", "rows": count}
         yield common | intervals.mean(gaps, -1.0, len(set(leaves)))
-    for width in (caliper / 2, caliper, 2 * caliper):
+    whole = all(side.naming.whole for pair in both for side in pair)
+    for width in (caliper / 2, caliper, 2 * caliper) if whole else (0.0,):
         of_seeds = [matched(one, other, width) for one, other in both]
         rows = [pairs for _, pairs in of_seeds]
         leaves = {leaf for (one, _), pairs in zip(both, rows) for leaf in one.leaves[pairs[:, 0]]}
@@ -176,10 +188,17 @@ def _matched_rows(both: Sequence[tuple[Side, Side]], caliper: float, intervals: 
         yield common | {"measure": "imbalance"} | intervals.mean(unlike, None, len(leaves))
 
 
-def _named_by_both(pair: tuple[Side, Side], exact: Sequence[np.ndarray]) -> np.ndarray:
-    """The leaves of which each side names a picture exactly."""
+def _named_by_both(pair: tuple[Side, Side]) -> list[np.ndarray]:
+    """Of each side the pictures that it names exactly, of leaves of which the other does so as well."""
+    exact = [side.naming.best == side.leaves for side in pair]
     one, other = (side.leaves[rows] for side, rows in zip(pair, exact, strict=True))
-    return np.intersect1d(one, other)
+    leaves = np.intersect1d(one, other)
+    return [rows & np.isin(side.leaves, leaves) for side, rows in zip(pair, exact, strict=True)]
+
+
+def _scored(side: Side) -> np.ndarray:
+    """The pictures with a read-out."""
+    return np.isfinite(side.values).any(axis=1)
 
 
 def _unlike(first: Side, second: Side, pairs: np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -94,19 +95,35 @@ class Side:
         """Log-probability of the right name; see `Naming.of_right`."""
         return self.naming.of_right(self.leaves)
 
+    @property
+    def names(self) -> set[str]:
+        """The leaves whose names can be given and answered in words."""
+        return set(self.naming.leaves) & set(self.words.index)
+
+    def among(self, leaves: Collection[str]) -> Side:
+        """The side in a world of some leaves: their names alone, and no read-outs of pictures without one of them."""
+        naming = self.naming.among(leaves)
+        known = np.isin(self.leaves, list(leaves)) & ~np.isnan(naming.probability).any(axis=1)
+        return replace(self.of_rows(known), naming=naming)
+
+    def of_rows(self, rows: Bool[np.ndarray, " rows"]) -> Side:
+        """The side with the read-outs of these rows alone; those of others are NaN."""
+        return replace(self, values=np.where(rows[:, None], self.values, np.nan))
+
     def cascade(
         self, assumed: Assumed = AS_READ, names_of: Side | None = None, words_of: Side | None = None
     ) -> Float[np.ndarray, "pictures k"]:
         """The read-out of hypernyms that names would give in words: log Σ p(name | picture) · exp(read-out of name).
 
         By the law of total probability that is the read-out of a model which answers about the picture as its language
-        model does about the picture's name. Names and words may be those of another side; names that both have count.
+        model does about the picture's name. Names and words may be those of another side; names that both have
+        count, and a picture that has none of these is NaN.
         """
         naming, words = (names_of or self).naming, (words_of or self).words
         words = words.reindex(columns=list(self.hypernyms))
         known = np.isin(np.array(naming.leaves), words.index)
         mass = naming.changed(assumed.temperature, assumed.top).probability[:, known]
-        mass = mass / np.maximum(mass.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        mass = divide(mass, mass.sum(axis=1, keepdims=True))
         read = words.loc[np.array(naming.leaves)[known]].to_numpy()
         highest = read.max(axis=0)
         return highest + np.log(np.maximum(mass @ np.exp(read - highest), np.finfo(float).tiny))

@@ -87,18 +87,22 @@ class Completions(Readout):
 
     def names_given(
         self, pictures: Sequence[str], prompt: str, right: Int[np.ndarray, " pictures"]
-    ) -> Float[np.ndarray, "pictures leaves"]:
-        """Log-probability of the name of each leaf, in nats; NaN for names whose first token is too unlikely.
+    ) -> tuple[Float[np.ndarray, "pictures leaves"], Float[np.ndarray, " pictures"]]:
+        """Log-probability of each leaf's name, in nats, NaN where its first token is not `likely`; of the right one.
 
-        Scored are the names with the likeliest first tokens (`likely`) and the right one, whose place is given.
+        The right name, whose place is given, is always scored. It stands among the others only where its first token is
+        likely: a name that is there because it is right would tell what is shown.
         """
         names = self._names(prompt)
         rows = [self.picture_row(prompt, picture) for picture in pictures]
         begun = [name[:1] for name in names]
         first = log_probs(self.vlm, rows, self.features, begun, what="first tokens of names")
         which = likely(first, np.array([name[0] for name in names]))
-        which[np.arange(len(rows)), right] = True
-        return log_probs(self.vlm, rows, self.features, names, which, what="names of pictures")
+        own = (np.arange(len(rows)), right)
+        scored = which.copy()
+        scored[own] = True
+        found = log_probs(self.vlm, rows, self.features, names, scored, what="names of pictures")
+        return np.where(which, found, np.nan), found[own]
 
     @cached_property
     def _baseline(self) -> list[str]:

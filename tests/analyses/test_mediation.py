@@ -14,7 +14,7 @@ from analyses.inputs.measures import Frame
 from analyses.mediation.effects import effects, matched, partners
 from analyses.mediation.figures import draw
 from analyses.mediation.intervals import Intervals
-from analyses.mediation.naming import HYPERNYM, NAME, Naming, in_order
+from analyses.mediation.naming import HYPERNYM, NAME, RIGHT, Naming, in_order
 from analyses.mediation.plane import plane_rows
 from analyses.mediation.rows import chosen_pairs, mediation_table, summary
 from analyses.mediation.section import section
@@ -240,10 +240,15 @@ def test_a_right_name_gains_nothing_by_being_scored_where_others_are_not():
         picture=["x", "y"], leaf=["b", "a"]
     )
     part.loc[1, NAME + "c"] = np.nan
+    part[RIGHT] = np.log([0.3, 0.8])
     made = Naming.of_part(part)
     assert np.allclose(made.probability, [[0.6, 0.3, 0.1], [8 / 9, 1 / 9, 0]])
     assert made.best.tolist() == ["a", "a"]
     assert made.of_right(np.array(["b", "a"])) == pytest.approx(np.log(made.probability[[0, 1], [1, 0]]))
+    part[RIGHT] = np.log([0.3, 0.09])  # a right name that is too unlikely to stand among the others
+    part.loc[1, "leaf"] = "c"
+    assert np.array_equal(Naming.of_part(part).probability, made.probability)
+    assert Naming.of_part(part).of_right(np.array(["b", "c"])) == pytest.approx(np.log([0.3, 0.1]))
     sharp = made.changed(temperature=0.5).probability
     assert np.allclose(sharp, made.probability**2 / (made.probability**2).sum(1, keepdims=True))
     assert (made.changed(top=1).probability.max(1) == 1).all()
@@ -331,6 +336,7 @@ def snapshots_of(name: str, levels, by_name: float, past=0.0):
             NAME + leaf: np.log(np.maximum(naming.probability[:, at], 1e-9)) for at, leaf in enumerate(LEAVES)
         }
         columns |= {HYPERNYM + kind: read[:, at] for at, kind in enumerate(TAXONOMY.hypernyms)}
+        columns |= {RIGHT: np.log(naming.probability.max(1))}
         tables[10 * step] = pd.DataFrame({"picture": pictures, "leaf": ROWS} | columns)
     return {(name, 0): tables}
 

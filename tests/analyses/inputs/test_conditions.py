@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from analyses.inputs.conditions import Condition, condition_of, contrasted, shuffle_of
 from taxogen.runs import config
 from taxogen.runs.run import Run
@@ -53,3 +55,27 @@ def test_shuffles_are_contrasted_with_what_keeps_less():
         "graded .75 − across",
         "graded .5 − across",
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "value", "close"),
+    [(("data.shuffle=graded", "data.coherence={}"), 1 / 3, 0.33333334),
+     (("data.ablation=random", "data.fraction={}"), 0.2, 0.20000001)],
+)  # fmt: skip
+def test_shares_that_differ_in_a_late_digit_are_two_conditions(settings, value, close):
+    runs = [
+        Run(Path("a"), config.read(None, [one.format(share) for one in settings])) for share in (value, close)
+    ]
+    assert len({condition_of(run, runs) for run in runs}) == len({run.config.hash for run in runs}) == 2
+
+
+def test_a_gguf_file_is_one_model_at_every_path_and_two_files_are_two():
+    def run(path, revision):
+        stub: Any = SimpleNamespace(
+            config=config.read(None, [f"model.lm={path}"]), record={"lm": {"revision": revision}}
+        )
+        return stub
+
+    runs = [run("a/x.gguf", "gguf 1"), run("b/y.GGUF", "gguf 1"), run("a/x.gguf", "gguf 2")]
+    assert len({condition_of(one, runs[:2]) for one in runs[:2]}) == 1
+    assert [condition_of(one, runs) for one in runs] == [f"pretrained · gguf {n}" for n in (1, 1, 2)]

@@ -1,10 +1,12 @@
 """Completion read-outs against plain passes over whole sequences: a log-probability minus its mean over baselines."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from taxogen.answers.completion import BASELINE_PICTURES, Completions
+from taxogen.answers.completion import BASELINE_PICTURES, Completions, likely
 from taxogen.models.rows import IMAGE
 from taxogen.questions import prompts
 from taxogen.runs.bench import open_bench
@@ -85,3 +87,14 @@ def test_names_of_pictures_have_a_baseline_of_their_own_size(bench, ask):
     found = ask.names_of_pictures(shown, "called", chosen)
     np.testing.assert_allclose(found, np.where(chosen, expected, np.nan), rtol=1e-4, atol=1e-5)
     assert ask.best_names(shown, "called").tolist() == expected.argmax(1).tolist()
+
+
+def test_a_distribution_over_names_is_the_same_whichever_name_is_the_right_one(bench, ask, monkeypatch):
+    monkeypatch.setattr("taxogen.answers.completion.likely", partial(likely, most=2))
+    shown, leaves = list(bench.picture_index)[:3], bench.run.taxonomy.leaves
+    given = [ask.names_given(shown, "called", np.full(3, at)) for at in range(len(leaves))]
+    for names, _ in given:
+        np.testing.assert_allclose(names, given[0][0], rtol=1e-4, atol=1e-5)
+    assert ((~np.isnan(given[0][0])).sum(1) <= 2).all()
+    of_right = np.stack([right for _, right in given], axis=1)
+    np.testing.assert_allclose(of_right, of_pictures(bench, "called", shown, leaves), rtol=1e-4, atol=1e-5)
