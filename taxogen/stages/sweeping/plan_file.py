@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from taxogen.runs.config import Config
 from taxogen.runs.names import plain_name
 from taxogen.runs.setting import flatten, shown
 from taxogen.runs.toml_file import line_of, tables, text_of
+from taxogen.stages.sweeping.captured import refuse_uncaptured
 from taxogen.stages.sweeping.plan_runs import Group, Runs, word
 
 KEYS = ("name", "seeds", "common", "questions", "seconds", "equivalence", "groups")
@@ -69,9 +70,9 @@ def read(
 
     Args:
         path: of the file.
-        overrides: such as `model.lm=…`: a setting that all runs have instead of their own; `name=…` is the plan's,
-            and `seed=0` leaves one seed.
-        only: the groups that are wanted; none for all.
+        overrides: such as `model.lm=…`: a setting that all runs have instead of their own, but none that runs are named
+            after; `name=…` is the plan's, and `seed=0` leaves one seed.
+        only: the groups that are wanted, with the names that they have among all; none for all.
         check: refuses a question or its options.
 
     Raises:
@@ -110,7 +111,7 @@ class _Reader:
         for group in every:
             self._add(made, group, common, overrides.get("seed"))
         made = made.only(only or every)  # a group alone has the names that it has in the whole plan
-        questions = self._questions(check)
+        questions = self._questions(check, made.runs.values())
         return PlanFile(
             name,
             made.runs,
@@ -121,7 +122,7 @@ class _Reader:
             made.conditions,
         )
 
-    def _questions(self, check: Check) -> dict[str, Mapping[str, Any]]:
+    def _questions(self, check: Check, runs: Collection[Config]) -> dict[str, Mapping[str, Any]]:
         questions: dict[str, Mapping[str, Any]] = {}
         for question in self._table("questions"):
             name, options = question.replace("_", "-"), self._table("questions", question)
@@ -129,6 +130,7 @@ class _Reader:
                 if name in questions:
                     raise ValueError(f"{name} is asked twice, as {question} too; once is enough")
                 check(question, options)
+                refuse_uncaptured(name, options, runs)
             questions[name] = options
         return questions
 
