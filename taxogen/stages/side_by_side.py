@@ -46,7 +46,7 @@ def side_by_side(do: Work[Item], items: Sequence[Item], jobs: int, tell: Tell) -
 
     Raises:
         ValueError: `jobs` is not at least 1.
-        RuntimeError: a process ended without a word, as when the system has no memory left.
+        ChildProcessError: a process ended without a word, as when the system has no memory left.
     """
     if jobs < 1:
         raise ValueError(f"--jobs {jobs}: runs are worked on at least one at a time")
@@ -75,7 +75,7 @@ def side_by_side(do: Work[Item], items: Sequence[Item], jobs: int, tell: Tell) -
                 running.remove(process)
                 if process.exitcode:
                     _hear(said, tell)
-                    raise RuntimeError(
+                    raise ChildProcessError(
                         f"a process that worked on a run ended with exit code {process.exitcode}, as when memory is "
                         "short: start again with --jobs 1; what is done stays"
                     )

@@ -45,7 +45,7 @@ def test_the_first_failure_ends_all_at_once(jobs):
 
 
 def test_a_process_that_the_system_kills_is_told_of():
-    with pytest.raises(RuntimeError, match=r"exit code -9.*--jobs 1"):
+    with pytest.raises(ChildProcessError, match=r"exit code -9.*--jobs 1"):
         side_by_side(work, ["killed", "slow"], 2, lambda word: None)
 
 
