@@ -11,6 +11,7 @@ each group of the plan that is finished (png and svg).
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from analyses.frame import drawing
 from analyses.frame.analysis import refusing
 from analyses.study import claims, collecting, contrasts, figures, transfer
 from analyses.study.estimates import DRAWS, Study
-from analyses.study.tables import COLUMNS, Tables
+from analyses.study.tables import COLUMNS, Tables, path_of
 from probing.store import cache, records
 from taxogen.stages.sweeping import plan_file
 
@@ -91,15 +92,11 @@ def _collect(options: argparse.Namespace) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     with cache.locked(out.resolve()):
-        before = (
-            Tables.read(out)
-            if any((out / f"{name}.parquet").exists() for name in COLUMNS)
-            else Tables.empty()
-        )
-        tables, names = collecting.collect(before, plan, runs)
+        tables, names, faults = collecting.collect(Tables.read_whole(out), plan, runs)
         tables.write(out)
     there = int(tables.runs["run"].isin(list(plan.runs)).sum())
     size = sum((out / f"{name}.parquet").stat().st_size for name in COLUMNS)
+    print(*faults, sep="\n", end="\n" if faults else "", file=sys.stderr)
     print(
         f"{plan.name}: {there} of {len(plan.runs)} runs in {out} ({len(names)} read now), {size / 1e6:.1f} MB"
     )
@@ -108,13 +105,17 @@ def _collect(options: argparse.Namespace) -> None:
 def _answer(options: argparse.Namespace) -> None:
     tables = Tables.read(options.tables)
     out = options.out or Path("docs/figures")
-    made_from = {name: records.sha256(options.tables / f"{name}.parquet") for name in COLUMNS}
+    made_from = {name: records.sha256(path_of(options.tables, name)) for name in COLUMNS}
     for name in tables.plan["plan"].unique():
         own = tables.plan[tables.plan["plan"] == name]
         finished = own["run"].isin(tables.runs["run"]).groupby(own["run"]).first()
         print(f"{name}: {int(finished.sum())} of {len(finished)} runs")
         if not finished.any():
             continue
+        versions = tables.runs.loc[tables.runs["run"].isin(own["run"]), "code"].value_counts().sort_index()
+        if len(versions) > 1:
+            each = ", ".join(f"{version} ({count})" for version, count in versions.items())
+            print(f"runs of several versions of taxoprobe: {each}")
         drawn, verdicts = answers(tables, name)
         for figure_name, figure in drawn.items():
             drawing.save(figure, out, f"{name}-{figure_name}", made_from)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from analyses.frame import provenance, registry, wording
@@ -23,14 +24,22 @@ def check(question: str, options: Mapping[str, Any]) -> None:
 
 def asked(run: Run, question: str, options: Mapping[str, Any]) -> bool:
     """Whether the answer is there, of these options and of the run as it is now."""
-    answer = stored(run, question, options)
-    if not answer.path.is_file():
-        return False
     try:
-        record = answer.require()
+        return answer(run, question, options) is not None
     except (MismatchError, DamagedError):
         return False
-    return record is not None and record["options"] == wording.plain(_asked_with(question, options)[1])
+
+
+def answer(run: Run, question: str, options: Mapping[str, Any]) -> Path | None:
+    """The table that answers a question with these options; None where it was not asked with them.
+
+    Raises:
+        DamagedError, MismatchError: it is not as it was written, or not of the run as it is now.
+    """
+    found = stored(run, question, options)
+    record = found.require() if found.path.is_file() else None
+    same = record is not None and record["options"] == wording.plain(_asked_with(question, options)[1])
+    return found.path if same else None
 
 
 def stored(run: Run, question: str, options: Mapping[str, Any]) -> provenance.Stored:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.frame.analysis import REFUSALS, in_one_line
 from analyses.inputs.answers import Answers
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import Condition
@@ -31,38 +32,60 @@ from taxogen.stages.sweeping.run_stages import Questions
 PROBES, COHESION = "layer-probes", "cohesion"
 TRANSFER = "text→image"
 DRAWS = 400  # the limits of an onset need more than those of a curve
+FORMAT = 2
+"""Of the rows: another number where the same files give other rows, so that stored ones are read again."""
 _CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
 Rows = dict[str, pd.DataFrame]
 
 
-def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[str]]:
-    """The tables with the results of a plan's finished runs, and the names of the runs that were read for it.
+def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[str], list[str]]:
+    """The tables with the results of a plan's finished runs, the names of those read for it, and what is left out.
 
-    A run that the tables have already, from the same files, is not read again; runs that are not there are left as they
-    are in the tables.
+    A run that the tables have already, from the same files, is not read again; runs that are not there, or that cannot
+    be read, are left as they are in the tables. Of the latter there is a line each.
 
     Raises:
-        MismatchError: a folder has a run of another config than the plan's, or the tables have.
-        DamagedError: a file is not as it was written.
+        MismatchError: a folder has a run of another config than the plan's, or the tables have; or they have finished
+            runs of this plan that it lacks.
     """
-    tables, names = tables.with_plan(_plan_rows(plan)), []
+    _require_whole(tables, plan)
+    tables, names, faults = tables.with_plan(_plan_rows(plan)), [], []
     stored = dict(zip(tables.runs["run"], tables.runs["made_from"]))
     for name, wanted in plan.runs.items():
         path = runs / name
         if not (path / "config.json").is_file():
             continue
-        run = Run.open(path)
-        if run.config.hash != wanted.hash:
+        try:
+            run = Run.open(path)
+            made_from = records.digest_of(_made_from(run, plan.questions))
+            same = run.config.hash == wanted.hash
+            if same and finished(run) and stored.get(name) != made_from:
+                tables = tables.with_rows(name, rows_of(run, made_from, plan.questions))
+                names.append(name)
+        except REFUSALS as fault:
+            faults.append(f"{name} is left out: {in_one_line(fault)}")
+            continue
+        if not same:
             raise MismatchError(
                 f"{path} is a run of another config ({run.config.hash}) than the plan's ({wanted.hash}); name the "
                 "folder of this plan's runs with --runs, or remove that run"
             )
-        if not finished(run):
-            continue
-        made_from = records.digest_of(_made_from(run, plan.questions))
-        if stored.get(name) != made_from:
-            tables = tables.with_rows(name, rows_of(run, made_from, plan.questions))
-            names.append(name)
+    _require_same(tables, plan)
+    return tables.tidy(), names, faults
+
+
+def _require_whole(tables: Tables, plan: PlanFile) -> None:
+    """Refuses a plan that lacks some of its runs that the tables have: verdicts would rest on the others alone."""
+    rows = tables.plan[(tables.plan["plan"] == plan.name) & tables.plan["run"].isin(tables.runs["run"])]
+    if lost := sorted(set(rows["run"]) - set(plan.runs)):
+        raise MismatchError(
+            f"the tables have {len(lost)} runs of {plan.name} that this plan has not, such as {lost[0]}: leave out "
+            "--set seed=…, or give another --out"
+        )
+
+
+def _require_same(tables: Tables, plan: PlanFile) -> None:
+    """Refuses tables that have a run of another config than the plan's."""
     hashes = {name: run.hash for name, run in plan.runs.items()}
     for row in tables.runs.to_dict("records"):
         if hashes.get(row["run"], row["hash"]) != row["hash"]:
@@ -70,7 +93,6 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
                 f"the tables have {row['run']} of another config ({row['hash']}) than the plan's "
                 f"({hashes[row['run']]}): give another --out, or make that run again with `taxoprobe sweep`"
             )
-    return tables.tidy(), names
 
 
 def finished(run: Run) -> bool:
@@ -162,12 +184,12 @@ def _coherence(run: Run) -> float:
 def _analysed(run: Run, questions: Questions) -> tuple[pd.DataFrame, list[dict[str, Any]], tuple[str, ...]]:
     """Numbers and draws of the questions that were asked of a run, and the leaves that were probed."""
     parts, draws, probed = [], [], ()
-    if path := _answered(run, PROBES, questions):
+    if path := asking.answer(run, PROBES, questions.get(PROBES, {})):
         probes = pd.read_parquet(path)
         last = probes["step"].isin([probes["step"].max(), -1]) & ~probes["probe"].str.contains(",")
         parts += [_curves(probes[last]), _size(probes[last])]
-        draws, probed = _draws(path.with_name(DRAWS_FILE), int(probes["step"].max()))
-    if path := _answered(run, COHESION, questions):
+        draws, probed = _draws(path, int(probes["step"].max()))
+    if path := asking.answer(run, COHESION, questions.get(COHESION, {})):
         cohesion = pd.read_parquet(path)
         first = cohesion["treatment"] == cohesion["treatment"].iloc[0]
         parts.append(_curves(cohesion[first & cohesion["step"].isin([cohesion["step"].max(), -1])]))
@@ -184,14 +206,18 @@ def _size(probes: pd.DataFrame) -> pd.DataFrame:
     """Of each hypernym the mean AUROC of the transfer over the last third of the blocks, at every span."""
     stream = probes["site"].str.endswith("hook_resid_post") & (probes["modality"] == TRANSFER)
     rows = probes[stream & (probes["measure"] == "auroc") & ~probes["target"].isin(OVER_TARGETS)]
-    rows = rows[rows["layer"] >= 2 / 3 * (rows["layer"].max() + 1)]
+    last = rows["layer"].max()
+    rows = rows[rows["layer"] >= min(2 / 3 * (last + 1), last)]
     labels = ["analysis", "step", "span", "modality", "target"]
     mean = rows.groupby(labels, as_index=False, sort=True).agg({"value": "mean", "n": "first"})
     return mean.assign(measure="size", site="", layer=np.nan, lower=np.nan, upper=np.nan)
 
 
-def _draws(path: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def _draws(probes: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Some draws of the curves of the transfer at the last step, in 8 bits each, and the leaves that were drawn."""
+    path = probes.with_name(DRAWS_FILE)
+    if records.made_from(path) != records.made_from(probes):
+        raise MismatchError(f"{path} was not made with the table beside it; ask `layer_probes` again")
     stored, rows = read_draws(path), []
     for condition, (sites, series) in stored.curves.items():
         if condition.modality != TRANSFER or condition.step != step or "," in condition.probe:
@@ -206,20 +232,14 @@ def _draws(path: Path, step: int) -> tuple[list[dict[str, Any]], tuple[str, ...]
     return rows, stored.leaves
 
 
-def _answered(run: Run, question: str, questions: Questions) -> Path | None:
-    """The table that answers a question, with the plan's options or the defaults; None where it was not asked."""
-    answer = asking.stored(run, question, questions.get(question, {}))
-    if not answer.path.is_file():
-        return None
-    answer.require()
-    return answer.path
-
-
 def _made_from(run: Run, questions: Questions) -> dict[str, Any]:
-    """What the rows of a run are made from: the hashes of its files that are read."""
+    """What the rows of a run are made from: hashes of its files that are read, the questions, and how they are read."""
+    options = {name: questions.get(name, {}) for name in (PROBES, COHESION)}
     paths = [run.file(name) for name in ("run.json", "scores.h5", "baselines.h5", coherence.FILE)]
-    paths += [asking.stored(run, name, questions.get(name, {})).path for name in (PROBES, COHESION)]
-    return {path.name: records.sha256(path) for path in paths if path.is_file()}
+    tables = [asking.stored(run, name, own).path for name, own in options.items()]
+    paths += [*tables, tables[0].with_name(DRAWS_FILE)]
+    digests = {path.name: records.sha256(path) for path in paths if path.is_file()}
+    return {"format": FORMAT, "questions": options, **digests}
 
 
 def _readout(ranks: np.ndarray, names: np.ndarray) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.inputs.conditions import INITS
 from analyses.study import transfer
 from analyses.study.estimates import Study
 from analyses.study.tables import Tables
@@ -44,22 +45,27 @@ def pairs(groups: Mapping[str, Mapping[str, str]]) -> list[Pair]:
 
 
 def table(study: Study, tables: Tables) -> pd.DataFrame:
-    """A row for each pair and measure whose runs are finished; and one without numbers where they are not."""
+    """A row for each pair and measure whose runs are finished; and one without numbers where they are not.
+
+    `effective` is the share of evidence that the first of the pair was really trained without.
+    """
     groups = {str(group): study.members(str(group)) for group in study.plan["group"].unique()}
-    sizes = transfer.sizes(tables, study.plan)
+    sizes, shares = transfer.sizes(tables, study.plan), study.effective
     rows: list[dict[str, Any]] = []
     for pair in pairs(groups):
         found = {measure: study.contrast(pair.first, pair.second, measure) for measure in MEASURES}
         found[SIZE] = transfer.size_contrast(sizes.get(pair.first), sizes.get(pair.second))
-        rows += [{**vars(pair), "measure": measure, **(numbers or {})} for measure, numbers in found.items()]
-    columns = [*vars(Pair("", "", "", "")), "measure", "value", "lower", "upper", "n", "seeds"]
+        about = {**vars(pair), "effective": shares.get(pair.first, float("nan"))}
+        rows += [{**about, "measure": measure, **(numbers or {})} for measure, numbers in found.items()]
+    columns = [*vars(Pair("", "", "", "")), "effective", "measure", "value", "lower", "upper", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def level_of(label: str) -> tuple[str, str]:
-    """The first and the last word of a label: a level, and what else varies."""
-    level, _, rest = label.partition(_LEVEL)
-    return level, rest.rpartition(_LEVEL)[2]
+    """The init that a label names, empty where it names none, behind everything else that it says."""
+    words = label.split(_LEVEL)
+    init = next((word for word in words if word in INITS), "")
+    return _LEVEL.join(word for word in words if word != init), init
 
 
 def _pairs(groups: Mapping[str, Mapping[str, str]]) -> Iterator[Pair]:
@@ -91,30 +97,42 @@ def _pairs(groups: Mapping[str, Mapping[str, str]]) -> Iterator[Pair]:
 
 
 def _levels(group: str, members: Mapping[str, str]) -> Iterator[Pair]:
-    """At each level above 0 pretrained less random init; and of pretrained the largest level less the smallest."""
-    levels: dict[str, dict[str, str]] = {}
+    """At each level above 0 pretrained less random init; and of pretrained the largest level less the smallest.
+
+    Where something else varies too, each value of it has its own levels.
+    """
+    places: dict[str, dict[str, str]] = {}
     for label, condition in members.items():
-        level, init = level_of(label)
-        levels.setdefault(level, {})[init] = condition
-    for level, inits in levels.items():
-        if _number(level) > 0 and {"pretrained", "random"} <= set(inits):
-            yield Pair(f"{group}.init", level, inits["pretrained"], inits["random"])
-    removed = sorted(
-        (level for level, inits in levels.items() if _number(level) > 0 and "pretrained" in inits),
-        key=_number,
-    )
-    if len(removed) > 1:
-        first, second = removed[-1], removed[0]
-        yield Pair(
-            f"{group}.level", f"{first} − {second}", levels[first]["pretrained"], levels[second]["pretrained"]
-        )
+        place, init = level_of(label)
+        places.setdefault(place, {})[init] = condition
+    levels: dict[str, list[tuple[float, str, str]]] = {}
+    for place, inits in places.items():
+        share, word, rest = _share(place)
+        if share > 0 and {"pretrained", "random"} <= set(inits):
+            yield Pair(f"{group}.init", place, inits["pretrained"], inits["random"])
+        if share > 0 and "pretrained" in inits:
+            levels.setdefault(rest, []).append((share, word, inits["pretrained"]))
+    for rest, own in levels.items():
+        (_, least, second), (_, most, first) = min(own), max(own)
+        if first != second:
+            yield Pair(
+                f"{group}.level", _LEVEL.join(filter(None, (f"{most} − {least}", rest))), first, second
+            )
 
 
-def _number(level: str) -> float:
+def _share(place: str) -> tuple[float, str, str]:
+    """The level in a label: the first share in it, that share's own word, and what else it says."""
+    words = place.split(_LEVEL)
+    word = next((one for one in words if 0 <= _number(one) <= 1), "")
+    return _number(word), word, _LEVEL.join(one for one in words if one != word)
+
+
+def _number(word: str) -> float:
+    """The number that a word is; below 0 where it is none."""
     try:
-        return float(level)
+        return float(word)
     except ValueError:
-        return 0.0
+        return -1.0
 
 
 def _dose(name: str) -> float:

@@ -62,6 +62,11 @@ class Study:
         """Leaves and hypernyms of all runs."""
         return Frame.of(list(self.conditions.values()))
 
+    @cached_property
+    def effective(self) -> dict[str, float]:
+        """Of each condition the share of hypernym questions that was really removed, on average over its runs."""
+        return {name: self._mean(name, "effective") for name in self.conditions}
+
     def members(self, group: str) -> dict[str, str]:
         """Label → condition of a group, also of those without a finished run."""
         rows = self.plan[self.plan["group"] == group]
@@ -90,17 +95,17 @@ class Study:
             return None
         return _numbers(self.rule.contrast(one, other, int((counted & counted_too).sum())), seeds)
 
+    def _mean(self, name: str, column: str) -> float:
+        runs = self.plan.loc[self.plan["condition"] == name, "run"].unique()
+        values = [self.runs[run].row[column] for run in runs if run in self.runs]
+        return float(nan_mean(np.array(values, dtype=float)))
+
     def _scores(self, name: str) -> Iterator[dict[str, Any]]:
         condition = self.conditions[name]
-        rows = [
-            self.runs[run].row
-            for run in self.plan.loc[self.plan["condition"] == name, "run"].unique()
-            if run in self.runs
-        ]
         about = {
             "condition": name,
-            "effective": float(np.mean([row["effective"] for row in rows])),
-            "coherence": float(nan_mean(np.array([row["coherence"] for row in rows]))),
+            "effective": self.effective[name],
+            "coherence": self._mean(name, "coherence"),
             "scored": condition.headline.scored,
         }
         for measure in MEASURES:

@@ -42,7 +42,7 @@ def draw(
         contrasts: rows of pairs (`analyses.study.contrasts.table`).
         transfer: rows of the transfer by layer (`analyses.study.transfer.curves`), and its `size`.
         members: conditions by group and label.
-        bound: of equivalence in AUROC.
+        bound: of equivalence in AUROC; NaN where the plan states none.
     """
     known = set(scores["condition"]) if len(scores) else set()
     of: dict[str, dict[str, str]] = {
@@ -140,8 +140,10 @@ def _alike(contrasts: pd.DataFrame, bound: float) -> Figure | None:
         drawing.points(axes, rows[rows["measure"] == measure], "label")
         axes.axvline(0, **drawing.CHANCE)
         axes.set_title(title)
-    panels[0].axvspan(-bound, bound, color="0.9", zorder=0)
-    null = f"no difference, dashed; grey: bounds of equivalence, ±{bound:g} AUROC"
+    null = "no difference, dashed"
+    if not np.isnan(bound):
+        panels[0].axvspan(-bound, bound, color="0.9", zorder=0)
+        null += f"; grey: bounds of equivalence, ±{bound:g} AUROC"
     drawing.footnote(figure, _caption(rows[rows["measure"] == "auroc"], null))
     return figure
 
@@ -160,7 +162,9 @@ def _transfer(transfer: pd.DataFrame, of: Members) -> Figure | None:
     for axes, (group, labels) in zip(panels.flat, shown.items(), strict=False):
         if group in (RANDOM, SYSTEMATIC):
             labels = {
-                level_of(label)[0]: name for label, name in labels.items() if label.endswith("pretrained")
+                level_of(label)[0]: name
+                for label, name in labels.items()
+                if level_of(label)[1] == "pretrained"
             }
         shown_as = {label: _INITS.get(label, label) for label in labels}
         palette = drawing.colours(list(shown_as.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ RUN_TABLES = ("pictures", "numbers", "draws")
 """Tables with rows that belong to one run."""
 
 
+WHOLE = "whole"
+"""The folder, beside the tables, of new ones that are all written but not all in their places."""
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where a table lies."""
+    new = folder / WHOLE / f"{name}.parquet"
+    return new if new.is_file() else folder / f"{name}.parquet"
+
+
 @dataclass(frozen=True)
 class Tables:
     """The stored tables of one or several plans."""
@@ -76,16 +87,28 @@ class Tables:
         Raises:
             FileNotFoundError: one is not there; the command that makes them is named.
         """
-        missing = [name for name in COLUMNS if not (folder / f"{name}.parquet").is_file()]
+        missing = [name for name in COLUMNS if not path_of(folder, name).is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{folder} has no {missing[0]}.parquet; `python -m analyses.study --plan PLAN.toml --runs DIR --out "
                 f"{folder}` collects the results of a plan's runs"
             )
-        return cls(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in COLUMNS})
+        return cls(**{name: pd.read_parquet(path_of(folder, name)) for name in COLUMNS})
+
+    @classmethod
+    def read_whole(cls, folder: Path) -> Tables:
+        """The tables in a folder; tables without a row where one is missing."""
+        return cls.read(folder) if all(path_of(folder, name).is_file() for name in COLUMNS) else cls.empty()
 
     def write(self, folder: Path) -> None:
-        """Writes them, each whole or not at all; the same tables give the same bytes."""
+        """Writes all of them or none; the same tables give the same bytes.
+
+        They are written to a folder of their own, which gets the name `WHOLE` when the last is there; from then on they
+        are those that `read` gives, wherever the process ends while they are moved to their places.
+        """
+        whole, part = folder / WHOLE, folder / f"{WHOLE}.part"
+        _move(whole, folder)
+        shutil.rmtree(part, ignore_errors=True)
         for name, columns in COLUMNS.items():
             schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
             table = pa.Table.from_pandas(getattr(self, name)[list(columns)], schema, preserve_index=False)
@@ -93,9 +116,11 @@ class Tables:
                 None
             )  # which says of what types the frame was, read or made
             files.write_whole(
-                folder / f"{name}.parquet",
-                lambda part, table=table: parquet.write_table(table, part, compression="zstd"),
+                part / f"{name}.parquet",
+                lambda path, table=table: parquet.write_table(table, path, compression="zstd"),
             )
+        part.replace(whole)
+        _move(whole, folder)
 
     def with_rows(self, run: str, rows: dict[str, pd.DataFrame]) -> Tables:
         """These tables with the rows of a run in place of those that it had; and the shared ones that it needs."""
@@ -120,6 +145,14 @@ class Tables:
         for name, key in {**dict.fromkeys((*RUN_TABLES, "runs"), "run"), **_FIRST}.items():
             parts[name] = parts[name].sort_values(key, kind="stable", ignore_index=True)
         return Tables(**parts)
+
+
+def _move(whole: Path, folder: Path) -> None:
+    """Puts new tables in their places, `runs` last: whoever reads that alone does not find a run before its rows."""
+    if whole.is_dir():
+        for path in sorted(whole.iterdir(), key=lambda path: path.stem == "runs"):
+            path.replace(folder / path.name)
+        whole.rmdir()
 
 
 _KEYS = {"readouts": ["readout", "row"], "taxonomies": ["taxonomy", "leaf", "hypernym"]}

@@ -26,9 +26,8 @@ def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
 
     Of a condition with one probed run these are that run's own, and limits leave out how seeds differ.
     """
-    rows = tables.numbers[
-        (tables.numbers["analysis"] == "layer_probes") & (tables.numbers["modality"] == TRANSFER)
-    ]
+    rows = tables.numbers[tables.numbers["run"].isin(plan["run"])]
+    rows = rows[(rows["analysis"] == "layer_probes") & (rows["modality"] == TRANSFER)]
     span = next((one for one in PLACES if (rows["span"] == one).any()), "")
     rows = rows[(rows["span"] == span) & rows["measure"].isin(_SHOWN)]
     found = []
@@ -36,7 +35,8 @@ def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
         if len(runs) == 1:
             found.append(rows[rows["run"] == runs[0]].assign(condition=condition))
         else:
-            means = seed_rows({condition: [_draws_of(tables, run) for run in runs]})
+            fewest = int(tables.draws.loc[tables.draws["run"].isin(runs), "deviations"].map(len).min())
+            means = seed_rows({condition: [_draws_of(tables, run, fewest) for run in runs]})
             found.append(means[(means["span"] == span) & means["measure"].isin(_SHOWN)])
         found[-1] = found[-1].assign(seeds=_seeds(plan, runs))
     columns = ["condition", "seeds", "span", "layer", "site", "measure", "value", "lower", "upper", "n"]
@@ -45,11 +45,10 @@ def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
 
 def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Of each probed condition the AUROC of the transfer over the last third of the blocks: seeds × hypernyms."""
-    rows = tables.numbers[tables.numbers["measure"] == "size"]
+    rows = tables.numbers[(tables.numbers["measure"] == "size") & tables.numbers["run"].isin(plan["run"])]
     span = next((one for one in PLACES if (rows["span"] == one).any()), "")
     rows = rows[rows["span"] == span]
     unique = plan.drop_duplicates("run").set_index("run")
-    rows = rows[rows["run"].isin(unique.index)]
     rows = rows.assign(condition=unique["condition"].reindex(rows["run"]).to_numpy())
     rows["run_seed"] = unique["seed"].reindex(rows["run"]).to_numpy()
     return {
@@ -94,14 +93,15 @@ def _seeds(plan: pd.DataFrame, runs: Sequence[str]) -> str:
     return ",".join(str(seeds[run]) for run in runs)
 
 
-def _draws_of(tables: Tables, run: str) -> Draws:
-    """The stored draws of a run in the type that means over seeds are made of."""
+def _draws_of(tables: Tables, run: str, most: int) -> Draws:
+    """The first stored draws of a run in the type that means over seeds are made of; versions store more or fewer."""
     leaves = tables.runs.set_index("run")["probed_leaves"][run]
     rows = tables.draws[tables.draws["run"] == run]
     found: dict[Curve, tuple[tuple[str, ...], Series]] = {}
     for key, own in rows.groupby(["step", "span", "modality", "probe"], sort=False):
         step, span, modality, probe = map(str, key)
-        value, deviations = own["value"].to_numpy(float), np.stack(own["deviations"].to_list()).astype(float)
+        value = own["value"].to_numpy(float)
+        deviations = np.stack([one[:most] for one in own["deviations"]]).astype(float)
         drawn = value + (deviations * own["scale"].to_numpy(float)[:, None]).T
         # Means over seeds are made of both; the AUROC itself is not shown, and its draws are not stored.
         series = Series(value, drawn, value, drawn, np.empty((0, len(own))))

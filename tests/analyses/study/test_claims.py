@@ -1,5 +1,7 @@
 """Claims: what planted tables say is said, with the numbers that they have."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from analyses.study.contrasts import Pair, pairs
 FULL = {"pretrained": "study-full-pretrained", "random": "study-full-random"}
 
 
-def contrast(key, lower, upper, measure="auroc", label="a − b", seeds="0,1,2"):
+def contrast(key, lower, upper, measure="auroc", label="a − b", seeds="0,1,2", effective=1.0):
     value = (lower + upper) / 2
     return {
         **vars(Pair(key, label, "study-a", "study-b")),
@@ -22,13 +24,14 @@ def contrast(key, lower, upper, measure="auroc", label="a − b", seeds="0,1,2")
         "upper": upper,
         "n": 351,
         "seeds": seeds,
+        "effective": effective,
     }
 
 
-def score(condition, lower, upper):
+def score(condition, lower, upper, effective=1.0):
     value = (lower + upper) / 2
     row = {"condition": condition, "measure": "auroc", "baseline": "", "value": value, "lower": lower}
-    return row | {"upper": upper, "n": 351, "seeds": "0,1,2"}
+    return row | {"upper": upper, "n": 351, "seeds": "0,1,2", "effective": effective}
 
 
 def verdict_of(key, kind, rows, scores=(), bound=0.03):
@@ -94,6 +97,45 @@ def test_a_condition_is_above_chance_or_at_it(of, kind, lower, upper, outcome):
     found = verdict_of(of, kind, [], [score(FULL[of], lower, upper)])
     assert found.outcome == outcome
     assert f"of study-full-{of} {(lower + upper) / 2:.3f} [{lower:.3f}, {upper:.3f}] (n = 351" in str(found)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.999])
+def test_a_claim_about_no_evidence_needs_runs_that_had_none(share):
+    for label, kind, limits in (
+        ("pretrained", "above_chance", (0.8, 0.9)),
+        ("random", "at_chance", (0.49, 0.51)),
+    ):
+        found = verdict_of(label, kind, [], [score(FULL[label], *limits, effective=share)])
+        assert found.outcome == UNDECIDED
+        assert f"trained without {share:.1%}" in found.because
+    for key, kind in (("full.init", "above"), ("full.embeddings", "above"), ("random.level", "alike")):
+        limits = (0.1, 0.2) if kind == "above" else (-0.01, 0.01)
+        whole, part = (contrast(key, *limits, effective=one) for one in (1.0, share))
+        assert verdict_of(key, kind, [whole]).outcome == HOLDS
+        assert "all hypernym questions removed" in verdict_of(key, kind, [whole]).because
+        assert verdict_of(key, kind, [part]).outcome == UNDECIDED
+        assert verdict_of(key, kind, [whole, part]).outcome == UNDECIDED
+    part = contrast("systematic.level", 0, 0.01, effective=share)
+    assert verdict_of("systematic.level", "alike", [part]).outcome == HOLDS
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+def test_levels_are_found_wherever_they_stand_and_apart_for_what_else_varies(order):
+    members = {}
+    for words in itertools.product((".1", ".9", "0"), ("e1", "e2", "64"), ("pretrained", "random")):
+        members[" · ".join(words[at] for at in order)] = "-".join(words)
+    found = pairs({"systematic": members})
+    inits = {(pair.first, pair.second) for pair in found if pair.key == "systematic.init"}
+    assert inits == {
+        (f"{level}-{other}-pretrained", f"{level}-{other}-random")
+        for level in (".1", ".9")
+        for other in ("e1", "e2", "64")
+    }
+    levels = {pair.label: (pair.first, pair.second) for pair in found if pair.key == "systematic.level"}
+    assert levels == {
+        f".9 − .1 · {other}": (f".9-{other}-pretrained", f".1-{other}-pretrained")
+        for other in ("e1", "e2", "64")
+    }
 
 
 def test_a_claim_about_every_level_needs_every_level():

@@ -1,13 +1,14 @@
 """From a plan file to figures in the toy world: runs are made, killed, made on, collected, drawn and judged."""
 
 import json
+import shutil
 import tomllib
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.study import answers, main
+from analyses.study import answers, collecting, main
 from analyses.study.estimates import Study
 from analyses.study.tables import COLUMNS, Tables
 from taxogen.__main__ import main as taxogen
@@ -135,8 +136,9 @@ def collected(made):
     return folder
 
 
-def collect(folder, out="results"):
-    main(["--plan", str(folder / "plan.toml"), "--runs", str(folder / "runs"), "--out", str(folder / out)])
+def collect(folder, out="results", plan="plan.toml", runs="runs", words=()):
+    where = {"--plan": plan, "--runs": runs, "--out": out}
+    main([*(word for flag, name in where.items() for word in (flag, str(folder / name))), *words])
 
 
 def test_tables_say_what_the_runs_do(collected):
@@ -146,6 +148,8 @@ def test_tables_say_what_the_runs_do(collected):
         Run.open(collected / "runs" / run).config.hash for run in sorted(RUNS)
     ]
     assert set(tables.runs["code"]) != {""}
+    sizes = tables.numbers[tables.numbers["measure"] == "size"]
+    assert set(sizes["run"]) == set(RUNS), "of two blocks the last one is the last third"
     assert tables.runs["date"].str.fullmatch(r"\d{4}-\d\d-\d\d").all()
     scores = Study.of(tables, "toy").scores()
     for name in ("auroc", "top1", "leaf_naming"):
@@ -208,3 +212,50 @@ def test_a_stored_run_of_another_plan_is_refused(collected, capsys):
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "the tables have toy-full-pretrained-0 of another config" in line
+
+
+def test_probes_of_other_options_are_none_of_the_plan(collected):
+    text = (collected / "plan.toml").read_text()
+    (collected / "options.toml").write_text(text.replace("draws = 20", "draws = 30"))
+    collect(collected, "options", "options.toml")
+    tables = Tables.read(collected / "options")
+    assert len(tables.runs) == len(RUNS)
+    assert tables.numbers.empty
+    assert tables.draws.empty
+    collect(collected, "options")
+    assert set(Tables.read(collected / "options").draws["run"]) == set(RUNS)
+
+
+def test_a_run_that_cannot_be_read_is_told_in_one_line_and_the_others_are_collected(collected, capsys):
+    runs = shutil.copytree(collected / "runs", collected / "spoilt")
+    (runs / RUNS[1] / "scores.h5").write_bytes((runs / RUNS[1] / "scores.h5").read_bytes()[:-100])
+    (runs / RUNS[2] / "run.json").write_text("{")
+    draws = next((runs / RUNS[3]).rglob("draws.h5"))
+    draws.write_bytes(draws.read_bytes()[:-100])
+    collect(collected, "spoilt-results", runs="spoilt")
+    said = capsys.readouterr()
+    lines = said.err.strip().splitlines()
+    assert [line.split(" ")[0] for line in lines] == RUNS[1:]
+    assert all("is left out: " in line for line in lines)
+    assert "1 of 4 runs" in said.out
+    assert Tables.read(collected / "spoilt-results").runs["run"].tolist() == RUNS[:1]
+    before = Tables.read(collected / "results").runs
+    collect(collected, runs="spoilt")
+    pd.testing.assert_frame_equal(Tables.read(collected / "results").runs, before)
+
+
+def test_rows_of_another_format_are_read_again(collected, capsys, monkeypatch):
+    collect(collected, "format")
+    monkeypatch.setattr(collecting, "FORMAT", collecting.FORMAT + 1)
+    collect(collected, "format")
+    assert "(4 read now)" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_tables_of_all_seeds_are_not_cut_to_one(collected, capsys):
+    with pytest.raises(SystemExit):
+        collect(collected, words=["--set", "seed=1"])
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the tables have 2 runs of toy that this plan has not, such as toy-full-pretrained-0" in line
+    collect(collected, "grown", words=["--set", "seed=1"])
+    collect(collected, "grown")
+    assert Tables.read(collected / "grown").runs["run"].tolist() == sorted(RUNS)

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses.inputs.answers import Part
-from analyses.study import answers
-from analyses.study.claims import FAILS, HOLDS, UNDECIDED
+from analyses.study import answers, main, transfer
+from analyses.study.claims import FAILS, HOLDS, UNDECIDED, verdicts
 from analyses.study.contrasts import table as contrast_table
 from analyses.study.estimates import Study
 from analyses.study.tables import Tables
@@ -189,6 +190,74 @@ def _plain(value):
 
 
 def test_without_a_run_there_is_no_figure_and_every_claim_says_so(plan):
-    figures, verdicts = answers(planted(plan, strength, lacking=lambda run: True), "toy", DRAWS)
+    figures, each = answers(planted(plan, strength, lacking=lambda run: True), "toy", DRAWS)
     assert figures == {}
-    assert {one.outcome for one in verdicts} == {UNDECIDED}
+    assert {one.outcome for one in each} == {UNDECIDED}
+
+
+def test_shares_that_were_removed_decide_what_levels_say(tmp_path):
+    text = """name = "toy"
+[equivalence]
+auroc = 0.06
+[groups.random.cases]
+".2" = { data.ablation = "random", data.fraction = 0.2 }
+".4" = { data.ablation = "random", data.fraction = 0.4 }
+[groups.random]
+vary.model.init = ["pretrained"]
+[groups.full]
+settings.data.ablation = "none"
+vary.model.init = ["pretrained", "random"]
+"""
+    (tmp_path / "plan.toml").write_text(text)
+    plan = plan_file.read(tmp_path / "plan.toml")
+    tables = planted(plan, lambda config: 3.0)
+    study = Study.of(tables, "toy", 20)
+    found = verdicts(study.scores(), contrast_table(study, tables), study.members("full"), 0.06)
+    because = {one.claim.key: one for one in found if one.claim.measure == "auroc"}
+    for key, share in (("random.level", "40.0%"), ("pretrained", "0.0%"), ("full.init", "0.0%")):
+        assert because[key].outcome == UNDECIDED
+        assert f"trained without {share} only" in because[key].because
+
+
+def test_the_transfer_is_shown_where_the_plan_was_probed(plan, tables):
+    own, others = (
+        replace(tables, numbers=tables.numbers.assign(span="slot"), draws=tables.draws.assign(span="slot")),
+        tables.numbers.assign(run="other-" + tables.numbers["run"]),
+    )
+    own = replace(own, plan=own.plan[own.plan["group"] == "full"])
+    beside = replace(own, numbers=pd.concat([own.numbers, others], ignore_index=True))
+    for expected, found in zip(both(own), both(beside), strict=True):
+        assert len(expected)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def both(tables):
+    return transfer.curves(tables, tables.plan), transfer.size_rows(transfer.sizes(tables, tables.plan))
+
+
+def test_runs_with_more_and_with_fewer_draws_are_averaged(tables):
+    draws = tables.draws[tables.draws["run"].str.startswith("toy-full-pretrained")]
+    whole = replace(tables, draws=draws)
+    few = [own[:100] if run.endswith("-0") else own for run, own in zip(draws["run"], draws["deviations"])]
+    curves = transfer.curves(replace(whole, draws=draws.assign(deviations=few)), tables.plan)
+    expected = transfer.curves(whole, tables.plan)
+    assert len(expected)
+    np.testing.assert_allclose(curves["value"], expected["value"], atol=1e-6)
+
+
+def test_without_bounds_the_figure_of_likeness_has_none(plan, tables):
+    own = tables.plan[tables.plan["group"] == "encoder"].assign(equivalence=np.nan)
+    figures, _ = answers(replace(tables, plan=own), "toy", 10)
+    note = " ".join(figures["alike"].texts[0].get_text().split())
+    assert "no difference, dashed" in note
+    assert "±" not in note
+    assert not figures["alike"].axes[0].patches
+
+
+def test_versions_that_made_the_runs_are_said_where_there_are_several(tables, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("analyses.study.answers", lambda tables, name: ({}, []))
+    for codes in (["0"], ["0", "1"]):
+        names = np.resize(codes, len(tables.runs))
+        replace(tables, runs=tables.runs.assign(code=names)).write(tmp_path)
+        main(["--tables", str(tmp_path), "--out", str(tmp_path / "figures")])
+        assert ("runs of several versions of taxoprobe: 0 (" in capsys.readouterr().out) == (len(codes) == 2)
