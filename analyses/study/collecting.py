@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -153,13 +152,11 @@ def _plan_rows(plan: PlanFile) -> pd.DataFrame:
 def _about(run: Run, answers: Answers, made_from: str) -> dict[str, Any]:
     scores, record = answers.scores, run.record
     thresholds = scores.thresholds
-    ended = datetime.datetime.fromtimestamp(run.file("run.json").stat().st_mtime, datetime.UTC)
     return {
         "run": run.name,
         "hash": run.config.hash,
         "made_from": made_from,
         "code": record.get("versions", {}).get("taxoprobe", importlib.metadata.version("taxoprobe")),
-        "date": ended.date().isoformat(),
         "config": json.dumps(run.config.to_dict(), sort_keys=True),
         "effective": answers.effective,
         "coherence": _coherence(run),

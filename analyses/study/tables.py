@@ -16,7 +16,7 @@ from probing.store import files
 COLUMNS: dict[str, tuple[str, ...]] = {
     "plan": ("plan", "group", "about", "condition", "seed", "run", "hash", "label", "equivalence"),
     "runs": (
-        *("run", "hash", "made_from", "code", "date", "config", "effective", "coherence", "steps"),
+        *("run", "hash", "made_from", "code", "config", "effective", "coherence", "steps"),
         *("training_items", "seconds", "about", "leaf_choices", "hypernyms", "thresholds", "probed_leaves"),
         *("taxonomy", "words", "probe", "probe_held_out"),
     ),
@@ -32,8 +32,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Table → its columns.
 
 plan: which runs a plan has, by group; a run stands in each of its groups. equivalence: the bound of AUROC.
-runs: one row for each finished run: hashes of its config and of what its rows are made from, version of the code, day
-    on which training ended, the config as JSON; effective: share of hypernym questions that was really removed;
+runs: one row for each finished run: hashes of its config and of what its rows are made from, version of the code,
+    the config as JSON; effective: share of hypernym questions that was really removed;
     coherence: realised (`taxogen.runs.coherence`; NaN where it was not recorded).
 pictures: of each test picture the read-outs of all hypernyms as signed ranks (`analyses.study.ranks`); top1: whether
     the highest of those that the run is scored on is true.

@@ -56,7 +56,7 @@ def rows_of(name: str, config: Config, strength: float, naming: float) -> dict[s
     removal = ablation.plan(TAXONOMY, config.data.ablation, **options)
     named = stream(config.seed, "naming", name).random(len(LEAVES)) < naming
     about = {
-        **{"run": name, "hash": config.hash, "made_from": name, "code": "0", "date": "2026-01-01"},
+        **{"run": name, "hash": config.hash, "made_from": name, "code": "0"},
         **{
             "config": json.dumps(config.to_dict()),
             "effective": removal.effective,

@@ -1,6 +1,7 @@
 """From a plan file to figures in the toy world: runs are made, killed, made on, collected, drawn and judged."""
 
 import json
+import os
 import shutil
 import tomllib
 
@@ -150,7 +151,6 @@ def test_tables_say_what_the_runs_do(collected):
     assert set(tables.runs["code"]) != {""}
     sizes = tables.numbers[tables.numbers["measure"] == "size"]
     assert set(sizes["run"]) == set(RUNS), "of two blocks the last one is the last third"
-    assert tables.runs["date"].str.fullmatch(r"\d{4}-\d\d-\d\d").all()
     scores = Study.of(tables, "toy").scores()
     for name in ("auroc", "top1", "leaf_naming"):
         for condition in ("toy-full-pretrained", "toy-full-random"):
@@ -167,6 +167,8 @@ def test_a_second_collection_reads_nothing_and_a_fresh_one_has_the_same_bytes(co
     collect(collected)
     assert "4 of 4 runs" in (said := capsys.readouterr().out)
     assert "(0 read now)" in said
+    for run in RUNS:
+        os.utime(collected / "runs" / run / "run.json", (0, 0))  # as a plain copy has other times
     collect(collected, "fresh")
     for name, bytes in before.items():
         assert all(
