@@ -81,7 +81,7 @@ def compared(first: Side, second: Side) -> tuple[Side, Side]:
 
 def _exchangeable(own: Side, other: Side) -> Bool[np.ndarray, " rows"]:
     """Whether each picture has partners in all turns that are given a name."""
-    given = ~np.isnan(other.naming.probability).any(axis=1)
+    given = np.isfinite(other.naming.probability.sum(axis=1))
     return np.all([(rows >= 0) & given[rows] for rows in partners(own, other)], axis=0)
 
 

@@ -168,7 +168,8 @@ def _scored(
         read = np.mean([readout.hypernyms_of_pictures(shown, one) for one in prompts["hypernym"]], axis=0)
         columns |= _columns(HYPERNYM, run.taxonomy.hypernyms, read)
     names, of_right = readout.names_given(shown, prompts["leaf"][0], right)
-    columns |= _columns(NAME, leaves, names) | {RIGHT: of_right.astype(np.float32)}
+    columns |= _columns(NAME, leaves, names)
+    columns[RIGHT] = of_right.astype(np.float32)
     return pd.concat([frame[["picture", "leaf"]], pd.DataFrame(columns)], axis=1)
 
 

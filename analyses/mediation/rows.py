@@ -198,7 +198,7 @@ def _named_by_both(pair: tuple[Side, Side]) -> list[np.ndarray]:
 
 def _scored(side: Side) -> np.ndarray:
     """The pictures with a read-out."""
-    return np.isfinite(side.values).any(axis=1)
+    return np.asarray(np.isfinite(side.values).any(axis=1))
 
 
 def _unlike(first: Side, second: Side, pairs: np.ndarray):

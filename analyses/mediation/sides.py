@@ -103,7 +103,7 @@ class Side:
     def among(self, leaves: Collection[str]) -> Side:
         """The side in a world of some leaves: their names alone, and no read-outs of pictures without one of them."""
         naming = self.naming.among(leaves)
-        known = np.isin(self.leaves, list(leaves)) & ~np.isnan(naming.probability).any(axis=1)
+        known = np.isin(self.leaves, list(leaves)) & np.isfinite(naming.probability.sum(axis=1))
         return replace(self.of_rows(known), naming=naming)
 
     def of_rows(self, rows: Bool[np.ndarray, " rows"]) -> Side:
