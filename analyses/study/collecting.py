@@ -23,6 +23,7 @@ from analyses.study import asking
 from analyses.study.ranks import key_of, signed_ranks, threshold_ranks
 from analyses.study.tables import COLUMNS, Tables
 from probing.store import MismatchError, records
+from taxogen.answers import evaluate as scoring
 from taxogen.runs import coherence
 from taxogen.runs.run import Run
 from taxogen.stages.sweeping.plan_file import PlanFile
@@ -58,9 +59,13 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
             run = Run.open(path)
             made_from = records.digest_of(_made_from(run, plan.questions))
             same = run.config.hash == wanted.hash
-            if same and finished(run) and stored.get(name) != made_from:
-                tables = tables.with_rows(name, rows_of(run, made_from, plan.questions))
-                names.append(name)
+            if same and finished(run):
+                _require_scored(run, run.config.evaluate == wanted.evaluate)
+                if stored.get(name) != made_from:
+                    rows = rows_of(run, made_from, plan.questions)
+                    _require_scored(run, scoring.fits(run))
+                    tables = tables.with_rows(name, rows)
+                    names.append(name)
         except REFUSALS as fault:
             faults.append(f"{name} is left out: {in_one_line(fault)}")
             continue
@@ -71,6 +76,14 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
             )
     _require_same(tables, plan)
     return tables.tidy(), names, faults
+
+
+def _require_scored(run: Run, as_wanted: bool) -> None:
+    """Refuses a run whose scores are of other choices, templates or pictures than the plan's."""
+    if not as_wanted:
+        raise MismatchError(
+            f"{run.path} is scored with other settings `evaluate` than the plan's; `taxoprobe sweep` scores it again"
+        )
 
 
 def _require_whole(tables: Tables, plan: PlanFile) -> None:

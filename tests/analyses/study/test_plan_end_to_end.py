@@ -246,6 +246,15 @@ def test_a_run_that_cannot_be_read_is_told_in_one_line_and_the_others_are_collec
     pd.testing.assert_frame_equal(Tables.read(collected / "results").runs, before)
 
 
+def test_runs_that_are_scored_otherwise_than_the_plan_says_are_left_out(collected, capsys):
+    collect(collected, "choices", words=["--set", "evaluate.leaf_choices=3"])
+    said = capsys.readouterr()
+    assert "0 of 4 runs" in said.out
+    lines = said.err.strip().splitlines()
+    assert [line.split(" ")[0] for line in lines] == RUNS
+    assert all("is scored with other settings `evaluate`" in line for line in lines)
+
+
 def test_rows_of_another_format_are_read_again(collected, capsys, monkeypatch):
     collect(collected, "format")
     monkeypatch.setattr(collecting, "FORMAT", collecting.FORMAT + 1)
