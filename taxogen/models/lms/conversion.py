@@ -28,8 +28,8 @@ def convert(path: Path, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no whole GGUF file of a known architecture, its tokenizer loses texts, or the model reads
-            like noise.
+        ValueError: it is no whole GGUF file of a known architecture, declares what is not read, its tokenizer loses
+            texts, or the model cannot read or reads like noise.
         MismatchError: weights are missing or have no place in the model, or vocabulary and embeddings differ.
         OSError: the disk is too full.
     """
@@ -44,7 +44,11 @@ def convert(path: Path, folder: Path) -> None:
     with _alone(path) as place:
         model, report = _unpacked(place, config)
     _require_all_weights(model, report, file)
-    result = reading.read(model, tokenizer, start, other)
+    try:
+        result = reading.read(model, tokenizer, start, other)
+    except Exception as error:  # settings that do not fit each other fail anywhere in a model's own code
+        reason = " ".join(str(error).split())
+        raise ValueError(file.refusal(f"it cannot read a sentence ({reason}). {_ADVICE}")) from error
     if result.is_noise:
         raise ValueError(
             file.refusal(

@@ -23,7 +23,7 @@ class GgufFile:
 
     Attributes:
         path: of the file.
-        fields: metadata by key; of a list its length.
+        fields: metadata by key; of a list its length, but the values of yes and no.
         shapes: of the tensors by name, as torch has them.
         rope_factors: by which rotary frequencies are divided; None where the file has no such tensor.
     """
@@ -142,8 +142,10 @@ def _require_known(file: GgufFile) -> None:
 
 
 def _value(field: ReaderField) -> Any:
-    """The value of a metadata field; of a list its length."""
+    """The value of a metadata field; of a list its length, but the values of yes and no."""
     if field.types[0] == GGUFValueType.ARRAY:
+        if field.types[-1] == GGUFValueType.BOOL:
+            return tuple(bool(field.parts[at][0]) for at in field.data)
         return len(field.data)
     value = field.parts[field.data[0]]
     if field.types[0] == GGUFValueType.STRING:

@@ -59,6 +59,10 @@ CASES = {
         LlamaConfig(**SIZES, vocab_size=WORDS, rope_parameters=rotary(rope_type="linear", factor=4.0)),
         {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
     ),
+    "llama, linear without a type": (
+        LlamaConfig(**SIZES, vocab_size=WORDS, rope_parameters=rotary(rope_type="linear", factor=4.0)),
+        {"llama.rope.scale_linear": 4.0},
+    ),
     "qwen2": (Qwen2Config(**SIZES, vocab_size=WORDS, rope_parameters=rotary(rope_theta=1e6)), {}),
     "qwen3": (Qwen3Config(**SIZES, vocab_size=WORDS, head_dim=12, tie_word_embeddings=True), {}),
     "gemma2": (
