@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any, Protocol, TypeVar
 
+import psutil
 import torch
 
 from taxogen.models import devices
@@ -90,10 +91,7 @@ def usual_jobs(runs: Sequence[Run]) -> int:
     """How many of some runs to work on at once here: one for each core with enough memory; one on an accelerator."""
     if any(devices.resolve(run.config.model.device).type != "cpu" for run in runs):
         return 1
-    jobs = min(len(runs), cores())
-    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):  # macOS does not say how much is free
-        jobs = min(jobs, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY)
-    return max(1, jobs)
+    return max(1, min(len(runs), cores(), psutil.virtual_memory().available // MEMORY))
 
 
 @contextmanager

@@ -61,8 +61,6 @@ def test_jobs_are_no_more_than_runs_cores_and_memory(runs, monkeypatch):
     assert usual_jobs(runs[:1] * 20) == 8
     monkeypatch.setattr(module, "MEMORY", 10**15)
     assert usual_jobs(runs) == 1
-    monkeypatch.setattr(os, "sysconf_names", {})  # where the system does not say
-    assert usual_jobs(runs) == 2
 
 
 @pytest.fixture
