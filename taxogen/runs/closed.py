@@ -43,6 +43,7 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
         name for manifest in world.manifests.values() for name in manifest.frame["prompt"].astype(str)
     }
     wordings, lm = rendered(vlm, world, sorted(templates)), vlm.lm.identity
+    run.save_config()  # first: a folder with other files and without it is a stranger's
     files.write_whole(run.file(TABLES["pictures"]), lambda part: world.table.to_csv(part, index=False))
     files.write_whole(run.file(TABLES["taxonomy"]), world.taxonomy.write)
     files.write_json(run.file(TABLES["names"]), world.leaf_map)
@@ -50,7 +51,6 @@ def write(run: Run, world: World, vlm: Vlm, encoder: dict[str, Any]) -> None:
     for name, manifest in world.manifests.items():
         if not run.older:
             manifest.write(run.path, name)
-    run.save_config()
     written = [*TABLES.values(), *(name + end for name in world.manifests for end in (".csv", ".json"))]
     sealed = {
         "config_hash": run.config.hash,

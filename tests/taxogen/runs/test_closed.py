@@ -21,6 +21,7 @@ from taxogen.runs import closed
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline, train
+from taxogen.world.taxonomy import Taxonomy
 from tests.world import toy_config, write_world
 
 QUICK = (
@@ -455,3 +456,15 @@ def test_a_run_of_an_older_version_stays_open_where_its_world_has_changed(scene,
     assert "it cannot be closed" in caplog.text
     assert not scene.run.closed
     assert {name: run.file(f"{name}.csv").read_bytes() for name in manifests} == manifests
+
+
+def test_a_start_that_is_killed_while_it_writes_the_world_leaves_no_strangers_folder(scene, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Taxonomy, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scene.train()
+    assert (scene.folder / "run" / "pictures.csv").is_file()
+    assert scene.train().complete
