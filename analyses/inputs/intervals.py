@@ -81,8 +81,9 @@ class Rule:
 
 
 def within(found: Estimate, least: float = 0.0) -> Estimate:
-    """The estimate with limits in [`least`, 1]."""
-    return replace(found, lower=max(least, found.lower), upper=min(1.0, found.upper))
+    """The estimate with limits in [`least`, 1]; undefined limits stay NaN."""
+    lower, upper = np.maximum(found.lower, least), np.minimum(found.upper, 1.0)
+    return replace(found, lower=float(lower), upper=float(upper))
 
 
 DEFAULT = Rule()

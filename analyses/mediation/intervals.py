@@ -33,7 +33,6 @@ class Intervals:
         over = LEVELS if len(statistics[0].value) > 1 else ("leaf", "seed")
         with np.errstate(invalid="ignore"):
             found = hierarchical(statistics, over=over, draws=self.draws, seed=self.seed)
-        undefined = np.isnan(found.lower)  # `within` would give it the whole range
-        found = found if least is None or undefined else within(found, least)
+        found = found if least is None else within(found, least)
         found = found if n is None else replace(found, n=n)
         return {"runs": len(statistics), **found.__dict__}
