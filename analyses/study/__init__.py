@@ -2,6 +2,7 @@
 
     python -m analyses.study --plan PLAN.toml --runs DIR --out docs/results      collect what is finished
     python -m analyses.study --tables docs/results [--out docs/figures]          redraw, and answer
+    python -m analyses.study --published DIR --out docs/results                  the published curves, drawn beside
 
 Reads: a plan, and of its finished runs scores, baselines, layer probes and cohesion; or the tables alone.
 Writes: plan, runs, pictures, readouts, taxonomies, numbers and draws (parquet), beside what is there; or a figure for
@@ -19,11 +20,14 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.analysis import refusing
-from analyses.study import claims, collecting, contrasts, figures, transfer
+from analyses.study import claims, collecting, contrasts, figures, published, transfer
 from analyses.study.estimates import DRAWS, Study
 from analyses.study.tables import COLUMNS, Tables, path_of
 from probing.store import cache, records
 from taxogen.stages.sweeping import plan_file
+
+TABLES = Path("docs/results")
+"""Where tables lie unless told otherwise."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,12 +38,15 @@ def main(argv: list[str] | None = None) -> None:
     """
     options = parser().parse_args(argv)
     with refusing("python -m analyses.study"):
-        if (options.plan is None) == (options.tables is None):
+        if sum(one is not None for one in (options.plan, options.tables, options.published)) != 1:
             raise ValueError(
-                "give --plan PLAN.toml with --runs DIR to collect results, or --tables DIR to draw them"
+                "give --plan PLAN.toml with --runs DIR to collect results, --tables DIR to draw them, or --published "
+                "DIR to put the published study's curves beside them"
             )
         if options.plan is not None:
             _collect(options)
+        elif options.published is not None:
+            print(published.collect(options.published, options.out or TABLES))
         else:
             _answer(options)
 
@@ -58,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         "--runs", type=Path, metavar="DIR", help="holds its runs; default artifacts/NAME of the plan"
     )
     parser.add_argument("--tables", type=Path, metavar="DIR", help="holds the tables that are drawn")
+    parser.add_argument("--published", type=Path, metavar="DIR", help="holds the published study's files")
     parser.add_argument(
         "--out",
         type=Path,
@@ -71,21 +79,32 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def answers(tables: Tables, name: str, draws: int = DRAWS) -> tuple[dict[str, Figure], list[claims.Verdict]]:
-    """The figures of a plan by name, and what the tables say about each claim; `draws` are those of intervals."""
+def answers(
+    tables: Tables, name: str, draws: int = DRAWS, published: pd.DataFrame | None = None
+) -> tuple[dict[str, Figure], list[claims.Verdict]]:
+    """The figures of a plan by name, and what the tables say about each claim.
+
+    Args:
+        tables: of one or several plans.
+        name: of the plan.
+        draws: of intervals.
+        published: curves of the published study that are drawn beside (`analyses.study.published`).
+    """
     study = Study.of(tables, name, draws)
     groups = {str(group): study.members(str(group)) for group in study.plan["group"].unique()}
     scores, pairs = study.scores(), contrasts.table(study, tables)
     sizes = transfer.size_rows(transfer.sizes(tables, study.plan)).assign(measure="size")
     rows = pd.concat([transfer.curves(tables, study.plan), sizes], ignore_index=True)
-    bound = float(study.plan["equivalence"].iloc[0])
-    drawn = figures.draw(scores, pairs, rows, groups, bound)
-    return drawn, claims.verdicts(scores, pairs, groups.get(contrasts.FULL, {}), bound)
+    full, bound = groups.get(contrasts.FULL, {}), float(study.plan["equivalence"].iloc[0])
+    heights, cohesion = study.heights(list(full.values())), transfer.cohesion(tables, study.plan)
+    none = pd.DataFrame() if published is None else published
+    numbers = figures.Numbers(scores, heights, pairs, rows, cohesion, none)
+    return figures.draw(numbers, groups, bound), claims.verdicts(scores, pairs, full, bound)
 
 
 def _collect(options: argparse.Namespace) -> None:
     plan = plan_file.read(options.plan, options.settings)
-    out, runs = options.out or Path("docs/results"), options.runs or Path("artifacts") / plan.name
+    out, runs = options.out or TABLES, options.runs or Path("artifacts") / plan.name
     if not runs.is_dir():
         raise FileNotFoundError(
             f"--runs {runs} is no folder; `taxoprobe sweep {options.plan}` makes the runs"
@@ -105,7 +124,8 @@ def _collect(options: argparse.Namespace) -> None:
 def _answer(options: argparse.Namespace) -> None:
     tables = Tables.read(options.tables)
     out = options.out or Path("docs/figures")
-    made_from = {name: records.sha256(path_of(options.tables, name)) for name in COLUMNS}
+    paths = [path_of(options.tables, name) for name in COLUMNS] + [options.tables / published.FILE]
+    made_from = {path.stem: records.sha256(path) for path in paths if path.is_file()}
     for name in tables.plan["plan"].unique():
         own = tables.plan[tables.plan["plan"] == name]
         finished = own["run"].isin(tables.runs["run"]).groupby(own["run"]).first()
@@ -116,7 +136,7 @@ def _answer(options: argparse.Namespace) -> None:
         if len(versions) > 1:
             each = ", ".join(f"{version} ({count})" for version, count in versions.items())
             print(f"runs of several versions of taxoprobe: {each}")
-        drawn, verdicts = answers(tables, name)
+        drawn, verdicts = answers(tables, name, published=published.read(options.tables))
         for figure_name, figure in drawn.items():
             drawing.save(figure, out, f"{name}-{figure_name}", made_from)
         print(*(f"- {verdict}" for verdict in verdicts), sep="\n")

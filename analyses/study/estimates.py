@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.inputs.answers import Answers, Part
+from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
-from analyses.inputs.intervals import Aligned, Rule
+from analyses.inputs.intervals import Aligned, Rule, within
 from analyses.inputs.measures import HYPERNYM_MEASURES, Frame, measured
 from analyses.study.answers import Stored, condition_of, of_leaves, stored_runs
 from analyses.study.tables import Tables
 from probing.stats import ClusterMean, Estimate, nan_mean
+from probing.stats.correlations import correlation
+from probing.stats.hierarchical import leaf_weights, mean_over
 
-MEASURES = ("auroc", "top1", "leaf_naming")
+MEASURES = ("auroc", "macro_f1", "top1", "leaf_naming")
 BASELINES = ("blind", "gold", "cascade", "probe", "probe_held_out")
 """Beside the majority answer, whose AUROC is .5."""
 DRAWS = 400
 _COLUMNS = ("condition", "effective", "coherence", "scored", "measure", "baseline")
-_COLUMNS += ("value", "lower", "upper", "n", "seeds")
+_NUMBERS = ("value", "lower", "upper", "n", "seeds")
+_COLUMNS += _NUMBERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,15 @@ class Study:
         rows = [row for name in self.conditions for row in self._scores(name)]
         return pd.DataFrame(rows, columns=list(_COLUMNS))
 
+    def heights(self, names: Sequence[str]) -> pd.DataFrame:
+        """AUROC by the height of the hypernym above the leaves: of each hypernym and height, and their correlation.
+
+        Rows are of hypernyms (`hypernym`), of the mean of those of a height (`height` alone), and of Spearman's rank
+        correlation over hypernyms (neither). Limits are over leaves, hypernyms and seeds; single hypernyms have none.
+        """
+        rows = [row for name in names if name in self.conditions for row in self._heights(name)]
+        return pd.DataFrame(rows, columns=["condition", "hypernym", "height", *_NUMBERS])
+
     def contrast(self, first: str, second: str, measure: str) -> dict[str, Any] | None:
         """The difference of two conditions at the seeds that both have; None where one has no finished run.
 
@@ -112,10 +124,31 @@ class Study:
             statistics, counted = self._statistics(condition, measure)
             found = self.rule.mean(statistics, int(counted.sum()))
             yield about | {"measure": measure, "baseline": ""} | _numbers(found, condition.seeds)
-        for baseline in BASELINES:
-            statistics, counted = self._statistics(condition, "auroc", baseline)
+        for measure, baseline in [*(("auroc", name) for name in BASELINES), ("macro_f1", "majority")]:
+            statistics, counted = self._statistics(condition, measure, baseline)
             found = self.rule.mean(statistics, int(counted.sum()))
-            yield about | {"measure": "auroc", "baseline": baseline} | _numbers(found, condition.seeds)
+            yield about | {"measure": measure, "baseline": baseline} | _numbers(found, condition.seeds)
+
+    def _heights(self, name: str) -> Iterator[dict[str, Any]]:
+        condition = self.conditions[name]
+        statistics, counted = self._statistics(condition, "auroc")
+        values = np.stack([one.value for one in statistics])
+        weights = leaf_weights(len(self.frame.leaves), self.rule.draws, self.rule.seed)
+        drawn = np.stack([one.at(weights) for one in statistics], axis=1)
+        taxonomy, leaves = condition.answers[0].taxonomy, int(counted.sum())
+        scored = [at for at in range(values.shape[1]) if not np.isnan(values[:, at]).all()]
+        heights = np.array([taxonomy.height(self.frame.hypernyms[at]) for at in scored])
+        means = nan_mean(values[:, scored].T)
+        about = {"condition": name, "seeds": ",".join(map(str, condition.seeds))}
+        for at, height, mean in zip(scored, heights, means):
+            alone = Estimate(float(mean), np.nan, np.nan, leaves)
+            yield about | {"hypernym": self.frame.hypernyms[at], "height": height} | alone.__dict__
+        for height in np.unique(heights):
+            own = np.array(scored)[heights == height]
+            found = mean_over(values[:, own], drawn[:, :, own], len(own), leaves=len(self.frame.leaves))
+            yield about | {"hypernym": "", "height": height} | within(found).__dict__
+        found = correlation(np.stack([heights, means], axis=1), "spearman", self.rule.draws, self.rule.seed)
+        yield about | {"hypernym": "", "height": np.nan} | found.__dict__
 
     def _statistics(
         self, condition: Condition, measure: str, baseline: str = ""
@@ -123,7 +156,7 @@ class Study:
         """A statistic of each seed, and the leaves that it rests on."""
         if measure == "top1":
             return self._top1(condition)
-        part = Part(scored=condition.headline.scored, baseline=baseline)
+        part = replace(condition.headline, leaves="all", baseline=baseline)
         found = measured(condition, part, measure, self.frame)
         assert found is not None, "these measures need nothing that may not be given"
         return found.statistics, np.asarray(found.counted.any(axis=1))

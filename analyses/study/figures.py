@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,10 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.inputs.measures import MEASURES
-from analyses.study.contrasts import ALIKE, RANDOM, SHUFFLE, SYSTEMATIC, level_of
+from analyses.study import layer_figures
+from analyses.study.contrasts import ALIKE, FULL, RANDOM, SHUFFLE, SYSTEMATIC, level_of
+from analyses.study.layer_figures import INITS, Members, figure_caption
 
-Members = Mapping[str, Mapping[str, str]]
-"""Group → label → condition."""
-_INITS = {
-    "pretrained": "pretrained",
-    "pretrained-embeddings": "pretrained embeddings",
-    "random": "random_init",
-}
 _BASELINES = {
     "blind": ("picture of another leaf", (0, (1, 1))),
     "gold": ("leaf's name in words", "-"),
@@ -27,23 +24,43 @@ _BASELINES = {
     "probe": ("linear probe, leaf seen", "-."),
     "probe_held_out": ("linear probe, other leaves", (0, (3, 1, 1, 1, 1, 1))),
 }
-_BESIDE = 0.012  # so that points of two inits with one value are both seen
-_PANELS = ("auroc", "top1", "leaf_naming")
-_INTERVAL = "95 %, over leaf concepts, hypernyms and seeds"
+PUBLISHED = (
+    "Crosses: the published study (yes/no questions on THINGS, 53 hypernyms, DINOv2), against the share that its rule "
+    "really removed; another world, compare shapes"
+)
+_PANELS = ("auroc", "macro_f1", "top1", "leaf_naming")
 
 
-def draw(
-    scores: pd.DataFrame, contrasts: pd.DataFrame, transfer: pd.DataFrame, members: Members, bound: float
-) -> dict[str, Figure]:
-    """Every figure that the tables have the numbers for, by name.
+@dataclass(frozen=True)
+class Numbers:
+    """The rows that figures are drawn from.
+
+    Attributes:
+        scores: of conditions (`Study.scores`).
+        heights: of the hypernyms of conditions in the group `full` (`Study.heights`).
+        contrasts: of pairs (`analyses.study.contrasts.table`).
+        transfer: by layer (`analyses.study.transfer.curves`), and its `size`.
+        cohesion: by layer (`analyses.study.transfer.cohesion`).
+        published: macro-F1 of the published study (`analyses.study.published`); no row where it was not collected.
+    """
+
+    scores: pd.DataFrame
+    heights: pd.DataFrame
+    contrasts: pd.DataFrame
+    transfer: pd.DataFrame
+    cohesion: pd.DataFrame
+    published: pd.DataFrame
+
+
+def draw(numbers: Numbers, members: Members, bound: float) -> dict[str, Figure]:
+    """Every figure that there are numbers for, by name.
 
     Args:
-        scores: rows of conditions (`Study.scores`).
-        contrasts: rows of pairs (`analyses.study.contrasts.table`).
-        transfer: rows of the transfer by layer (`analyses.study.transfer.curves`), and its `size`.
+        numbers: the rows.
         members: conditions by group and label.
         bound: of equivalence in AUROC; NaN where the plan states none.
     """
+    scores, published = numbers.scores, numbers.published
     known = set(scores["condition"]) if len(scores) else set()
     of: dict[str, dict[str, str]] = {
         group: {label: name for label, name in labels.items() if name in known}
@@ -51,27 +68,29 @@ def draw(
     }
     with drawing.style():
         figures: dict[str, Figure | None] = {
-            "evidence": _levels(scores, of.get(RANDOM, {}), "share of hypernym questions removed"),
-            "systematic": _levels(scores, of.get(SYSTEMATIC, {}), "share of hypernym questions removed"),
+            "evidence": _levels(scores, of.get(RANDOM, {}), published),
+            "systematic": _levels(scores, of.get(SYSTEMATIC, {}), published.iloc[:0]),
             "shuffles": _shuffles(scores, of.get(SHUFFLE, {})),
-            "alike": _alike(contrasts, bound),
-            "transfer": _transfer(transfer, of),
-            "onset": _onset(transfer, scores, of),
+            "heights": _heights(numbers.heights, of.get(FULL, {})),
+            "alike": _alike(numbers.contrasts, bound),
+            "transfer": layer_figures.transfer(numbers.transfer, of),
+            "onset": layer_figures.onset(numbers.transfer, scores, of),
+            "cohesion": layer_figures.cohesion(numbers.cohesion, of),
         }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _levels(scores: pd.DataFrame, labels: Mapping[str, str], what: str) -> Figure | None:
+def _levels(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataFrame) -> Figure | None:
     """Scores against the share of evidence that was really removed, a curve per init, with the baselines."""
     if len(labels) < 2:
         return None
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    panels = figure.subplots(1, 3, sharex=True)
+    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True).ravel()
     rows = _of(scores, labels)
     rows["init"] = [level_of(label)[1] for label in rows["label"]]
     for axes, measure in zip(panels, _PANELS, strict=True):
         here = rows[rows["measure"] == measure]
-        for init, name in _INITS.items():
+        for init, name in INITS.items():
             own = here[(here["init"] == init) & (here["baseline"] == "")]
             if len(own):
                 drawing.curve(axes, own, "effective", drawing.colour(name), name)
@@ -85,10 +104,55 @@ def _levels(scores: pd.DataFrame, labels: Mapping[str, str], what: str) -> Figur
             own["effective"], own["value"], color="0.45", linewidth=0.8, linestyle=line, label=name
         )
     panels[0].axhline(0.5, **drawing.CHANCE, label="majority answer, chance")
-    panels[1].set_xlabel(what)
-    _finish(
-        figure, panels[0], rows, "chance, dashed; hypernyms without removed evidence, where none was removed"
-    )
+    majority = rows[rows["baseline"] == "majority"].groupby("effective")["value"].mean()
+    panels[1].plot(majority.index, majority, **drawing.CHANCE)
+    for axes in panels[2:]:
+        axes.set_xlabel("share of hypernym questions removed")
+    null = "chance, dashed; of macro-F1 the majority answer; hypernyms without removed evidence, where none was removed"
+    if len(published):
+        _published(panels[1], published)
+        null += f". {PUBLISHED}"
+    handles = {name: handle for axes in panels[:2] for handle, name in zip(*axes.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    drawing.footnote(figure, figure_caption(rows, null))
+    return figure
+
+
+def _published(axes: Axes, rows: pd.DataFrame) -> None:
+    """The published study's curves of pictures with their own names, thin, one for each language model."""
+    curves = rows[rows["shuffle"] == "none"].groupby(["lm", "init"])
+    for number, ((_, init), curve) in enumerate(curves):
+        curve = curve.sort_values("effective")
+        look: dict[str, Any] = {"color": drawing.colour(INITS[str(init)]), "linewidth": 0.6, "alpha": 0.7}
+        label = "published, a language model each" if number == 0 else None
+        axes.plot(curve["effective"], curve["value"], marker="x", markersize=3, zorder=1, label=label, **look)
+
+
+def _heights(heights: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
+    """AUROC of every hypernym by its height above the leaves, and the mean of each height with its interval."""
+    if heights.empty:
+        return None
+    figure = Figure(figsize=(2.4 * len(labels) + 0.6, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (label, name) in zip(panels, labels.items(), strict=True):
+        rows, tint = heights[heights["condition"] == name], drawing.colour(INITS.get(label, label))
+        single = rows[rows["hypernym"] != ""]
+        axes.plot(single["height"], single["value"], ".", color="0.6", markersize=3.5)
+        means = rows[(rows["hypernym"] == "") & rows["height"].notna()]
+        axes.vlines(means["height"], means["lower"], means["upper"], color=tint)
+        axes.plot(
+            means["height"], means["value"], drawing.MARKERS.get(INITS.get(label, label), "o"), color=tint
+        )
+        axes.axhline(0.5, **drawing.CHANCE)
+        (rho,) = rows[rows["height"].isna()].to_dict("records")
+        own = f"rank correlation {rho['value']:+.2f} [{rho['lower']:+.2f}, {rho['upper']:+.2f}]"
+        axes.set_title(f"{drawing.readable(INITS.get(label, label), ' ')}\n{own}", fontsize=7)
+        axes.set_xticks(sorted(set(single["height"].astype(int))))
+        axes.set_xlabel("height of the hypernym")
+    panels[0].set_ylabel(MEASURES["auroc"])
+    single = heights[heights["hypernym"] != ""]
+    null = "AUROC .5, dashed. Grey: single hypernyms; a height of one hypernym has limits over leaves and seeds alone"
+    drawing.footnote(figure, figure_caption(single, null))
     return figure
 
 
@@ -107,7 +171,7 @@ def _shuffles(scores: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     forest.axvline(0.5, **drawing.CHANCE)
     for axes in others:
         _doses(axes, rows[(rows["measure"] == "auroc") & rows["coherence"].notna()], list(labels))
-    drawing.footnote(figure, _caption(rows, "AUROC .5, dashed"))
+    drawing.footnote(figure, figure_caption(rows, "AUROC .5, dashed"))
     return figure
 
 
@@ -144,92 +208,7 @@ def _alike(contrasts: pd.DataFrame, bound: float) -> Figure | None:
     if not np.isnan(bound):
         panels[0].axvspan(-bound, bound, color="0.9", zorder=0)
         null += f"; grey: bounds of equivalence, ±{bound:g} AUROC"
-    drawing.footnote(figure, _caption(rows[rows["measure"] == "auroc"], null))
-    return figure
-
-
-def _transfer(transfer: pd.DataFrame, of: Members) -> Figure | None:
-    """AUROC of probes fitted on words and tested on pictures, less their control, by layer: a panel for each group."""
-    curves = transfer[(transfer["measure"] == "selectivity") & transfer["layer"].notna()]
-    known = set(curves["condition"])
-    shown = {group: {k: v for k, v in labels.items() if v in known} for group, labels in of.items()}
-    shown = {group: labels for group, labels in shown.items() if len(labels) > 1}
-    if not shown:
-        return None
-    lines = -(-len(shown) // 3)
-    figure = Figure(figsize=(7.6, 0.6 + 2.6 * lines), layout="constrained")
-    panels = figure.subplots(lines, min(3, len(shown)), sharex=True, sharey=True, squeeze=False)
-    for axes, (group, labels) in zip(panels.flat, shown.items(), strict=False):
-        if group in (RANDOM, SYSTEMATIC):
-            labels = {
-                level_of(label)[0]: name
-                for label, name in labels.items()
-                if level_of(label)[1] == "pretrained"
-            }
-        shown_as = {label: _INITS.get(label, label) for label in labels}
-        palette = drawing.colours(list(shown_as.values()))
-        for label, name in labels.items():
-            drawing.curve(
-                axes, curves[curves["condition"] == name], "layer", palette[shown_as[label]], shown_as[label]
-            )
-        axes.axhline(0, **drawing.CHANCE)
-        axes.set_title(group + (", pretrained" if group in (RANDOM, SYSTEMATIC) else ""))
-        axes.legend(fontsize=5.5)
-    for axes in list(panels.flat)[len(shown) :]:
-        axes.set_visible(False)
-    for line in panels:
-        line[0].set_ylabel("AUROC above control")
-    panels[-1][0].set_xlabel("block")
-    drawing.footnote(figure, _caption(curves, "control task, dashed", "95 %, over leaf concepts and seeds"))
-    return figure
-
-
-def _onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure | None:
-    """The first layer detected and the size of the transfer, against removed evidence and against coherence."""
-    known = (
-        {name for name in transfer["condition"] if name in set(scores["condition"])} if len(scores) else set()
-    )
-    about = scores.drop_duplicates("condition").set_index("condition")[["effective", "coherence"]]
-    axes_of = {
-        "effective": ("share of hypernym questions removed", of.get(RANDOM, {})),
-        "coherence": ("realised coherence", of.get(SHUFFLE, {})),
-    }
-    shown = {
-        x: (what, {label: name for label, name in labels.items() if name in known and about[x].notna()[name]})
-        for x, (what, labels) in axes_of.items()
-    }
-    shown = {x: pair for x, pair in shown.items() if len(pair[1]) > 1}
-    if not shown:
-        return None
-    figure = Figure(figsize=(3.4 * len(shown) + 0.4, 4.4), layout="constrained")
-    panels = figure.subplots(2, len(shown), sharex="col", sharey="row", squeeze=False)
-    rows = transfer.join(about, on="condition")
-    never = transfer["layer"].max() + 1
-    for column, (x, (what, labels)) in enumerate(shown.items()):
-        place = {name: label for label, name in labels.items()}
-        for axes, measure in zip(panels[:, column], ("onset", "size"), strict=True):
-            here = rows[
-                (rows["measure"] == measure) & rows["condition"].isin(place) & np.isfinite(rows["value"])
-            ]
-            for row in here.to_dict("records"):
-                label = place[row["condition"]]
-                init = _INITS.get(level_of(label)[1], "pretrained")
-                tint = drawing.colour(init) if x == "effective" else drawing.colours(list(labels))[label]
-                at = row[x] + (_BESIDE if x == "effective" and init != "pretrained" else 0)
-                axes.plot([at] * 2, np.clip([row["lower"], row["upper"]], -1, never), color=tint)
-                axes.plot(at, row["value"], drawing.MARKERS.get(init, "o"), color=tint)
-        panels[1, column].set_xlabel(what)
-    panels[0, 0].set_ylabel("first block detected")
-    panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the blocks")
-    panels[1, 0].axhline(0.5, **drawing.CHANCE)
-    drawing.footnote(
-        figure,
-        _caption(
-            rows[rows["measure"] == "onset"],
-            "no block detected: no point, or no upper limit; AUROC .5, dashed",
-            "95 %; of blocks over leaf concepts and seeds, of sizes over hypernyms and seeds",
-        ),
-    )
+    drawing.footnote(figure, figure_caption(rows[rows["measure"] == "auroc"], null))
     return figure
 
 
@@ -237,17 +216,3 @@ def _of(scores: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     """The rows of some conditions with their labels, in the order of the plan."""
     parts = [scores[scores["condition"] == name].assign(label=label) for label, name in labels.items()]
     return pd.concat(parts, ignore_index=True)
-
-
-def _finish(figure: Figure, named: Axes, rows: pd.DataFrame, null: str) -> None:
-    handles, names = named.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=4)
-    drawing.footnote(figure, _caption(rows, null))
-
-
-def _caption(rows: pd.DataFrame, null: str, interval: str = _INTERVAL) -> str:
-    counts = sorted({len(str(seeds).split(",")) for seeds in rows["seeds"]})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    note = "" if counts[0] > 1 else "; of one seed, differences between seeds not included"
-    of = f"leaf concepts, {seeds} seed{'s' if counts[-1] > 1 else ''}"
-    return drawing.caption(int(rows["n"].max()), of, interval + note, null)

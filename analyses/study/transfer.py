@@ -15,9 +15,11 @@ from analyses.study.collecting import TRANSFER
 from analyses.study.tables import Tables
 from probing.probes.evaluate import Series
 from probing.stats.hierarchical import table_interval
+from probing.stats.limits import half_width
 
 PLACES = ("cue", "last", "slot")
 """Where the transfer is shown: at the first of these that was probed."""
+_NORMAL = 1.96
 _SHOWN = ("selectivity", "onset", "half_rise")
 
 
@@ -41,6 +43,34 @@ def curves(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
         found[-1] = found[-1].assign(seeds=_seeds(plan, runs))
     columns = ["condition", "seeds", "span", "layer", "site", "measure", "value", "lower", "upper", "n"]
     return pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
+
+
+def cohesion(tables: Tables, plan: pd.DataFrame) -> pd.DataFrame:
+    """Cohesion of hypernyms in pictures by layer: means over seeds of each condition.
+
+    Limits add the variance over leaves, taken from those of a run (seeds share the leaves, so that it does not average
+    out), and that between seeds; those of a single seed are the run's own.
+    """
+    rows = tables.numbers[tables.numbers["run"].isin(plan["run"])]
+    rows = rows[(rows["analysis"] == "cohesion") & (rows["modality"] == "image") & rows["layer"].notna()]
+    rows = rows[rows["measure"] == "cohesion"]
+    span = next((one for one in PLACES if (rows["span"] == one).any()), "")
+    rows = rows[(rows["span"] == span) & rows["site"].str.endswith("hook_resid_post")]
+    unique = plan.drop_duplicates("run").set_index("run")
+    rows = rows.assign(condition=unique["condition"].reindex(rows["run"]).to_numpy())
+    found = []
+    for (condition, layer), own in rows.groupby(["condition", "layer"], sort=False):
+        lower, upper = (float(own[side].mean()) for side in ("lower", "upper"))
+        value, runs = float(own["value"].mean()), len(own)
+        if runs > 1:
+            of_leaves = ((upper - lower) / 2 / _NORMAL) ** 2
+            parts = [(of_leaves, own["n"].min() - 1), (float(own["value"].var()) / runs, runs - 1)]
+            lower, upper = value - float(half_width(parts)), value + float(half_width(parts))
+        numbers = {"value": value, "lower": lower, "upper": upper, "n": int(own["n"].min())}
+        found.append(
+            {"condition": condition, "layer": layer, **numbers, "seeds": _seeds(plan, list(own["run"]))}
+        )
+    return pd.DataFrame(found, columns=["condition", "layer", "value", "lower", "upper", "n", "seeds"])
 
 
 def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -117,6 +117,15 @@ def probed(name: str, seed: int, strength: float) -> tuple[pd.DataFrame, pd.Data
             limits = {"lower": curve[layer] - 0.04, "upper": curve[layer] + 0.04, "n": len(LEAVES)}
             numbers.append({**about, **row, **limits, "layer": layer, "target": "mean"})
     for layer in range(LAYERS):
+        row = {"run": name, "analysis": "cohesion", "step": 10, "span": "cue", "modality": "image"}
+        row |= {
+            "site": f"blocks.{layer}.hook_resid_post",
+            "measure": "cohesion",
+            "value": value[layer] + 0.01 * seed,
+        }
+        limits = {"lower": row["value"] - 0.1, "upper": row["value"] + 0.1, "n": len(LEAVES)}
+        numbers.append({**row, **limits, "layer": layer, "target": "mean"})
+    for layer in range(LAYERS):
         scale = np.abs(noise[:, layer]).max() / 127
         whole = np.round(noise[:, layer] / scale).astype(np.int8)
         site = f"blocks.{layer}.hook_resid_post"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from analyses.inputs.answers import Part
 from analyses.study import answers, main, transfer
@@ -139,7 +140,7 @@ def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, dr
     scores = Study.of(tables, "toy", DRAWS).scores()
     axes = drawn[0]["evidence"].axes[0]
     assert axes.get_title() == "hypernym AUROC"
-    assert drawn[0]["evidence"].axes[1].get_xlabel() == "share of hypernym questions removed"
+    assert drawn[0]["evidence"].axes[2].get_xlabel() == "share of hypernym questions removed"
     lines = {line.get_label(): line for line in axes.get_lines()}
     pretrained = ["toy-random.5-pretrained", "toy-full-pretrained"]
     own = scores[(scores["measure"] == "auroc") & scores["condition"].isin(pretrained)]
@@ -156,7 +157,7 @@ def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, dr
 
 def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
     figures = drawn[0]
-    assert set(figures) == {"evidence", "shuffles", "alike", "transfer", "onset"}
+    assert set(figures) == {"evidence", "shuffles", "heights", "alike", "transfer", "onset", "cohesion"}
     names = [label.get_text() for label in figures["shuffles"].axes[0].get_yticklabels()]
     assert names == ["none", "within", "category", "across"]
     assert figures["shuffles"].axes[2].get_xlabel() == "realised coherence"
@@ -166,6 +167,46 @@ def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
     curve = {line.get_label(): line for line in figures["transfer"].axes[0].get_lines()}["pretrained"]
     np.testing.assert_allclose(np.asarray(curve.get_ydata())[[0, -1]], [0, 0.33], atol=1e-6)
     assert {axes.get_ylabel() for axes in figures["onset"].axes} >= {"first block detected"}
+
+
+def test_cohesion_is_a_mean_over_seeds_with_the_variance_of_leaves_and_of_seeds(plan, tables):
+    rows = transfer.cohesion(tables, Study.of(tables, "toy", DRAWS).plan)
+    last = rows[(rows["condition"] == "toy-full-pretrained") & (rows["layer"] == 5)].iloc[0]
+    assert last["value"] == pytest.approx(0.33 + 0.01, abs=1e-6)
+    t = scipy.stats.t.ppf(0.975, [49, 2])
+    half = np.sqrt((t[0] * 0.1 / 1.96) ** 2 + (t[1] * 0.01 / np.sqrt(3)) ** 2)
+    assert last["upper"] - last["value"] == pytest.approx(half, rel=1e-5)
+    first = transfer.cohesion(tables, tables.plan[tables.plan["seed"] == 0])
+    alone = first[(first["condition"] == "toy-full-pretrained") & (first["layer"] == 5)].iloc[0]
+    assert (alone["value"], alone["upper"]) == pytest.approx((0.33, 0.43), abs=1e-6)
+
+
+def test_heights_are_means_of_the_hypernyms_of_a_height(plan, tables):
+    study = Study.of(tables, "toy", DRAWS)
+    rows = study.heights(["toy-full-pretrained", "no such condition"])
+    single, mean = rows[rows["hypernym"] != ""], rows[(rows["hypernym"] == "") & rows["height"].notna()]
+    scores = study.scores()
+    scores = scores[(scores["condition"] == "toy-full-pretrained") & (scores["baseline"] == "")]
+    whole = scores[scores["measure"] == "auroc"].iloc[0]
+    assert len(single) == 10
+    assert mean["height"].tolist() == [1]
+    np.testing.assert_allclose(
+        mean[["value", "lower", "upper"]].to_numpy(float)[0],
+        whole[["value", "lower", "upper"]].to_numpy(float),
+    )
+    assert single["value"].mean() == pytest.approx(whole["value"])
+    assert np.isnan(rows.iloc[-1]["value"])  # all are of one height: nothing to correlate
+
+
+def test_published_curves_stand_in_the_panel_of_macro_f1(tables, tmp_path):
+    rows = pd.DataFrame(
+        {"lm": "a", "init": ["pretrained", "random"] * 2, "shuffle": ["none"] * 3 + ["across"]}
+    )
+    rows = rows.assign(effective=[1.0, 1.0, 0.2, 0.3], value=[0.7, 0.4, 0.5, 0.1], lower=0.0, upper=1.0, n=53)
+    drawn, _ = answers(tables, "toy", DRAWS, rows)
+    crosses = [line for line in drawn["evidence"].axes[1].get_lines() if line.get_marker() == "x"]
+    assert sorted(np.concatenate([line.get_ydata() for line in crosses])) == [0.4, 0.5, 0.7]
+    assert "another world" in " ".join(drawn["evidence"].texts[-1].get_text().split())
 
 
 def test_tables_come_back_as_they_were_and_in_any_order(plan, tables, tmp_path):
@@ -255,7 +296,7 @@ def test_without_bounds_the_figure_of_likeness_has_none(plan, tables):
 
 
 def test_versions_that_made_the_runs_are_said_where_there_are_several(tables, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.study.answers", lambda tables, name: ({}, []))
+    monkeypatch.setattr("analyses.study.answers", lambda tables, name, **_: ({}, []))
     for codes in (["0"], ["0", "1"]):
         names = np.resize(codes, len(tables.runs))
         replace(tables, runs=tables.runs.assign(code=names)).write(tmp_path)
