@@ -23,6 +23,7 @@ from probing.store import records
 COLOURS = {
     "pretrained": "#0072B2",
     "random_init": "#595959",
+    "pretrained embeddings": "#56B4E9",
     "within": "#009E73",
     "across": "#D55E00",
     "image": "#0072B2",

@@ -129,8 +129,8 @@ def _published(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _heights(heights: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
-    """AUROC of every hypernym by its height above the leaves, and the mean of each height with its interval."""
-    if heights.empty:
+    """AUROC of hypernyms by their height above the leaves, and the mean of each height; none where all have one."""
+    if heights["height"].nunique() < 2:
         return None
     figure = Figure(figsize=(2.4 * len(labels) + 0.6, 3.2), layout="constrained")
     panels = figure.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]

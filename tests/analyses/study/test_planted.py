@@ -12,6 +12,7 @@ from analyses.study import answers, main, transfer
 from analyses.study.claims import FAILS, HOLDS, UNDECIDED, verdicts
 from analyses.study.contrasts import table as contrast_table
 from analyses.study.estimates import Study
+from analyses.study.figures import Numbers, draw
 from analyses.study.tables import Tables
 from probing.stats import ClusterAUROC
 from taxogen.stages.sweeping import plan_file
@@ -157,7 +158,7 @@ def test_figures_show_the_scores_at_the_share_that_was_really_removed(tables, dr
 
 def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
     figures = drawn[0]
-    assert set(figures) == {"evidence", "shuffles", "heights", "alike", "transfer", "onset", "cohesion"}
+    assert set(figures) == {"evidence", "shuffles", "alike", "transfer", "onset", "cohesion"}
     names = [label.get_text() for label in figures["shuffles"].axes[0].get_yticklabels()]
     assert names == ["none", "within", "category", "across"]
     assert figures["shuffles"].axes[2].get_xlabel() == "realised coherence"
@@ -196,6 +197,23 @@ def test_heights_are_means_of_the_hypernyms_of_a_height(plan, tables):
     )
     assert single["value"].mean() == pytest.approx(whole["value"])
     assert np.isnan(rows.iloc[-1]["value"])  # all are of one height: nothing to correlate
+
+
+def test_the_figure_of_heights_needs_two_of_them(tables):
+    study = Study.of(tables, "toy", DRAWS)
+    rows = study.heights(["toy-full-pretrained"])
+    none = pd.DataFrame(columns=["condition"])
+    numbers = Numbers(
+        study.scores(), rows, contrast_table(study, tables), transfer.curves(tables, study.plan), none, none
+    )
+    members = {"full": {"pretrained": "toy-full-pretrained"}}
+    assert "heights" not in draw(numbers, members, 0.06)
+    higher = rows[rows["hypernym"] != ""].head(4).assign(height=3)
+    two = pd.concat([rows, higher, rows.iloc[[-2]].assign(height=3, value=0.6)], ignore_index=True)
+    axes = draw(replace(numbers, heights=two), members, 0.06)["heights"].axes[0]
+    points = {line.get_marker(): line for line in axes.get_lines()}
+    np.testing.assert_allclose(np.asarray(points["o"].get_xydata()), [[1, rows.iloc[-2]["value"]], [3, 0.6]])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "3"]
 
 
 def test_published_curves_stand_in_the_panel_of_macro_f1(tables, tmp_path):
