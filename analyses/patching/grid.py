@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analyses.frame import parts
+from analyses.inputs.stimuli import States, Stimuli, first_rows, of_one_length
+from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import Outcomes, joined, masks, outcomes_of
-from analyses.patching.pairs import Pair
-from analyses.patching.stimuli import States, Stimuli, first_rows, of_one_length
 from probing.patching import (
     EACH,
     Answers,

@@ -11,9 +11,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
 from analyses.frame import tables
+from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
-from analyses.patching.pairs import Pair
 from probing.patching import Cell, excess, rank_agreement
 from probing.stats import DyadMean, Estimate, draw_weights, ratio_limits, studentised_interval
 
