@@ -29,6 +29,11 @@ TOKENS = (
     1024  # that go through a block at once: enough for fast products, few enough for the processor's caches
 )
 
+EditsOf = Callable[[int, int], Mapping[str | Site, Edit]]
+"""From a block and the number of runs in it to the edits of their stacked rows."""
+Between = Callable[[Tensor, int, int], Tensor]
+"""From the stacked state before a block, the block and the number of runs to the state that goes into it."""
+
 #: Points outside a block: their state is replaced between two blocks.
 _BETWEEN = {"hook_resid_pre": 0, "hook_resid_post": 1}
 
@@ -82,6 +87,7 @@ class Restart:
         self.alignments = alignments or {}
         self._calls: dict[int, list[_Call]] = {}
 
+    @torch.no_grad()
     def run(
         self,
         patches: Sequence[Patch],
@@ -114,6 +120,10 @@ class Restart:
                     done(len(batch))
         return torch.stack([result for result in results if result is not None])
 
+    def through(self, patch: Patch, read: Read) -> Float[Tensor, "rows candidates"]:
+        """The answers of one patched run at its last token, with their gradient in the states that are put there."""
+        return read(self._sweep([patch], self._start(patch.cell)))
+
     @property
     def _length(self) -> int:
         return self.kept.hidden.shape[1]
@@ -131,27 +141,46 @@ class Restart:
         assert first.layer is not None
         return first.layer + _BETWEEN.get(first.point, 0)
 
-    @torch.no_grad()
     def _sweep(self, patches: Sequence[Patch], start: int) -> Float[Tensor, "rows width"]:
         """Last hidden states of the last token of patches that are sorted by where they enter."""
+        rows = len(self.kept)
+        live = [_Live(patch, slice(at * rows, (at + 1) * rows)) for at, patch in enumerate(patches)]
+        return self._stacked(
+            [self._enter(patch) for patch in patches],
+            start,
+            lambda layer, runs: self._edits(live[:runs], layer, start),
+            lambda hidden, layer, runs: self._replaced(hidden, live[:runs], layer, start),
+        )
+
+    @torch.no_grad()
+    def stacked(
+        self, enters: Sequence[int], start: int, edits: EditsOf, between: Between | None = None
+    ) -> Float[Tensor, "rows width"]:
+        """Last hidden states of runs in one batch: the rows of the first run, then those of the second, and on.
+
+        Args:
+            enters: the first block of each run that has to run again, none before that of the run in front of it.
+            start: the first token after the prefix that has to run again.
+            edits: what is replaced inside a block.
+            between: what the state before a block, or behind the last, is replaced by.
+        """
+        return self._stacked(enters, start, edits, between)
+
+    def _stacked(
+        self, enters: Sequence[int], start: int, edits: EditsOf, between: Between | None = None
+    ) -> Float[Tensor, "rows width"]:
         calls = self._calls_from(start)
-        layers, waiting = len(self.layout.blocks), list(patches)
-        live: list[_Live] = []
+        layers, runs = len(self.layout.blocks), 0
         hidden = self.kept.states[0][:0, start:]
-        for layer in range(self._enter(patches[0]), layers + 1):
-            entering = self.kept.states[layer][:, start:]
-            parts = [hidden]
-            while waiting and self._enter(waiting[0]) == layer:
-                first = len(live) * len(entering)
-                live.append(_Live(waiting.pop(0), slice(first, first + len(entering))))
-                parts.append(entering)
-            hidden = torch.cat(parts) if len(parts) > 1 else hidden
-            hidden = self._replaced(hidden, live, layer, start)
+        for layer in range(enters[0], layers + 1):
+            joining = enters.count(layer)
+            if joining:
+                hidden = torch.cat([hidden, *[self.kept.states[layer][:, start:]] * joining])
+            runs += joining
+            hidden = between(hidden, layer, runs) if between is not None else hidden
             if layer < layers:
-                with edit(self.model, self._edits(live, layer, start)):
-                    hidden = calls[layer](
-                        self.layout.blocks[layer], hidden, self._past(layer, start, len(live))
-                    )
+                with edit(self.model, edits(layer, runs)):
+                    hidden = calls[layer](self.layout.blocks[layer], hidden, self._past(layer, start, runs))
         return self.layout.point(Site(FINAL)).module(hidden[:, -1])
 
     def _replaced(self, hidden: Tensor, live: Sequence[_Live], layer: int, start: int) -> Tensor:
@@ -194,6 +223,7 @@ class Restart:
             keys, values = keys.repeat(copies, 1, 1, 1), values.repeat(copies, 1, 1, 1)
         return DynamicCache([(keys[:0], values[:0])] * layer + [(keys, values)])
 
+    @torch.no_grad()
     def _calls_from(self, start: int) -> list[_Call]:
         """How the model calls its blocks for the tokens from `start` on, behind the cached ones before them.
 
