@@ -78,6 +78,29 @@ def test_the_chain_found_on_one_half_is_faithful_complete_and_minimal_on_the_oth
     assert of["effect", "", 0]["lower"] > 0.5
 
 
+def ranked(rng, contributions, effects):
+    """p of the area of an order, by random orders, where every part adds an effect of its own."""
+    strata = [str(at // 8) for at in range(40)]
+    given = {"contributions": contributions, "greedy": rng.permutation(40)}
+    sets = search.sets_of(given, given, [4, 12], 19, 1, strata, seed=int(rng.integers(2**31)))
+    levels = (~sets.ablated).astype(float) @ effects
+    rows = SetTest(sets, levels, [4, 12], 40, draw_weights(6, 2), {}).rows()
+    return [
+        row["value"]
+        for row in rows
+        if row["measure"] == "faithfulness_area_p" and row["order"].startswith("attribution")
+    ]
+
+
+def test_an_order_that_means_nothing_is_ranked_first_at_no_more_than_the_nominal_rate():
+    rng = np.random.default_rng(0)
+    worlds = [0.5 + rng.normal(size=(40, 1)) + 0.1 * rng.normal(size=(40, 6)) for _ in range(40)]
+    p = np.array([ranked(rng, rng.normal(size=(40, 3)), effects) for effects in worlds])
+    assert ((p <= 0.05).mean(axis=0) <= 0.15).all()
+    assert (p <= 0.5).mean() == pytest.approx(0.5, abs=0.2)
+    assert ranked(rng, worlds[0], worlds[0]) == [0.05, 0.05]
+
+
 def test_parts_ablated_alone_lose_what_hooks_would_and_contributions_sum_to_the_effect(both, found):
     parts = parts_of(both[0].model)
     for one, half in zip(found, both):

@@ -68,7 +68,7 @@ def shares(
         whole: with nothing ablated.
         weights: how often each leaf counts; ones for the value itself.
 
-    Source: Mueller et al. 2025, MIB, arXiv:2504.13151, section 3.1; Wang et al. 2023, arXiv:2211.00593, section 4.
+    Source: Mueller et al. 2025 (MIB), arXiv:2504.13151; Wang et al. 2023, arXiv:2211.00593, section 4.
     """
     values = np.asarray(values, float)
     top = np.moveaxis((values - none) @ np.asarray(weights, float).T, -1, 0)
@@ -98,7 +98,7 @@ def area(
     Raises:
         ValueError: sizes that do not increase, or lie outside.
 
-    Source: Mueller et al. 2025, arXiv:2504.13151, section 3.1 (there over the share of edges).
+    Source: Mueller et al. 2025, arXiv:2504.13151 (there over the share of edges).
     """
     x, y = _curve(share, sizes, parts, ends)
     return np.asarray(np.trapezoid(y, x, axis=-1))
@@ -112,7 +112,7 @@ def distance_area(
     >>> distance_area(np.array([1.0]), [1], 4)
     array(0.125)
 
-    Source: Mueller et al. 2025, arXiv:2504.13151, section 3.1.
+    Source: Mueller et al. 2025, arXiv:2504.13151.
     """
     x, y = _curve(share, sizes, parts, (0, 1))
     return np.asarray(np.trapezoid(np.abs(1 - y), x, axis=-1))

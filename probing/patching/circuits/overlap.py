@@ -84,14 +84,14 @@ def redrawn(
 ) -> Bool[np.ndarray, "draws parts"]:
     """The set of the largest mean contributions with leaves drawn again.
 
-    Two sets of leaves have fewer parts in common than a drawn one has with the leaves it was drawn from, and drawn ones
-    are noisier than new leaves are (Méloux et al. 2025).
+    Leaves that are drawn again lie around the ones at hand, so that the sets differ more from each other than from the
+    set of these, and less from that than the set of new leaves would.
 
     >>> redrawn(np.array([[1.0, 0.0], [0.0, 1.0]]), 1, np.array([[2.0, 0.0], [0.0, 2.0]]))
     array([[ True, False],
            [False,  True]])
 
-    Source: Méloux et al. 2025, on the stability of circuits under resampling.
+    Source: Méloux, Portet & Peyrard 2025, arXiv:2510.00845.
     """
     scores = np.asarray(weights, float) @ np.asarray(contributions, float).T
     return np.stack([nested(order_of(one), [size])[0] for one in scores])
