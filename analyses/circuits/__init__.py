@@ -45,7 +45,7 @@ class Options(Resampling):
     Attributes:
         step: of a saved projector, by default the last
         ablation: what takes the place of a part's output: its mean over leaves, or that of another leaf
-        leaves: leaf concepts that are drawn, one picture each; sets are found on one half and tested on the other
+        leaves: leaf concepts that are drawn, 0 for all; sets are found on one half of them and tested on the other
         shares: sizes of the tested sets, as shares of all parts
         integrated: steps of integrated gradients
         tested: parts, drawn at random, that are also ablated each alone

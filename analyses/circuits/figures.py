@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,6 +19,7 @@ COLOURS = {
     "attribution": "#0072B2", "greedy": "#009E73", "other modality": "#D55E00", "random": "#595959",
     "random by layer": "#E69F00",
 }  # fmt: skip
+_PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 MEASURES = {
     "faithfulness": "faithfulness\n(share left of the effect,\nall else ablated)",
     "completeness": "completeness\n(share lost,\nset ablated)",
@@ -147,7 +150,7 @@ def paths(table: pd.DataFrame) -> Figure:
                 across, [senders.index(name) for name in counted["sender"]], ".", color="black", markersize=4
             )
             for up, value in enumerate(cells.get(ANSWER, ())):
-                axes.text(0, up, f"{value:.2f}", ha="center", va="top", fontsize=6.5)
+                axes.text(-0.42, up, f"{value:.2f}", va="center", fontsize=6.5, bbox=_PAPER)
             axes.tick_params(axis="x", rotation=60)
             axes.set_title(path if modality == MODALITIES[0] else "")
         line[0].set_ylabel(f"{WORDS[modality]}\nlayers that send")
