@@ -31,6 +31,8 @@ NAMES = tuple(registry.questions())
 OF_RUNS = tuple(name for name in NAMES if registry.load(name).takes is not Takes.NO_RUN)
 QUICK = {"draws": "40", "pairs": "4", "folds": "2", "permutations": "19"}
 """Values of options that many analyses have, so that toy runs take seconds."""
+BEFORE = {"pooling": ("patching",)}
+"""What a question reads of each run by default, beside what it always needs."""
 OWN = {
     "erasure": ("--hypernym", "bird", "--hypernym", "fruit"),
     "interchange": ("--rank", "1", "--steps", "3"),
@@ -74,7 +76,7 @@ def arguments(name: str, *runs: str) -> list[str]:
 def asked(name: str, *runs: str) -> Path:
     """The folder of the results of an analysis, asked now, and what it needs before."""
     analysis = registry.load(name)
-    for before in analysis.needs:
+    for before in (*analysis.needs, *BEFORE.get(name, ())):
         for run in runs:
             if not analysis_folder(before, run).is_dir():
                 asked(before, run)
