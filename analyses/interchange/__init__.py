@@ -1,4 +1,4 @@
-"""Which subspace of a state carries the hypernym from one leaf to another, and is it the same for words and pictures?
+"""Which subspace carries the hypernym from one leaf to another, and is it the same for words and pictures?
 
     python -m analyses.interchange --run RUN [--layer …] [--span …] [--rank …] [--method …] [--trained-on …]
         [--direction picture-to-picture|word-to-picture|picture-to-word|word-to-word] [--placebo-run RUN2]

@@ -22,6 +22,8 @@ from probing.patching.subspaces import (
     random_in,
     read_space,
 )
+from probing.patching.subspaces.subspace import INDEPENDENT
+from probing.probes.means import mass_mean
 from probing.stats.seeding import stream
 
 Made = tuple[str, str, int, int]
@@ -63,6 +65,8 @@ def _subspace(
         objectives = list(_objectives(world, place, fold, modality, labels, draw))
         return learn(objectives, random_in(rows, rank, rng), world.options.steps, world.options.rate)[0]
     known = labels[leaf][:, _varies(labels[leaf])].astype(float)
+    if draw:  # arbitrary labels of few leaves may span less
+        rank = min(rank, int(np.linalg.matrix_rank(mass_mean(rows, known)[0], rtol=INDEPENDENT)))
     if method == "means":
         return of_means(rows, known, rank)
     if method == "probe":

@@ -12,7 +12,8 @@ from jaxtyping import Float
 Array = Any
 ORTHONORMAL = 1e-6
 """By how much a product of two directions may differ from 0, or of one with itself from 1."""
-_INDEPENDENT = 1e-9  # singular values, beside the largest, of directions that add nothing but rounding
+INDEPENDENT = 1e-9
+"""The share of the largest singular value that a direction needs to add more than rounding."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Subspace:
                 "a direction of a subspace holds NaN or infinity; leave out the row it comes from"
             )
         left, sizes, _ = np.linalg.svd(values, full_matrices=False)
-        independent = int((sizes > _INDEPENDENT * sizes.max(initial=0.0)).sum())
+        independent = int((sizes > INDEPENDENT * sizes.max(initial=0.0)).sum())
         if (rank := independent if rank is None else rank) > independent:
             raise ValueError(
                 f"a subspace of rank {rank} was asked for; {values.shape[1]} directions of width {len(values)} span "
