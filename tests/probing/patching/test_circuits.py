@@ -174,13 +174,15 @@ def test_batches_of_sets_give_what_a_pass_through_hooks_gives(random_model, span
 class Lens:
     """Ablation and path patching written with hooks of TransformerLens alone."""
 
-    def __init__(self, model, ids):
-        self.bridge, self.ids = TransformerLensRecorder.of(model).bridge, ids
+    def __init__(self, model, ids, layers):
+        self.bridge, self.ids, self.layers = TransformerLensRecorder.of(model).bridge, ids, layers
         self.own = {}
         self.run({name: self.noted(name) for name in self.names()})
 
     def names(self):
-        return [f"blocks.{at}.{point}" for at in range(3) for point in ("attn.hook_z", "hook_mlp_out")]
+        return [
+            f"blocks.{at}.{point}" for at in range(self.layers) for point in ("attn.hook_z", "hook_mlp_out")
+        ]
 
     def noted(self, name):
         return lambda value, **_: self.own.__setitem__(name, value.clone())
@@ -229,7 +231,7 @@ def test_ablation_and_path_patching_are_those_of_transformer_lens(random_model):
 
 
 def check_against_transformer_lens(model, ids, rows, tokens, layers):
-    lens, parts, read = Lens(model, ids), parts_of(model), Answers.of(model, tokens)
+    lens, parts, read = Lens(model, ids, layers), parts_of(model), Answers.of(model, tokens)
     own = outputs(model, rows)
     restart, rng = Restart(model, keep(model, rows)), np.random.default_rng(1)
     for reference in (means(own), resampled(own, [1, 2, 3, 0])):
