@@ -14,7 +14,7 @@ SPANS = ("slot", "cue", "last")
 OF_TOKENS = ("logit", "tuned", "jacobian", "patchscope")
 """Lenses that read words of the model's vocabulary."""
 _NEAREST = {"own name": "name of the leaf", "own hypernym": "its hypernyms"}
-_INTERVAL = "95 % bootstrap over leaves, of levels widened (see docs/causes.md)"
+_INTERVAL = "95 % bootstrap over leaves, of levels widened (see docs/lenses.md)"
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
