@@ -39,9 +39,9 @@ def _modality(rows: pd.DataFrame, name: str) -> list[str]:
         area = rows[(rows["order"] == order) & (rows["measure"] == "faithfulness_area")].iloc[0]
         at = ", ".join(f"{row['size']}: {row['value']:.2f}" for row in curve.to_dict("records"))
         lines.append(f"    {order:15} faithful at {at}; area {_number(area)}")
-    beyond = rows[rows["measure"] == "faithfulness_area_excess"].set_index("order")
+    beyond = rows[rows["measure"] == "faithfulness_area_excess"].to_dict("records")
     for random in RANDOM:
-        number = beyond.loc[f"attribution − {random}"]
+        (number,) = (row for row in beyond if row["order"] == f"attribution − {random}")
         lines.append(f"    attribution beyond {random} sets: area {_number(number)}")
     return lines + _paths(rows)
 
@@ -52,7 +52,7 @@ def _paths(rows: pd.DataFrame) -> list[str]:
     counted = rows[(rows["measure"] == "counts") & (rows["value"] > 0)]
     lines = []
     for path, of_path in losses.groupby("path", sort=False):
-        one = of_path.loc[of_path["value"].idxmax()]
+        one: Mapping[Any, Any] = max(of_path.to_dict("records"), key=lambda row: row["value"])
         number = int((counted["path"] == path).sum())
         lines.append(
             f"    path {path}: most from {one['sender']} to {one['receiver']}, {_number(one)} nats; "
