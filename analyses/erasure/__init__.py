@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from analyses.erasure.digest import summary
 from analyses.erasure.directions import FILE, check_directions, read_directions
 from analyses.erasure.edits import MATCHES, EditInputs, SpanAtLayer, choose_hypernyms, choose_leaves
+from analyses.erasure.effects import edit_effects
 from analyses.erasure.erasing import erase
 from analyses.erasure.figures import draw
 from analyses.erasure.rows import erasure_table, steering_table
@@ -27,6 +28,7 @@ from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, span_states
 from analyses.inputs.subject import TASKS, Subject, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -147,7 +149,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         read_outs = parts.collect([place.name for place in places], make, f"{name}, {run.name}")
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
     table = (steering_table if options.steer else erasure_table)(read_outs, weights, options.seed)
-    return Result(table.assign(run=run.name, step=subject.step))
+    extras = with_effects(edit_effects(read_outs, options.steer), "erasure", name)
+    return Result(table.assign(run=run.name, step=subject.step), extras)
 
 
 def draws_of(options: Options) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from analyses.frame.analysis import Extras
 from analyses.frame.provenance import Stored
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
+from taxogen.world.taxonomy import Taxonomy
 
 FILE = "effects.h5"
 CELLS = ("target", "measure", "state", "modality", "site", "span")
@@ -38,8 +39,8 @@ class Effects:
 
     Attributes:
         cells: what was done where, and what was measured of it: at least `CELLS`, and whatever else distinguishes two
-            cells, such as layers or head. A cell whose number is 0 where nothing is to be found is pooled; the state
-            is `clean`, or the placebo that it is an excess over.
+            cells, such as layers or head. Numbers are 0 where nothing is to be found; the state is `clean` or empty,
+            or the placebo that the number is an excess over.
         units: `LEAF` columns, or `PAIR` columns: leaves, and the hypernyms that are drawn in place of them. A leaf
             that is asked about several hypernyms is a unit for each.
         values: of each cell and unit, in the unit that `measure` has; NaN where it is not defined.
@@ -73,6 +74,15 @@ class Effects:
     def paired(self) -> bool:
         """Whether units are pairs of leaves."""
         return "clean" in self.units
+
+
+def leaf_units(leaves: Sequence[str], taxonomy: Taxonomy) -> pd.DataFrame:
+    """Units that are leaves, each with its most special hypernym: that of the fewest leaves."""
+    hypernyms = [
+        min(taxonomy.hypernyms_of(leaf), key=lambda name: (len(taxonomy.leaves_of(name)), name))
+        for leaf in leaves
+    ]
+    return pd.DataFrame({"leaf": list(leaves), "hypernym": hypernyms})
 
 
 def effects_file(analysis: str, table: str) -> str:

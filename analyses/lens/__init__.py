@@ -20,11 +20,13 @@ from threadpoolctl import threadpool_limits
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, post
 from analyses.inputs.subject import Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
 from analyses.lens import further
 from analyses.lens.contextual import EVIDENCE, NEAREST, SENTENCE, rows_of
+from analyses.lens.effects import lens_effects
 from analyses.lens.figures import draw
 from analyses.lens.neighbours import neighbour_rows, summary_lines
 from analyses.lens.parts import LensInputs, look, nearest
@@ -112,7 +114,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     shares = [] if words is None else neighbour_rows(next(rows_of(words, NEAREST)), weights)
     table = lens_table(whole, weights, options.seed, shares).assign(run=run.name, step=subject.step)
     said = {} if words is None else {"sentences": next(rows_of(words, SENTENCE), pd.DataFrame())}
-    return Result(table, Extras(tables={"nearest": near, **said}))
+    files = with_effects(lens_effects(evidence, run.taxonomy), "lens").files
+    return Result(table, Extras(tables={"nearest": near, **said}, files=files))
 
 
 def summary(table: pd.DataFrame) -> str:
