@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_dictionaries import drawn, write_sae_lens
 from transformers import LlamaModel
 
 import analyses
@@ -30,10 +31,14 @@ NAMES = tuple(registry.questions())
 OF_RUNS = tuple(name for name in NAMES if registry.load(name).takes is not Takes.NO_RUN)
 QUICK = {"draws": "40", "pairs": "4", "folds": "2", "permutations": "19"}
 """Values of options that many analyses have, so that toy runs take seconds."""
+BEFORE = {"pooling": ("patching",)}
+"""What a question reads of each run by default, beside what it always needs."""
 OWN = {
     "erasure": ("--hypernym", "bird", "--hypernym", "fruit"),
+    "interchange": ("--rank", "1", "--steps", "3"),
     "knockout": ("--window", "1"),
     "lm_knowledge": (),
+    "sparse_features": ("--dictionary", "dictionary"),
 }
 
 
@@ -48,6 +53,8 @@ def toy(tmp_path_factory, asking_lm):
             train_run(run)
             evaluate_run(run)
         open_bench(Run.create(Path("untrained"), toy_config(settings)))
+        width = Run.open("plain").store(None, "text").read("blocks.1.hook_resid_post", "last").shape[1]
+        write_sae_lens(Path("dictionary"), drawn(width, 2 * width))
         Path("released").mkdir()
         write_release(Path("released"))
         Path("foreign").mkdir()
@@ -69,7 +76,7 @@ def arguments(name: str, *runs: str) -> list[str]:
 def asked(name: str, *runs: str) -> Path:
     """The folder of the results of an analysis, asked now, and what it needs before."""
     analysis = registry.load(name)
-    for before in analysis.needs:
+    for before in (*analysis.needs, *BEFORE.get(name, ())):
         for run in runs:
             if not analysis_folder(before, run).is_dir():
                 asked(before, run)

@@ -20,7 +20,7 @@ from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.inputs.conditions import conditions
 from analyses.inputs.intervals import INTERVALS
-from analyses.inputs.published_scores import curves
+from analyses.inputs.published.scores import curves
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "headline", "main", "section", "summary"]

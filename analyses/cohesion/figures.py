@@ -15,6 +15,7 @@ from analyses.inputs.encoder import ENCODER
 from probing.categories.massive import TREATMENTS
 
 MODALITIES = {"image": "pictures", "text": "words", "image~text": "pictures of one leaf, words of another"}
+LEVEL = 0.05
 _NOT_HYPERNYMS = (MEAN, "leaf", SEEN, HELD_OUT)
 
 
@@ -79,15 +80,15 @@ def treatments(table: pd.DataFrame) -> Figure:
 
 
 def hypernyms(table: pd.DataFrame) -> Figure:
-    """Cohesion of each hypernym in pictures (or words alone) by layer; a dot where p, uncorrected, is under 5 %."""
+    """Cohesion of each hypernym in pictures (or words alone) by layer; a dot where q is at most .05."""
     modality = panels.shown_modality(table)
     own = (table["modality"] == modality) & ~table["target"].isin(_NOT_HYPERNYMS)
     rows = panels.of_last_step(table[own])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
-    grid, p = (
+    grid, q = (
         rows[rows["measure"] == name].pivot(index="target", columns="layer", values="value")
-        for name in ("cohesion", "p")
+        for name in ("cohesion", "q")
     )
     order = grid.mean(axis=1).sort_values().index
     figure = Figure(figsize=(6, 0.17 * len(grid) + 1.3), layout="constrained")
@@ -95,9 +96,9 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     largest = float(np.nanmax(np.abs(grid.to_numpy())))
     label = f"cohesion, {MODALITIES[modality]}, {span}"
     drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
-    _dots(axes, p.reindex(index=order, columns=grid.columns))
+    _dots(axes, q.reindex(index=order, columns=grid.columns) <= LEVEL)
     axes.set_xlabel("layer")
-    null = "dot: p < .05 against leaves shuffled among hypernyms, uncorrected"
+    null = "leaves shuffled among hypernyms; dot: q ≤ .05 (Benjamini–Hochberg over hypernyms and sites)"
     drawing.footnote(figure, drawing.caption(len(grid), "hypernyms", "none on the map", null))
     return figure
 
@@ -116,7 +117,7 @@ def training(table: pd.DataFrame) -> Figure:
         )
         label = "cohesion" if axes is places[-1] else None
         drawing.heat(axes, grid, (-largest, largest), label, diverging=True)
-        _dots(axes, p.reindex_like(grid))
+        _dots(axes, p.reindex_like(grid) < LEVEL)
         panels.frame(axes, span, null=None)
     places[0].set_ylabel("training step")
     null = "dot: p < .05, corrected over layers"
@@ -184,7 +185,7 @@ def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) ->
             axes.annotate(names[k], (left, level), fontsize=6, xytext=(2, 2), textcoords="offset points")
 
 
-def _dots(axes: Axes, p: pd.DataFrame) -> None:
-    """A dot on each cell of a heat map whose p is under 5 %."""
-    cells = np.argwhere(p.to_numpy() < 0.05)
+def _dots(axes: Axes, sure: pd.DataFrame) -> None:
+    """A dot on each of these cells of a heat map."""
+    cells = np.argwhere(sure.to_numpy())
     axes.plot(cells[:, 1], cells[:, 0], "k.", markersize=2)

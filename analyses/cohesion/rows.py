@@ -17,7 +17,7 @@ from analyses.inputs.encoder import ENCODER
 from probing.categories.cohesion import Cohesion
 from probing.categories.leaf_sums import leaf_sums, mean_products
 from probing.categories.massive import TREATMENTS
-from probing.stats import draw_weights, expanded_estimate, few_clusters, nan_mean
+from probing.stats import draw_weights, expanded_estimate, few_clusters, nan_mean, q_values
 from probing.store import ActivationStore
 from taxogen.world.taxonomy import Taxonomy
 
@@ -63,8 +63,9 @@ def cohesion_table(
     over the other (1 for none).
     Target "mean" averages over hypernyms, "leaf" is one leaf's pictures against other leaves of its hypernyms.
     Intervals are over leaves, widened for the few leaves of a hypernym and for leaves that hypernyms share.
-    `p` and `p_corrected` (over layers) come from leaves shuffled among hypernyms, within strata of picture counts. Site
-    "encoder" holds the features that enter the projector: (rows, leaf of each row).
+    `p` and `p_corrected` (over layers) come from leaves shuffled among hypernyms, within strata of picture counts; `q`
+    is that of a single hypernym, Benjamini–Hochberg over hypernyms and sites. Site "encoder" holds the features that
+    enter the projector: (rows, leaf of each row).
 
     Raises:
         ValueError: no hypernym has enough leaves.
@@ -100,7 +101,7 @@ def cohesion_table(
 def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:
     """Table rows of one kind of pair matrix over all its sites."""
     result, drawn = kind.conclude(), kind.drawn()
-    rows = []
+    q, rows = q_values(result.p_category), []
     for index, site in enumerate(kind.sites):
         place = {**labels, "site": site}
         rows += _mean_rows(result, drawn, index, kind.measure, categories, place)
@@ -114,6 +115,7 @@ def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> li
                 )
                 rows.append(tables.row("cohesion", value, **place, target=name))
                 rows.append(tables.row("p", result.p_category[index, k], value.n, **place, target=name))
+                rows.append(tables.row("q", q[index, k], value.n, **place, target=name))
             if labels["modality"] != "text":
                 rows.append(
                     _leaf_row("cohesion", kind.by_leaf[index], null.weights, {**place, "target": "leaf"})

@@ -17,15 +17,18 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from analyses.erasure.digest import summary
 from analyses.erasure.directions import FILE, check_directions, read_directions
-from analyses.erasure.edits import EditInputs, SpanAtLayer, choose_hypernyms, choose_leaves
+from analyses.erasure.edits import MATCHES, EditInputs, SpanAtLayer, choose_hypernyms, choose_leaves
+from analyses.erasure.effects import edit_effects
 from analyses.erasure.erasing import erase
 from analyses.erasure.figures import draw
-from analyses.erasure.rows import erasure_table, steering_table, summary
+from analyses.erasure.rows import erasure_table, steering_table
 from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, span_states
 from analyses.inputs.subject import TASKS, Subject, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -55,6 +58,9 @@ class Options(Resampling):
         folds: what is done to a leaf is fitted on the leaves of all other folds
         shrinkage: of covariances, a share in [0, 1); see `probing.edits.erasure.Whitening`
         controls: draws of each control; by default 19, which give a p, and for steering 4 for each hypernym
+        matches: in what controls equal an edit, each kind beside it; by default the rank of an erasure and the length
+            of a step. Those of an erasure in length or kl (divergence of the answers) are of one hypernym each, and it
+            then takes several times as long
         doses: for steering, in standard deviations
         directions: for steering; "probe" and "text" need the layer probes of the run
     """
@@ -70,6 +76,7 @@ class Options(Resampling):
     folds: int = option(3, role=EXTENT)
     shrinkage: float = option(0.1)
     controls: int | None = option(None, role=EXTENT)
+    matches: tuple[str, ...] = option((), flag="--match", choices=MATCHES, role=EXTENT)
     doses: tuple[float, ...] = option((-4.0, 2.0, 4.0, 8.0), flag="--dose", role=EXTENT)
     directions: tuple[str, ...] = option(DIRECTIONS, flag="--direction", choices=DIRECTIONS, role=EXTENT)
 
@@ -79,7 +86,8 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
     Raises:
         KeyError: an unknown span, hypernym or direction.
-        ValueError: a run has no word to be read, no dose differs from 0, or no control was asked for.
+        ValueError: a run has no word to be read, no dose differs from 0, no control was asked for, or controls of
+            equal rank were for steering.
         FileNotFoundError: a projector was not saved at that step, or a probe's direction was asked for and the run was
             not probed.
     """
@@ -91,6 +99,10 @@ def check(runs: Sequence[Run], options: Options) -> None:
         )
     if options.steer and not any(options.doses):
         raise ValueError(f"doses {options.doses} were asked for; give at least one that is not 0")
+    if options.steer and "rank" in options.matches:
+        raise ValueError(
+            "--match rank was asked for with --steer; every step has rank 1: match its length, or kl, or both"
+        )
     for run in runs:
         check_run(run, options.step)
         if unknown := sorted(set(options.hypernyms) - set(run.taxonomy.hypernyms)):
@@ -116,6 +128,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     settings = {field: value for field, value in asdict(options).items() if field not in idle}
     settings |= {
         "controls": draws_of(options),
+        "matches": matches_of(options),
         "step": subject.step,
         "what": name,
         **subject.wording,
@@ -136,12 +149,18 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         read_outs = parts.collect([place.name for place in places], make, f"{name}, {run.name}")
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
     table = (steering_table if options.steer else erasure_table)(read_outs, weights, options.seed)
-    return Result(table.assign(run=run.name, step=subject.step))
+    extras = with_effects(edit_effects(read_outs, options.steer), "erasure", name)
+    return Result(table.assign(run=run.name, step=subject.step), extras)
 
 
 def draws_of(options: Options) -> int:
     """Draws of each control: those of erasure are shared by all hypernyms, those of steering are of one each."""
     return options.controls if options.controls is not None else 4 if options.steer else 19
+
+
+def matches_of(options: Options) -> tuple[str, ...]:
+    """In what controls equal an edit."""
+    return options.matches or (("length",) if options.steer else ("rank",))
 
 
 def _reads(options: Options) -> tuple[str, ...]:
@@ -205,6 +224,7 @@ def edit_inputs(
         options.shrinkage,
         options.seed,
         draws_of(options),
+        matches_of(options),
     )
 
 

@@ -13,11 +13,16 @@ from jaxtyping import Bool, Float
 from analyses.inputs.span_states import SpanStates, exchanged, post
 from analyses.inputs.subject import Question, mean_logit
 from probing.patching.cells import Cell, Patch
+from probing.patching.outcomes import divergence
 from probing.sites import Site
 from probing.stats.seeding import stream
 from taxogen.world.taxonomy import Taxonomy
 
 States = Float[np.ndarray, "rows k d"]
+CONTROLS = ("random", "shuffled")
+"""A random direction, and one of labels that are exchanged among leaves."""
+MATCHES = ("rank", "length", "kl")
+"""In what controls equal an edit: its rank, how long its change is, how far it moves the answers (mean divergence)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class EditInputs:
         shrinkage: of covariances.
         seed: of controls.
         controls: draws of each control.
+        matches: in what controls equal the edit: "rank", "length" or "kl".
     """
 
     questions: Mapping[str, Question]
@@ -62,6 +68,7 @@ class EditInputs:
     shrinkage: float
     seed: int
     controls: int
+    matches: tuple[str, ...] = ("rank",)
 
     def members(self, leaves: np.ndarray, hypernym: str) -> Bool[np.ndarray, " leaves"]:
         """Which of these leaves are under the hypernym."""
@@ -133,7 +140,8 @@ def read_outs(
 
     Columns: leaf, member (is it under the hypernym), target (log-odds of the hypernym against all that share no leaf
     with it), other (log-odds of its other hypernyms against wrong ones), leaf_margin (log-odds of its name against
-    other names). Rows of an edit follow each other.
+    other names), kl (divergence of the answers about hypernyms from those under the first edit). Rows of an edit follow
+    each other.
     """
     question, values = inputs.questions["hypernym"], logits["hypernym"]
     apart = np.repeat(~np.isin(question.names, inputs.overlapping(hypernym))[None], len(question), 0)
@@ -142,6 +150,7 @@ def read_outs(
         "member": np.tile(inputs.members(question.leaves, hypernym), len(values)),
         "target": (values[..., question.names.index(hypernym)] - mean_logit(values, apart)).ravel(),
         "other": question.margin(values, without=(hypernym,)).ravel(),
+        "kl": divergence(values[0], values).ravel(),
     }
     if "leaf" in logits:
         columns["leaf_margin"] = inputs.questions["leaf"].margin(logits["leaf"]).ravel()

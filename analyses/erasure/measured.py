@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from analyses.erasure.edits import CONTROLS
 from probing.edits.placebos import over_clusters, over_draws
 from probing.stats import ClusterAUROC, ClusterMean, Estimate, nan_mean
 
 MEAN = "mean"
-CONTROLS = ("random", "shuffled")
+LEVELS = ("kl", "mahalanobis_percentile", "neighbour_percentile", "unnatural")
+"""Measures of how strong an edit is, and of how natural the edited states are: read as they are, not as changes."""
 
 Edits = list[tuple[str, int]]
 """Edit and number of its draw."""
@@ -118,7 +120,8 @@ def erasure_measures(part: pd.DataFrame, weights: Float[np.ndarray, "draws leave
     """Every measure of each hypernym under every edit at a place.
 
     The gap is how much higher the hypernym's log-odds are in pictures under it than in others (nats), the AUROC how
-    well they separate the two (chance .5); other hypernyms and the leaf are read (nats) off and under the hypernym.
+    well they separate the two (chance .5); other hypernyms and the leaf are read (nats) off and under the hypernym. How
+    strong an edit is and how natural the states are (`LEVELS`) is a mean over all pictures.
     """
     names = list(dict.fromkeys(part["hypernym"]))
     edits: Edits = list(dict.fromkeys(zip(part["edit"], part["draw"])))
@@ -145,13 +148,14 @@ def erasure_measures(part: pd.DataFrame, weights: Float[np.ndarray, "draws leave
     for name, column in ((name, column) for name, column in read_outs.items() if column in part):
         values = columns(column)
         measures |= {f"{name}_{side}": means(values, chosen) for side, chosen in sides.items()}
-    return measures
+    everywhere = np.ones_like(member)
+    return measures | {name: means(columns(name), everywhere) for name in LEVELS if name in part}
 
 
 def steering_measures(
     part: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], leaves: np.ndarray
 ) -> dict[float, dict[str, Measured]]:
-    """Dose → read-out → its change in pictures off each hypernym by every direction at a place."""
+    """Dose → read-out → its change (of `LEVELS`, the value) in pictures off each hypernym by every direction."""
     names = sorted(set(part["hypernym"]))
     edited = part[part["edit"] != "none"]
     changes: dict[float, dict[str, Measured]] = {}
@@ -166,6 +170,10 @@ def steering_measures(
             change = _columns(of_dose, measure, leaves, wanted) - np.tile(clean, len(edits))
             defined = (~np.isnan(change[:, : len(names)])).sum(axis=0)
             of_each[measure] = Measured.of(names, edits, ClusterMean(change, leaves), weights, defined)
+        for measure in (name for name in LEVELS if name in part):
+            level = _columns(of_dose, measure, leaves, wanted)
+            defined = (~np.isnan(level[:, : len(names)])).sum(axis=0)
+            of_each[measure] = Measured.of(names, edits, ClusterMean(level, leaves), weights, defined)
     return changes
 
 

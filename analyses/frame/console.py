@@ -28,6 +28,7 @@ from taxogen.__main__ import add_commands
 ANALYSE = "analyse"
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Make a run": ("demo", "config", "plan", "taxonomy", "prepare", "train", "evaluate", "sweep", "capture"),
+    "Plan a study": ("power", "expected"),
     "Bring and take models": ("adopt", "export", "import"),
     "Ask a question": (ANALYSE,),
     "Look at results": ("report", "study"),

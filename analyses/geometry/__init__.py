@@ -1,9 +1,11 @@
 """Do distances follow the taxonomy? Partial RSA, hierarchy as orthogonality, dimension, and a map of leaves.
 
     python -m analyses.geometry --run RUN [--run RUN2 …] [--step …] [--span …] [--map tsne] [--dimension MLE]
+        [--partial [input-embeddings|FILE]]
     python -m analyses.geometry --images STORE --text STORE --taxonomy TABLE [--span …] [--map tsne]
 
-Reads: the activation stores, taxonomy, pictures and their features of each run; or stores and a taxonomy.
+Reads: the activation stores, taxonomy, pictures and their features of each run; or stores and a taxonomy; with
+--partial also the run's language model, or a file of word vectors.
 Writes: analyses/geometry/ in each run, or analyses/STORES/geometry/ beside the stores: geometry.parquet, .csv, and
 the figures as png and svg; of several runs a figure of all of them, in the folder of the first.
 """
@@ -22,6 +24,7 @@ from analyses.geometry.dimension import dimensions
 from analyses.geometry.figures import draw
 from analyses.geometry.maps import thumbnails
 from analyses.geometry.rows import Options, geometry_table, mapped_sites
+from analyses.geometry.words import check_words, word_vectors
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
@@ -33,9 +36,10 @@ __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
-    """Refuses unknown estimators and layers, and runs without the captures that are asked for."""
+    """Refuses unknown estimators and layers, missing word vectors, and runs without the captures that are asked for."""
     dimensions(options.estimators)
     for run in runs:
+        check_words(options.partial, run)
         mapped_sites(captures(run, options.steps, options.spans).last.sites, options.map_layers)
 
 
@@ -45,8 +49,9 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     stores = captures(run, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     encoder = encoder_rows(run).of(stores.last.columns["picture"])
+    words = word_vectors(options.partial, run.taxonomy.leaves, run)
     table = geometry_table(
-        stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves)
+        stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves), words
     ).assign(run=run.name)
     shown = thumbnails(stores.last, closed.read(run).pictures)
     return Result(table, Extras(figures=figures.maps(table, run.taxonomy, shown)))
@@ -57,7 +62,10 @@ def of_stores(stores: Stores, options: Options) -> Result:
     given = captures(stores, options.steps, options.spans)
     mapped_sites(given.last.sites, options.map_layers)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    table = geometry_table(given.images, given.text, stores.taxonomy, options).assign(run=stores.name)
+    words = word_vectors(options.partial, stores.taxonomy.leaves, None)
+    table = geometry_table(given.images, given.text, stores.taxonomy, options, words=words).assign(
+        run=stores.name
+    )
     return Result(table, Extras(figures=figures.maps(table, stores.taxonomy)))
 
 

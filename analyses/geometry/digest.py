@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-RSA = ("taxonomic_rsa", "taxonomic_rsa_given_encoder")
+RSA = ("taxonomic_rsa", "taxonomic_rsa_given_encoder", "taxonomic_rsa_given_words")
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -14,7 +14,11 @@ from analyses.frame import drawing, panels
 from analyses.geometry.maps import MAPS, Thumbnails
 from taxogen.world.taxonomy import Taxonomy
 
-_RSA = {"taxonomic_rsa": "plain", "taxonomic_rsa_given_encoder": "given the encoder's distances"}
+_RSA = {
+    "taxonomic_rsa": "plain",
+    "taxonomic_rsa_given_words": "given distances of word vectors",
+    "taxonomic_rsa_given_encoder": "given the encoder's distances",
+}
 _CURVES: dict[str, tuple[dict[str, str], str, float | None]] = {
     "taxonomic_distance": (_RSA, "rank correlation with taxonomic distance", 0.0),
     "hierarchy": ({"hierarchy_ratio": "own over other hypernyms"}, "cosine, own over other", 1.0),

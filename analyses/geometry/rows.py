@@ -14,6 +14,7 @@ from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
+from analyses.geometry.words import INPUT_EMBEDDINGS, Vectors, word_distances
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
 from analyses.inputs.references import taxonomic_distances
@@ -30,6 +31,7 @@ from taxogen.world.taxonomy import Taxonomy
 LEAST_LEAVES = 4  # of a hypernym that is to have a direction
 SHARED_DIRECTIONS = {"hierarchy_own": 1.2, "hierarchy_other": 1.6, "hierarchy_ratio": 1.2}
 """How much wider limits must be than the bootstrap of steps: all steps along a hypernym share its direction."""
+RSA = "taxonomic_rsa"
 ENOUGH_FOR_DIMENSION = 20  # leaves; over fewer, no dimension is measured
 
 
@@ -44,6 +46,8 @@ class Options(Resampling):
         map: how leaves are placed on the map
         map_layers: layers to map (default: first, middle, last)
         estimators: of scikit-dimension, such as MLE or lPCA, beside our own
+        partial: vectors of words whose distances are partialled out as well: input-embeddings (of the run's language
+            model; also where the flag has no value), or a text file of word2vec's or GloVe's format, plain or .gz
         held_out: hypernyms whose leaves no treatment is fitted on; of a run by default those without evidence there
         sites: of the model; None for all that were captured.
         permutations: of leaves.
@@ -55,6 +59,7 @@ class Options(Resampling):
     map: str = option("pca", choices=tuple(MAPS))
     map_layers: tuple[int, ...] = option((), flag="--map-layer", metavar="LAYER", role=EXTENT)
     estimators: tuple[str, ...] = option((), flag="--dimension", metavar="NAME")
+    partial: str | None = option(None, metavar="input-embeddings|FILE", const=INPUT_EMBEDDINGS)
     held_out: tuple[str, ...] = option((), metavar="HYPERNYM")
     sites: tuple[str, ...] | None = None
     permutations: int = 999
@@ -66,12 +71,14 @@ def geometry_table(
     taxonomy: Taxonomy,
     options: Options = Options(),
     encoder: tuple[Float[np.ndarray, "n d"], np.ndarray] | None = None,
+    words: Vectors | None = None,
 ) -> pd.DataFrame:
     """Long table of the geometry of leaf means by step, site, span and modality.
 
     `taxonomic_rsa` is the rank correlation of distances between leaves with steps through the taxonomy,
     `taxonomic_rsa_given_encoder` the same given distances between the encoder's features of the leaves'
-    pictures; both 0 by chance, with intervals over leaves and p over permuted leaves, corrected over layers.
+    pictures, `taxonomic_rsa_given_words` that given distances between vectors of the leaves' words, over the leaves
+    that have one; all 0 by chance, with intervals over leaves and p over permuted leaves, corrected over layers.
     `hierarchy_ratio` is the root mean square cosine of steps from hypernym to leaf with their own hypernym over
     that with other hypernyms: 1 for an orthogonal hierarchy, above 1 where leaves carry their hypernym to different
     degrees; pictures under the inverse covariance of pictures about their leaf, where leaves have several, words
@@ -87,7 +94,12 @@ def geometry_table(
     stored = leaf_rows.leaf_rows(stores, leaves_under(taxonomy, options.held_out))
     leaves = np.unique(next(iter(stored.values())).leaves)
     distances = taxonomic_distances(taxonomy, leaves.tolist())
-    controls = [] if encoder is None else [_encoder_distances(*encoder, leaves)]
+    given: dict[str, tuple[list[np.ndarray], np.ndarray]] = {RSA: ([], np.arange(len(leaves)))}
+    if encoder is not None:
+        given[f"{RSA}_given_encoder"] = [_encoder_distances(*encoder, leaves)], np.arange(len(leaves))
+    if words is not None:
+        known = np.flatnonzero(np.isin(leaves, list(words)))
+        given[f"{RSA}_given_words"] = [word_distances(words, leaves[known].tolist())], known
     categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
     mapped_steps = {max(images, default=NO_STEP), NO_STEP}
     rows: list[dict] = []
@@ -97,7 +109,7 @@ def geometry_table(
         for step, modality, side, at in sides:
             labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
             means, spread = _read(side, at, options)
-            rows += _distance_rows(means, distances, controls, labels, options)
+            rows += _distance_rows(means, distances, given, labels, options)
             mapped = mapped_sites(list(means), options.map_layers) if step in mapped_steps else ()
             for site, x in means.items():
                 at_site = {**labels, "site": site}
@@ -128,23 +140,22 @@ def _encoder_distances(x, names, leaves) -> Float[np.ndarray, "leaves leaves"]:
     return rdm(leaf_means(np.asarray(x, dtype=np.float64)[own], np.asarray(names)[own])[0])
 
 
-def _distance_rows(means, distances, controls, labels, options: Options) -> list[dict]:
-    """Correlation of every site's distances with the taxonomy's, plain and given the encoder's."""
-    rdms = np.stack([rdm(x) for x in means.values()])
-    without = leave_one_out(len(distances))
+def _distance_rows(means, distances, given, labels, options: Options) -> list[dict]:
+    """Correlation of every site's distances with the taxonomy's, plain and given other distances of (some) leaves."""
+    everywhere = np.stack([rdm(x) for x in means.values()])
     rows = []
-    for name, given in (("taxonomic_rsa", []), ("taxonomic_rsa_given_encoder", controls)):
-        if name == "taxonomic_rsa" or given:
-            result = partial_rsa(rdms, distances, given, options.permutations, options.seed)
-            value = result.value[:, 0]
-            lower, upper = jackknifed(value, bootstrap_rsa(rdms, distances, given, without), factor=1.0)
-            for k, site in enumerate(means):
-                place = {**labels, "site": site, "target": "leaf"}
-                limits = float(value[k]), float(lower[k]), float(upper[k])
-                rows.append(tables.row(name, Estimate(*limits, result.n), **place))
-                for part in ("null_limit", "p_corrected"):
-                    number = float(getattr(result, part)[k, 0])
-                    rows.append(tables.row(f"{name}_{part}", number, result.n, **place))
+    for name, (controls, chosen) in given.items():
+        rdms, target = everywhere[:, chosen][:, :, chosen], distances[np.ix_(chosen, chosen)]
+        result = partial_rsa(rdms, target, controls, options.permutations, options.seed)
+        value, without = result.value[:, 0], leave_one_out(len(target))
+        lower, upper = jackknifed(value, bootstrap_rsa(rdms, target, controls, without), factor=1.0)
+        for k, site in enumerate(means):
+            place = {**labels, "site": site, "target": "leaf"}
+            limits = float(value[k]), float(lower[k]), float(upper[k])
+            rows.append(tables.row(name, Estimate(*limits, result.n), **place))
+            for part in ("null_limit", "p_corrected"):
+                number = float(getattr(result, part)[k, 0])
+                rows.append(tables.row(f"{name}_{part}", number, result.n, **place))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,27 @@ SHUFFLE_CONTRASTS = (
 """First and second of the shuffles that are contrasted; `graded` stands for each of its doses."""
 _EVIDENCE = ("data.ablation", "data.fraction", "data.rule", "data.held_out")
 _NAMED_ELSEWHERE = (*_EVIDENCE, "data.shuffle", "data.coherence", "model.init", "model.lm", "model.encoder")
+
+
+class Seeded(Protocol):
+    """Runs that differ only in their seed, described as `described` does."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The description."""
+        ...
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        ...
+
+    def of_seeds(self, seeds: Sequence[int]) -> Self:
+        """The same with the runs of these seeds only."""
+        ...
+
+
+Group = TypeVar("Group", bound=Seeded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +91,33 @@ def conditions(runs: Sequence[Run]) -> list[Condition]:
         MismatchError: two runs of a condition have the same seed.
         FileNotFoundError: a run was not evaluated; the command is named.
     """
+    found = []
+    for name, members in grouped_by_condition(runs).items():
+        answers = tuple(Answers.of(run) for run in members)
+        effective = float(np.mean([one.effective for one in answers]))
+        about = described(members[0], runs) | {"effective": effective}
+        found.append(Condition(name, about, answers))
+    return found
+
+
+def grouped_by_condition(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each condition, sorted by seed, by its name; in the order given.
+
+    Raises:
+        MismatchError: two runs of a condition have the same seed.
+    """
     grouped: dict[str, list[Run]] = {}
     for run in runs:
         grouped.setdefault(condition_of(run, runs), []).append(run)
-    found = []
     for name, members in grouped.items():
-        members = sorted(members, key=lambda run: run.config.seed)
+        members.sort(key=lambda run: run.config.seed)
         seeds = [run.config.seed for run in members]
         if len(set(seeds)) < len(seeds):
             raise MismatchError(
                 f"{', '.join(run.name for run in members)} are one condition ({name}) with seeds {seeds}: the same "
                 "run twice would count as two; give each seed once"
             )
-        answers = tuple(Answers.of(run) for run in members)
-        found.append(Condition(name, _about(members[0], runs, answers), answers))
-    return found
+    return grouped
 
 
 def condition_of(run: Run, among: Sequence[Run]) -> str:
@@ -100,7 +133,7 @@ def with_conditions(runs: Sequence[Run], tables: Sequence[pd.DataFrame]) -> pd.D
     )
 
 
-def contrasted(found: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
+def contrasted(found: Sequence[Group]) -> list[tuple[Group, Group]]:
     """The pairs that differ in one thing: init, shuffle (`SHUFFLE_CONTRASTS`), encoder or language model.
 
     Both come with the runs of the seeds that both have; a pair without one is left out.
@@ -115,7 +148,7 @@ def contrasted(found: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
     return pairs
 
 
-def _in_order(first: Condition, second: Condition, key: str, found: Sequence[Condition]) -> bool:
+def _in_order(first: Group, second: Group, key: str, found: Sequence[Group]) -> bool:
     one, other = first.about[key], second.about[key]
     if key == "init" and RELEASED not in (one, other):
         return list(INITS.values()).index(one) < list(INITS.values()).index(other)
@@ -124,7 +157,8 @@ def _in_order(first: Condition, second: Condition, key: str, found: Sequence[Con
     return key in ("encoder", "lm") and found.index(first) < found.index(second)
 
 
-def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[str, Any]:
+def described(run: Run, among: Sequence[Run]) -> dict[str, Any]:
+    """What distinguishes a run's condition from those of the others, in the terms of the tables."""
     data, varying = run.config.data, _varying(run, among)
     series = [_short_name(run), *(text for key, text in varying.items() if key != "evidence")]
     return {
@@ -135,7 +169,6 @@ def _about(run: Run, among: Sequence[Run], answers: Sequence[Answers]) -> dict[s
         "shuffle": shuffle_of(run),
         "evidence": _evidence(run),
         "fraction": {"none": 0.0, "full": 1.0}.get(data.ablation, data.fraction),
-        "effective": float(np.mean([one.effective for one in answers])),
         "other": " · ".join(
             text for key, text in varying.items() if key not in ("evidence", "lm", "encoder")
         ),

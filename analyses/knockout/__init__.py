@@ -18,8 +18,10 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
+from analyses.knockout.effects import knockout_effects
 from analyses.knockout.figures import draw
 from analyses.knockout.parts import PATHS, Window, check_paths, knocked_out, windows
 from analyses.knockout.rows import knockout_table, summary
@@ -95,7 +97,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     names = [str(window) for window in windows(depth, options.width)]
     read_outs = parts.collect(names, make, f"knock-out, {run.name}")
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
-    return Result(knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=subject.step))
+    table = knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=subject.step)
+    return Result(table, with_effects(knockout_effects(read_outs, run.taxonomy), "knockout"))
 
 
 ANALYSIS = Analysis(

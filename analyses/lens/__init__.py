@@ -1,10 +1,11 @@
 """What does each layer predict? Logit lens and tuned lens on picture and cue tokens, leaf against hypernym.
 
-    python -m analyses.lens --run RUN [--run RUN2 …] [--step …] [--every …] [--leaves …]
+    python -m analyses.lens --run RUN [--run RUN2 …] [--step …] [--every …] [--leaves …] [--lens …] [--bank FILE]
 
 Reads: projector snapshots, manifests and taxonomy of each run.
 Writes: analyses/lens/ in each run: lens.parquet and .csv, nearest.parquet and .csv (words nearest to projected picture
-tokens), figures (png and svg), and a part for each site, from which a second start goes on.
+tokens), with the contextual lens sentences.parquet and .csv (nearest words of picture tokens in their sentences) and a
+bank of states in the cache folder, figures (png and svg), and a part for each site, from which a second start goes on.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from threadpoolctl import threadpool_limits
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, post
 from analyses.inputs.subject import Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
+from analyses.lens import further
+from analyses.lens.contextual import EVIDENCE, NEAREST, SENTENCE, rows_of
+from analyses.lens.effects import lens_effects
 from analyses.lens.figures import draw
+from analyses.lens.neighbours import neighbour_rows, summary_lines
 from analyses.lens.parts import LensInputs, look, nearest
-from analyses.lens.rows import lens_table, summary
+from analyses.lens.rows import lens_table
+from analyses.lens.rows import summary as evidence_lines
 from analyses.lens.tokens import MODALITIES, token_states
 from analyses.lens.words import TARGETS, words_of
 from probing.hooks.layouts import layout_of
@@ -34,6 +41,9 @@ from probing.stats import draw_weights
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
+
+UNSEEN = ("draws", "every", *further.OPTIONS)
+"""Options that the parts of the logit, tuned and cosine lens do not depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,13 @@ class Options(Resampling):
         leaves: leaf concepts that are drawn, one picture and one name each; 0 for all. Translators are fitted on all
         folds: the translator of a leaf is fitted on the leaves of all other folds
         modalities: pictures, names in their place, or both
+        lenses: further lenses, which take longer: words in sentences, the rest of the model linearised, a state put
+            into another prompt
+        bank: text file with a sentence in each line for the contextual lens, or "latentlens" for the corpus of that
+            package; sentences of our own about each name if not given
+        jacobian_rows: leaves of all other folds on which the rest of the model is linearised
+        template: prompt in which a state takes the place of the last "?" (patchscope), by default the token identity
+            prompt of its authors
     """
 
     step: int | None = option(None)
@@ -53,17 +70,22 @@ class Options(Resampling):
     leaves: int = option(150, role=EXTENT)
     folds: int = option(2, role=EXTENT)
     modalities: tuple[str, ...] = option(MODALITIES, flag="--modality", choices=MODALITIES, role=EXTENT)
+    lenses: tuple[str, ...] = option((), flag="--lens", choices=further.LENSES, role=EXTENT)
+    bank: str = option("")
+    jacobian_rows: int = option(4, role=EXTENT)
+    template: str = option("")
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses what cannot be asked of a run, before anything is loaded.
 
     Raises:
-        ValueError: `every` is not a positive number, or a run has no word to be read.
-        FileNotFoundError: a projector was not saved at that step.
+        ValueError: `every` is not a positive number, a run has no word to be read, or a lens cannot do what is asked.
+        FileNotFoundError: a projector was not saved at that step, or there is no such bank.
     """
     if options.every < 1:
         raise ValueError(f"every {options.every}th layer was asked for; give 1 or more")
+    further.check(options)
     for run in runs:
         check_run(run, options.step)
 
@@ -77,16 +99,28 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     (run,) = runs
     subject = Subject.of(run, options.step)
     sites = sites_of(subject, options.every)
-    settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "every")}
+    settings = {name: value for name, value in asdict(options).items() if name not in UNSEEN}
     settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
     parts = Parts.of(run.folder("analyses", "lens"), settings)
     inputs = cache(lambda: lens_inputs(subject, sites, options))
     with threadpool_limits(1):
         evidence = parts.collect(sites, lambda site: look(inputs(), site), f"lens, {run.name}")
+        more = further.further_parts(subject, inputs, options, sites, settings)
     near = parts.collect(["nearest"], lambda _: nearest_words_of(subject, options), f"nearest, {run.name}")
     weights = draw_weights(evidence["leaf"].nunique(), options.draws, options.seed)
-    table = lens_table(evidence, weights, options.seed).assign(run=run.name, step=subject.step)
-    return Result(table, Extras(tables={"nearest": near}))
+    words = more.pop("contextual", None)
+    told = [] if words is None else rows_of(words, EVIDENCE)
+    whole = pd.concat([evidence, *told, *more.values()], ignore_index=True)
+    shares = [] if words is None else neighbour_rows(next(rows_of(words, NEAREST)), weights)
+    table = lens_table(whole, weights, options.seed, shares).assign(run=run.name, step=subject.step)
+    said = {} if words is None else {"sentences": next(rows_of(words, SENTENCE), pd.DataFrame())}
+    files = with_effects(lens_effects(evidence, run.taxonomy), "lens").files
+    return Result(table, Extras(tables={"nearest": near, **said}, files=files))
+
+
+def summary(table: pd.DataFrame) -> str:
+    """When layers find the words, and what picture tokens are nearest to, in a few lines."""
+    return "\n".join([evidence_lines(table), *summary_lines(table)])
 
 
 def sites_of(subject: Subject, every: int) -> list[str]:

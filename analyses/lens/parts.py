@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analyses.inputs.subject import Subject
+from analyses.lens.rows import COSINES
 from analyses.lens.tokens import Tokens
 from analyses.lens.words import TARGETS, Words
 from probing.lens import LogitLens, fit_translator, nearest_words, unit_rows, word_evidence
@@ -44,7 +45,7 @@ class LensInputs:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """Some tokens of a modality, seen through a lens; `logits` of a few of their states, or cosines."""
 
     tokens: Tokens
@@ -52,6 +53,12 @@ class _View:
     lens: str
     modality: str
     logits: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def on(cls, inputs: LensInputs, modality: str, lens: str, logits: Callable[[Tensor], Tensor]) -> View:
+        """The tokens of the leaves that are looked at."""
+        tokens = inputs.tokens[modality]
+        return cls(tokens, np.isin(tokens.leaf, sorted(inputs.sample)), lens, modality, logits)
 
     def of(self, states: Tensor) -> Tensor:
         """The states of the tokens that are looked at, of all states."""
@@ -62,16 +69,15 @@ def look(inputs: LensInputs, site: str) -> pd.DataFrame:
     """How likely the words are at a site, through each lens; one row a leaf, modality, span, lens, target and kind."""
     tables: list[pd.DataFrame] = []
     for modality, tokens in inputs.tokens.items():
-        chosen = np.isin(tokens.leaf, sorted(inputs.sample))
         for lens, states in (("logit", tokens.states[site]), ("tuned", translated(inputs, tokens, site))):
-            view = _View(tokens, chosen, lens, modality, inputs.lens)
-            tables += _evidence(inputs, view, view.of(states))
+            view = View.on(inputs, modality, lens, inputs.lens)
+            tables += evidence_in(inputs, view, view.of(states))
     if site == EMBED and "image" in inputs.tokens:
         tokens = inputs.tokens["image"]
         chosen = np.isin(tokens.leaf, sorted(inputs.sample)) & tokens.in_span["slot"]
         table = unit_rows(inputs.lens.head.weight.detach().float())  # pyright: ignore[reportArgumentType, reportCallIssue]
-        view = _View(tokens, chosen, "cosine", "image", lambda states: unit_rows(states.float()) @ table.T)
-        tables += _evidence(inputs, view, view.of(tokens.states[site]))
+        view = View(tokens, chosen, "cosine", "image", lambda states: unit_rows(states.float()) @ table.T)
+        tables += evidence_in(inputs, view, view.of(tokens.states[site]))
     return pd.concat(tables, ignore_index=True).assign(site=site)
 
 
@@ -89,7 +95,9 @@ def translated(inputs: LensInputs, tokens: Tokens, site: str) -> Float[Tensor, "
 
 
 @torch.no_grad()
-def _evidence(inputs: LensInputs, view: _View, states: Tensor) -> Iterator[pd.DataFrame]:
+def evidence_in(
+    inputs: LensInputs, view: View, states: Tensor, spans: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
     """Means over the tokens of each leaf and span, of own words and of others'."""
     tokens, place = view.tokens, {leaf: at for at, leaf in enumerate(inputs.leaves)}
     leaf_at = np.array([place[leaf] for leaf in tokens.leaf[view.chosen]])
@@ -109,21 +117,22 @@ def _evidence(inputs: LensInputs, view: _View, states: Tensor) -> Iterator[pd.Da
                 }
             )
             labels = {"lens": view.lens, "target": target, "words": kind}
-            for span, mask in tokens.in_span.items():
+            for span in spans or tokens.in_span:
+                mask = tokens.in_span[span]
                 means = frame[mask[view.chosen]].groupby("leaf", as_index=False).mean()
                 if len(means):
                     yield means.assign(modality=view.modality, span=span, **labels)
 
 
 def _words_in(
-    view: _View, states: Tensor, ids: Tensor
+    view: View, states: Tensor, ids: Tensor
 ) -> tuple[Float[np.ndarray, "tokens words"], Float[np.ndarray, "tokens words"]]:
     """Evidence for each word at each token (its log-probability in nats, or its cosine) and log10 of its rank."""
     values, ranks = [], []
     for start in range(0, len(states), ROWS):
         logits, words = view.logits(states[start : start + ROWS]), ids[start : start + ROWS]
         log_probs, rank = word_evidence(logits, words)
-        values.append(logits.gather(1, words) if view.lens == "cosine" else log_probs)
+        values.append(logits.gather(1, words) if view.lens in COSINES else log_probs)
         ranks.append(rank)
     return torch.cat(values).double().numpy(), np.log10(torch.cat(ranks).numpy())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +14,28 @@ from analyses.frame.tables import layer_of, row, table
 from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
+COSINES = ("cosine", "contextual")
+"""Lenses in which evidence is a cosine."""
+FITTED = ("tuned", "jacobian")
+"""Lenses that are fitted on other leaves."""
 REUSED = 1.2
 """How much wider limits of own and of others' words must be than a bootstrap over leaves: each word is looked for at
 five leaves. In the difference of the two that cancels. Measured: docs/statistics.md."""
 
 
-def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], seed: int) -> pd.DataFrame:
+def lens_table(
+    parts: pd.DataFrame,
+    weights: Float[np.ndarray, "draws leaves"],
+    seed: int,
+    more: Sequence[Mapping[str, Any]] = (),
+) -> pd.DataFrame:
     """Long table: log-probability (nats), or cosine, and log10 of the rank, of own words and of other leaves' words.
 
     Rows "onset" are the first layer detected from which own words stay above others', corrected over layers; those of
     target "hypernym − leaf" are the difference of the two, paired: above 0, the leaf comes first. Limits are over
     leaves, of the same hypernyms; n counts leaves that have own words and words of others. Those of own and of others'
     words alone are wider than the bootstrap's, by `REUSED`, and through a tuned lens by `OUT_OF_FOLD`: its translators
-    are fitted on other leaves.
+    are fitted on other leaves; likewise through the Jacobian lens. `more` rows stand behind these.
     """
     everyone = np.unique(parts["leaf"].to_numpy().astype(str))
     rows: list[dict[str, Any]] = []
@@ -39,7 +48,7 @@ def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], 
             for site in sites:
                 drawn, n = _measured(of_target[of_target["site"] == site], everyone, weights, labels["lens"])
                 for (measure, words), (value, draws) in drawn.items():
-                    factor = 1.0 if words == BEYOND else OUT_OF_FOLD if labels["lens"] == "tuned" else REUSED
+                    factor = 1.0 if words == BEYOND else OUT_OF_FOLD if labels["lens"] in FITTED else REUSED
                     level = expanded_estimate(value, draws, n, factor)
                     rows.append(row(measure, level, site=site, target=target, words=words, **labels))
                 along.append(drawn[_name(labels["lens"]), BEYOND])
@@ -47,7 +56,7 @@ def lens_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], 
             curves[str(target)] = _Curve(np.array(value), np.column_stack(draws), n)
         if len(sites) > 1:
             rows += _onsets(curves, [layer_of(site) for site in sites], labels)
-    return table(rows, "lens", seed, extra=("lens", "words"))
+    return table([*rows, *more], "lens", seed, extra=("lens", "words"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class _Curve:
 
 
 def _name(lens: str) -> str:
-    return "cosine" if lens == "cosine" else "log_prob"
+    return "cosine" if lens in COSINES else "log_prob"
 
 
 def _measured(

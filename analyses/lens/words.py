@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +32,20 @@ class Words:
     other: Float[np.ndarray, "leaves k"]
 
 
-def words_of(subject: Subject, target: str, leaves: Sequence[str], seed: int) -> Words:
+def words_of(
+    subject: Subject,
+    target: str,
+    leaves: Sequence[str],
+    seed: int,
+    number_of: Mapping[str, int] | None = None,
+) -> Words:
     """The words of each leaf by the first of their tokens, and those of `OTHERS` other leaves, drawn by exchange.
 
     Each word is somebody's own as often as it is another's (but for words that both leaves have, which are left out),
-    so that how frequent words are cancels.
+    so that how frequent words are cancels. `number_of`: the number of each name in another vocabulary than the model's.
     """
-    token, hypernyms_of = subject.candidates(target).token_of, subject.run.taxonomy.hypernyms_of
+    token = subject.candidates(target).token_of if number_of is None else number_of
+    hypernyms_of = subject.run.taxonomy.hypernyms_of
 
     def tokens(leaf: str) -> set[int]:
         names = (leaf,) if target == "leaf" else hypernyms_of(leaf)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 
 from analyses.inputs.conditions import Condition, condition_of, conditions
-from analyses.inputs.released import HEIGHTS, taxonomy_of
+from analyses.inputs.published.released import HEIGHTS, taxonomy_of
 from probing.store import MismatchError
 from taxogen.answers import READOUTS
 from taxogen.models import lms

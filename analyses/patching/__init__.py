@@ -5,7 +5,8 @@
 
 Reads: projector, language model, pictures and taxonomy of each run; those of a random-init run for one more placebo.
 Writes: analyses/patching/ in each run: NAME.parquet and .csv, NAME-….png and .svg (NAME is direction and mode, or
---name), and parts/, from which a killed grid goes on.
+--name), NAME-effects.h5 (the effects of every pair, which `analyses.pooling` pools over runs), and parts/, from which a
+killed grid goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
+from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
+from analyses.patching.effects import patching_effects
 from analyses.patching.figures import draw
 from analyses.patching.grid import PatchGrid
 from analyses.patching.options import DIRECTIONS, MODES, Options
@@ -47,8 +50,10 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         tables.append(table)
     random_init = _random_init(grid, options) if options.placebo_run else None
     outcomes = grid.run(f"patch {run.name}")
-    tables.append(patching_table(outcomes, grid.pairs, grid.cells, options, random_init))
-    return Result(pd.concat(tables, ignore_index=True).assign(run=run.name))
+    results = outcomes, grid.pairs, grid.cells, options, random_init
+    tables.append(patching_table(*results))
+    extras = with_effects(patching_effects(*results), "patching", options.table)
+    return Result(pd.concat(tables, ignore_index=True).assign(run=run.name), extras)
 
 
 def _random_init(grid: PatchGrid, options: Options) -> dict[str, Outcomes]:

@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analyses.frame import parts
+from analyses.inputs.stimuli import States, Stimuli, first_rows, of_one_length
+from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import Outcomes, joined, masks, outcomes_of
-from analyses.patching.pairs import Pair
-from analyses.patching.stimuli import States, Stimuli, first_rows, of_one_length
 from probing.patching import (
     EACH,
     Answers,
@@ -36,6 +36,7 @@ from probing.patching import (
 from probing.sites import Site
 from probing.stats.seeding import stream
 from taxogen.models.rows import Row
+from taxogen.models.threads import cores
 
 SELF_CHECKED = 2
 """Runs into which their own state is put back in every cell, by hooks through the whole model."""
@@ -103,12 +104,15 @@ class PatchGrid:
             kept = keep(model, self.stimuli.group([targets[i] for i in places]))
             before[places] = read(kept.hidden[:, -1]).numpy()
             restart = Restart(model, kept, dict(self.stimuli.alignments))
-            for k, kind in enumerate(self.options.kinds):
+            lists = []
+            for kind in self.options.kinds:
                 index = torch.tensor([leaves.index(givers.get(kind, givers["clean"])[i]) for i in places])
                 random = kind == "random"
                 seeds = [(question, pairs[i].clean, pairs[i].corrupted) for i in places] if random else None
-                patches = [self._patch(cell, states, index, seeds) for cell in self.cells]
-                logits[k][:, places] = restart.run(patches, read, done=_times(len(places), done)).numpy()
+                lists.append([self._patch(cell, states, index, seeds) for cell in self.cells])
+            answers_of = restart.run_each(lists, read, workers=_workers(), done=_times(len(places), done))
+            for k, numbers in enumerate(answers_of):
+                logits[k][:, places] = numbers.numpy()
         source = answers[[leaves.index(leaf) for leaf in givers["clean"]]]
         outcomes = outcomes_of(logits, before, source, self._masks(question, pairs))
         if pairs[0] == self.pairs[0]:
@@ -200,6 +204,11 @@ class PatchGrid:
             by_hooks, restarted = patched_by_hooks(model, rows, patch, read), restart.run([patch], read)[0]
             changes[:, at] = [float((answer - expected).abs().max()) for answer in (by_hooks, restarted)]
         return changes
+
+
+def _workers() -> int:
+    """Threads that run side by side, each with as many threads of torch as the run was prepared with."""
+    return max(1, cores() // torch.get_num_threads())
 
 
 def _times(rows: int, done: Done) -> Done:

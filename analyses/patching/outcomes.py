@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analyses.patching.pairs import Pair
-from analyses.patching.stimuli import Stimuli
+from analyses.inputs.stimuli import Stimuli
+from analyses.inputs.stimuli.pairs import Pair
 from probing.patching import contrast, divergence
 from probing.patching.outcomes import mean_log_prob
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyses.inputs import subject
+from analyses.inputs.stimuli import Stimuli, pictures_of
+from analyses.inputs.stimuli.pairs import Pair, pairs_of
 from analyses.inputs.subject import Subject
 from analyses.patching.grid import PatchGrid
 from analyses.patching.options import Options
-from analyses.patching.pairs import Pair, pairs_of
-from analyses.patching.stimuli import Stimuli
 from probing.patching import EACH, Alignment, grid
 from probing.patching.cells import HEADS
 from probing.sites import BLOCK_POINTS, PATTERN, Site, select
-from probing.stats.seeding import stream
 from probing.store import MismatchError
 from taxogen.answers.evaluate import templates_of
 from taxogen.runs.names import plain_name
@@ -76,16 +75,6 @@ def prepare(subject: Subject, options: Options, pairs: Sequence[Pair] | None = N
     if "slot" in options.spans and options.slot == "each":
         _check_slot(stimuli, options, pairs)
     return PatchGrid(stimuli, cells, options, pairs, run.folder("analyses", "patching", "parts"))
-
-
-def pictures_of(run: Run, seed: int) -> dict[str, str]:
-    """One test picture of each leaf, a seeded draw."""
-    frame = run.manifest("test").where(modality="image").frame.astype(str)
-    shown = frame.drop_duplicates("picture").sort_values("picture").groupby("leaf", sort=True)["picture"]
-    return {
-        str(leaf): str(stream(seed, "patched picture", str(leaf)).choice(names.to_numpy()))
-        for leaf, names in shown
-    }
 
 
 def _check_sites(options: Options) -> None:

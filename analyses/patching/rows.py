@@ -11,9 +11,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
 from analyses.frame import tables
+from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
-from analyses.patching.pairs import Pair
 from probing.patching import Cell, excess, rank_agreement
 from probing.stats import DyadMean, Estimate, draw_weights, ratio_limits, studentised_interval
 
@@ -55,11 +55,10 @@ def patching_table(
     records: list[Record] = []
     for question, outcomes in results.items():
         of = _Records(question, cells, _ends(pairs), options)
-        effects = {kind: outcomes["log_odds"][k] - outcomes["base"] for k, kind in enumerate(options.kinds)}
+        twin = (random_init or {}).get(question)
+        effects = effects_by_state(outcomes, options, twin)
         gaps = dict.fromkeys(effects, outcomes["donor"] - outcomes["base"])
-        if random_init and question in random_init:
-            twin = random_init[question]
-            effects[RANDOM_INIT] = twin["log_odds"][0] - twin["base"]
+        if twin is not None:
             gaps[RANDOM_INIT] = twin["donor"] - twin["base"]
         records += of.runs(outcomes)
         for kind, effect in effects.items():
@@ -72,6 +71,27 @@ def patching_table(
         records += of.excesses(effects)
         records += of.own(outcomes)
     return _table(records, options)
+
+
+def effects_by_state(
+    outcomes: Outcomes, options: Options, random_init: Outcomes | None = None
+) -> dict[str, Float[np.ndarray, "cells pairs"]]:
+    """Changes of the log-odds, in nats, by the state that is put in; last those of the random-init run."""
+    effects = {kind: outcomes["log_odds"][k] - outcomes["base"] for k, kind in enumerate(options.kinds)}
+    if random_init is not None:
+        effects[RANDOM_INIT] = random_init["log_odds"][0] - random_init["base"]
+    return effects
+
+
+def cell_labels(cell: Cell) -> dict[str, str]:
+    """What a cell is in the columns of a table."""
+    layers = cell.layers
+    return {
+        "layers": str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}",
+        "head": "" if cell.head is None else str(cell.head),
+        "site": str(cell.sites[-1]),
+        "span": cell.span,
+    }
 
 
 def _ends(pairs: Sequence[Pair]) -> Shaped[np.ndarray, "pairs 2"]:
@@ -175,11 +195,8 @@ class _Records:
     def _row(
         self, measure: str, number: Estimate | float, cell: Cell, state: str, n: int = 0, **labels: Any
     ) -> Record:
-        layers = cell.layers
         labels = {"target": self.target, "split": "all", "state": state} | labels
-        labels["layers"] = str(layers[0]) if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"
-        labels["head"] = "" if cell.head is None else str(cell.head)
-        return tables.row(measure, number, n, **labels, site=str(cell.sites[-1]), span=cell.span)
+        return tables.row(measure, number, n, **labels, **cell_labels(cell))
 
 
 def screen_rows(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.command_line import EXTENT, option
-from analyses.inputs.released import Released
+from analyses.inputs.published.released import Released
 from analyses.published.figures import draw
 from analyses.published.table import nested, published_table
 from analyses.published.text import faults, summary, to_markdown

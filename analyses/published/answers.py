@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analyses.inputs.published_scores import DRAWS, MEAN, Row, row
-from analyses.inputs.released import Released
+from analyses.inputs.published.released import Released
+from analyses.inputs.published.scores import DRAWS, MEAN, Row, row
 from probing.stats import Estimate, draw_weights, estimate, interval, nan_mean
 from probing.stats.confusion import RATES
 from probing.stats.rates import statistics

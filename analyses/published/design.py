@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyses.inputs.published_scores import Row, row
-from analyses.inputs.released import Released
+from analyses.inputs.published.released import Released
+from analyses.inputs.published.scores import Row, row
 from probing.stats import estimate
 from taxogen.questions import ablation
 from taxogen.world import shuffle

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyses.inputs.published_scores import DRAWS, MEAN, Row, counts_of, macro_f1, row
-from analyses.inputs.released import CONDITION, HEIGHTS, Released, condition_key
+from analyses.inputs.published.released import CONDITION, HEIGHTS, Released, condition_key
+from analyses.inputs.published.scores import DRAWS, MEAN, Row, counts_of, macro_f1, row
 from probing.stats import Estimate
 from probing.stats.confusion import Confusion
 from probing.stats.correlations import correlation

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.inputs import published_scores
-from analyses.inputs.released import Released
+from analyses.inputs.published import scores as published_scores
+from analyses.inputs.published.released import Released
 from analyses.published import rows
 from analyses.published.answers import lm_answers, questions
 from analyses.published.design import design

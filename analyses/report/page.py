@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from analyses.expected.judged import of_registered
 from analyses.frame import provenance, registry, wording
 from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
 from analyses.frame.identity import distinguished
@@ -97,6 +98,7 @@ def _write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page
         runs=described,
         seconds=seconds,
         contrasts=_contrasts(tables),
+        expected=of_registered(runs, tables),
         sections=[section for section in sections if section.answers],
         unasked=[section for section in sections if section.reasons or not section.answers],
         samples=_samples(runs) if "behaviour" in tables else {"conditions": [], "rows": []},

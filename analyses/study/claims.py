@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.expected.verdicts import FAILS, HOLDS, UNDECIDED, above, together, within
 from analyses.study.contrasts import SIZE
 
-HOLDS, FAILS, UNDECIDED = "holds here", "does not hold here", "cannot be decided"
 _REMOVED = "; all hypernym questions removed"
 NAMES = {"auroc": "hypernym AUROC", "leaf_naming": "leaf naming", SIZE: "AUROC from words to pictures"}
 
@@ -163,7 +163,7 @@ def _of_pairs(claim: Claim, contrasts: pd.DataFrame, bound: float) -> Verdict:
     judge = _above if claim.kind == "above" else _alike
     each = [judge(lower, upper, bound) for lower, upper in zip(known["lower"], known["upper"])]
     each += [UNDECIDED] * len(missing)
-    outcome = HOLDS if set(each) == {HOLDS} else FAILS if FAILS in each else UNDECIDED
+    outcome = together(each)
     text = f"{_differences(known)}{_REMOVED if claim.without else ''}{_tail(claim, outcome, bound)}"
     if claim.beside:
         other = contrasts[(contrasts["key"] == claim.key) & (contrasts["measure"] == claim.beside)]
@@ -180,16 +180,13 @@ def _with_evidence(condition: str, share: float) -> str:
 
 def _above(lower: float, upper: float, bound: float) -> str:
     """Above 0; not above it, or by less than counts as a difference; or neither."""
-    if lower > 0:
-        return HOLDS
-    return FAILS if upper <= 0 or _alike(lower, upper, bound) == HOLDS else UNDECIDED
+    outcome = above(lower, upper)
+    return FAILS if outcome == UNDECIDED and _alike(lower, upper, bound) == HOLDS else outcome
 
 
 def _alike(lower: float, upper: float, bound: float) -> str:
     """Within the bounds, outside of them, or neither, as where a number is NaN."""
-    if -bound < lower and upper < bound:
-        return HOLDS
-    return FAILS if lower > bound or upper < -bound else UNDECIDED
+    return within(lower, upper, -bound, bound)
 
 
 def _tail(claim: Claim, outcome: str, bound: float) -> str:

@@ -26,7 +26,7 @@ from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.leaf_rows import captures
 from analyses.inputs.references import Nouns, bare_nouns
-from analyses.inputs.text_encoders import encoded_nouns
+from analyses.text_alignment.text_encoders import encoded_nouns
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets, summary
 from analyses.text_alignment.figures import draw

@@ -14,6 +14,8 @@ from analyses.inputs.intervals import ONE_SEED
 from analyses.visual_coherence.coherence import RULES
 from analyses.visual_coherence.rows import ALL
 
+LEVEL = 0.05
+
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure of a table of visual coherence, by name."""
@@ -53,7 +55,7 @@ def _coherence_figure(table: pd.DataFrame) -> Figure:
 
 
 def _scores_figure(table: pd.DataFrame) -> Figure:
-    """AUROC of each hypernym against its coherence (the first rule), a panel per condition."""
+    """AUROC of each hypernym against its coherence (the first rule), a panel per condition; rings where q ≤ .05."""
     rule = str(table.loc[table["rule"] != "", "rule"].iloc[0])
     names = [name for name in dict.fromkeys(table["condition"]) if name != ALL]
     columns = min(len(names), 4)
@@ -71,9 +73,19 @@ def _scores_figure(table: pd.DataFrame) -> Figure:
     n = int(table.loc[table["measure"] == "pearson", "n"].max())
     interval = "95 %, over hypernyms; of slopes (per standard deviation), Wald"
     drawing.footnote(
-        figure, drawing.caption(n, f"hypernyms; rule {rule}", interval, "AUROC .5, dashed; r = 0")
+        figure,
+        drawing.caption(
+            n, f"hypernyms; rule {rule}", interval, f"AUROC .5, dashed; r = 0{_ringed(table, rule)}"
+        ),
     )
     return figure
+
+
+def _ringed(table: pd.DataFrame, rule: str) -> str:
+    """Meaning of a ring, where the rule has a p for each hypernym."""
+    tested = ((table["rule"] == rule) & (table["measure"] == "q")).any()
+    said = "; ring: coherence beyond that of exchanged leaves, q ≤ .05 (Benjamini–Hochberg over hypernyms)"
+    return said if tested else ""
 
 
 def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
@@ -81,6 +93,9 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
     score = rows[rows["measure"] == "auroc"].groupby("target")["value"].mean()
     x, y = here.set_index("target")["value"].align(score, join="inner")
     axis.plot(x, y, "o", color=drawing.colour(name), markersize=3.5, alpha=0.8)
+    sure = rows[(rows["rule"] == rule) & (rows["measure"] == "q") & (rows["value"] <= LEVEL)]["target"]
+    ringed = [target for target in x.index if target in set(sure)]
+    axis.plot(x[ringed], y[ringed], "o", color="black", markersize=5.5, markerfacecolor="none")
     for label in {*x.nsmallest(1).index, *x.nlargest(2).index, *y.nsmallest(2).index}:
         axis.annotate(label, (x[label], y[label]), fontsize=5.5, xytext=(2, 2), textcoords="offset points")
     axis.axhline(0.5, **drawing.CHANCE)

@@ -11,6 +11,7 @@ import pandas as pd
 from analyses.inputs.conditions import Condition
 from analyses.inputs.measures import Frame, measured
 from analyses.visual_coherence.coherence import DEFAULT, Coherence, Options, Shown, coherence, over_seeds
+from probing.stats import q_values
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation, mixed_slope
 
@@ -25,8 +26,9 @@ def coherence_table(
     """The long table: coherence of every hypernym by rule, scores of every hypernym, and how the two go together.
 
     Measures within, between and coherence (within − between) are mean cosines; `p` and `null_limit` (95 %) come from
-    leaves exchanged among hypernyms. pearson and spearman correlate over hypernyms, each the mean over seeds, with
-    an interval over hypernyms; slope is that of `probing.stats.correlations.mixed_slope`, per condition and over all.
+    leaves exchanged among hypernyms; `q` is that of a single hypernym, Benjamini–Hochberg over hypernyms. pearson and
+    spearman correlate over hypernyms, each the mean over seeds, with an interval over hypernyms; slope is that of
+    `probing.stats.correlations.mixed_slope`, per condition and over all.
     Hypernyms share leaves, which these intervals leave out. `shown` has the pictures of each
     condition and seed.
     """
@@ -74,6 +76,8 @@ def _coherence_rows(condition: str, rule: str, of_seeds: Sequence[Coherence]) ->
     worst = np.max([one.p for one in of_seeds], axis=0)
     for name, p in zip(of_seeds[0].hypernyms, worst, strict=True):
         yield _row(condition, rule, name, "p", float(p), len(of_seeds))
+    for name, q in zip(of_seeds[0].hypernyms, q_values(worst), strict=True):
+        yield _row(condition, rule, name, "q", float(q), len(of_seeds))
     yield _row(condition, rule, "mean", "p", max(one.p_mean for one in of_seeds), len(of_seeds))
     limit = max(float(np.quantile(one.null, 0.95)) for one in of_seeds)
     yield _row(condition, rule, "mean", "null_limit", limit, len(of_seeds))

@@ -65,7 +65,8 @@ def rank_p(
 
     Exact when, in each group, the first set could as well be any of the others: the observed mean is ranked among those
     with another set of each group in its place. `corrected` ranks it among the largest over all cells, each in standard
-    deviations over sets. The smallest p of a single group is 1 / sets, so that it takes 19 draws.
+    deviations over sets. The smallest p of a single group is 1 / sets, so that it takes 19 draws. A cell with NaN in
+    any set has none, and no part in the largest.
 
     >>> losses = np.array([[[5.0], *([float(draw)] for draw in range(-16, 3))]])  # one group, 1 + 19 sets, one cell
     >>> rank_p(losses)
@@ -78,8 +79,13 @@ def rank_p(
     """
     values = np.asarray(values, float)
     groups, sets, cells = values.shape
-    if sets**groups < FEWEST + 1 or not cells:
+    defined = ~np.isnan(values).any(axis=(0, 1))
+    if sets**groups < FEWEST + 1 or not defined.any():
         return np.full(cells, np.nan)
+    if not defined.all():
+        p = np.full(cells, np.nan)
+        p[defined] = rank_p(values[..., defined], seed, corrected)
+        return p
     chosen = _assignments(groups, sets, seed)
     means = values[np.arange(groups), chosen].mean(axis=1)
     spread = np.sqrt(values.var(axis=1, ddof=1).mean(axis=0))

@@ -64,7 +64,7 @@ def attribute(
     sites = list(dict.fromkeys(site for cell in cells for site in cell.sites))
     spans = list(dict.fromkeys(cell.span for cell in cells))
     products: dict[tuple[Site, str], Tensor] = {}
-    values, gradients = ({}, {}) if steps else _gradients(model, rows, sites, metric)
+    values, gradients = ({}, {}) if steps else gradients_at(model, rows, sites, metric)
     for span in spans:
         places = list(known.get(span, EACH).target(rows.positions(span)))
         for site in sites:
@@ -88,7 +88,7 @@ def _summed(cell: Cell, products: Mapping[tuple[Site, str], Tensor]) -> Tensor:
     return torch.stack(values).sum(0)
 
 
-def _gradients(
+def gradients_at(
     model: nn.Module,
     rows: Rows,
     sites: Sequence[Site],
@@ -142,7 +142,7 @@ def _on_the_way(
             new[:, places] += share * (state.to(value.dtype) - value[:, places]).detach()
             return new
 
-        _, gradients = _gradients(model, rows, [site], metric, {site: move})
+        _, gradients = gradients_at(model, rows, [site], metric, {site: move})
         total.append(gradients[site])
     return start[0], torch.stack(total).mean(0)
 

@@ -6,21 +6,25 @@ masks, rotations and kinds of layers are the model's own. Rows of many patches r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from probing.hooks import Edit, edit
 from probing.hooks.layouts import layout_of
 from probing.hooks.structure import tolerance
 from probing.patching.alignment import EACH, Alignment, write
+from probing.patching.calls import Call, observed
 from probing.patching.cells import Cell, Patch
 from probing.patching.runs import Kept, Read
 from probing.sites import FINAL, Site
@@ -29,26 +33,13 @@ TOKENS = (
     1024  # that go through a block at once: enough for fast products, few enough for the processor's caches
 )
 
+EditsOf = Callable[[int, int], Mapping[str | Site, Edit]]
+"""From a block and the number of runs in it to the edits of their stacked rows."""
+Between = Callable[[Tensor, int, int], Tensor]
+"""From the stacked state before a block, the block and the number of runs to the state that goes into it."""
+
 #: Points outside a block: their state is replaced between two blocks.
 _BETWEEN = {"hook_resid_pre": 0, "hook_resid_post": 1}
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The arguments with which the model called a block; the state and the cache are put in anew."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def __call__(self, block: nn.Module, hidden: Tensor, cache: Cache) -> Tensor:
-        args = [cache if isinstance(value, Cache) else value for value in self.args]
-        kwargs = {k: cache if isinstance(value, Cache) else value for k, value in self.kwargs.items()}
-        if "hidden_states" in kwargs:
-            kwargs["hidden_states"] = hidden
-        else:
-            args[0] = hidden
-        out = block(*args, **kwargs)
-        return out if isinstance(out, Tensor) else out[0]
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class Restart:
         """`alignments`: span → how states are put into it, token by token unless given."""
         self.model, self.kept, self.layout = model, kept, layout_of(model)
         self.alignments = alignments or {}
-        self._calls: dict[int, list[_Call]] = {}
+        self._calls: dict[int, list[Call]] = {}
 
     def run(
         self,
@@ -90,29 +81,67 @@ class Restart:
         tokens: int = TOKENS,
         done: Callable[[int], object] | None = None,
     ) -> Float[Tensor, "patches rows candidates"]:
-        """The answers of every patched run at its last token.
+        """The answers of every patched run at its last token; arguments as of `run_each`."""
+        (answers,) = self.run_each([patches], read, tokens=tokens, done=done)
+        return answers
+
+    def run_each(
+        self,
+        lists: Sequence[Sequence[Patch]],
+        read: Read,
+        *,
+        tokens: int = TOKENS,
+        workers: int = 1,
+        done: Callable[[int], object] | None = None,
+    ) -> list[Float[Tensor, "patches rows candidates"]]:
+        """The answers of several lists of patches, of each the bits that `run` gives, however many workers there are.
 
         Args:
-            patches: each with states for all rows of the kept pass.
+            lists: of patches, each with states for all rows of the kept pass.
             read: from last hidden states to answers.
             tokens: how many at most go through a block at once.
+            workers: threads in which batches run side by side, each with as many threads of torch as this one has.
+                Where a cell is inside a block there is one: all would see each other's hooks.
             done: called with the number of patches finished, after each batch of them.
         """
-        order = sorted(
-            range(len(patches)), key=lambda i: (self._start(patches[i].cell), self._enter(patches[i]))
-        )
-        results: list[Tensor | None] = [None] * len(patches)
-        for start, group in groupby(order, key=lambda i: self._start(patches[i].cell)):
+        every = [patch for patches in lists for patch in patches]
+        for start in sorted({self._start(patch.cell) for patch in every}):
+            self._calls_from(start)  # watches the model, which no other thread may run meanwhile
+        batches = [self._batches(patches, tokens) for patches in lists]
+        tasks = [[patches[i] for i in batch] for patches, own in zip(lists, batches) for batch in own]
+        if any(patch.cell.point not in _BETWEEN for patch in every):
+            workers = 1
+        settled = partial(torch.set_num_threads, torch.get_num_threads())
+        with ThreadPoolExecutor(workers, initializer=settled) as pool:
+            answered = (map if workers == 1 else pool.map)(partial(self._answers, read=read), tasks)
+            results: list[list[Tensor]] = [[torch.empty(0)] * len(patches) for patches in lists]
+            for own, result in zip(batches, results):
+                for batch, answers in zip(own, answered):
+                    for i, answer in zip(batch, answers.split(len(self.kept)), strict=True):
+                        result[i] = answer
+                    if done is not None:
+                        done(len(batch))
+        return [torch.stack(result) for result in results]
+
+    def _batches(self, patches: Sequence[Patch], tokens: int) -> list[list[int]]:
+        """Which patches run together: those that start at one token, in the order in which they enter."""
+        start_of = [self._start(patch.cell) for patch in patches]
+        order = sorted(range(len(patches)), key=lambda i: (start_of[i], self._enter(patches[i])))
+        batches: list[list[int]] = []
+        for start, group in groupby(order, key=lambda i: start_of[i]):
             chosen = list(group)
             most = max(1, tokens // (len(self.kept) * (self._length - start)))
-            for first in range(0, len(chosen), most):
-                batch = chosen[first : first + most]
-                answers = read(self._sweep([patches[i] for i in batch], start))
-                for i, answer in zip(batch, answers.split(len(self.kept)), strict=True):
-                    results[i] = answer
-                if done is not None:
-                    done(len(batch))
-        return torch.stack([result for result in results if result is not None])
+            batches += [chosen[first : first + most] for first in range(0, len(chosen), most)]
+        return batches
+
+    @torch.no_grad()
+    def _answers(self, patches: Sequence[Patch], read: Read) -> Float[Tensor, "rows candidates"]:
+        """The answers of patches that run together."""
+        return read(self._sweep(patches, self._start(patches[0].cell)))
+
+    def through(self, patch: Patch, read: Read) -> Float[Tensor, "rows candidates"]:
+        """The answers of one patched run at its last token, with their gradient in the states that are put there."""
+        return read(self._sweep([patch], self._start(patch.cell)))
 
     @property
     def _length(self) -> int:
@@ -131,27 +160,47 @@ class Restart:
         assert first.layer is not None
         return first.layer + _BETWEEN.get(first.point, 0)
 
-    @torch.no_grad()
     def _sweep(self, patches: Sequence[Patch], start: int) -> Float[Tensor, "rows width"]:
         """Last hidden states of the last token of patches that are sorted by where they enter."""
+        rows = len(self.kept)
+        live = [_Live(patch, slice(at * rows, (at + 1) * rows)) for at, patch in enumerate(patches)]
+        return self._stacked(
+            [self._enter(patch) for patch in patches],
+            start,
+            lambda layer, runs: self._edits(live[:runs], layer, start),
+            lambda hidden, layer, runs: self._replaced(hidden, live[:runs], layer, start),
+        )
+
+    @torch.no_grad()
+    def stacked(
+        self, enters: Sequence[int], start: int, edits: EditsOf, between: Between | None = None
+    ) -> Float[Tensor, "rows width"]:
+        """Last hidden states of runs in one batch: the rows of the first run, then those of the second, and on.
+
+        Args:
+            enters: the first block of each run that has to run again, none before that of the run in front of it.
+            start: the first token after the prefix that has to run again.
+            edits: what is replaced inside a block.
+            between: what the state before a block, or behind the last, is replaced by.
+        """
+        return self._stacked(enters, start, edits, between)
+
+    def _stacked(
+        self, enters: Sequence[int], start: int, edits: EditsOf, between: Between | None = None
+    ) -> Float[Tensor, "rows width"]:
         calls = self._calls_from(start)
-        layers, waiting = len(self.layout.blocks), list(patches)
-        live: list[_Live] = []
+        layers, runs = len(self.layout.blocks), 0
         hidden = self.kept.states[0][:0, start:]
-        for layer in range(self._enter(patches[0]), layers + 1):
-            entering = self.kept.states[layer][:, start:]
-            parts = [hidden]
-            while waiting and self._enter(waiting[0]) == layer:
-                first = len(live) * len(entering)
-                live.append(_Live(waiting.pop(0), slice(first, first + len(entering))))
-                parts.append(entering)
-            hidden = torch.cat(parts) if len(parts) > 1 else hidden
-            hidden = self._replaced(hidden, live, layer, start)
+        for layer in range(enters[0], layers + 1):
+            joining = enters.count(layer)
+            if joining:
+                hidden = torch.cat([hidden, *[self.kept.states[layer][:, start:]] * joining])
+            runs += joining
+            hidden = between(hidden, layer, runs) if between is not None else hidden
             if layer < layers:
-                with edit(self.model, self._edits(live, layer, start)):
-                    hidden = calls[layer](
-                        self.layout.blocks[layer], hidden, self._past(layer, start, len(live))
-                    )
+                changes = edits(layer, runs)
+                with edit(self.model, changes) if changes else nullcontext():
+                    hidden = calls[layer](self.layout.blocks[layer], hidden, self._past(layer, start, runs))
         return self.layout.point(Site(FINAL)).module(hidden[:, -1])
 
     def _replaced(self, hidden: Tensor, live: Sequence[_Live], layer: int, start: int) -> Tensor:
@@ -192,20 +241,23 @@ class Restart:
         keys, values = (stored[:rows, :, : self.kept.rows.skip + start] for stored in self.kept.past[layer])
         if copies != 1:
             keys, values = keys.repeat(copies, 1, 1, 1), values.repeat(copies, 1, 1, 1)
-        return DynamicCache([(keys[:0], values[:0])] * layer + [(keys, values)])
+        cache = DynamicCache([(keys, values)])
+        cache.layers[:0] = [DynamicLayer()] * layer
+        return cache
 
-    def _calls_from(self, start: int) -> list[_Call]:
+    @torch.no_grad()
+    def _calls_from(self, start: int) -> list[Call]:
         """How the model calls its blocks for the tokens from `start` on, behind the cached ones before them.
 
         Raises:
             ValueError: calling them so does not give the state that the model gave.
         """
         if start not in self._calls:
-            calls: list[_Call] = []
+            calls: list[Call] = []
             skip = self.kept.rows.skip
             past = [(k[:1, :, : skip + start], v[:1, :, : skip + start]) for k, v in self.kept.past]
             given = self.kept.states[0][:1, start:]
-            with _observed(self.layout.blocks, calls):
+            with observed(self.layout.blocks, calls):
                 stack: Any = self.layout.stack
                 stack(
                     inputs_embeds=given,
@@ -265,18 +317,3 @@ class Restart:
         beyond = ((out.float() - after).abs() - eps * (before.abs() + after.abs())).clamp_min(0)
         added = (after - before).norm(dim=-1).clamp_min(eps)
         return float((beyond.norm(dim=-1) / added).max())
-
-
-@contextmanager
-def _observed(blocks: Sequence[nn.Module], calls: list[_Call]) -> Iterator[None]:
-    """A block in which the arguments of every call of the blocks are noted; nothing is changed."""
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append(_Call(args, dict(kwargs)))
-
-    handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

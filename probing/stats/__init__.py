@@ -18,6 +18,7 @@ from probing.stats.estimates import (
     interval,
     mean_estimate,
     permutation_p,
+    q_values,
 )
 from probing.stats.limits import (
     OUT_OF_FOLD,
@@ -65,6 +66,7 @@ __all__ = [
     "onset_draws",
     "over_runs",
     "permutation_p",
+    "q_values",
     "ratio_limits",
     "studentised_band",
     "studentised_interval",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import false_discovery_control
 
 from probing.stats.clusters import ClusterStatistic
 from probing.stats.undefined import nan_mean
@@ -162,3 +163,23 @@ def permutation_p(
     reference = np.repeat(null.max(axis=1)[:, None], len(observed), 1) if corrected else null
     p = (1 + (reference >= observed).sum(axis=0)) / (1 + len(null))
     return np.where(np.isnan(observed), np.nan, p)
+
+
+def q_values(p: Float[np.ndarray, "*k"], any_dependence: bool = False) -> Float[np.ndarray, "*k"]:
+    """Q of each p of a family: the smallest false discovery rate at which it is found; NaN where p is NaN.
+
+    All entries are one family, whatever their shape. Exact for independent p, and no larger than said for p that depend
+    positively on each other, as those of hypernyms that share leaves or of neighbouring layers do; for other dependence
+    it is approximate, and `any_dependence` (Benjamini & Yekutieli 2001) holds for every one at a cost of log(k).
+
+    >>> q_values(np.array([0.01, 0.02, 0.6, np.nan]))
+    array([0.03, 0.03, 0.6 ,  nan])
+
+    Source: Benjamini & Hochberg 1995, J. R. Stat. Soc. B 57(1); Benjamini & Yekutieli 2001, Ann. Stat. 29(4), theorems
+    1.2 and 1.3.
+    """
+    p = np.asarray(p, float)
+    q, defined = np.full(p.shape, np.nan), ~np.isnan(p)
+    if defined.any():
+        q[defined] = false_discovery_control(p[defined], method="by" if any_dependence else "bh")
+    return q

@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 def distinct(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """The table with numbers that no other row has, as it is read from disk: whatever is drawn comes from one row.
 
-    Values lie in [0, 1], so that those of p are on both sides of 5 %, which a fifth of them are made to be under.
+    Values lie in [0, 1], so that those of p and q are on both sides of 5 %, which a fifth of them are made to be under.
     """
     rng = np.random.default_rng(seed)
     values = rng.permutation(np.linspace(0.06, 0.99, len(table)))
-    rare = table["measure"].str.match("(.*_)?p(_corrected)?$") & (rng.random(len(table)) < 0.2)
+    rare = table["measure"].str.match("(.*_)?[pq](_corrected)?$") & (rng.random(len(table)) < 0.2)
     values = np.where(rare, values / 25, values)
     below, above = rng.uniform(0.001, 0.02, (2, len(table)))
     return table.assign(value=values, lower=values - below, upper=values + above, n=table["n"])

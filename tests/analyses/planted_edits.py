@@ -17,7 +17,7 @@ from tests.analyses import planted_questions as planted
 BEHIND, BEFORE = SpanAtLayer(circuit.LAYER, "last"), SpanAtLayer(circuit.LAYER - 1, "last")
 
 
-def edit_inputs(controls=19):
+def edit_inputs(controls=19, matches=("rank",)):
     """The planted circuit with two hypernyms to erase or to steer towards, at the last token."""
     model = circuit.planted()
     layers, spans = (BEFORE.layer, BEHIND.layer), ("last",)
@@ -30,6 +30,7 @@ def edit_inputs(controls=19):
         0.1,
         0,
         controls,
+        matches,
     )
 
 
@@ -46,7 +47,8 @@ def planted_parts(drop, n=40, seed=0, controls=19):
             parts.append(
                 pd.DataFrame({"leaf": [f"leaf {k:02d}" for k in range(n)], "member": member, "edit": edit,
                               "draw": draw, "target": 3.0 * member + own - lost + noise[0], "other": own + noise[1],
-                              "hypernym": "bird", "layer": layer, "span": "slot"})
+                              "hypernym": "bird", "layer": layer, "span": "slot",
+                              "matched": "rank" if edit in CONTROLS else "", "reached": True})
             )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 

@@ -363,9 +363,9 @@ def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers, sho
     of = {"treatment": "standardised", "modality": "image", "step": 10, "span": "slot"}
     rows = pick(numbers, **of)
     rows = rows[rows["target"].isin(TAXONOMY.hypernyms)]
-    value, p = (
+    value, q = (
         rows[rows["measure"] == name].pivot(index="target", columns="layer", values="value")
-        for name in ("cohesion", "p")
+        for name in ("cohesion", "q")
     )
     order = value.mean(axis=1).sort_values().index
     assert list(drawn.ticks(axes, "y").values()) == list(order)
@@ -373,7 +373,7 @@ def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers, sho
         at: str(layer).replace("-", "−") for at, layer in enumerate(range(-1, 5))
     }
     np.testing.assert_array_equal(drawn.cells(axes), value.loc[order])
-    np.testing.assert_array_equal(drawn.marks(axes), p.loc[order] < 0.05)
+    np.testing.assert_array_equal(drawn.marks(axes), q.loc[order] <= 0.05)
     assert 0 < drawn.marks(axes).sum() < value.size
 
 

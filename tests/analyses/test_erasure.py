@@ -8,12 +8,13 @@ from scipy.stats import norm, t
 
 from analyses import erasure
 from analyses.erasure.edits import (
+    CONTROLS,
     EditInputs,
     choose_hypernyms,
     choose_leaves,
     read_outs,
 )
-from analyses.erasure.erasing import erase, erased_states
+from analyses.erasure.erasing import Erasers, erase, erased_states
 from analyses.erasure.rows import BEYOND, erasure_table
 from analyses.inputs.subject import Candidates, Question
 from probing.stats import draw_weights
@@ -78,8 +79,9 @@ def test_few_draws_of_controls_give_no_p_and_a_single_one_no_limits_beyond_it():
     few, single = (erasure_table(planted_parts(2.0, controls=draws), weights, 0) for draws in (18, 1))
     for table in (few, single):
         assert table.loc[table["measure"].str.contains("_p"), "value"].isna().all()
-        assert "no p with fewer than 19 draws of each control (--controls 19 gives one)" in erasure.summary(
-            table.assign(run="planted")
+        assert (
+            "no p: it takes 19 draws of each control (--controls 19), each equal to the erasure"
+            in erasure.summary(table.assign(run="planted"))
         )
     beyond = single[(single["edit"] == BEYOND) & (single["measure"] == "gap_change")]
     assert beyond[["lower", "upper"]].isna().all(axis=None)
@@ -106,7 +108,8 @@ def hand_made_parts():
     return pd.concat(
         [
             pd.DataFrame({"leaf": LEAVES, "member": MEMBER, "target": target, "other": 2 * target})
-            .assign(edit=edit, draw=draw, hypernym="bird", layer=3, span="slot")
+            .assign(edit=edit, draw=draw, hypernym="bird", layer=3, span="slot", reached=True,
+                    matched="rank" if edit in CONTROLS else "")
             for (edit, draw), target in TARGET.items()
         ],
         ignore_index=True,
@@ -187,8 +190,10 @@ def test_read_outs_of_a_hypernym_leave_out_those_that_share_a_leaf_with_it():
 
 
 def test_erasers_of_a_fold_do_not_see_its_leaves(inputs):
-    clean = list(erased_states(inputs, "hypernym", BEHIND))
-    after = list(erased_states(spoilt(inputs, fold=1), "hypernym", BEHIND))
+    clean, after = (
+        list(erased_states(one, "hypernym", BEHIND, Erasers.of(one, "hypernym", BEHIND)))
+        for one in (inputs, spoilt(inputs, fold=1))
+    )
     assert len(clean) == len(after) == 1 + 2 + 2 * 19
     np.testing.assert_array_equal(after[0], clean[0])
     for before, value in zip(clean[1:], after[1:]):
@@ -291,6 +296,7 @@ def test_refusals_of_steering_say_what_to_do(toy, capsys):
     assert "--layer 1 was asked for twice" in refused("--layer", "1", "--layer", "1")
     assert "--dose 2.0 was asked for twice" in refused("--steer", "--dose", "2", "2")
     assert "0 draws of each control" in refused("--controls", "0")
+    assert "every step has rank 1" in refused("--steer", "--match", "rank")
     directions.parent.mkdir(parents=True)
     with h5py.File(directions, "w") as file:
         file.attrs["targets"] = ["bird"]

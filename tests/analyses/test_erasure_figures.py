@@ -1,15 +1,14 @@
 """Figures and summaries of erasure and steering: each panel and number is that of its rows of the table."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from analyses import erasure
+from analyses.erasure.digest import summary
 from analyses.erasure.figures import DIRECTIONS, EDITS, PANELS, STEERED
 from analyses.erasure.measured import CONTROLS
-from analyses.erasure.rows import BEYOND, erasure_table, steering_table, summary
+from analyses.erasure.rows import BEYOND, erasure_table, steering_table
 from analyses.frame import drawing
 from probing.stats import draw_weights
 from tests.analyses import drawn
@@ -29,15 +28,24 @@ def tables():
     erased = drawn.distinct(
         erasure_table(pd.concat(spans, ignore_index=True), weights, 0).assign(run="planted")
     )
-    drawn_of = [(kind, draw) for kind in DIRECTIONS for draw in range(5 if kind in CONTROLS else 1)]
+    kinds = [kind for kind in DIRECTIONS if kind not in CONTROLS]
+    drawn_of = [(kind, 0, "") for kind in kinds]
+    drawn_of += [(control, draw, kind) for kind in kinds for control in CONTROLS for draw in range(5)]
     steered = [
         parts[(parts["edit"] == "none") & (parts["layer"] == 3) & ~parts["member"]].assign(
-            edit=edit, draw=draw, dose=dose, layer=layer, span=span, hypernym=name
+            edit=edit,
+            draw=draw,
+            dose=dose,
+            layer=layer,
+            span=span,
+            hypernym=name,
+            beside=beside,
+            matched="length" if beside else "",
         )
         for span, layer in (("slot", 3), ("cue", 5))
         for name in ("bird", "tool")
-        for edit, draw, dose in [
-            ("none", 0, 0.0),
+        for edit, draw, beside, dose in [
+            ("none", 0, "", 0.0),
             *((*kind, dose) for kind in drawn_of for dose in (-2.0, 2.0, 4.0)),
         ]
     ]
@@ -78,9 +86,10 @@ def test_the_figures_of_erasure_show_the_rows_of_their_span_measure_and_edit(tab
         np.testing.assert_allclose(drawn.cells(axes), rows["value"])
         largest = change["value"].abs().max()
         assert axes.images[0].get_clim() == (-largest, largest)
-        p = table[(table["measure"] == "gap_change_p") & (table["span"] == span)]
-        p = p.pivot(index="target", columns="layer", values="value").loc[order]
-        np.testing.assert_array_equal(drawn.marks(axes), p <= 0.05)
+        q = table[(table["measure"] == "gap_change_q") & (table["span"] == span)]
+        q = q.pivot(index="target", columns="layer", values="value")
+        assert "mean" not in q.index
+        np.testing.assert_array_equal(drawn.marks(axes), (q <= 0.05).reindex(order, fill_value=False))
         assert axes.get_title() == span
     assert list(drawn.ticks(left, "y").values()) == order
 
@@ -88,8 +97,19 @@ def test_the_figures_of_erasure_show_the_rows_of_their_span_measure_and_edit(tab
 def test_the_figure_of_steering_shows_the_rows_of_its_place_measure_and_direction(tables, tmp_path):
     table = tables[1]
     figures = erasure.draw(drawn.reread(table, tmp_path))
-    assert set(figures) == {"dose_response"}
+    assert set(figures) == {"dose_response", "controls"}
     colours, mean = drawing.colours(list(DIRECTIONS)), table[table["target"] == "mean"]
+    panels = iter(drawn.panels(figures["controls"]))
+    for span, layer in (("slot", 3), ("cue", 5)):
+        for kind in ("mass_mean", "probe", "text"):
+            axes, rows = next(panels), mean[(mean["span"] == span) & (mean["measure"] == "target_change")]
+            for edit in (kind, *CONTROLS):
+                own = rows[(rows["edit"] == edit) & rows["beside"].isin(["", kind])]
+                own = own.assign(layer=own["dose"])
+                origin = own.iloc[[0]].assign(layer=0.0, value=0.0, lower=0.0, upper=0.0)
+                drawn.assert_curve(axes, pd.concat([own, origin]), colours[edit])
+            assert axes.get_title() == (DIRECTIONS[kind] if layer == 3 else "")
+    mean = mean[mean["beside"].isin(["", "mass_mean"])]
     panels = iter(drawn.panels(figures["dose_response"]))
     for span, layer in (("slot", 3), ("cue", 5)):
         for measure, label in STEERED.items():
@@ -122,7 +142,8 @@ def test_the_summary_of_erasure_names_the_layer_of_the_largest_loss_and_its_numb
         at_layers = {"slot": 2, "cue": 0}[span]
         assert lines[1 + 3 * at : 4 + 3 * at] == [
             f"  {span:5} most behind layer {layer:.0f}: gap {interval(there.loc[('gap', 'none')])} to "
-            f"{interval(there.loc[('gap', 'erased')])}; beyond controls {interval(beyond.loc[layer])}, n = 40; "
+            f"{interval(there.loc[('gap', 'erased')])}; beyond controls of equal rank "
+            f"{interval(beyond.loc[layer])}, n = 40; "
             f"beyond each draw of them at {at_layers} of 2 layers (p ≤ .05, corrected)",
             f"        other hypernyms there: {interval(there.loc[('other_off_change', 'erased')])}",
             f"        name of the leaf there: {interval(there.loc[('leaf_under_change', 'erased')])}",
@@ -135,11 +156,15 @@ def test_the_summary_of_steering_has_each_direction_at_the_largest_dose(tables):
     lines = summary(table).splitlines()
     assert lines[0].startswith("Steering towards a hypernym, planted")
     rows = table[(table["target"] == "mean") & (table["measure"] == "target_change") & (table["dose"] == 4)]
-    for line, (span, layer) in zip(lines[1:], (("slot", 3), ("cue", 5)), strict=True):
-        assert line.startswith(f"  {span:5} behind layer {layer}, 4 sd: ")
+    places = [(place, kind) for place in (("slot", 3), ("cue", 5)) for kind in ("mass_mean", "probe", "text")]
+    for line, ((span, layer), kind) in zip(lines[1:], places, strict=True):
         at = rows[(rows["span"] == span) & (rows["layer"] == layer)].set_index("edit")
-        assert dict(re.findall(r"(\w+) ([+-]\S+ \[\S+ \S+\])", line)) == {
-            kind.split()[-1]: interval(at.loc[kind]) for kind in [*DIRECTIONS, "mass_mean − controls"]
-        }
-        missing = "no p with fewer than 19 draws of each control for one hypernym (--controls 19)"
-        assert line.endswith({"slot": "n = 20; beyond controls p = 0.25 (corrected)", "cue": missing}[span])
+        p = {
+            "slot": "p = 0.25 (corrected)",
+            "cue": "no p: it takes 19 draws of each control for one hypernym, ",
+        }[span]
+        start = (
+            f"  {span:5} behind layer {layer}, 4 sd: {kind} {interval(at.loc[kind])}, n = 20; beyond controls of equal "
+            f"length {interval(at.loc[f'{kind} − controls'])}, {p}"
+        )
+        assert line.startswith(start)

@@ -27,11 +27,12 @@ EDITS = (
     ("shuffled", 0, np.array([0.0, 1.0, 2.0])),
     ("shuffled", 1, np.array([1.0, 2.0, 3.0])),
 )
+BESIDE = {"beside": "mass_mean", "matched": "length"}
 
 
 @pytest.fixture(scope="module")
 def inputs():
-    return edit_inputs()
+    return edit_inputs(matches=("length",))
 
 
 def test_steering_raises_the_hypernym_with_the_dose_along_its_direction_and_not_along_others(inputs):
@@ -49,12 +50,13 @@ def test_steering_raises_the_hypernym_with_the_dose_along_its_direction_and_not_
 
 def test_changes_under_steering_are_those_of_pictures_off_the_hypernym_by_their_numbers():
     clean = pd.DataFrame({"leaf": LEAVES[2:], "target": [1.0, 2.0, 3.0], "other": [0.0, 1.0, 2.0]})
-    clean = clean.assign(edit="none", draw=0, dose=0.0)
+    clean = clean.assign(edit="none", draw=0, dose=0.0, beside="", matched="", reached=True)
     parts = [clean] + [
         clean.assign(
             edit=edit,
             draw=draw,
             dose=dose,
+            **(BESIDE if edit in CONTROLS else {}),
             target=clean["target"] + times * dose,
             other=clean["other"] - times,
         )
@@ -86,12 +88,16 @@ def test_changes_under_steering_are_those_of_pictures_off_the_hypernym_by_their_
 
 def test_few_draws_for_each_of_several_hypernyms_give_a_p_of_their_mean():
     rng, names = np.random.default_rng(0), ("bird", "fish", "tool", "fruit")
-    clean = pd.DataFrame({"leaf": LEAVES, "target": 0.0}).assign(edit="none", draw=0, dose=0.0)
+    clean = pd.DataFrame({"leaf": LEAVES, "target": 0.0}).assign(
+        edit="none", draw=0, dose=0.0, beside="", matched="", reached=True
+    )
     edits = [("mass_mean", 0, 3.0), *((kind, draw, 0.0) for kind in CONTROLS for draw in range(5))]
 
     def parts(sign):
         steered = [
-            clean.assign(edit=edit, draw=draw, dose=dose, target=sign * rise * dose + rng.normal(0, 0.2, 5))
+            clean.assign(
+                edit=edit, draw=draw, dose=dose, target=sign * rise * dose + rng.normal(0, 0.2, 5)
+            ).assign(**(BESIDE if edit in CONTROLS else {}))
             for edit, draw, rise in edits
             for dose in (-2.0, 4.0)
         ]
@@ -136,7 +142,7 @@ def test_one_dose_is_the_standard_deviation_of_the_projection_on_the_direction_i
         put[0],
         [
             (kind, dose)
-            for kind in ("probe", "mass_mean", *19 * ["random"], *19 * ["shuffled"])
+            for kind in ("probe", "mass_mean", *38 * ["probe control"], *38 * ["mass_mean control"])
             for dose in way.doses
         ],
     )
@@ -148,15 +154,16 @@ def test_one_dose_is_the_standard_deviation_of_the_projection_on_the_direction_i
         rows = rows - rows.mean(0)
         member = np.isin(states.leaves[fitted_on], circuit.TAXONOMY["bird"])
         mass_mean = rows[member].mean(0) - rows[~member].mean(0)
-        first = None
+        length = {}
         for (kind, dose), value in zip(edits, put[1:]):
             step = (value - clean)[at, 0]
             if kind in ("probe", "mass_mean"):
                 unit = {"probe": probe["bird"], "mass_mean": mass_mean}[kind]
                 unit = unit / np.linalg.norm(unit)
                 np.testing.assert_allclose(step, dose * (rows @ unit).std() * unit, atol=1e-6)
-                first = first or np.linalg.norm(step) / abs(dose)
-            assert kind == "mass_mean" or np.linalg.norm(step) == pytest.approx(abs(dose) * first)
+                length[kind] = np.linalg.norm(step) / abs(dose)
+            assert np.linalg.norm(step) == pytest.approx(abs(dose) * length[kind.split()[0]])
+        assert length["probe"] != pytest.approx(length["mass_mean"], rel=0.1)
 
 
 def test_any_direction_can_be_the_only_one(inputs):
@@ -172,8 +179,8 @@ def test_directions_and_doses_of_a_fold_do_not_see_its_leaves(inputs, steered):
     }
     way = Steering((2.0,), ("mass_mean", "probe"), given)
     before, after = (steps(one, "hypernym", BEHIND, "bird", way) for one in (inputs, spoilt(inputs, fold=1)))
-    controls = [(kind, draw) for kind in CONTROLS for draw in range(19)]
-    assert list(before) == [("mass_mean", 0), ("probe", 0), *controls]
+    controls = [(kind, draw, beside) for beside in way.kinds for kind in CONTROLS for draw in range(19)]
+    assert list(before) == [("mass_mean", 0, ""), ("probe", 0, ""), *controls]
     for kind in before:
         np.testing.assert_array_equal(after[kind][inputs.fold == 1], before[kind][inputs.fold == 1])
         assert np.abs(after[kind] - before[kind])[inputs.fold == 0].max() > 1e-3

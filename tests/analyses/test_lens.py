@@ -11,8 +11,10 @@ import torch
 from analyses import lens
 from analyses.frame import drawing
 from analyses.inputs.subject import Candidates, Subject
+from analyses.lens import further
+from analyses.lens.contextual import NEAREST, rows_of
 from analyses.lens.figures import TARGETS
-from analyses.lens.parts import LensInputs, nearest, translated
+from analyses.lens.parts import LensInputs, look, nearest, translated
 from analyses.lens.rows import BEYOND, REUSED, lens_table, summary
 from analyses.lens.tokens import SPANS, Tokens, token_states
 from analyses.lens.words import words_of
@@ -266,6 +268,39 @@ def test_at_the_last_layer_the_lens_says_what_the_model_answers(subject, toy):
     last = table[(table["layer"] == 1) & (table["measure"] == "log_prob") & (table["words"] == "own")]
     wide = last.pivot(index=["modality", "span", "target"], columns="lens", values="value")
     np.testing.assert_allclose(wide["logit"], wide["tuned"], atol=1e-5)
+
+
+def test_further_lenses_on_a_toy_run(subject, toy):
+    """At the last layer the Jacobian lens is the logit lens; a name in words is nearest to itself in the bank."""
+    options = lens.Options(
+        every=1, leaves=8, lenses=further.LENSES, template="A ? is also called", jacobian_rows=2
+    )
+    sites = lens.sites_of(subject, 1)
+    inputs = lens.lens_inputs(subject, sites, options)
+    parts = further.further_parts(subject, lambda: inputs, options, sites, {})
+    assert list(parts) == list(further.LENSES)
+    assert all(set(part["site"]) == set(sites) for part in parts.values())
+    keys = ["leaf", "modality", "span", "target", "words"]
+    last = parts["jacobian"][lambda rows: (rows["site"] == sites[-1]) & (rows["span"] == "last")]
+    plain = look(inputs, sites[-1])[lambda rows: (rows["lens"] == "logit") & (rows["span"] == "last")]
+    both = last.merge(plain, on=keys, suffixes=("", "_plain"))
+    assert len(both) == len(last) == 2 * 2 * 2 * 8
+    np.testing.assert_allclose(both["evidence"], both["evidence_plain"], atol=1e-5)
+    near = next(rows_of(parts["contextual"], NEAREST))
+    words = near[
+        (near["modality"] == "text") & (near["site"] == "hook_embed") & (near["near"] == "same layer")
+    ]
+    own = words[words["span"] == "slot"].set_index("draw")["own name"].groupby("draw").mean()
+    assert own[-1] == 1
+    assert own[0:].mean() < 0.5
+    scope = parts["patchscope"]
+    assert (scope["evidence"] < 0).all()
+    assert scope.groupby("site")["evidence"].mean().nunique() == len(sites)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probing.lens.Patchscope.of", None)  # nothing is made again
+        again = further.further_parts(subject, lambda: inputs, options, sites, {})
+    for name, part in parts.items():
+        pd.testing.assert_frame_equal(again[name], part)
 
 
 def test_a_toy_run_from_the_command_line_and_a_second_start_goes_on(toy, capsys):

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from analyses import published
-from analyses.inputs import published_scores
-from analyses.inputs.released import LMS, Released, condition_key, counts_file, parse_run
+from analyses.inputs.published import scores as published_scores
+from analyses.inputs.published.released import LMS, Released, condition_key, counts_file, parse_run
 from analyses.published.table import published_table
 from analyses.published.text import faults
 from probing.stats.correlations import correlation

@@ -12,7 +12,7 @@ from analyses.frame.analysis import Takes
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
-from tests.test_contract import OF_RUNS, arguments
+from tests.test_contract import BEFORE, OF_RUNS, arguments
 from tests.world import toy_config, toy_folder
 
 WAYS = ("the path", "a link", "a copy")
@@ -50,7 +50,7 @@ def test_one_run_given_twice_is_refused_before_anything_is_computed(toy, name, w
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_runs_in_folders_of_one_name_are_two_runs(toy, name, capsys):
     analysis = registry.load(name)
-    for before in analysis.needs:
+    for before in (*analysis.needs, *BEFORE.get(name, ())):
         registry.load(before).main(arguments(before, "a/toy", "b/toy"))
     analysis.main(arguments(name, "a/toy", "b/toy"))
     said = capsys.readouterr()

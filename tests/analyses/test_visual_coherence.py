@@ -212,6 +212,9 @@ def test_the_figure_of_scores_shows_every_hypernym_of_every_condition_and_the_re
         points = sorted(map(tuple, axes.lines[0].get_xydata()))
         expected = sorted((x[target], score[target]) for target in TAXONOMY.hypernyms)
         np.testing.assert_allclose(points, expected)
+        q = rows[(rows["rule"] == "centred") & (rows["measure"] == "q")].set_index("target")["value"]
+        ringed = sorted((x[target], score[target]) for target in q[q <= 0.05].index)
+        np.testing.assert_allclose(sorted(map(tuple, axes.lines[1].get_xydata())), ringed)
         for text in axes.texts:
             assert text.xy == (x[text.get_text()], pytest.approx(score[text.get_text()]))
         title = axes.get_title().splitlines()

@@ -140,6 +140,12 @@ def _any_site(seed: int) -> np.ndarray:
     return np.array([(table.loc[table["measure"] == name, "value"] <= 0.05).any() for name in names], float)
 
 
+def _any_hypernym(seed: int) -> np.ndarray:
+    """Whether any hypernym has a q of at most .05 at any site: where nothing coheres, a false discovery."""
+    table = _by_counts(seed)
+    return np.array([(table.loc[table["measure"] == "q", "value"] <= 0.05).any()], float)
+
+
 def _beyond_limit(seed: int) -> np.ndarray:
     table = _by_counts(seed)
     mean = table[table["target"] == "mean"]
@@ -251,6 +257,7 @@ _STEPS = (
     "along a hypernym share its direction."
 )
 _FIXED = "which leaves there are is resampled, but does not vary; where all show their hypernyms alike, that is most"
+_DISCOVERED = " Benjamini–Hochberg over hypernyms and sites, whose p depend on each other positively."
 _FAR = "with fewer leaves the nearest ones are farther: groups differ for that alone"
 
 CHECKS: tuple[Check, ...] = (
@@ -263,6 +270,9 @@ CHECKS: tuple[Check, ...] = (
     Check("cohesion_p_hypernym", ("cohesion.p",), "p of one hypernym's cohesion",
           _COUNTED, _SHUFFLED, "false positives",
           _rejected("p"), 300),
+    Check("cohesion_q", ("cohesion.q", "visual_coherence.q"), "q of a hypernym's cohesion, any at any site",
+          _COUNTED, _SHUFFLED + _DISCOVERED,
+          "false positives", _any_hypernym, 300, "hypernyms share leaves, and sites pictures; p come in steps"),
     Check("cohesion_p_corrected", ("cohesion.*_p_corrected",), "corrected p of cohesion, any of three sites",
           _COUNTED, _SHUFFLED, "false positives",
           _any_site, 300),

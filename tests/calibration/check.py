@@ -11,8 +11,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["coverage", "false positives"]
-LIMITS: dict[Kind, tuple[float, float]] = {"coverage": (0.92, 0.98), "false positives": (0.03, 0.07)}
+Kind = Literal["coverage", "false positives", "power"]
+LIMITS: dict[Kind, tuple[float, float]] = {
+    "coverage": (0.92, 0.98),
+    "false positives": (0.03, 0.07),
+    "power": (0.75, 0.85),
+}
 """Between which a rate must lie; below the first (above the second, for coverage) it may where that is said."""
 MEASURED = Path(__file__).parent / "measured"
 
@@ -40,7 +44,7 @@ class Check:
         says: what is printed, in words.
         world: in which it is checked, in words.
         assumes: what the number rests on, in a sentence.
-        kind: "coverage" of a 95 % interval, or "false positives" at .05.
+        kind: "coverage" of a 95 % interval, "false positives" at .05, or "power" of 80 %.
         trial: the seed of a world → the limits printed about it, or, for each test, whether it rejects; NaN where
             undefined.
         trials: how many worlds are drawn.

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from analyses.erasure.measured import CONTROLS
+from analyses.erasure.edits import CONTROLS
 from analyses.erasure.rows import erasure_table, steering_table
 from analyses.knockout.rows import knockout_table
-from probing.stats import draw_weights
+from probing.edits.placebos import rank_p
+from probing.stats import draw_weights, q_values
 from tests.calibration.check import Check, Limits
 
 RATIOS = (0.13, 1.0, 4.6)
@@ -90,6 +91,13 @@ def edited(
             "other": clean[1] - lost.ravel(), "leaf_margin": clean[2] - lost.ravel(),
         }
     )  # fmt: skip
+    control = table["edit"].isin(CONTROLS)
+    table = table.assign(
+        matched=np.where(control, "length" if steered else "rank", ""),
+        beside=np.where(control & steered, "mass_mean", ""),
+        reached=True,
+        kl=np.exp(clean[1] - lost.ravel()),
+    )
     if not steered:
         return erasure_table(table, weights(len(of_leaf)), seed)
     once = (table["edit"] != "none") | (cell == 0)
@@ -153,6 +161,21 @@ def _erasure_levels(seed: int) -> Limits:
 
 def _erasure_p(seed: int, measures: str) -> np.ndarray:
     return _rejected(edited(seed, _ratio(seed), None, _SIZES, False), measures)
+
+
+def _kl(seed: int) -> Limits:
+    """Limits of a mean over pictures that only an edit has: of how far answers move, as of how natural states are."""
+    return _limits(edited(seed, 1.0, LOSS, _SIZES, False), "kl")
+
+
+def _discovered(seed: int) -> np.ndarray:
+    """Whether any of three hypernyms at three layers has a q of at most .05: with 199 draws it could."""
+    rng = np.random.default_rng([seed, 17])
+    ratio, cells, draws = _ratio(seed), 3, 199
+    lost = losses(rng, (1 + 2 * draws, 3 * cells, LEAVES), ratio, None).mean(-1)
+    of_controls = [lost[[0, *range(first, first + draws)]] for first in (1, 1 + draws)]
+    p = np.max([rank_p(one[None], seed, corrected=False) for one in of_controls], axis=0)
+    return np.array([(q_values(p) <= 0.05).any()], float)
 
 
 def _steering_change(seed: int) -> Limits:
@@ -269,6 +292,43 @@ CHECKS: tuple[Check, ...] = (
         "false positives",
         partial(_erasure_p, measures="(gap|auroc|other_off|leaf_under)_change_p(_corrected)?"),
         300,
+        _BOTH,
+    ),
+    Check(
+        "erasure_kl",
+        (
+            *(
+                "erasure.kl",
+                "erasure.mahalanobis_percentile",
+                "erasure.neighbour_percentile",
+                "erasure.unnatural",
+            ),
+            *(
+                "steering.kl",
+                "steering.mahalanobis_percentile",
+                "steering.neighbour_percentile",
+                "steering.unnatural",
+            ),
+        ),
+        "divergence of the answers under edits and controls; percentiles of edited states",
+        _ERASED,
+        _OVER + " Of percentiles at which all states agree limits have no width.",
+        "coverage",
+        _kl,
+        200,
+    ),
+    Check(
+        "edits_q",
+        ("erasure.*_change_q", "steering.target_change_q"),
+        "q of single hypernyms under erasure or steering, any of them",
+        "three hypernyms at three layers, 199 draws of each control; "
+        + _DRAWN.format("hypernyms and layers")
+        + _INSTEAD.format("edit"),
+        "p of a hypernym is an exact rank among draws; Benjamini–Hochberg over hypernyms, layers (and doses), which "
+        "depend on each other positively. Where nothing is to be found, any discovery is a false one.",
+        "false positives",
+        _discovered,
+        600,
         _BOTH,
     ),
     Check(

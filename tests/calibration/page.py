@@ -18,8 +18,8 @@ draws worlds in which the truth is known, prints about each what the tool would 
 interval covers the truth, how often a test or band at .05 finds something where nothing is. This page is made from
 what it measured (`python -m tests.calibration` writes it; a test holds it to `tests/calibration/measured/`). Rates
 stand with their Monte-Carlo standard error. An interval must cover {low:.2f} to {high:.2f}, a test must reject
-{few:.2f} to {many:.2f}; what may err on the safe side is marked, with the reason. All checks together took
-{minutes:.0f} minutes of one core.
+{few:.2f} to {many:.2f}, and a contrast of which the power is .80 must be found in {weak:.2f} to {strong:.2f}; what may
+err on the safe side is marked, with the reason. All checks together took {minutes:.0f} minutes of one core.
 
 Worlds look like the tool's own: leaf concepts (351 unless said otherwise) under the bundled 34 overlapping
 hypernyms, states with a spiked spectrum, one to three pictures a leaf. Where a world does not say what is true, the
@@ -42,8 +42,11 @@ def page() -> str:
     """The text of the page."""
     rates = {check.name: rate for check in CHECKS if (rate := Rate.read(check))}
     minutes = sum(rate.seconds for rate in rates.values()) / 60
-    (low, high), (few, many) = LIMITS["coverage"], LIMITS["false positives"]
-    parts = [_HEAD.format(low=low, high=high, few=few, many=many, minutes=minutes)]
+    (low, high), (few, many), (weak, strong) = (
+        LIMITS[kind] for kind in ("coverage", "false positives", "power")
+    )
+    limits = {"low": low, "high": high, "few": few, "many": many, "weak": weak, "strong": strong}
+    parts = [_HEAD.format(**limits, minutes=minutes)]
     for title, checks in ROOMS.items():
         parts.append(f"\n## {title}\n")
         parts += _section(checks, rates)
@@ -63,7 +66,7 @@ def _section(checks: tuple[Check, ...], rates: dict[str, Rate]) -> Iterator[str]
     yield "\n| printed | world | should be | is | worlds |\n|---|---|---|---|---|\n"
     for check in checks:
         rate = rates[check.name]
-        nominal = "covers .95" if check.kind == "coverage" else "finds .05"
+        nominal = {"coverage": "covers .95", "power": "finds .80"}.get(check.kind, "finds .05")
         safe = (
             " or more"
             if check.conservative and check.kind == "coverage"

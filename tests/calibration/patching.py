@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from analyses.inputs.stimuli.pairs import Pair, pairs_of
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
-from analyses.patching.pairs import Pair, pairs_of
 from analyses.patching.rows import patching_table, screen_rows
 from probing.patching import Cell, excess
 from probing.sites import Site

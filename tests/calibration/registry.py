@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.calibration import behaviour, categories, edits, lens, patching, probes, runs, similarity
+from tests.calibration import behaviour, categories, edits, lens, patching, power, probes, runs, similarity
 from tests.calibration.check import Check
 
 ROOMS: Mapping[str, tuple[Check, ...]] = {
@@ -16,6 +16,7 @@ ROOMS: Mapping[str, tuple[Check, ...]] = {
     "Patching": patching.CHECKS,
     "Lenses": lens.CHECKS,
     "Knock-out, erasure, steering": edits.CHECKS,
+    "Power": power.CHECKS,
 }
 """Title of a section of docs/statistics.md → its checks."""
 CHECKS: tuple[Check, ...] = tuple(check for checks in ROOMS.values() for check in checks)

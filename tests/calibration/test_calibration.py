@@ -23,7 +23,7 @@ def test_every_printed_number_with_limits_has_a_check_or_a_reason():
     known = [pattern for check in CHECKS for pattern in check.of] + list(UNCHECKED)
     for path in sorted(FROZEN.glob("*.parquet")):
         table = pd.read_parquet(path)
-        inferred = table["lower"].notna() | table["measure"].str.contains(r"(?:^|_)p(?:_|$)|band|limit")
+        inferred = table["lower"].notna() | table["measure"].str.contains(r"(?:^|_)[pq](?:_|$)|band|limit")
         for analysis, measure in (
             table.loc[inferred, ["analysis", "measure"]].drop_duplicates().itertuples(index=False)
         ):

@@ -12,10 +12,9 @@ import probing
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MODULES = sorted(module.name for module in pkgutil.walk_packages(probing.__path__, "probing."))
-ROOMS = ("hooks", "capture", "store", "stats", "similarity", "probes", "patching")
+ROOMS = ("hooks", "capture", "store", "stats", "similarity", "probes", "patching", "lens")
 """Rooms whose `__all__` is public; of the modules below every function is."""
 OPEN = (
-    "lens",
     "sites",
     "spans",
     "edits.erasure",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analyses.inputs.released import Released
+from analyses.inputs.published.released import Released
 from taxogen.world import shuffle
 
 DATA = Path(__file__).parent / "data"

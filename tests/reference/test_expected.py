@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from analyses import published
-from analyses.inputs import published_scores
-from analyses.inputs.released import CONDITION, HEIGHTS, Released, condition_key, counts_file
+from analyses.inputs.published import scores as published_scores
+from analyses.inputs.published.released import CONDITION, HEIGHTS, Released, condition_key, counts_file
 from analyses.published import answers, rows
 from analyses.published.answers import lm_answers, questions
 from analyses.published.design import design

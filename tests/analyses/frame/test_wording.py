@@ -25,7 +25,7 @@ EXTENTS = {
     "geometry": {"steps", "spans", "map_layers"},
     "knockout": {"paths", "width", "leaves", "placebos"},
     "layer_probes": {"step", "spans", "transforms", "folds", "controls", "shuffled", "code", "device"},
-    "lens": {"every", "leaves", "folds", "modalities"},
+    "lens": {"every", "leaves", "folds", "modalities", "lenses", "jacobian_rows"},
     "lm_knowledge": {"readouts"},
     "mediation": {"snapshots", "pictures"},
     "patching": {"spans", "questions", "kinds", "pairs", "sampled"},

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
-from analyses.patching.pairs import Pair
 from probing.patching import Cell
 from probing.sites import Site
 

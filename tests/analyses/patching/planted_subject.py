@@ -6,11 +6,11 @@ import planted as circuit
 import torch
 from transformers import DynamicCache
 
+from analyses.inputs.stimuli import Stimuli
+from analyses.inputs.stimuli.pairs import pairs_of
 from analyses.inputs.subject import Subject
 from analyses.patching.grid import PatchGrid
 from analyses.patching.options import Options
-from analyses.patching.pairs import pairs_of
-from analyses.patching.stimuli import Stimuli
 from probing.patching import EACH, Alignment, Restart, Rows, attribution, grid, runs
 from taxogen.models.rows import IMAGE, Row
 from tests.analyses.planted_questions import TAXONOMY

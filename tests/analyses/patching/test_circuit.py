@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from planted import HEAD, LAYER, LAYERS, hypernym_of
 
+from analyses.inputs.stimuli import Stimuli
 from analyses.patching import outcomes
 from analyses.patching.rows import patching_table
 from analyses.patching.screening import screen
-from analyses.patching.stimuli import Stimuli
 from probing.patching import Cell
 from probing.sites import Site
 from tests.analyses.patching.planted_subject import PlantedSubject, no_engine, planted_grid

@@ -10,9 +10,9 @@ import pytest
 
 from analyses import patching
 from analyses.frame.command_line import options_from
+from analyses.inputs.stimuli.pairs import pairs_of
 from analyses.inputs.subject import Subject
 from analyses.patching.options import KINDS, Options
-from analyses.patching.pairs import pairs_of
 from analyses.patching.rows import patching_table
 from tests.analyses.patching.planted_subject import no_engine
 from tests.analyses.patching.toy import patch

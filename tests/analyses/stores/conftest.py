@@ -3,7 +3,9 @@
 import shutil
 
 import pytest
+from tiny_dictionaries import drawn, write_sae_lens
 
+from probing.store import ActivationStore
 from tests.analyses.stores.made_up_stores import write_pictures, write_taxonomy, write_words
 
 
@@ -14,6 +16,8 @@ def world(tmp_path_factory):
     write_pictures(folder / "pictures")
     write_words(folder / "words")
     write_taxonomy(folder / "taxonomy.csv")
+    width = ActivationStore.open(folder / "words").read("blocks.1.hook_resid_post", "last").shape[1]
+    write_sae_lens(folder / "dictionary", drawn(width, 2 * width))
     return folder
 
 

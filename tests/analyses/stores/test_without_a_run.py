@@ -31,6 +31,16 @@ from tests.world import toy_config, toy_folder
 
 ROOT = Path(__file__).parents[3]
 QUICK = {"layer_probes": ("--draws", "40", "--folds", "3", "--controls", "1")}
+QUICK["sparse_features"] = (
+    "--draws",
+    "40",
+    "--folds",
+    "3",
+    "--permutations",
+    "19",
+    "--dictionary",
+    "dictionary",
+)
 
 
 def ask(name, *flags):
@@ -38,7 +48,7 @@ def ask(name, *flags):
 
 
 def test_the_questions_that_need_only_activations():
-    assert set(OF_STORES) == {"layer_probes", "cohesion", "geometry", "text_alignment"}
+    assert set(OF_STORES) == {"layer_probes", "cohesion", "geometry", "sparse_features", "text_alignment"}
 
 
 @pytest.mark.parametrize("name", OF_STORES)

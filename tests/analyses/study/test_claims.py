@@ -155,7 +155,7 @@ def test_a_claim_about_every_level_needs_every_level():
 def test_what_has_not_been_run_is_said():
     missing = contrast("shuffle.coherence", np.nan, np.nan, seeds="")
     found = verdict_of("shuffle.coherence", "above", [missing])
-    assert str(found).endswith("cannot be decided. No finished runs of one seed of study-a and study-b.")
+    assert str(found).endswith("undecided. No finished runs of one seed of study-a and study-b.")
     assert "No run of study-full-random is finished." in str(verdict_of("random", "at_chance", []))
     assert "The plan has no contrast 'projector'." in str(verdict_of("projector", "alike", []))
     assert len(

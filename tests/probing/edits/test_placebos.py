@@ -78,3 +78,14 @@ def test_limits_over_few_clusters_are_wider_and_over_one_not_known():
     ):
         assert np.isnan([unknown.lower, unknown.upper]).all()
         assert np.isfinite(unknown.value)
+
+
+def test_a_cell_with_an_undefined_set_has_no_p_and_takes_no_part_in_the_correction():
+    values = np.random.default_rng(0).normal(size=(1, 20, 3))
+    undefined = values.copy()
+    undefined[0, 7, 1] = np.nan
+    for corrected in (False, True):
+        p = rank_p(undefined, corrected=corrected)
+        assert np.isnan(p[1])
+        np.testing.assert_array_equal(p[[0, 2]], rank_p(values[..., [0, 2]], corrected=corrected))
+    assert np.isnan(rank_p(np.full((1, 20, 2), np.nan))).all()

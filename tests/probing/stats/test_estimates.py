@@ -17,6 +17,7 @@ from probing.stats import (
     mean_estimate,
     onset,
     permutation_p,
+    q_values,
 )
 from tests.probing.stats.scored_rows import scored
 
@@ -170,3 +171,19 @@ def test_the_same_bytes_under_another_hash_seed():
     ]
     assert runs[0].stdout == runs[1].stdout
     assert len(runs[0].stdout) > 1_000
+
+
+def test_q_values_are_those_of_the_step_up_procedure_and_leave_undefined_ones_out():
+    p = np.random.default_rng(0).uniform(size=(3, 5)) ** 3
+    p[1, 2] = np.nan
+    flat = np.sort(p[~np.isnan(p)])
+    steps = flat * len(flat) / np.arange(1, len(flat) + 1)
+    expected = {one: min(1, steps[at:].min()) for at, one in enumerate(flat)}
+    q = q_values(p)
+    assert np.isnan(q[1, 2])
+    np.testing.assert_allclose(q[~np.isnan(p)], [expected[one] for one in p[~np.isnan(p)]])
+    np.testing.assert_allclose(
+        q_values(p, any_dependence=True)[~np.isnan(p)],
+        np.minimum(1, [expected[one] * (1 / np.arange(1, 15)).sum() for one in p[~np.isnan(p)]]),
+    )
+    assert np.isnan(q_values(np.full(2, np.nan))).all()

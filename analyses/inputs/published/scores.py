@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.inputs.released import CONDITION, Released, condition_key, counts_file
+from analyses.inputs.published.released import CONDITION, Released, condition_key, counts_file
 from probing.stats import Estimate
 from probing.stats.hierarchical import t_interval, table_interval
 

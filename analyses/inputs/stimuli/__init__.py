@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from analyses.inputs.subject import Subject
 from probing.patching import Alignment, Answers, Rows, span_states
 from probing.sites import Site
+from probing.stats.seeding import stream
 from taxogen.models.rows import Row
+from taxogen.runs.run import Run
 
 Stimulus = tuple[str, str]
 """A leaf and the modality in which it is asked about."""
@@ -107,6 +109,16 @@ class Stimuli:
                 states[key][places] = value
             answers[places] = self.read(question)(hidden).numpy()
         return states, answers
+
+
+def pictures_of(run: Run, seed: int) -> dict[str, str]:
+    """One test picture of each leaf, a seeded draw."""
+    frame = run.manifest("test").where(modality="image").frame.astype(str)
+    shown = frame.drop_duplicates("picture").sort_values("picture").groupby("leaf", sort=True)["picture"]
+    return {
+        str(leaf): str(stream(seed, "patched picture", str(leaf)).choice(names.to_numpy()))
+        for leaf, names in shown
+    }
 
 
 def of_one_length(rows: Sequence[Row]) -> list[list[int]]:

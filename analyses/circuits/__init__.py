@@ -1,0 +1,249 @@
+"""Which heads and MLPs carry the hypernym, from words and from pictures: one circuit or two?
+
+    python -m analyses.circuits --run RUN [--run RUN2 …] [--ablation resample] [--leaves …] [--random …] [--step …]
+
+Reads: projector snapshots, manifests and taxonomy of each run.
+Writes: analyses/circuits/ in each run: circuits.parquet and .csv (with --ablation resample: circuits-resample), figures
+(png and svg), effects.h5, and a part for each search, test and set of paths, from which a second start goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from analyses.circuits.figures import draw
+from analyses.circuits.halves import MODALITIES, TASK, Half, halves_of
+from analyses.circuits.routes import Route, lost, routes_of
+from analyses.circuits.rows import EXTRA, SetTest, agreement_row, part_rows, path_rows
+from analyses.circuits.search import Arrays, Sets, search_on, sets_of, sizes_of, strata_of, tested_on
+from analyses.circuits.sharing import sharing_rows
+from analyses.circuits.summary import summary
+from analyses.frame import tables
+from analyses.frame.analysis import Analysis, Result
+from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
+from analyses.frame.parts import ARRAYS, Parts, stored
+from analyses.inputs.effects import Effects, with_effects
+from analyses.inputs.subject import Subject
+from analyses.inputs.subject import check as check_run
+from probing.patching.circuits import parts_of
+from probing.stats import draw_weights
+from taxogen.runs.run import Run
+
+__all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Resampling):
+    """What is ablated, how sets are found, and how many are tested.
+
+    Attributes:
+        step: of a saved projector, by default the last
+        ablation: what takes the place of a part's output: its mean over leaves, or that of another leaf
+        leaves: leaf concepts that are drawn, 0 for all; sets are found on one half of them and tested on the other
+        shares: sizes of the tested sets, as shares of all parts
+        integrated: steps of integrated gradients
+        tested: parts, drawn at random, that are also ablated each alone
+        random: random sets of each kind and size; a p takes 19
+        members: of a set that are taken out, one at a time, for minimality
+        width: layers that send and receive at a time on a path
+    """
+
+    step: int | None = option(None)
+    ablation: str = option("mean", choices=("mean", "resample"), role=TABLE)
+    leaves: int = option(40, role=EXTENT)
+    shares: tuple[float, ...] = option((0.02, 0.05, 0.1, 0.2, 0.5), flag="--share", role=EXTENT)
+    integrated: int = option(5)
+    tested: int = option(30, role=EXTENT)
+    random: int = option(4, role=EXTENT)
+    members: int = option(4, role=EXTENT)
+    width: int = option(5, flag="--window", role=EXTENT)
+
+
+def check(runs: Sequence[Run], options: Options) -> None:
+    """Refuses what cannot be asked of a run, before anything is loaded.
+
+    Raises:
+        ValueError: no random set, member, window or share was asked for, or a share outside (0, 1).
+    """
+    for flag, least, value in (
+        ("--random", 1, options.random), ("--members", 1, options.members), ("--window", 1, options.width),
+        ("--integrated", 0, options.integrated), ("--tested", 0, options.tested),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"{flag} {value} was asked for; give {least} or more")
+    if wrong := [share for share in options.shares if not 0 < share < 1]:
+        raise ValueError(f"--share {wrong[0]:g} was asked for; sets are shares of all parts, between 0 and 1")
+    if not options.shares:
+        raise ValueError(
+            "no --share was asked for; give the sizes of sets as shares of all parts, such as 0.1"
+        )
+    for run in runs:
+        check_run(run, options.step)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Every number that is kept on disk, by (modality, half), and what they are about."""
+
+    searches: dict[tuple[str, int], Arrays]
+    tests: dict[tuple[str, int], Arrays]
+    paths: dict[tuple[str, int], Arrays]
+    sizes: list[int]
+    strata: list[str]
+    names: list[str]
+    routes: list[Route]
+    sets: dict[tuple[str, int], Sets]
+
+
+def compute(runs: Sequence[Run], options: Options) -> Result:
+    """Long table of curves, areas, overlaps and paths of a run; see `analyses.circuits.rows`.
+
+    Raises:
+        ValueError: too few leaves, words that cannot be read by their first token, or a model without such parts.
+    """
+    (run,) = runs
+    subject = Subject.of(run, options.step)
+    numbers = _numbers(subject, options)
+    table = _table(numbers, options).assign(run=run.name, step=subject.step)
+    name = table_name(options)
+    return Result(table, with_effects(_effects(subject, numbers), "circuits", name))
+
+
+def table_name(options: Options) -> str:
+    """The name of the table."""
+    return "circuits" if options.ablation == "mean" else f"circuits-{options.ablation}"
+
+
+def _numbers(subject: Subject, options: Options) -> _Numbers:
+    settings = {field: value for field, value in asdict(options).items() if field != "draws"}
+    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
+    parts = Parts.of(subject.run.folder("analyses", "circuits"), settings)
+    how, seed = options.ablation, options.seed
+    names = [str(part) for part in parts_of(subject.bench.vlm.model)]
+    sizes = sizes_of(len(names), options.shares)
+
+    @cache
+    def halves() -> dict[tuple[str, int], Half]:
+        return halves_of(subject, options.leaves, how, seed)
+
+    def kept(what: str, make: Callable[[str, int], Arrays]) -> dict[tuple[str, int], Arrays]:
+        keys = [(modality, half) for modality in MODALITIES for half in (0, 1)]
+        bar = tqdm(keys, desc=f"{what}, {subject.run.name}", unit="part", leave=False, mininterval=1)
+        return {
+            key: stored(
+                parts.folder, f"{what}-{key[0]}-{key[1]}", partial(make, *key), ARRAYS, parts.settings
+            )
+            for key in bar
+        }
+
+    def searched(modality: str, half: int) -> Arrays:
+        one = halves()[modality, half]
+        return search_on(one, how, options.integrated, sizes, options.tested, seed) | {"leaves": one.leaves}
+
+    searches = kept("search", searched)
+    strata = strata_of(subject.bench.vlm.model)
+    sets = {
+        (modality, half): sets_of(
+            searches[modality, 1 - half],
+            searches[_other(modality), 1 - half],
+            sizes, options.random, options.members, strata, seed,
+        )
+        for modality in MODALITIES
+        for half in (0, 1)
+    }  # fmt: skip
+
+    def tested(modality: str, half: int) -> Arrays:
+        one, source = halves()[modality, half], halves()[modality, 1 - half]
+        return {"levels": tested_on(one, source, how, sets[modality, half], seed), "leaves": one.leaves}
+
+    def followed(modality: str, half: int) -> Arrays:
+        one, source = halves()[modality, half], halves()[modality, 1 - half]
+        routes = routes_of(one, options.width)
+        names = np.array([[route.sender, route.receiver, route.of, route.to] for route in routes])
+        return {"losses": lost(one, source, how, routes, seed), "leaves": one.leaves, "routes": names}
+
+    tests, paths = kept("test", tested), kept("paths", followed)
+    routes = [Route(*map(str, names)) for names in paths["image", 0]["routes"]]
+    return _Numbers(searches, tests, paths, sizes, strata, names, routes, sets)
+
+
+def _other(modality: str) -> str:
+    return MODALITIES[1 - MODALITIES.index(modality)]
+
+
+def _table(numbers: _Numbers, options: Options) -> pd.DataFrame:
+    records = []
+    for modality in MODALITIES:
+        labels = {"modality": modality, "target": TASK, "span": "", "split": "tested on other leaves"}
+        tests, searches, paths = (
+            [of[modality, half] for half in (0, 1)] for of in (numbers.tests, numbers.searches, numbers.paths)
+        )
+        levels = np.concatenate([one["levels"] for one in tests], axis=1)
+        weights = draw_weights(levels.shape[1], options.draws, options.seed)
+        of_sets = numbers.sets[modality, 0]
+        records += SetTest(of_sets, levels, numbers.sizes, len(numbers.names), weights, labels).rows()
+        found = {**labels, "split": "all"}
+        contributions = np.concatenate([one["contributions"] for one in searches], axis=1)
+        records += part_rows(contributions, numbers.names, weights, found)
+        sample = searches[0]["sample"]
+        alone = np.concatenate([one["losses"] for one in searches], axis=1)
+        records.append(agreement_row(contributions[sample], alone, options.draws, options.seed, found))
+        losses = np.concatenate([one["losses"] for one in paths], axis=1)
+        leaves = np.concatenate([one["leaves"] for one in paths])
+        records += path_rows(losses, numbers.routes, leaves, options.draws, options.seed, found)
+    of_parts = {key: one["contributions"] for key, one in numbers.searches.items()}
+    records += sharing_rows(of_parts, numbers.sizes, numbers.strata, options.draws, options.seed)
+    blank = dict.fromkeys(EXTRA, "") | {"size": 0, "modality": "", "split": "", "span": ""}
+    return tables.table([{**blank, **record} for record in records], "circuits", options.seed, EXTRA)
+
+
+def _effects(subject: Subject, numbers: _Numbers) -> Effects:
+    """Contributions of parts and losses by routes, of each leaf, for pooling over runs."""
+    blocks, cells = {}, []
+    for modality in MODALITIES:
+        of_leaves = []
+        for of, name in ((numbers.searches, "contributions"), (numbers.paths, "losses")):
+            halves = [of[modality, half] for half in (0, 1)]
+            leaves = np.concatenate([one["leaves"] for one in halves]).astype(str)
+            of_leaves.append(np.concatenate([one[name] for one in halves], axis=1)[:, np.argsort(leaves)])
+        blocks[modality] = (np.sort(leaves), np.concatenate(of_leaves))
+        labels = {"target": TASK, "state": "clean", "modality": modality}
+        cells += [{**labels, "measure": "contribution", "site": name} for name in numbers.names]
+        cells += [
+            {
+                **labels,
+                "measure": "loss",
+                "site": "all",
+                "span": route.path,
+                "sender": route.of,
+                "receiver": route.to,
+            }
+            for route in numbers.routes
+        ]
+    (leaves, text), (same, image) = (blocks[modality] for modality in MODALITIES)
+    assert leaves.tolist() == same.tolist()
+    own, names = subject.own(TASK, leaves), np.array(subject.candidates(TASK).names)
+    units = pd.DataFrame({"leaf": leaves, "hypernym": names[own.argmax(1)]})
+    return Effects(pd.DataFrame(cells).fillna(""), units, np.concatenate([text, image]))
+
+
+ANALYSIS = Analysis(
+    "circuits",
+    __doc__,
+    Options,
+    compute,
+    draw,
+    summary,
+    example="python -m analyses.circuits --run artifacts/runs/demo-pretrained --leaves 24 --random 2",
+    of_stores="it asks the model again, with parts of it ablated",
+    check=check,
+    table_name=table_name,
+    also=("circuits-resample",),
+)
+main = ANALYSIS.main

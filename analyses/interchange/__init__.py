@@ -1,0 +1,100 @@
+"""Which subspace carries the hypernym from one leaf to another, and is it the same for words and pictures?
+
+    python -m analyses.interchange --run RUN [--layer …] [--span …] [--rank …] [--method …] [--trained-on …]
+        [--direction picture-to-picture|word-to-picture|picture-to-word|word-to-word] [--placebo-run RUN2]
+
+Reads: projector, language model, pictures and taxonomy of each run; those of a random-init run for one more placebo.
+Writes: analyses/interchange/ in each run: DIRECTION.parquet and .csv, DIRECTION-….png and .svg, DIRECTION-effects.h5
+(the effects of every pair, which `analyses.pooling` pools over runs), and a part for each fold, span and layer, from
+which a second start goes on. The defaults are cheap: three layers, the last token, one fold of three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from analyses.frame.analysis import Analysis, Result
+from analyses.frame.parts import Parts
+from analyses.inputs.effects import with_effects
+from analyses.inputs.subject import Subject
+from analyses.interchange.check import check
+from analyses.interchange.effects import interchange_effects
+from analyses.interchange.exchanged import exchanged, exchanged_alone
+from analyses.interchange.figures import draw
+from analyses.interchange.options import DIRECTIONS, Options
+from analyses.interchange.outcomes import chances
+from analyses.interchange.rows import interchange_table
+from analyses.interchange.summary import summary
+from analyses.interchange.world import World
+from taxogen.runs.run import Run
+
+__all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
+
+_IDLE = ("draws", "layers", "spans", "placebo_run", "tested")
+"""Options on which a part does not depend, or that stand in its name."""
+
+
+def compute(runs: Sequence[Run], options: Options) -> Result:
+    """Long table of what is answered when subspaces are exchanged; see `analyses.interchange.rows`.
+
+    Raises:
+        KeyError: an unknown layer.
+        ValueError: folds with too few pairs, ranks that hypernyms do not span, words that cannot be read.
+        MismatchError: a placebo run of another world.
+    """
+    (run,) = runs
+    world = World.of(Subject.of(run), options)
+    parts = _parts(world, run)
+    placebo = None
+    if options.placebo_run:
+        twin_run = Run.open(options.placebo_run)
+        placebo = _parts(World.of(Subject.of(twin_run), options, world.pairs), twin_run, alone=True)
+    pairs = [pair for of_fold in world.pairs.values() for pair in of_fold]
+    table = interchange_table(parts, chances(world.stimuli, pairs), options, placebo)
+    extras = with_effects(interchange_effects(parts, options), "interchange", options.direction)
+    return Result(table.assign(run=run.name, step=world.stimuli.subject.step), extras)
+
+
+def _parts(world: World, run: Run, alone: bool = False) -> pd.DataFrame:
+    """Outcomes of every pair at every place, a part for each place and fold; `alone` is without controls."""
+    subject, options = world.stimuli.subject, world.options
+    settings = {name: value for name, value in asdict(options).items() if name not in _IDLE}
+    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers, "alone": alone}
+    settings |= {"read": {task: world.stimuli.reading(task) for task in ("hypernym", "leaf")}}
+    pairs = {str(fold): [asdict(pair) for pair in of_fold] for fold, of_fold in world.pairs.items()}
+    named = {
+        f"{place.span}-{place.layer:03d}-{fold}-{_digest(pairs[str(fold)])}": (place, fold)
+        for fold in world.pairs
+        for place in world.places
+    }
+    make = exchanged_alone if alone else exchanged
+    return Parts.of(run.folder("analyses", "interchange"), settings).collect(
+        named, lambda name: make(world, *named[name]), f"interchange, {run.name}"
+    )
+
+
+def _digest(pairs: Sequence[dict[str, str]]) -> str:
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:8]
+
+
+ANALYSIS = Analysis(
+    "interchange",
+    __doc__,
+    Options,
+    compute,
+    draw,
+    summary,
+    example="python -m analyses.interchange --run artifacts/runs/demo-pretrained --layer 20 --rank 1 --rank 4 "
+    "--placebo-run artifacts/runs/demo-random_init",
+    of_stores="it asks the model again, with a part of one state in the place of another's",
+    check=check,
+    table_name=lambda options: options.direction,
+    also=tuple(DIRECTIONS),
+)
+main = ANALYSIS.main
+"""`python -m analyses.interchange`."""

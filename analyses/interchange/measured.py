@@ -1,0 +1,108 @@
+"""Outcomes at one place as pairs × edits: means over pairs with their intervals, and over draws of controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Shaped
+
+from probing.edits.placebos import over_draws
+from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
+
+PAIR = ["fold", "base", "source", "up", "down"]
+EDIT = ["method", "trained", "rank", "edit", "draw"]
+Own = tuple[str, str, int]
+"""Method, what it was trained on, and rank."""
+
+
+@dataclass(frozen=True)
+class At:
+    """Outcomes of pairs under edits.
+
+    Attributes:
+        wide: rows are pairs, columns outcomes × edits.
+        draws: of the bootstrap.
+        seed: of it.
+    """
+
+    wide: pd.DataFrame
+    draws: int
+    seed: int
+
+    @classmethod
+    def of(cls, part: pd.DataFrame, draws: int, seed: int) -> At:
+        """Those of the long outcomes at a place; `effect` is the change of the log-odds."""
+        values = [
+            name for name in ("accuracy", "top_1", "log_odds", "other", "leaf", "moved") if name in part
+        ]
+        wide = part.set_index(PAIR + EDIT)[values].unstack(EDIT)
+        none = wide["log_odds"]["", "", 0, "none", 0].to_numpy()[:, None]
+        effect = pd.concat({"effect": wide["log_odds"] - none}, axis=1)
+        return cls(pd.concat([wide, effect], axis=1), draws, seed)
+
+    @property
+    def ends(self) -> Shaped[np.ndarray, "pairs 2"]:
+        """The hypernyms in which the leaves of each pair differ."""
+        return np.stack([self.wide.index.get_level_values(name) for name in ("up", "down")], axis=1)
+
+    @property
+    def subspaces(self) -> list[Own]:
+        """Every subspace that is exchanged."""
+        return [(m, t, r) for m, t, r, edit, _ in self.wide["effect"].columns if edit == "swap"]
+
+    def means(self, outcome: str, edits: Sequence[str]) -> Iterator[tuple[tuple, Estimate, int]]:
+        """Means over pairs under some edits, without draws: (method, trained, rank, edit), estimate, and hypernyms."""
+        chosen = [edit for edit in self.wide[outcome].columns if edit[3] in edits]
+        values = self.wide[outcome][chosen].to_numpy(float)
+        if np.isnan(values).all(0).any():
+            return
+        numbers, hypernyms = self._estimates(values)
+        for edit, number in zip(chosen, numbers):
+            yield edit[:4], number, hypernyms
+
+    def combined(self, outcome: str, own: Own, weights: Mapping[str, float]) -> tuple[Estimate, int]:
+        """The mean over pairs of a sum of edits of one subspace, each with a weight; and hypernyms."""
+        total = sum(weight * self.wide[outcome][*own, edit, 0] for edit, weight in weights.items())
+        (number,), hypernyms = self._estimates(np.asarray(total, float)[:, None])
+        return number, hypernyms
+
+    def drawn(self, outcome: str, controls: Sequence[str]) -> Iterator[tuple[tuple, Estimate]]:
+        """Means over pairs and draws of controls, with limits over hypernyms and draws."""
+        columns = [edit for edit in self.wide[outcome].columns if edit[3] in controls]
+        for own in dict.fromkeys(edit[:4] for edit in columns):
+            values = self.wide[outcome][[edit for edit in columns if edit[:4] == own]].to_numpy(float)
+            if not np.isnan(values).all(0).any():
+                yield own, self._over_draws(values)
+
+    def beyond(self, outcome: str, own: Own, control: str) -> Estimate:
+        """A swap beyond the mean over the draws of a control."""
+        swap = self.wide[outcome][*own, "swap", 0].to_numpy(float)[:, None]
+        return self._over_draws(swap - self.wide[outcome][self.draws_of(own, control)].to_numpy(float))
+
+    def sets(self, outcome: str, own: Own, control: str) -> Float[np.ndarray, " sets"]:
+        """The mean under a swap, then under each draw of a control."""
+        columns = [(*own, "swap", 0), *self.draws_of(own, control)]
+        return self.wide[outcome][columns].to_numpy(float).mean(0)
+
+    def draws_of(self, own: Own, control: str) -> list[tuple]:
+        """The draws of a control of a subspace; random ones of its rank are shared by all."""
+        wanted = ("", "", own[2], control) if control == "random" else (*own, control)
+        return [edit for edit in self.wide["effect"].columns if edit[:4] == wanted]
+
+    def _estimates(self, values: Float[np.ndarray, "pairs k"]) -> tuple[list[Estimate], int]:
+        mean = DyadMean(values, self.ends)
+        hypernyms = len(mean.clusters)
+        weights = draw_weights(hypernyms, self.draws, self.seed)
+        limits = studentised_interval(
+            mean.value, mean.error, mean.at(weights), mean.errors(weights), hypernyms
+        )
+        numbers = np.stack([mean.value, *limits], axis=1).tolist()
+        return [Estimate(*number, n=mean.n) for number in numbers], hypernyms
+
+    def _over_draws(self, values: Float[np.ndarray, "pairs draws"]) -> Estimate:
+        mean = DyadMean(values, self.ends)
+        drawn = mean.at(draw_weights(len(mean.clusters), self.draws, self.seed)).mean(1)
+        return over_draws(mean.value, drawn, len(mean.clusters), mean.n)

@@ -1,0 +1,73 @@
+"""The summary of an interchange table: each subspace at its best layer, beside its controls; illusions; angles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analyses.interchange.exchanged import ANGLES, SPECTRUM
+from probing.edits.placebos import FEWEST
+
+
+def summary(table: pd.DataFrame) -> str:
+    """The table in a few lines a span."""
+    first = table.iloc[0]
+    own = table[table["treatment"] == ""]
+    lines = [f"Interchange {first['direction']}, {', '.join(table['run'].unique())}:"]
+    for span, rows in own.groupby("span", sort=False):
+        effects = rows[(rows["measure"] == "effect") & (rows["edit"] == "swap")]
+        whole = _best(rows[(rows["measure"] == "effect") & (rows["edit"] == "whole")])
+        lines.append(
+            f"  {span}: the whole state {_interval(whole)} nats behind layer {whole['layer']:.0f}, "
+            f"{_percent(rows, whole)} prefer the source's hypernym; n = {whole['n']} pairs between "
+            f"{whole['hypernyms']} hypernyms"
+        )
+        for _, one in effects.groupby(["method", "trained", "rank"], sort=False):  # pyright: ignore
+            lines.append(f"    {_subspace(rows, _best(one))}")
+        lines += [f"    {line}" for line in _angles(rows)]
+    return "\n".join(lines)
+
+
+def _subspace(rows: pd.DataFrame, best: dict[str, Any]) -> str:
+    at = rows[(rows["layer"] == best["layer"]) & (rows["trained"] == best["trained"])]
+    at = at[(at["method"] == best["method"]) & (at["rank"] == best["rank"])]
+    p = at[at["measure"] == "effect_p_corrected"].set_index("edit")["value"].dropna()
+    ranked = ", ".join(f"{control} {value:.2g}" for control, value in p.items())
+    ranked = f"p corrected: {ranked}" if ranked else f"no p with fewer than {FEWEST} draws"
+    flagged = at.loc[at["measure"] == "flagged", "value"].iloc[0] > 0
+    return (
+        f"{best['method']} of {best['trained']}, rank {best['rank']}: most behind layer {best['layer']:.0f}, "
+        f"{_interval(best)} nats, {_percent(rows, best)} prefer the source's; {ranked}"
+        + ("; an illusion: neither part does it alone" if flagged else "")
+    )
+
+
+def _angles(rows: pd.DataFrame) -> list[str]:
+    overlaps = rows[rows["measure"] == "overlap"]
+    lines = []
+    for (method, rank), one in overlaps.groupby(["method", "rank"], sort=False):  # pyright: ignore
+        best = _best(one[one["edit"] == ANGLES])
+        null = one[(one["edit"] == SPECTRUM) & (one["layer"] == best["layer"])]["value"].iloc[0]
+        p = rows[(rows["measure"] == "overlap_p_corrected") & (rows["edit"] == SPECTRUM)]
+        p = p[(p["method"] == method) & (p["rank"] == rank) & (p["layer"] == best["layer"])]["value"].iloc[0]
+        lines.append(
+            f"words ↔ pictures, {method}, rank {rank}: overlap {best['value']:.3f} behind layer {best['layer']:.0f} "
+            f"(random {null:.3f}, p = {p:.2g} corrected)"
+        )
+    return lines
+
+
+def _best(rows: pd.DataFrame) -> dict[str, Any]:
+    return max(rows.to_dict("records"), key=lambda row: row["value"])  # pyright: ignore[reportReturnType]
+
+
+def _percent(rows: pd.DataFrame, best: dict[str, Any]) -> str:
+    same = rows[(rows["measure"] == "accuracy") & (rows["target"] == "hypernym")]
+    for name in ("layer", "method", "trained", "rank", "edit"):
+        same = same[same[name] == best[name]]
+    return f"{same['value'].iloc[0]:.0%}"
+
+
+def _interval(one: dict[str, Any]) -> str:
+    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -1,0 +1,161 @@
+"""World: the leaves, folds and pairs between which a run's subspaces are made and tested, and what is run once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from analyses.inputs.span_states import fold_of_leaves
+from analyses.inputs.stimuli import Stimuli, pictures_of
+from analyses.inputs.subject import Subject
+from analyses.interchange.options import Options
+from analyses.interchange.pairs import Exchange, exchanges
+from analyses.interchange.sides import Bases, Place, source_states
+from probing.hooks.layouts import layout_of
+from probing.patching import EACH, Alignment
+from probing.stats.seeding import stream
+from probing.store import MismatchError
+
+HYPERNYM = "hypernym"
+
+
+@dataclass(frozen=True)
+class World:
+    """Leaves with a picture, what is above each, and the fold that holds each out.
+
+    Attributes:
+        stimuli: the model and its prompts.
+        options: what is exchanged.
+        leaves: sorted.
+        names: hypernyms that can be read.
+        labels: which leaf is under which of them.
+        tokens: by which each leaf's name is read.
+        fold: of each leaf.
+        pairs: fold → those that are tested.
+        places: spans behind layers, at which states are exchanged.
+    """
+
+    stimuli: Stimuli
+    options: Options
+    leaves: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: Bool[np.ndarray, "leaves hypernyms"]
+    tokens: Int[np.ndarray, " leaves"]
+    fold: Int[np.ndarray, " leaves"]
+    pairs: dict[int, list[Exchange]]
+    places: Sequence[Place]
+    _once: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, subject: Subject, options: Options, pairs: dict[int, list[Exchange]] | None = None) -> World:
+        """That of a subject; pairs are drawn unless given.
+
+        Raises:
+            KeyError: the model has no such layer.
+            ValueError: a fold has too few pairs, or there are too few leaves for the folds.
+            MismatchError: the given pairs have a leaf without a picture, or a hypernym that cannot be read.
+        """
+        pictures = pictures_of(subject.run, options.seed)
+        leaves, names = tuple(sorted(pictures)), subject.candidates(HYPERNYM).names
+        taxonomy, token_of = subject.run.taxonomy, subject.candidates("leaf").token_of
+        labels = subject.own(HYPERNYM, np.array(leaves))
+        fold = fold_of_leaves(taxonomy, np.array(leaves), options.folds, options.seed)
+        tokens = np.array([token_of[leaf] for leaf in leaves])
+        alignments = {span: Alignment("mean") if span == "slot" else EACH for span in options.spans}
+        stimuli = Stimuli(subject, pictures, alignments)
+        world = cls(stimuli, options, leaves, names, labels, tokens, fold, {}, places_of(subject, options))
+        return replace(world, pairs=world.tested_pairs() if pairs is None else world.checked(pairs))
+
+    def tested_pairs(self) -> dict[int, list[Exchange]]:
+        """The pairs of each fold that is tested; base and source are both held out by it."""
+        tested = range(self.options.tested or self.options.folds)
+        pairs: dict[int, list[Exchange]] = {}
+        for fold in tested:
+            count = self.options.pairs // len(tested) + (fold < self.options.pairs % len(tested))
+            pairs[fold] = self.draw(self.fold == fold, self.labels, count, "tested")
+            if len(pairs[fold]) < count or not count:
+                raise ValueError(
+                    f"{self.options.pairs} pairs of leaves were asked for, {count} of fold {fold}, whose "
+                    f"{int((self.fold == fold).sum())} leaves make {len(pairs[fold])} that differ in a hypernym that "
+                    f"can be read: give another number with --pairs (one for each of {len(tested)} folds at least)"
+                )
+        return pairs
+
+    def checked(self, pairs: dict[int, list[Exchange]]) -> dict[int, list[Exchange]]:
+        """These pairs of another run, if this one has their leaves and can read their hypernyms."""
+        every = [pair for of_fold in pairs.values() for pair in of_fold]
+        leaves = {name for pair in every for name in (pair.base, pair.source)} - set(self.leaves)
+        hypernyms = {name for pair in every for name in (pair.up, pair.down)} - set(self.names)
+        if missing := sorted(leaves | hypernyms):
+            raise MismatchError(
+                f"{self.stimuli.subject.run.path} has no test picture of, or cannot read, {missing[:5]}: it is of "
+                "another world than the run it is compared with; give one that was trained on the same"
+            )
+        return pairs
+
+    def draw(
+        self,
+        which: Bool[np.ndarray, " leaves"],
+        labels: Bool[np.ndarray, "leaves h"],
+        count: int,
+        *drawn: str,
+    ) -> list[Exchange]:
+        """Pairs among some leaves, by labels of them all."""
+        rows = np.flatnonzero(which)
+        leaves = [self.leaves[row] for row in rows]
+        return exchanges(
+            leaves, labels[rows], self.names, self.tokens[rows], count, self.options.seed, *drawn
+        )
+
+    def trained_on(self, fold: int, draw: int = 0) -> Bool[np.ndarray, "leaves h"]:
+        """Labels of the leaves of all other folds, none of the fold's; of a draw, exchanged among them all."""
+        others = np.flatnonzero(self.fold != fold)
+        labels = np.zeros_like(self.labels)
+        order = np.arange(len(others))
+        if draw:
+            order = stream(self.options.seed, "arbitrary labels", str(fold), str(draw)).permutation(
+                len(others)
+            )
+        labels[others] = self.labels[others[order]]
+        return labels
+
+    def states(self, task: str, modality: str) -> dict[Place, Float[np.ndarray, "leaves n d"]]:
+        """States of all leaves at all places."""
+        key = ("states", task, modality)
+        if key not in self._once:
+            self._once[key] = source_states(self.stimuli, task, modality, self.leaves, self.places)
+        return self._once[key]
+
+    def bases(self, task: str, modality: str, pairs: Sequence[Exchange], fold: int) -> Bases:
+        """The runs of the bases of some pairs; those of one fold's are run once."""
+        leaves = tuple(pair.base for pair in pairs)
+        key = ("bases", fold, task, modality, leaves)
+        if key not in self._once:
+            for other in [one for one in self._once if one[0] == "bases" and one[1] != fold]:
+                del self._once[other]  # a pass with all its layers is large
+            self._once[key] = Bases.of(self.stimuli, task, modality, leaves)
+        return self._once[key]
+
+    def difference(
+        self, task: str, source: str, bases: Bases, pairs: Sequence[Exchange], place: Place
+    ) -> Float[np.ndarray, "pairs n d"]:
+        """By how much the state of each pair's source, in one modality, differs from that of its base."""
+        rows = [self.leaves.index(pair.source) for pair in pairs]
+        return self.states(task, source)[place][rows] - bases.states(place)
+
+
+def places_of(subject: Subject, options: Options) -> list[Place]:
+    """Every span × layer at which states are exchanged.
+
+    Raises:
+        KeyError: the model has no such layer.
+    """
+    depth = len(layout_of(subject.bench.vlm.model).blocks)
+    if unknown := [layer for layer in options.layers if not 0 <= layer < depth]:
+        raise KeyError(f"layer {unknown[0]} was asked for; this model has layers 0 to {depth - 1}")
+    spaced = np.unique(np.linspace(depth // 2, depth - 1, 4)[:-1].round().astype(int)).tolist()
+    return [Place(layer, span) for span in options.spans for layer in options.layers or spaced]

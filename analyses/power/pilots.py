@@ -1,0 +1,193 @@
+"""Pilot runs as contrasts with variance components: of answers, or of layer probes at one site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analyses.frame import registry
+from analyses.frame.tables import layer_of
+from analyses.inputs.conditions import Condition, condition_of, conditions, contrasted
+from analyses.inputs.intervals import Aligned
+from analyses.inputs.measures import MEASURES, Frame, measured
+from analyses.inputs.probe_curves import ENCODER_LAYER, FILE, Draws, error_factor, read_draws
+from analyses.inputs.probe_curves import Condition as Curve
+from analyses.power.components import Components, components
+from probing.stats import DRAWS, Estimate, over_runs
+from probing.stats.hierarchical import hierarchical_contrast, leaf_weights
+from probing.store import MismatchError
+from taxogen.runs.run import Run
+from taxogen.stages.sweeping.plan_file import known
+
+PROBES = "layer_probes"
+"""The measure whose pilots are the stored draws of layer probes; all others are measures of answers."""
+ALIKE = "a condition that is alike and shares nothing"
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A contrast of pilot runs.
+
+    Attributes:
+        name: of the contrast.
+        estimate: as the tool prints it; NaN of a single condition.
+        components: its variances.
+    """
+
+    name: str
+    estimate: Estimate
+    components: Components
+
+
+def pilots(
+    runs: Sequence[Run], measure: str, place: tuple[str, str, int | None] = ("", "", None), seed: int = 0
+) -> list[Pilot]:
+    """The contrasts of some runs; of runs of one condition, that with a condition which is alike and shares nothing.
+
+    Args:
+        runs: evaluated, and for layer probes probed.
+        measure: of answers (`analyses.inputs.measures.MEASURES`) or `PROBES`.
+        place: modality, span and layer of layer probes; empty for the first there is, and the layer that varies most.
+        seed: of bootstrap draws.
+
+    Raises:
+        KeyError: an unknown measure or place; the nearest is named.
+        FileNotFoundError: a run was not evaluated, or not probed; the command is named.
+        MismatchError: no two conditions differ in one thing.
+    """
+    known(f"measure {measure!r} was asked for", measure, (*MEASURES, PROBES))
+    if measure == PROBES:
+        return _of_probes(runs, place)
+    of = conditions(runs)
+    frame = Frame.of(of)
+    if len(of) == 1:
+        first = _statistics(of[0], measure, frame)
+        values, drawn = _values(first, None, seed)
+        found = components(values, drawn, first[0].clusters.size)
+        return [Pilot(f"{of[0].name} against {ALIKE}", _undefined(first[0].clusters.size), found.doubled())]
+    found = []
+    for one, other in _pairs(of):
+        first, second = (_statistics(side, measure, frame) for side in (one, other))
+        over = ("leaf", "hypernym", "seed") if len(first[0].value) > 1 else ("leaf", "seed")
+        estimate = hierarchical_contrast(first, second, over=over, seed=seed)
+        values, drawn = _values(first, second, seed)
+        of_pair = components(values, drawn, first[0].clusters.size)
+        found.append(Pilot(f"{one.name} − {other.name}", estimate, of_pair))
+    return found
+
+
+def _pairs(of: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
+    pairs = contrasted(of)
+    if not pairs:
+        names = ", ".join(f"{one.name} (seeds {', '.join(map(str, one.seeds))})" for one in of)
+        raise MismatchError(
+            f"the pilot runs are of {names}: no two differ in one thing and share a seed; give such runs"
+        )
+    return pairs
+
+
+def _statistics(condition: Condition, measure: str, frame: Frame) -> list[Aligned]:
+    found = measured(condition, condition.headline, measure, frame)
+    if found is None:
+        raise FileNotFoundError(
+            f"{condition.name} has no {measure}: the runs were evaluated without baselines; "
+            "`taxoprobe evaluate --run R` writes them"
+        )
+    return found.statistics
+
+
+def _values(
+    first: Sequence[Aligned], second: Sequence[Aligned] | None, seed: int
+) -> tuple[Float[np.ndarray, "seeds k"], Float[np.ndarray, "draws seeds k"]]:
+    """The difference of each seed and hypernym, and the same under resampled leaves."""
+    weights = leaf_weights(first[0].clusters.size, DRAWS, seed)
+    sides = [
+        (np.stack([one.value for one in side]), np.stack([one.at(weights) for one in side], axis=1))
+        for side in (first, second)
+        if side is not None
+    ]
+    if second is None:
+        return sides[0]
+    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+
+
+def _undefined(n: int) -> Estimate:
+    return Estimate(float("nan"), float("nan"), float("nan"), n)
+
+
+def _of_probes(runs: Sequence[Run], place: tuple[str, str, int | None]) -> list[Pilot]:
+    """Contrasts of mean AUROC over all hypernyms at one site, at the last step."""
+    table = registry.load(PROBES)
+    grouped: dict[str, dict[int, Draws]] = {}
+    for run in runs:
+        path = table.table_path(run).with_name(FILE)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{run.path} was not probed; `taxoprobe analyse layer-probes --run {run.path}` does"
+            )
+        seeds = grouped.setdefault(condition_of(run, runs), {})
+        if run.config.seed in seeds:
+            raise MismatchError(
+                f"{run.name} is one of two runs of one condition and seed; give each seed once"
+            )
+        seeds[run.config.seed] = read_draws(path)
+    names = list(grouped)
+    if len(names) == 1:
+        seeds = list(grouped[names[0]].values())
+        return [_probed(f"{names[0]} against {ALIKE}", seeds, None, place)]
+    found = []
+    for at, one in enumerate(names):
+        for other in names[at + 1 :]:
+            if shared := sorted(set(grouped[one]) & set(grouped[other])):
+                first, second = ([grouped[name][seed] for seed in shared] for name in (one, other))
+                found.append(_probed(f"{one} − {other}", first, second, place))
+    if not found:
+        raise MismatchError(f"{', '.join(names)} share no seed; give runs of the same seeds")
+    return found
+
+
+def _probed(
+    name: str, first: Sequence[Draws], second: Sequence[Draws] | None, place: tuple[str, str, int | None]
+) -> Pilot:
+    every = [*first, *(second or ())]
+    if any(other.leaves != every[0].leaves for other in every):
+        raise MismatchError("runs with different leaves cannot be paired; probe runs that share their leaves")
+    curve, sites = _curve(every, place)
+    values, drawn = (
+        np.stack([of(run.curves[curve][1]) for run in first], axis=axis)
+        - (0 if second is None else np.stack([of(run.curves[curve][1]) for run in second], axis=axis))
+        for of, axis in ((lambda one: one.auroc, 0), (lambda one: one.auroc_draws, 1))
+    )
+    n, factor = len(every[0].leaves), error_factor(curve)
+    each = [components(values[:, [k]], drawn[:, :, [k]], n, factor) for k in range(len(sites))]
+    at = _site(sites, each, place[2])
+    where = f"{name}, probes {curve.modality} at {curve.span}, {sites[at]}"
+    if second is None:
+        return Pilot(where, _undefined(n), each[at].doubled())
+    lower, upper = over_runs(values[:, at], drawn[:, :, at].mean(axis=1), n, factor)
+    return Pilot(where, Estimate(float(values[:, at].mean()), float(lower), float(upper), n), each[at])
+
+
+def _curve(every: Sequence[Draws], place: tuple[str, str, int | None]) -> tuple[Curve, Sequence[str]]:
+    """The curve of a modality and span at the last step."""
+    shared = [curve for curve in every[0].curves if all(curve in run.curves for run in every)]
+    for name, wanted in zip(("modality", "span"), place):
+        values = list(dict.fromkeys(getattr(curve, name) for curve in shared))
+        wanted = str(wanted) or next((one for one in ("text→image", "cue") if one in values), values[0])
+        known(f"{name} {wanted!r} was asked for", wanted, values)
+        shared = [curve for curve in shared if getattr(curve, name) == wanted]
+    curve = max(shared, key=lambda one: (one.step, -len(one.probe)))
+    return curve, every[0].curves[curve][0]
+
+
+def _site(sites: Sequence[str], each: Sequence[Components], layer: int | None) -> int:
+    """The place of a layer; of none the one where the mean over leaves and seeds varies most."""
+    if layer is not None:
+        layers = pd.Series([layer_of(site, encoder=ENCODER_LAYER) for site in sites])
+        known(f"layer {layer} was asked for", str(layer), [f"{one:g}" for one in layers])
+        return int((layers == layer).to_numpy().argmax())
+    return int(np.argmax([one.pilot_variance for one in each]))

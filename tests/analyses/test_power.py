@@ -1,0 +1,106 @@
+"""What a design detects: components of planted variances, power that simulated studies have, and refusals."""
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+
+from analyses import power
+from analyses.inputs.measures import MEASURES
+from analyses.power.components import components
+from analyses.power.designs import Design, Simulator, detectable_table, grid, required_table
+from analyses.power.pilots import pilots
+from probing.stats.hierarchical import leaf_weights
+from tests.calibration.power import WORLDS, found, pilot, printed, sides
+
+PLANTED = {"leaf": 0.5, "leaf_seed": 0.4, "hypernym": 0.1, "hypernym_seed": 0.08, "seed": 0.05}
+OF = pilot(100, 12, 4, **PLANTED)
+DESIGN = Design(100, 12, 4)
+
+
+def estimated(seed, factor=1.0):
+    first, _ = sides(OF, DESIGN, 0.0, seed)
+    drawn = np.stack([one.at(leaf_weights(DESIGN.leaves, 60, seed)) for one in first], axis=1)
+    return components(np.stack([one.value for one in first]), drawn, DESIGN.leaves, factor)
+
+
+def test_components_of_many_pilots_are_on_average_those_that_were_planted():
+    of_pilots = np.array([astuple(estimated(seed))[:5] for seed in range(80)])
+    planted = np.array([value**2 for value in PLANTED.values()])
+    error = of_pilots.std(axis=0) / np.sqrt(len(of_pilots))
+    # Negative estimates are 0, which raises the mean of small components a little.
+    assert (np.abs(of_pilots.mean(axis=0) - planted) < 3 * error + 0.15 * planted).all()
+
+
+def test_the_factor_of_limits_widens_what_leaves_vary_and_nothing_else():
+    plain, wide = estimated(0), estimated(0, factor=2.0)
+    assert wide.leaf == pytest.approx(4 * plain.leaf)
+    assert wide.hypernym == plain.hypernym
+
+
+@pytest.mark.parametrize(("name", "worlds"), [("seeds_that_differ", 200), ("one_seed", 200)])
+def test_studies_find_what_their_design_is_to_detect_in_four_of_five(name, worlds):
+    of, design = WORLDS[name]
+    assert np.mean([found(seed, of, design) for seed in range(worlds)]) == pytest.approx(0.8, abs=0.05)
+
+
+def test_power_at_nothing_is_that_of_a_false_finding():
+    of, design = WORLDS["seeds_that_differ"]
+    simulated = Simulator().power(of, design, 0.0)
+    assert simulated < 0.03
+    assert np.mean([printed(of, design, 0.0, seed).lower > 0 for seed in range(40)]) < 0.1
+
+
+def test_more_of_anything_detects_less_and_the_inverse_agrees():
+    simulator = Simulator()
+    sizes = {"leaves": (100, 400), "hypernyms": (12, 40), "seeds": (3, 9)}
+    base = {"leaves": 100, "hypernyms": 12, "seeds": 3}
+    for name, pair in sizes.items():
+        few, many = (simulator.detectable(OF, Design(**{**base, name: size})) for size in pair)
+        assert many < few, name
+    effect = 0.2
+    table = required_table(OF, grid([100], [12], [10]), effect)
+    for kind, value in table[["measure", "value"]].itertuples(index=False):
+        kind = kind.removeprefix("required ")
+        at = Design(**{**base, "seeds": 10, kind: int(value)})
+        before = Design(**{**base, "seeds": 10, kind: int(value) - 1})
+        assert simulator.detectable(OF, at) <= effect < simulator.detectable(OF, before)
+    # With every leaf there is, twelve hypernyms still differ.
+    assert np.isinf(required_table(OF, grid([100], [12], [3]), 0.05)["value"]).any()
+
+
+def test_limits_of_what_is_detectable_are_wide_where_three_seeds_differ_and_not_where_it_is_stated():
+    of = pilot(351, 34, 3, leaf=0.3, seed=0.05)
+    (row,) = detectable_table(of, [Design(351, 34, 3)]).to_dict("records")
+    assert row["lower"] < row["value"] < row["upper"]
+    assert row["upper"] > 3 * row["value"]
+    (stated,) = detectable_table(of.with_seed_sd(0.05), [Design(351, 34, 3)]).to_dict("records")
+    assert stated["upper"] < 1.3 * stated["value"]
+
+
+@pytest.mark.parametrize(
+    ("of", "design", "share", "message"),
+    [
+        (pilot(50, 8, 3, leaf=1), Design(1, 8, 3), 0.8, "at least 2 leaves"),
+        (pilot(50, 8, 3, leaf=1), Design(50, 1, 3), 0.8, "needs at least 2"),
+        (pilot(50, 8, 3, leaf=1), Design(50, 8, 3), 0.3, "a share of at least .5"),
+        (pilot(50, 8, 1, leaf=1, seed=np.nan), Design(50, 8, 3), 0.8, "--seed-sd"),
+    ],
+)
+def test_a_design_that_cannot_be_foreseen_is_refused(of, design, share, message):
+    with pytest.raises(ValueError, match=message):
+        detectable_table(of, [design], share)
+
+
+def test_an_unknown_measure_is_refused_with_the_nearest_before_a_run_is_read():
+    with pytest.raises(KeyError, match="did you mean 'leaf_naming'"):
+        pilots([], "leaf_namming")
+    assert "leaf_naming" in MEASURES
+
+
+def test_a_run_that_is_none_is_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        power.main(["--run", str(tmp_path / "none")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert "is not a run directory" in line
