@@ -26,11 +26,11 @@ from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.leaf_rows import captures
 from analyses.inputs.references import Nouns, bare_nouns
-from analyses.text_alignment.text_encoders import encoded_nouns
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets, summary
 from analyses.text_alignment.figures import draw
 from analyses.text_alignment.rows import Options, alignment_table, matrix_measure
+from analyses.text_alignment.text_encoders import encoded_nouns
 from probing.store import MismatchError
 from probing.store.records import DamagedError
 from taxogen.models import lms

@@ -127,7 +127,9 @@ def test_natural_states_are_in_the_middle_and_a_long_step_is_warned_of_and_cross
     axes = drawn.panels(draw(table)["dose_response"])[0]
     colour = drawing.colours(["mass_mean", "probe", "text", "random", "shuffled"])["mass_mean"]
     crosses = [line for line in axes.lines if line.get_marker() == "x" and line.get_color() == colour]
-    far = table[(table["measure"] == "unnatural") & (table["edit"] == "mass_mean") & (table["target"] == "mean")]
+    far = table[
+        (table["measure"] == "unnatural") & (table["edit"] == "mass_mean") & (table["target"] == "mean")
+    ]
     crossed = far.loc[far["value"] > 0.5, "dose"].tolist()
     assert 60.0 in crossed
     assert [one.get_xdata().tolist() for one in crosses] == [crossed]

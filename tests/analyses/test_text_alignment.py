@@ -13,10 +13,10 @@ from analyses.frame import drawing
 from analyses.geometry.rows import Options as GeometryOptions
 from analyses.geometry.rows import geometry_table
 from analyses.inputs.references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
-from analyses.text_alignment.text_encoders import encoded_nouns
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets
 from analyses.text_alignment.rows import Options, alignment_table
+from analyses.text_alignment.text_encoders import encoded_nouns
 from probing.categories.massive import TREATMENTS
 from probing.similarity import MEASURES
 from probing.store import MismatchError
