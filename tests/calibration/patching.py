@@ -23,7 +23,7 @@ _LAYERS, _ALONG, _ACROSS = 30, 0.97, 0.6
 
 
 @dataclass(frozen=True)
-class _World:
+class PairWorld:
     """How effects vary over pairs; the mean effect of every cell is 0 unless `mean` is another.
 
     Attributes:
@@ -72,13 +72,13 @@ class _World:
 
 
 _SKEWNESS = {0.3: "−0.9", 0.75: "−3.3"}
-_RUN = _World(up=0.1, down=0.2)
-_TURN = _World(pairs=60, up=0.35, down=0.15, skew=0.75)
-_LEFT = _World(skew=0.75)
+_RUN = PairWorld(up=0.1, down=0.2)
+_TURN = PairWorld(pairs=60, up=0.35, down=0.15, skew=0.75)
+_LEFT = PairWorld(skew=0.75)
 
 
 @cache
-def _pairs(count: int, hypernyms: int) -> tuple[Pair, ...]:
+def pairs_of_world(count: int, hypernyms: int) -> tuple[Pair, ...]:
     """Pairs as the analysis draws them; between few hypernyms, drawn at random."""
     if not hypernyms:
         leaves = {leaf: at for at, leaf in enumerate(taxonomy().leaves)}
@@ -93,7 +93,7 @@ def _pairs(count: int, hypernyms: int) -> tuple[Pair, ...]:
 
 @cache
 def _ends(count: int, hypernyms: int) -> Int[np.ndarray, "2 pairs"]:
-    pairs = _pairs(count, hypernyms)
+    pairs = pairs_of_world(count, hypernyms)
     names = [[pair.up for pair in pairs], [pair.down for pair in pairs]]
     return np.unique(names, return_inverse=True)[1].reshape(2, -1)
 
@@ -106,10 +106,10 @@ def _cells(spans: int) -> list[Cell]:
     ]
 
 
-def _outcomes(world: _World, rng: np.random.Generator, options: Options) -> Outcomes:
+def _outcomes(world: PairWorld, rng: np.random.Generator, options: Options) -> Outcomes:
     """A grid whose effects, and all that is measured beside them, vary as the world says."""
     effects = np.stack([world.effects(rng) for _ in options.kinds])
-    near = np.array([pair.near for pair in _pairs(world.pairs, world.hypernyms)])
+    near = np.array([pair.near for pair in pairs_of_world(world.pairs, world.hypernyms)])
     base = rng.normal(size=world.pairs)
     # Where the runs of a pair differ much a patch does much, as on trained runs.
     gap = 1.5 + 0.7 * (effects[0, -1] - world.mean) + 0.7 * rng.normal(size=world.pairs)
@@ -120,28 +120,30 @@ def _outcomes(world: _World, rng: np.random.Generator, options: Options) -> Outc
     return {"log_odds": base + effects, "base": base, "donor": base + gap, "kl": kl, **changes}
 
 
-def _table(world: _World, seed: int, kinds: tuple[str, ...] = (), mode: str = "denoising") -> pd.DataFrame:
+def _table(world: PairWorld, seed: int, kinds: tuple[str, ...] = (), mode: str = "denoising") -> pd.DataFrame:
     rng, options = np.random.default_rng(seed), Options(draws=300, seed=seed, kinds=kinds, mode=mode)
     outcomes = _outcomes(world, rng, options)
     return patching_table(
-        {"hypernym": outcomes}, _pairs(world.pairs, world.hypernyms), _cells(world.spans), options
+        {"hypernym": outcomes}, pairs_of_world(world.pairs, world.hypernyms), _cells(world.spans), options
     )
 
 
-def _counts(world: _World, seed: int) -> bool:
+def _counts(world: PairWorld, seed: int) -> bool:
     """Whether any cell counts."""
     table = _table(world, seed)
     return bool((table.loc[table["measure"] == "counts", "value"] > 0).any())
 
 
-def _beats(world: _World, seed: int) -> bool:
+def _beats(world: PairWorld, seed: int) -> bool:
     """Whether any cell is above 0 by the band alone, of which `counts` is made."""
     ends = _ends(world.pairs, world.hypernyms).T
     effects = world.effects(np.random.default_rng(seed))
     return bool(excess(effects, 0.0, ends, draws=300, seed=seed).beats.any())
 
 
-def _covers(world: _World, truth: dict[str, float], split: tuple[str, ...], mode: str, seed: int) -> Limits:
+def _covers(
+    world: PairWorld, truth: dict[str, float], split: tuple[str, ...], mode: str, seed: int
+) -> Limits:
     """The limits of some measures."""
     table = _table(world, seed, ("stranger",), mode)
     rows = table[table["measure"].isin(list(truth)) & table["split"].isin(split)]
@@ -149,7 +151,7 @@ def _covers(world: _World, truth: dict[str, float], split: tuple[str, ...], mode
     return Limits(value, lower, upper, rows["measure"].map(truth).to_numpy(float))
 
 
-def _ranks(world: _World, seed: int) -> Limits:
+def _ranks(world: PairWorld, seed: int) -> Limits:
     """The agreement of 30 cells of 90, where attributions miss more in some layers than in others."""
     rng = np.random.default_rng(seed)
     rise = np.tile(3 / (1 + np.exp((np.arange(_LAYERS) - 15) / 3)), world.spans)[:, None]
@@ -160,7 +162,7 @@ def _ranks(world: _World, seed: int) -> Limits:
         attributions,
         effects[sample],
         sample,
-        _pairs(world.pairs, 0),
+        pairs_of_world(world.pairs, 0),
         _cells(world.spans),
         Options(draws=300, seed=seed),
     )
@@ -170,11 +172,11 @@ def _ranks(world: _World, seed: int) -> Limits:
     return Limits(value, lower, upper, truth)
 
 
-def _attributions(world: _World, seed: int) -> Limits:
+def _attributions(world: PairWorld, seed: int) -> Limits:
     """The limits of attributions whose mean is 0."""
     attributions = world.effects(np.random.default_rng(seed))
     options = Options(draws=300, seed=seed)
-    cells, pairs = _cells(world.spans), _pairs(world.pairs, 0)
+    cells, pairs = _cells(world.spans), pairs_of_world(world.pairs, 0)
     table = screen_rows(attributions, attributions[:3], range(3), pairs, cells, options)
     rows = table[table["measure"] == "attribution"]
     value, lower, upper = rows[["value", "lower", "upper"]].to_numpy(float).T
@@ -192,7 +194,7 @@ _SPLITS = {"effect": 0.0, "shared": 0.0}
 _INDEPENDENT = "hypernyms are drawn again though nothing is shared under them"
 
 
-def _count(name: str, world: _World, spans: int = 10) -> Check:
+def _count(name: str, world: PairWorld, spans: int = 10) -> Check:
     return Check(
         f"patching_counts_{name}",
         ("patching.counts", "patching.excess_band"),
@@ -207,7 +209,7 @@ def _count(name: str, world: _World, spans: int = 10) -> Check:
 
 
 def _cover(
-    name: str, world: _World, truth: dict[str, float], mode: str = "denoising", conservative: str = ""
+    name: str, world: PairWorld, truth: dict[str, float], mode: str = "denoising", conservative: str = ""
 ) -> Check:
     split, says = ("all",), ", ".join(measure.replace("_", " ") for measure in truth)
     if truth is _SPLITS:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.calibration import behaviour, categories, edits, lens, patching, power, probes, runs, similarity
+from tests.calibration import (
+    behaviour,
+    categories,
+    edits,
+    lens,
+    patching,
+    pooling,
+    power,
+    probes,
+    runs,
+    similarity,
+)
 from tests.calibration.check import Check
 
 ROOMS: Mapping[str, tuple[Check, ...]] = {
@@ -14,6 +25,7 @@ ROOMS: Mapping[str, tuple[Check, ...]] = {
     "Contrasts of probed runs, means over seeds": runs.CHECKS,
     "Answers": behaviour.CHECKS,
     "Patching": patching.CHECKS,
+    "Pooling over runs": pooling.CHECKS,
     "Lenses": lens.CHECKS,
     "Knock-out, erasure, steering": edits.CHECKS,
     "Power": power.CHECKS,

@@ -1,5 +1,7 @@
 """Restarted runs equal runs with hooks, self-patches change no bit, and what cannot be patched is refused."""
 
+import threading
+
 import pytest
 import torch
 from planted import picture_prompt, planted, prompt, spans
@@ -119,6 +121,28 @@ def test_patching_a_run_into_itself_changes_no_bit(name):
                 assert torch.equal(model(**rows.inputs()).logits, expected), cell
         with edit(model, {}):
             assert torch.equal(model(**rows.inputs()).logits, expected)
+
+
+@pytest.mark.parametrize("points", [["hook_resid_pre", "hook_resid_post"], POINTS])
+def test_lists_of_patches_side_by_side_have_the_bits_of_each_alone(points):
+    model, second = tiny("llama"), token_rows(2)
+    cells = [cell for point in points for cell in grid(model, f"blocks.*.{point}", list(SPANS))]
+    lists = [patches_from(model, token_rows(seed), cells) for seed in (1, 3, 4)]
+    restart = Restart(model, keep(model, second), ALIGNMENTS)
+    read = Answers.of(model, [3, 50, 9])
+    alone = [restart.run(patches, read, tokens=80) for patches in lists]
+    names, count = set(), []
+
+    def watched(hidden):
+        names.add(threading.current_thread().name)
+        return read(hidden)
+
+    answers = restart.run_each(lists, watched, tokens=80, workers=3, done=count.append)
+    assert all(torch.equal(one, other) for one, other in zip(answers, alone, strict=True))
+    assert sum(count) == 3 * len(cells)
+    inside = points is POINTS
+    assert (threading.main_thread().name in names) == inside  # hooks are seen by all threads
+    assert (len(names) == 1) or not inside
 
 
 def test_words_go_into_pictures_and_pictures_into_words():
