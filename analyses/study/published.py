@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analyses.inputs.published_scores import curves
+from analyses.inputs.published.scores import curves
 from probing.store import files
 
 FILE = "published.parquet"
