@@ -50,9 +50,9 @@ class SetTest:
     labels: Mapping[str, Any]
 
     def rows(self) -> list[Row]:
-        """The effect, all curves, their areas and the areas beyond random sets; NaN where the effect may be 0."""
+        """The effect, all curves, their areas and the areas beyond random sets; NaN where the effect may be 0 or less."""
         records = [self._row("effect", self._effect)]
-        note = "" if self._defined else "whole and ablated do not differ"
+        note = "" if self._defined else "the effect of all parts may be 0 or less"
         curves = {order: self._curves(order) for order in (*FOUND, *RANDOM)}
         for order, of_order in curves.items():
             for side in ("faithfulness", "completeness"):
@@ -91,6 +91,8 @@ class SetTest:
             difference, n = own - drawn, self.levels.shape[1]
             number = over_draws(difference[:, 0], difference[:, 1:].mean(0), n, n)
             (p,) = rank_p(np.concatenate([own[:, 0], drawn[:, 0]])[None, :, None], corrected=False)
+            if not self._defined:
+                number, p = Estimate(float("nan"), float("nan"), float("nan"), n), float("nan")
             label = f"{order} − {name}"
             records.append(self._row(f"{AREAS[side]}_excess", number, order=label))
             records.append(self._row(f"{AREAS[side]}_p", float(p), order=label))
@@ -134,7 +136,7 @@ class SetTest:
 
     @property
     def _defined(self) -> bool:
-        return not self._effect.lower <= 0 <= self._effect.upper
+        return self._effect.lower > 0
 
     def _number(self, values: Float[np.ndarray, "sets weights"]) -> Estimate:
         """The mean over draws of sets, with limits over leaves, and over draws where there are several."""

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.circuits.halves import MODALITIES
+from analyses.circuits.halves import MODALITIES, WORDS
 from analyses.circuits.rows import FOUND
 from analyses.circuits.search import RANDOM
-
-WORDS = {"text": "words", "image": "pictures"}
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -33,7 +31,7 @@ def _modality(rows: pd.DataFrame, name: str) -> list[str]:
         f"their ablation alone does: {_number(ranks)}"
     ]
     if rows.loc[rows["measure"] == "faithfulness", "value"].isna().all():
-        return [*lines, "    which may be 0: no share of it is taken", *_paths(rows)]
+        return [*lines, "    which may be 0 or less: no share of it is taken", *_paths(rows)]
     for order in (*FOUND, *RANDOM):
         curve = rows[(rows["order"] == order) & (rows["measure"] == "faithfulness")]
         area = rows[(rows["order"] == order) & (rows["measure"] == "faithfulness_area")].iloc[0]

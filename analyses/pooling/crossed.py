@@ -98,7 +98,7 @@ def crossed_mean(
     limits = [over.value - lower, upper - over.value, over.value - band_lower, band_upper - over.value]
     if len(values) > 1:
         between, kinds = each.var(axis=0, ddof=1) / len(values), list(dict.fromkeys(scales))
-        pooled = np.array([between[scales == scale].mean() for scale in scales])
+        pooled = np.array([nan_mean(between[scales == scale]) for scale in scales])
         alone, at_once = (_student(1 - tail, len(values)) for tail in (0.025, 0.025 / len(kinds)))
         at_once = max(at_once, float(distributions.norm.ppf(1 - 0.025 / len(scales))))
         parts = [alone**2 * between] * 2 + [at_once**2 * np.maximum(between, pooled)] * 2
@@ -115,10 +115,10 @@ def crossed_mean(
 
 def error_over_clusters(
     values: Float[np.ndarray, "cells units"], ends: Shaped[np.ndarray, "units *two"]
-) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
-    """The mean of each cell over units, and its standard error over their clusters."""
+) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"], Int[np.ndarray, " cells"]]:
+    """The mean of each cell over units, its standard error over their clusters, and the number of these."""
     over = _over_clusters(values, ends, 1, 0)
-    return over.value, over.error
+    return over.value, over.error, over.clusters
 
 
 def _over_clusters(

@@ -18,7 +18,7 @@ class Heterogeneity:
     Attributes:
         spread: standard deviation of the runs' means.
         q: Cochran's Q; runs − 1 where runs do not differ.
-        p: of Q, by the χ² distribution.
+        p: of Q / (runs − 1), by the F distribution.
         tau: standard deviation of the runs' true means, with its 95 % limits.
         i2: its share of the variance of the runs' means, with its limits.
     """
@@ -36,7 +36,8 @@ def heterogeneity(
     """How much the runs differ, of the same units in every run.
 
     Units are hard or easy for all runs alike: a run's mean is compared with the mean of all runs, unit by unit, and
-    the standard error is that of these deviations over clusters, the mean of those of all runs.
+    the standard error is that of these deviations over clusters, the mean of those of all runs. It is an estimate from m
+    clusters, so that Q / (k − 1) of k runs is compared with F of k − 1 and (k − 1)(m − 1) degrees of freedom.
 
     >>> rng = np.random.default_rng(0)
     >>> alike = heterogeneity(rng.normal(size=(3, 1, 200)), np.arange(200))
@@ -53,14 +54,15 @@ def heterogeneity(
         return Heterogeneity(empty, empty, empty, np.stack([empty] * 3), np.stack([empty] * 3))
     away = values - values.mean(axis=0)
     of_runs = [error_over_clusters(one, ends) for one in away]
-    deviation = np.stack([mean for mean, _ in of_runs])
-    error = np.mean([error**2 for _, error in of_runs], axis=0) * runs / freedom
+    deviation = np.stack([mean for mean, _, _ in of_runs])
+    rest = np.maximum(of_runs[0][2] - 1, 1)  # of the clusters: squares are over m, not m − 1
+    error = np.mean([error**2 for _, error, _ in of_runs], axis=0) * runs / freedom * (rest + 1) / rest
+    null = distributions.f(freedom, freedom * rest)
     squares = (deviation**2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         q = squares / error
         # What Q exceeds, at its expectation and at the quantiles between which it lies in 95 % of studies.
-        divisors = np.array([freedom, *distributions.chi2.ppf([0.975, 0.025], freedom)])
-        tau2 = np.maximum(squares / divisors[:, None] - error, 0)
+        divisors = freedom * np.stack([np.ones_like(squares), null.ppf(0.975), null.ppf(0.025)])
+        tau2 = np.maximum(squares / divisors - error, 0)
         i2 = tau2 / (tau2 + error)
-    p = distributions.chi2.sf(q, freedom)
-    return Heterogeneity(np.sqrt(squares / freedom), q, p, np.sqrt(tau2), i2)
+    return Heterogeneity(np.sqrt(squares / freedom), q, null.sf(q / freedom), np.sqrt(tau2), i2)

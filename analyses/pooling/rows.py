@@ -29,7 +29,6 @@ EXTRA = (
 )
 EXTRA += ("seeds", "hypernyms")
 MEAN = "mean"
-PLACE = ("target", "modality", "site", "span", "layers", "head")
 Record = dict[str, Any]
 
 
@@ -91,11 +90,9 @@ def _standing(cells: pd.DataFrame, pooled: CrossedMean) -> np.ndarray:
     sides = (pooled.band_lower > 0).astype(int) - (pooled.band_upper < 0).astype(int)
     others = [name for name in cells.columns if name not in ("measure", "state", "layer")]
     measures = cells["measure"].where(cells["measure"] != "excess", "effect")
-    keys = [*(cells[name] for name in others), measures]
-    extremes = pd.Series(sides).groupby(keys, sort=False).agg(["min", "max"])
-    same = extremes["min"] * extremes["max"] > 0
-    index = pd.MultiIndex.from_arrays(keys)
-    return same.reindex(index).to_numpy(bool)
+    keys = [*(cells[name].to_numpy() for name in others), measures.to_numpy()]
+    each = pd.Series(sides).groupby(keys, sort=False, dropna=False)
+    return (each.transform("min") * each.transform("max") > 0).to_numpy(bool)
 
 
 def _differences(
@@ -117,6 +114,12 @@ def _differences(
             )
 
 
+def _labels(table: pd.DataFrame) -> list[str]:
+    """The columns that tell the cells of one measure and target apart."""
+    known = {*EXTRA, *tables.COLUMNS, "layer"} - {"modality", "site", "span", "layers", "head"}
+    return [name for name in table.columns if name not in known]
+
+
 def main_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Means that are no excess over a placebo."""
     return table[(table["statistic"] == MEAN) & table["state"].isin(["", "clean"])]
@@ -124,26 +127,34 @@ def main_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame) -> str:
     """Each condition and contrast in a few lines: the largest cell, the cells that stand, how much runs differ."""
-    lines = [f"Pooled effects of {table['split'].iloc[0]} (95 % intervals over hypernyms and seeds):"]
+    lines = [f"Pooled effects of {table['split'].iloc[0]} (95 %, over hypernyms and seeds):"]
     pooled = main_rows(table[table["kind"] != RUN])
     for keys, rows in pooled.groupby(["condition", "target", "measure"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
         name, target, measure = map(str, keys)
         if not rows["value"].notna().any():
             continue
         best = rows.iloc[int(rows["value"].abs().argmax())]
+        which = [f"{label} {best[label]}" for label in _labels(table) if rows[label].nunique() > 1]
         seeds = (
             "one seed: differences between seeds not included"
             if best["seeds"] == 1
             else f"{best['seeds']} seeds"
         )
         lines.append(
-            f"  {name}, {target} {measure.replace('_', ' ')}: most at {best['site']} {best['span']} "
-            f"{interval_text(best)}, {seeds}, n = {best['n']} between {best['hypernyms']} hypernyms; stands at "
+            f"  {name}, {target} {measure.replace('_', ' ')}: most at {', '.join(which) or 'the one cell'}: "
+            f"{band_text(best)}, {seeds}, n = {best['n']} between {best['hypernyms']} hypernyms; stands at "
             f"{int(rows['stands'].sum())} of {len(rows)} cells"
         )
         if best["seeds"] > 1:
             lines.append(f"    {heterogeneity_text(table, best)}")
     return "\n".join(lines)
+
+
+def band_text(row: pd.Series) -> str:
+    """The largest of many cells with its limits in the band of all."""
+    return (
+        f"{row['value']:+.2f} [{row['band_lower']:+.2f}, {row['band_upper']:+.2f}] in the band of all cells"
+    )
 
 
 def interval_text(row: Mapping[Any, Any] | pd.Series) -> str:
@@ -153,10 +164,9 @@ def interval_text(row: Mapping[Any, Any] | pd.Series) -> str:
 
 def heterogeneity_text(table: pd.DataFrame, cell: pd.Series) -> str:
     """How much the runs differ in one cell, and what so few of them allow."""
-    labels = [name for name in (*PLACE, "condition", "kind", "measure", "state") if name in table]
-    own = (
-        table[(table[labels] == cell[labels]).all(axis=1)].drop_duplicates("statistic").set_index("statistic")
-    )
+    labels = [*_labels(table), "condition", "kind", "measure", "state", "target"]
+    alike = [(table[name] == cell[name]) | (table[name].isna() & pd.isna(cell[name])) for name in labels]
+    own = table[np.logical_and.reduce(alike)].set_index("statistic")
     tau, i2 = own.loc["tau"], own.loc["i2"]
     text = (
         f"between seeds: sd {own.loc['spread', 'value']:.2f}, Q({int(cell['seeds']) - 1}) = "

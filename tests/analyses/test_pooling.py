@@ -140,6 +140,23 @@ def test_pictures_are_contrasted_with_words_where_runs_were_asked_both():
     assert one.pictures_against_words is None
 
 
+def test_the_summary_tells_the_largest_cell_and_how_its_own_runs_differ():
+    cells = pd.concat([CELLS.iloc[:1].assign(method=method, rank=rank) for method in "ab" for rank in (1, 4)])
+    means = np.array([[3.0, 1.0, 1.0, 5.0]] * 3) + np.array([[0, 0, 0, -2.0], [0, 0, 0, 0], [0, 0, 0, 2.0]])
+    table = pooled(replace(group("one", (0, 1, 2), means), cells=cells.reset_index(drop=True)))
+    text = summary(table)
+    assert "method b, rank 4: +" in text
+    assert "in the band of all cells" in text
+    assert "between seeds: sd 2.0" in text
+
+
+def test_an_undefined_cell_leaves_the_others_their_band():
+    means = np.array([[2.0, np.nan, 1.0] * 2] * 3)
+    rows = means_of(pooled(group("one", (0, 1, 2), means)), "one")
+    assert rows["band_lower"].isna().tolist() == [False, True, False] * 2
+    assert rows["stands"].tolist() == [True, False, True] * 2
+
+
 def test_runs_that_differ_by_no_more_than_their_pairs_are_not_heterogeneous():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(1, 1, PAIRS))
@@ -147,6 +164,11 @@ def test_runs_that_differ_by_no_more_than_their_pairs_are_not_heterogeneous():
     assert alike.q.mean() == pytest.approx(2.0, abs=0.3)
     assert (alike.p < 0.05).mean() == pytest.approx(0.05, abs=0.03)
     assert ((alike.tau[1] == 0).mean()) > 0.9
+    few = heterogeneity(
+        rng.normal(size=(3, 2_000, 5)), np.arange(5)
+    )  # the error is itself an estimate from five
+    assert (few.p < 0.05).mean() == pytest.approx(0.05, abs=0.015)  # three standard errors; by χ² it was .16
+    assert (few.tau[1] > 0).mean() == pytest.approx(0.025, abs=0.011)
     seeds = np.array([-1.0, 0.0, 1.0])[:, None, None]
     apart = heterogeneity(seeds + shared + 0.5 * rng.normal(size=(3, 5, PAIRS)), np.arange(PAIRS))
     assert apart.tau[0] == pytest.approx(1.0, abs=0.15)
@@ -182,7 +204,7 @@ def test_figures_leave_a_gap_for_layers_that_were_not_asked():
     assert names[-1] == "pretrained − random_init"
     text = summary(table)
     assert "few seeds: the upper limit says little" in text
-    assert "pretrained, hypernym effect: most at blocks." in text
+    assert "pretrained, hypernym effect: most at site blocks." in text
 
 
 @pytest.fixture
