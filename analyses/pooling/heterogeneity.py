@@ -36,7 +36,7 @@ def heterogeneity(
     """How much the runs differ, of the same units in every run.
 
     Units are hard or easy for all runs alike: a run's mean is compared with the mean of all runs, unit by unit, and
-    the standard error is that of these deviations over clusters, the mean of those of all runs. It is an estimate from m
+    the standard error is that of these deviations over clusters, the mean of those of all runs. It is estimated from m
     clusters, so that Q / (k − 1) of k runs is compared with F of k − 1 and (k − 1)(m − 1) degrees of freedom.
 
     >>> rng = np.random.default_rng(0)
