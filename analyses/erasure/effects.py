@@ -18,7 +18,7 @@ def edit_effects(parts: pd.DataFrame, steered: bool) -> Effects:
 
     Of erasure the leaves are those under the hypernym, and the change of the hypernym's log-odds is that by which
     it exceeds the mean of leaves off it; of steering they are those off it. The state is empty, or the control whose
-    mean change is taken off; NaN where a draw of the control does not equal the edit (`matched`), as no p is given there.
+    mean change is taken off; NaN where a draw of the control does not equal the edit (`matched`).
     """
     measures = [name for name in READ_OUTS if name in parts]
     places, unit = ["layer", "span", *(["dose"] if steered else [])], ["leaf", "hypernym"]
