@@ -1,4 +1,4 @@
-"""The smallest contrast that so many leaves, hypernyms and seeds detect, from pilot runs.
+"""The smallest contrast that a study of some leaves, hypernyms and seeds detects, from pilot runs.
 
     python -m analyses.power --run A --run B [--measure auroc] [--leaves 100 351] [--hypernyms 34] [--seeds 3 5]
     python -m analyses.power --run A --run B --effect .05          how many leaves, and seeds, that needs
@@ -22,7 +22,7 @@ from analyses.frame.analysis import refusing
 from analyses.frame.identity import distinguished
 from analyses.inputs.intervals import ONE_SEED
 from analyses.power.components import Components
-from analyses.power.designs import POWER, Design, detectable_table, grid, required_table
+from analyses.power.designs import POWER, SINGULAR, Design, counted, detectable_table, grid, required_table
 from analyses.power.pilots import PROBES, Pilot, pilots
 from taxogen.runs.run import Run
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     given = parser().parse_args(argv)
     with refusing("python -m analyses.power"):
+        _check_place(given)
         runs = distinguished([Run.open(path) for path in given.run])
         found = []
         for pilot in pilots(runs, given.measure, (given.modality, given.span, given.layer)):
@@ -90,6 +91,18 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _check_place(given: argparse.Namespace) -> None:
+    """Refuses a place inside the model for measures of answers, which have none."""
+    place = {"--modality": given.modality, "--span": given.span, "--layer": given.layer}
+    if given.measure != PROBES and (
+        idle := [flag for flag, value in place.items() if value not in ("", None)]
+    ):
+        raise ValueError(
+            f"{idle[0]} {place[idle[0]]} was asked for, and --measure {given.measure} is one of answers; give "
+            f"--measure {PROBES}, or leave it out"
+        )
+
+
 def _table(pilot: Pilot, given: argparse.Namespace) -> pd.DataFrame:
     of = _components(pilot, given)
     designs = _designs(of, given)
@@ -118,7 +131,7 @@ def _lines(pilot: Pilot, table: pd.DataFrame, effect: float | None) -> list[str]
     """The pilot, its components as standard deviations, and the tables of a contrast."""
     of, power = pilot.components, float(table["power"].iloc[0])
     known = "" if np.isnan(pilot.estimate.value) else f": {pilot.estimate}"
-    sizes = f"{of.leaves} leaves, {of.hypernyms} hypernyms, {of.seeds} seed{'s' * (of.seeds > 1)}"
+    sizes = Design(of.leaves, of.hypernyms, of.seeds)
     lines = [f"{pilot.name}{known}", f"  pilot: {sizes}"]
     names = ("leaf", "leaf_seed", "hypernym", "hypernym_seed", "seed")
     deviations = ", ".join(f"{name.replace('_', ' × ')} {np.sqrt(getattr(of, name)):.4f}" for name in names)
@@ -141,7 +154,7 @@ def _lines(pilot: Pilot, table: pd.DataFrame, effect: float | None) -> list[str]
 def _grid(rows: pd.DataFrame) -> list[str]:
     lines = [
         f"    {'leaves':>7}{'hypernyms':>11}"
-        + "".join(f"{f'{s:g} seeds':>22}" for s in rows["seeds"].unique())
+        + "".join(f"{counted(s, 'seeds'):>22}" for s in rows["seeds"].unique())
     ]
     for (leaves, hypernyms), own in rows.groupby(["leaves", "hypernyms"], sort=False):
         cells = [f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]" for row in own.itertuples()]
@@ -151,8 +164,10 @@ def _grid(rows: pd.DataFrame) -> list[str]:
 
 def _required(row: dict) -> str:
     kind = row["measure"].removeprefix("required ")
-    others = ", ".join(f"{row[name]:g} {name}" for name in ("leaves", "hypernyms", "seeds") if name != kind)
+    others = ", ".join(counted(row[name], name) for name in SINGULAR if name != kind)
     number = (
-        f"at least {row['value']:g} {kind}" if np.isfinite(row["value"]) else f"no number of {kind} is enough"
+        f"at least {counted(row['value'], kind)}"
+        if np.isfinite(row["value"])
+        else f"no number of {kind} is enough"
     )
     return f"    {others}: {number}"

@@ -63,7 +63,7 @@ class Components:
         return replace(self, **{name: 2 * getattr(self, name) for name in names})
 
     def between_runs(self, leaves: float, hypernyms: float) -> float:
-        """The variance between seeds of a mean over so many leaves and hypernyms."""
+        """The variance between seeds of a mean over some numbers of leaves and hypernyms."""
         return self.seed + self.hypernym_seed / hypernyms + self.leaf_seed / leaves
 
 

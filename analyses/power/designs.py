@@ -1,4 +1,4 @@
-"""Detectable contrasts of designs: so many leaves, hypernyms and seeds, with the limits that the tool prints."""
+"""Detectable contrasts of designs (numbers of leaves, hypernyms and seeds), with the limits that the tool prints."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ WORLDS = 4_000
 """Simulated studies of each design; the quantile at .8 has a standard error of about .02 standard errors."""
 UNCERTAIN = 200
 """Components that the pilot could have come from, for the limits of what is detectable."""
+SINGULAR = {"leaves": "leaf", "hypernyms": "hypernym", "seeds": "seed"}
+"""Size of a design → its word for one."""
 MOST = 100_000
 """Leaves, or seeds, above which no design is looked for."""
 
@@ -32,6 +34,18 @@ class Design:
     leaves: int
     hypernyms: int
     seeds: int
+
+    def __str__(self) -> str:
+        return ", ".join(counted(getattr(self, name), name) for name in SINGULAR)
+
+
+def counted(number: float, size: str) -> str:
+    """A number of leaves, hypernyms or seeds, in words.
+
+    >>> counted(1, "leaves"), counted(40, "seeds")
+    ('1 leaf', '40 seeds')
+    """
+    return f"{number:g} {SINGULAR[size] if number == 1 else size}"
 
 
 class Simulator:

@@ -1,15 +1,18 @@
 """What a design detects: components of planted variances, power that simulated studies have, and refusals."""
 
+import re
 from dataclasses import astuple
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses import power
 from analyses.inputs.measures import MEASURES
 from analyses.power.components import components
 from analyses.power.designs import Design, Simulator, detectable_table, grid, required_table
-from analyses.power.pilots import pilots
+from analyses.power.pilots import Pilot, pilots
+from probing.stats import Estimate
 from probing.stats.hierarchical import leaf_weights
 from tests.calibration.power import WORLDS, found, pilot, printed, sides
 
@@ -96,6 +99,31 @@ def test_an_unknown_measure_is_refused_with_the_nearest_before_a_run_is_read():
     with pytest.raises(KeyError, match="did you mean 'leaf_naming'"):
         pilots([], "leaf_namming")
     assert "leaf_naming" in MEASURES
+
+
+@pytest.mark.parametrize("place", [("--span", "cue"), ("--modality", "image→image"), ("--layer", "0")])
+def test_a_place_inside_the_model_is_refused_for_measures_of_answers(place, capsys):
+    with pytest.raises(SystemExit) as end:
+        power.main(["--run", "none", *place])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert (
+        f"{' '.join(place)} was asked for, and --measure auroc is one of answers; give --measure layer_probes"
+        in line
+    )
+
+
+def test_one_of_anything_is_counted_in_the_singular():
+    of = pilot(50, 1, 1, leaf=1)
+    table = pd.concat(
+        [detectable_table(of, grid([50], [1], [1])), required_table(of, grid([50], [1], [1]), 0.4)]
+    )
+    said = "\n".join(
+        power._lines(Pilot("one", Estimate(0.1, 0.0, 0.2, 50), of), table.assign(power=0.8), 0.4)
+    )
+    assert "pilot: 50 leaves, 1 hypernym, 1 seed\n" in said
+    assert "1 hypernym, 1 seed: at least" in said
+    assert not re.search(r"\b1 (leaves|hypernyms|seeds)", said)
 
 
 def test_a_run_that_is_none_is_refused_in_one_line(tmp_path, capsys):

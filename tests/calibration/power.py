@@ -75,7 +75,7 @@ CHECKS: tuple[Check, ...] = tuple(
         name=f"power_{name}",
         of=("power.detectable",),
         says="smallest contrast that is detected in 80 % of studies",
-        world=f"{name.replace('_', ' ')}; {design.leaves} leaves, {design.hypernyms} hypernyms, {design.seeds} seeds",
+        world=f"{name.replace('_', ' ')}; {design}",
         assumes="The variances of leaves, hypernyms and seeds are those that are given, and all are normal.",
         kind="power",
         trial=partial(found, of=of, design=design),
