@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -190,8 +191,13 @@ def _beside(path: Path) -> dict[str, str]:
 def _paths(options: Any) -> list[Path]:
     """The files and folders that options name, partner runs apart."""
     partners = partners_of(options)
-    named = [value for value in vars(options).values() if isinstance(value, Path)]
-    return [path for path in named if path not in partners]
+    named = [value for value in vars(options).values() if isinstance(value, Path) or _names_file(value)]
+    return [Path(path) for path in named if path not in partners]
+
+
+def _names_file(value: Any) -> bool:
+    """Whether a value is the name of a file that is there: some options take a file or a word."""
+    return isinstance(value, str) and os.path.isfile(value)
 
 
 def _step(values: Mapping[str, Any]) -> int | None:

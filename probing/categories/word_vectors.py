@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -55,24 +56,34 @@ def _vectors(path: Path, wanted: set[str]) -> Iterator[tuple[str, Vector]]:
     """The entries of the file that are wanted, the first of each word."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; give word vectors as text, word2vec's or GloVe's format")
-    opening = gzip.open if path.suffix == ".gz" else open
     width, seen = 0, set()
-    with opening(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            parts = line.rstrip().split(" ")
-            if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
-                width = int(parts[1])
-                continue
-            width = width or len(parts) - 1
-            word = " ".join(parts[:-width]) if width > 0 else ""  # some words of GloVe's files hold blanks
-            if not word:
-                raise ValueError(
-                    f"{path}, line {number}: {len(parts)} entries were found, a word and {max(width, 1)} numbers "
-                    "expected; give word vectors as text, word2vec's or GloVe's format"
-                )
-            if word in wanted and word not in seen:
-                seen.add(word)
-                yield word, _numbers(parts[-width:], f"{path}, line {number}, {word!r}")
+    for number, line in enumerate(_lines(path), 1):
+        parts = line.rstrip().split(" ")
+        if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
+            width = int(parts[1])
+            continue
+        width = width or len(parts) - 1
+        word = " ".join(parts[:-width]) if width > 0 else ""  # some words of GloVe's files hold blanks
+        if not word:
+            raise ValueError(
+                f"{path}, line {number}: {len(parts)} entries were found, a word and {max(width, 1)} numbers "
+                "expected; give word vectors as text, word2vec's or GloVe's format"
+            )
+        if word in wanted and word not in seen:
+            seen.add(word)
+            yield word, _numbers(parts[-width:], f"{path}, line {number}, {word!r}")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opening = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opening(path, "rt", encoding="utf-8") as lines:
+            yield from lines
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f"{path} is no text, plain or .gz ({error}); give word vectors as text, word2vec's or GloVe's format "
+            "(gensim writes it with binary=False)"
+        ) from error
 
 
 def _numbers(parts: Sequence[str], where: str) -> Vector:

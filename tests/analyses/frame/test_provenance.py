@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 
 import pytest
 
-from analyses.frame import analysis, registry
+from analyses.frame import analysis, provenance, registry
 from analyses.report import page
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
@@ -78,6 +78,28 @@ def write_other_run(run):
     other = replace(run, config=replace(run.config, seed=5))
     fill(run.path / "config.json", json.dumps(other.config.to_dict()).encode())
     write_world(other, threads=1)
+
+
+def test_a_file_that_an_option_of_text_names_is_a_part_of_what_results_were_made_from(run, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("crow 1 2", encoding="utf-8")
+    options = make_dataclass("Texts", [("words", str), ("far", str), ("word", str)])
+    record = provenance.made_from(
+        replace(COUNT, options=options), [run], options(str(words), "x" * 5000, "no-file")
+    )
+    assert record["beside"] == {str(words): {"digest": records.sha256(words)}}
+    path = fill_with(run, record)
+    provenance.Stored(COUNT, path, [run]).require()
+    words.write_text("crow 2 1", encoding="utf-8")
+    with pytest.raises(MismatchError, match=r"words.txt has changed since"):
+        provenance.Stored(COUNT, path, [run]).require()
+
+
+def fill_with(run, record):
+    """A table of a run that was made from these things."""
+    path = run.path / "texts.parquet"
+    records.write(path, lambda part: part.write_bytes(b"table"), record)
+    return path
 
 
 CHANGES = {

@@ -50,3 +50,21 @@ def test_files_of_another_format_are_refused_with_the_line(tmp_path, text, messa
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is missing"):
         phrase_vectors(tmp_path / "none.txt", ["crow"])
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("vectors.bin", b"2 3\ncrow \x00\x00\xbf\x3f\xff\x80\xbf\xbf"),
+        ("plain.gz", b"crow 1 2\n"),
+        ("short.gz", gzip.compress(b"crow 1 2\n" * 9)[:-12]),
+        ("binary.gz", gzip.compress(b"crow \xbf\xff\xfe\n")),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_by_its_name_with_what_to_give(name, data, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=rf"{name} is no text, .*; give word vectors as text, word2vec's or GloVe's"
+    ):
+        phrase_vectors(path, ["crow"])
