@@ -16,7 +16,7 @@ from pathlib import Path
 
 from analyses.expected import hypotheses
 from analyses.expected.judged import Judged, judge, of_registered, standing_of
-from analyses.expected.registration import current, name_of, register, registered_for
+from analyses.expected.registration import current, register, registered_for
 from analyses.frame.analysis import refusing
 from analyses.frame.identity import distinguished
 from taxogen.runs.run import Run
@@ -37,48 +37,47 @@ def main(argv: Sequence[str] | None = None) -> None:
                 entry = register(given.file, folder)
                 late = ", ".join([*entry.ended, *entry.began])
                 print(f"{folder}: {entry.name} registered {entry.registered}, SHA-256 {entry.sha256[:12]}…")
-                print(f"  trained by then: {late}") if late else None
+                if late:
+                    print(f"  trained by then: {late}")
             return
         if not given.run:
             raise ValueError("nothing was given to judge; give --run DIR, or --register DIR before a run")
         runs = distinguished([Run.open(path) for path in given.run])
-        found = of_registered(runs) if given.file is None else _of_file(given.file, runs)
-        if not found:
+        verdicts = of_registered(runs) if given.file is None else _of_file(given.file, runs)
+        if not verdicts:
             raise FileNotFoundError(
                 f"nothing was registered for {', '.join(run.name for run in runs)}; give a file of hypotheses, and "
                 "register it before the next run with --register"
             )
-        print(*found, sep="\n")
+        print(*verdicts, sep="\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     about, _, rest = (__doc__ or "").partition("\n\n")
-    made = argparse.ArgumentParser(
+    flags = argparse.ArgumentParser(
         prog="python -m analyses.expected",
         description=about,
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("file", nargs="?", type=Path, metavar="FILE", help="hypotheses in TOML: docs/runs.md")
-    made.add_argument(
+    flags.add_argument("file", nargs="?", type=Path, metavar="FILE", help="hypotheses in TOML: docs/runs.md")
+    flags.add_argument(
         "--register",
         nargs="+",
         type=Path,
         metavar="DIR",
         help="folders of prepared runs, or of a plan, to keep it in",
     )
-    made.add_argument(
+    flags.add_argument(
         "--run", action="append", type=Path, metavar="DIR", help="a run with results; may be given again"
     )
-    return made
+    return flags
 
 
 def _of_file(path: Path, runs: Sequence[Run]) -> list[Judged]:
     """Verdicts of a file, which is that which was registered, or was never registered."""
     text = hypotheses.text_of(path, "hypotheses", f"{hypotheses.EXAMPLE} is one")
     entries = {run.name: (run, current(registered_for(run), path, text)) for run in runs}
-    of_run = {
-        name: entry.standing(name_of(run)) for name, (run, entry) in entries.items() if entry is not None
-    }
+    of_run = {name: entry.standing(run) for name, (run, entry) in entries.items() if entry is not None}
     return judge(hypotheses.parse(text, path), runs, standing_of(of_run, runs) if of_run else "")

@@ -75,14 +75,14 @@ def parse(text: str, path: str | Path) -> list[Hypothesis]:
     tree = tables(path, text, "hypotheses")
     if not tree:
         raise ValueError(f"hypotheses {path} has none; give a table [NAME] for each, as {EXAMPLE} does")
-    found = []
+    hypotheses = []
     for name, entry in tree.items():
         try:
-            found.append(_hypothesis(name, entry))
+            hypotheses.append(_hypothesis(name, entry))
         except (ValueError, KeyError) as refusal:
             line = line_of(text, (name,))
             raise type(refusal)(f"hypotheses {path}, line {line}: {name}: {refusal.args[0]}") from None
-    return found
+    return hypotheses
 
 
 def _hypothesis(name: str, entry: Any) -> Hypothesis:

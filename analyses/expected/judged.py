@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analyses.expected.hypotheses import Hypothesis, parse
-from analyses.expected.registration import Registered, name_of, registered_for
+from analyses.expected.registration import Registered, registered_for
 from analyses.expected.verdicts import FAILS, HOLDS, UNDECIDED, together
 from analyses.frame import provenance, registry
 from analyses.frame.analysis import REFUSALS, Takes, in_one_line
@@ -71,17 +71,17 @@ def judge(
         KeyError: a measure, column or value that the table does not have; the nearest is named.
         ValueError: several cells are meant.
     """
-    found = []
+    verdicts = []
     for one in of:
         try:
             table = _table(one, runs, computed or {})
         except (FileNotFoundError, MismatchError) as missing:
-            found.append(Judged(one, UNDECIDED, in_one_line(missing), standing))
+            verdicts.append(Judged(one, UNDECIDED, in_one_line(missing), standing))
             continue
         rows = cells(one, table)
         outcomes = [one.outcome(row["lower"], row["upper"]) for row in rows]
-        found.append(Judged(one, together(outcomes), _because(one, rows), standing))
-    return found
+        verdicts.append(Judged(one, together(outcomes), _because(one, rows), standing))
+    return verdicts
 
 
 def of_registered(runs: Sequence[Run], computed: _Tables | None = None) -> list[Judged]:
@@ -89,16 +89,16 @@ def of_registered(runs: Sequence[Run], computed: _Tables | None = None) -> list[
     texts: dict[str, tuple[Registered, dict[str, str]]] = {}
     for run in runs:
         for entry in registered_for(run):
-            texts.setdefault(entry.sha256, (entry, {}))[1].setdefault(run.name, entry.standing(name_of(run)))
-    found: list[Judged] = []
+            texts.setdefault(entry.sha256, (entry, {}))[1].setdefault(run.name, entry.standing(run))
+    verdicts: list[Judged] = []
     for entry, of_run in texts.values():
         said = standing_of(of_run, runs)
         for one in parse(entry.text, entry.name):
             try:
-                found += judge([one], runs, said, computed)
+                verdicts += judge([one], runs, said, computed)
             except REFUSALS as refusal:
-                found.append(Judged(one, UNDECIDED, in_one_line(refusal), said))
-    return found
+                verdicts.append(Judged(one, UNDECIDED, in_one_line(refusal), said))
+    return verdicts
 
 
 def standing_of(of_run: Mapping[str, str], runs: Sequence[Run]) -> str:
@@ -158,7 +158,7 @@ def _table(of: Hypothesis, runs: Sequence[Run], computed: _Tables) -> pd.DataFra
     if analysis.name in computed and not of.table:
         return computed[analysis.name]
     alone = analysis.takes is Takes.EACH_RUN
-    found = []
+    parts = []
     for group in [[run] for run in runs] if alone else [runs]:
         paths = [analysis.table_path(run, name) for run in group]
         path = next((path for path in paths if path.is_file()), paths[0])
@@ -166,8 +166,8 @@ def _table(of: Hypothesis, runs: Sequence[Run], computed: _Tables) -> pd.DataFra
         if not stored.path.is_file():
             raise FileNotFoundError(f"{group[0].name} has no table {name}; {stored.remedy({})}")
         stored.require()
-        found.append(pd.read_parquet(stored.path))
-    return with_conditions(runs, found) if alone else found[0]
+        parts.append(pd.read_parquet(stored.path))
+    return with_conditions(runs, parts) if alone else parts[0]
 
 
 def _because(of: Hypothesis, rows: Sequence[Mapping[Any, Any]]) -> str:

@@ -27,6 +27,7 @@ class Registered:
         registered: when, in UTC.
         began: runs whose training had begun by then.
         ended: runs whose training had ended by then → when.
+        trained: config hashes of all of these, by which one is known under another name.
     """
 
     name: str
@@ -35,13 +36,23 @@ class Registered:
     registered: str
     began: tuple[str, ...] = ()
     ended: dict[str, str] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()
 
-    def standing(self, run: str) -> str:
-        """When it was registered, in relation to the training of a run, in words."""
-        if run in self.ended:
-            return f"registered {self.registered}, after the run ended at {self.ended[run]}"
-        if run in self.began:
+    def standing(self, run: Run) -> str:
+        """When it was registered, in relation to the training of a run, in words.
+
+        A run counts as trained before where it was in the folder then, by its name or by its settings, or where what
+        it was trained to is older than the registration.
+        """
+        name = name_of(run)
+        times = [_time(path) for path in _traces(run)]
+        ended = self.ended.get(name) or (_time(run.path / "run.json") if run.complete else self.registered)
+        if ended < self.registered or name in self.ended:
+            return f"registered {self.registered}, after the run ended at {ended}"
+        if name in self.began or min(times, default=self.registered) < self.registered:
             return f"registered {self.registered}, after training had begun"
+        if run.config.hash in self.trained:
+            return f"registered {self.registered}, after training of a run with the same settings had begun"
         return f"registered {self.registered}, before training"
 
 
@@ -61,8 +72,9 @@ def register(path: Path, folder: Path) -> Registered:
         )
     runs = _runs_in(folder)
     ended = {name_of(run): _time(run.path / "run.json") for run in runs if run.complete}
-    began = tuple(name_of(run) for run in runs if not run.complete and _begun(run))
-    entry = Registered(path.name, text, digest(text), _now(), began, ended)
+    began = tuple(name_of(run) for run in runs if not run.complete and _traces(run))
+    trained = tuple(sorted({run.config.hash for run in runs if run.complete or _traces(run)}))
+    entry = Registered(path.name, text, digest(text), _now(), began, ended, trained)
     with cache.locked(folder.resolve() / FILE):
         entries = [*registered(folder), entry]
         files.write_whole(folder / FILE, lambda part: records.write_sealed(part, {"files": _plain(entries)}))
@@ -78,7 +90,10 @@ def registered(folder: Path) -> list[Registered]:
     if not (folder / FILE).is_file():
         return []
     entries = records.read_sealed(folder / FILE)["files"]
-    return [Registered(**{**one, "began": tuple(one["began"])}) for one in entries]
+    return [
+        Registered(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
+        for one in entries
+    ]
 
 
 def registered_for(run: Run) -> list[Registered]:
@@ -121,12 +136,15 @@ def _runs_in(folder: Path) -> list[Run]:
     return [Run.open(path.parent) for path in sorted(folder.glob("*/config.json"))]
 
 
-def _begun(run: Run) -> bool:
-    return run.file("checkpoint.pt").is_file() or any(step > 0 for step in run.snapshots)
+def _traces(run: Run) -> list[Path]:
+    """The files that training has left."""
+    checkpoint = run.file("checkpoint.pt")
+    snapshots = sorted(run.path.glob("projector/step-*.safetensors"))
+    return [path for path in (checkpoint, *snapshots) if path.is_file() and "step-000000." not in path.name]
 
 
 def _plain(entries: Sequence[Registered]) -> list[dict[str, Any]]:
-    return [{**asdict(one), "began": list(one.began)} for one in entries]
+    return [{**asdict(one), "began": list(one.began), "trained": list(one.trained)} for one in entries]
 
 
 def _now() -> str:

@@ -114,7 +114,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     shares = [] if words is None else neighbour_rows(next(rows_of(words, NEAREST)), weights)
     table = lens_table(whole, weights, options.seed, shares).assign(run=run.name, step=subject.step)
     said = {} if words is None else {"sentences": next(rows_of(words, SENTENCE), pd.DataFrame())}
-    files = with_effects(lens_effects(evidence, run.taxonomy), "lens").files
+    files = with_effects(lens_effects(whole, run.taxonomy), "lens").files
     return Result(table, Extras(tables={"nearest": near, **said}, files=files))
 
 

@@ -20,6 +20,7 @@ from probing.store import records
 LENSES = ("contextual", "jacobian", "patchscope")
 OPTIONS = ("lenses", "bank", "jacobian_rows", "template")
 """Options that no other lens depends on."""
+_USED_BY = {"bank": "contextual", "jacobian_rows": "jacobian", "template": "patchscope"}
 
 
 def check(options: Any) -> None:
@@ -29,12 +30,10 @@ def check(options: Any) -> None:
         ValueError: a lens was not asked for and an option of it was, or a value cannot be.
         FileNotFoundError: there is no such bank.
     """
-    for name, lens, given in (
-        ("--bank", "contextual", options.bank),
-        ("--template", "patchscope", options.template),
-    ):
-        if given and lens not in options.lenses:
-            raise ValueError(f"{name} was given without the lens that uses it; add --lens {lens}")
+    for name, lens in _USED_BY.items():
+        if getattr(options, name) != getattr(type(options), name) and lens not in options.lenses:
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} was given without the lens that uses it; add --lens {lens}")
     if options.bank:
         text_of(options.bank)
     if options.template:

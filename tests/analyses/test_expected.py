@@ -1,12 +1,17 @@
 """Hypotheses: what a file may say, when it was registered, and verdicts of intervals with known limits."""
 
+import os
+import re
+from unittest.mock import MagicMock
+
 import pandas as pd
 import pytest
 
 from analyses import expected
 from analyses.expected import judged, registration
 from analyses.expected.hypotheses import EXAMPLE, parse, read
-from analyses.expected.judged import FAILS, HOLDS, UNDECIDED, cells, judge
+from analyses.expected.judged import FAILS, HOLDS, UNDECIDED, Judged, cells, judge
+from analyses.report.page import _template
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 
@@ -134,15 +139,53 @@ def file(tmp_path):
 
 
 def test_a_file_registered_before_training_says_so_and_later_ones_do_not(run, file):
-    assert registration.register(file, run.path).standing("one").endswith("before training")
+    assert registration.register(file, run.path).standing(run).endswith("before training")
     run.file("checkpoint.pt").write_bytes(b"")
-    assert registration.register(file, run.path).standing("one").endswith("after training had begun")
+    assert registration.register(file, run.path).standing(run).endswith("after training had begun")
     run.file("run.json").write_text("{}", encoding="utf-8")
     late = registration.register(file, run.path.parent)
-    assert "after the run ended at 20" in late.standing("one")
+    assert "after the run ended at 20" in late.standing(run)
     first, second = registration.registered(run.path)
     assert first.sha256 == second.sha256 == late.sha256
     assert registration.current(registration.registered_for(run), file, ONE) == first
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_trained_run_under_another_name_or_from_elsewhere_was_not_registered_before(
+    run, file, tmp_path, ended
+):
+    trace = run.file("run.json") if ended else run.folder("projector") / "step-000025.safetensors"
+    trace.write_text("{}", encoding="utf-8")
+    os.utime(trace, (1e9, 1e9))
+    said = "after the run ended at 2001-09-09" if ended else "after training had begun"
+    moved = Run(tmp_path / "plan" / "two", run.config)
+    (tmp_path / "empty").mkdir()
+    empty = registration.register(file, tmp_path / "empty")
+    known = registration.register(file, tmp_path / "plan")
+    run.path.rename(moved.path)
+    assert said in known.standing(moved)
+    assert said in empty.standing(moved)  # from a folder that did not hold it
+    os.utime(moved.path / trace.relative_to(run.path), (4e9, 4e9))  # as a copy has it
+    assert "a run with the same settings" in known.standing(moved)
+    assert empty.standing(moved).endswith("before training")
+    assert known == registration.registered(tmp_path / "plan")[-1]
+
+
+def test_the_step_before_training_is_no_trace_of_it(run, file):
+    start = run.folder("projector") / "step-000000.safetensors"
+    start.write_bytes(b"")
+    os.utime(start, (1e9, 1e9))
+    entry = registration.register(file, run.path)
+    assert (entry.began, entry.trained) == ((), ())
+    assert entry.standing(run).endswith("before training")
+
+
+def test_the_report_marks_what_holds_and_what_fails():
+    verdicts = [Judged(hypothesis(), outcome, "because") for outcome in (HOLDS, FAILS, UNDECIDED)]
+    samples = {"conditions": [], "rows": []}
+    page = _template().render(expected=verdicts, samples=samples, runs=[MagicMock()], about={})
+    classes = dict(re.findall(r'<td class="(\w*)">(holds|fails|undecided)<', page))
+    assert classes == {"right": HOLDS, "wrong": FAILS, "": UNDECIDED}
 
 
 def test_a_file_that_has_changed_is_refused_and_verdicts_are_of_what_was_registered(run, file, capsys):

@@ -10,9 +10,11 @@ import torch
 
 from analyses import lens
 from analyses.frame import drawing
+from analyses.inputs.effects import FILE
 from analyses.inputs.subject import Candidates, Subject
 from analyses.lens import further
 from analyses.lens.contextual import NEAREST, rows_of
+from analyses.lens.effects import lens_effects
 from analyses.lens.figures import TARGETS
 from analyses.lens.parts import LensInputs, look, nearest, translated
 from analyses.lens.rows import BEYOND, REUSED, lens_table, summary
@@ -22,6 +24,7 @@ from probing.hooks import record
 from probing.stats import OUT_OF_FOLD, draw_weights
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import train_run
+from taxogen.world.taxonomy import Taxonomy
 from tests.analyses import drawn
 from tests.world import toy_config, write_world
 
@@ -253,8 +256,14 @@ def test_tokens_are_those_of_the_spans_in_rows_of_unlike_lengths(subject):
     np.testing.assert_allclose(words.loc[words["place"] == 1, "cosine"], 1, rtol=1e-5)
 
 
-def test_at_the_last_layer_the_lens_says_what_the_model_answers(subject, toy):
-    table = lens.compute([toy], lens.Options(every=1, leaves=0, draws=20)).table
+def test_at_the_last_layer_the_lens_says_what_the_model_answers(subject, toy, monkeypatch):
+    more = planted_parts({"leaf": 0, "hypernym": 0}).assign(lens="patchscope")
+    more["leaf"] = more["leaf"].map(dict(zip(LEAVES, subject.run.taxonomy.leaves)))
+    monkeypatch.setattr(further, "further_parts", lambda *_: {"patchscope": more.dropna()})
+    result = lens.compute([toy], lens.Options(every=1, leaves=0, draws=20))
+    pooled = result.extras.files[FILE].keywords["effects"].cells  # pyright: ignore[reportFunctionMemberAccess]
+    assert set(pooled["lens"]) == {"logit", "tuned", "cosine", "patchscope"}
+    table = result.table
     part = next((toy.path / "analyses" / "lens" / "parts").glob("*/blocks.1.hook_resid_post.parquet"))
     evidence = pd.read_parquet(part)
     chosen = (evidence["modality"] == "text") & (evidence["span"] == "last") & (evidence["lens"] == "logit")
@@ -301,6 +310,16 @@ def test_further_lenses_on_a_toy_run(subject, toy):
         again = further.further_parts(subject, lambda: inputs, options, sites, {})
     for name, part in parts.items():
         pd.testing.assert_frame_equal(again[name], part)
+
+
+def test_effects_of_each_lens_are_its_own_words_beyond_others_in_its_unit():
+    taxonomy = Taxonomy(tuple((leaf, "thing") for leaf in LEAVES))
+    of_lens = [planted_parts({"leaf": 1}).assign(lens=name) for name in ("logit", "jacobian", "contextual")]
+    effects = lens_effects(pd.concat(of_lens, ignore_index=True), taxonomy)
+    measures = effects.cells.groupby("lens")["measure"].unique().str.join(",").to_dict()
+    assert measures == {"logit": "log_prob", "jacobian": "log_prob", "contextual": "cosine"}
+    rising = effects.cells["site"] != "blocks.0.hook_resid_post"
+    np.testing.assert_allclose(effects.values.mean(1), 2.0 * rising, atol=0.4)
 
 
 def test_a_toy_run_from_the_command_line_and_a_second_start_goes_on(toy, capsys):

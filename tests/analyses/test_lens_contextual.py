@@ -161,7 +161,8 @@ def test_of_a_long_text_sentences_with_names_come_first(tmp_path, monkeypatch):
         ({"template": "a ?"}, "--template was given without .* add --lens patchscope"),
         ({"bank": "x.txt", "lenses": ("contextual",)}, "--bank x.txt is no file"),
         ({"template": "a b", "lenses": ("patchscope",)}, r"has no '\?'"),
-        ({"jacobian_rows": 0}, "a Jacobian of 0 leaves"),
+        ({"jacobian_rows": 9}, "--jacobian-rows was given without .* add --lens jacobian"),
+        ({"jacobian_rows": 0, "lenses": ("jacobian",)}, "a Jacobian of 0 leaves"),
     ],
 )
 def test_options_that_cannot_be_followed_are_refused_first(given, said):
