@@ -22,21 +22,24 @@ _WORD = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.]*[A-Za-z0-9_])?")
 def folder_name(name: str, options: Any) -> str:
     """The name of the folder of an analysis's results: another question, another folder.
 
-    The options that are the question and differ from the default stand behind the name of the analysis: a text by
-    itself, a switch by its flag, all else by flag and value; a value that could be mistaken for another ends with a
+    The options that are the question and differ from the default stand behind the name of the analysis: a word of a list
+    and a text that no free value stands before by themselves, a switch by its flag, all else by flag and value; a value that could be mistaken for another ends with a
     digest. How many, how finely and of which rows (`command_line.EXTENT`) is no other question; results that were given
     a name are found by it.
     """
     fields, default = flags_of(type(options)), type(options)()
     if any(role_of(field) == NAME and getattr(options, field.name) for field in fields.values()):
         return name
-    words = []
+    words, free = [], 0
     for flag, field in fields.items():
         value = getattr(options, field.name)
-        if role_of(field) != ASKS or value == getattr(default, field.name):
+        asks = role_of(field) == ASKS
+        free += asks and not _choices(field) and not isinstance(value, bool)
+        if not asks or value == getattr(default, field.name):
             continue
         slug = partial(_slug, taken=_taken(fields) if not _choices(field) else ())
-        words += [] if isinstance(value, str) else [flag.lstrip("-")]
+        itself = isinstance(value, str) and (bool(_choices(field)) or free == 1)
+        words += [] if itself else [flag.lstrip("-")]
         words += [] if value is True else [slug(one) for one in _several(value)] or ["none"]
     whole = "-".join([name, *words])
     return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 9]}-{_digest(whole, 8)}"

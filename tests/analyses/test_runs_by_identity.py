@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_dictionaries import drawn, write_sae_lens
 
 from analyses import report
 from analyses.frame import registry
@@ -27,6 +28,8 @@ def toy(tmp_path_factory, asking_lm):
             run = Run.create(Path(name, "toy"), toy_config(settings, *more))
             train_run(run)
             evaluate_run(run)
+        width = run.store(None, "text").read("blocks.1.hook_resid_post", "last").shape[1]
+        write_sae_lens(Path("dictionary"), drawn(width, 2 * width))
         Path("a link").symlink_to(Path("a", "toy"))
         shutil.copytree("a/toy", "a copy")
         yield folder

@@ -34,6 +34,7 @@ def attribute_parts(
     the run with all parts ablated as steps grow. With no step it is the gradient at the run as it is (attribution
     patching): how much the ablation of that part alone takes, to first order.
 
+    >>> import torch
     >>> from probing.patching.circuits import means, outputs
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> size = dict(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2)

@@ -16,20 +16,27 @@ from taxogen.runs.names import plain_name
 NAMES = tuple(registry.questions())
 EXTENTS = {
     "behaviour": {"published"},
+    "circuits": {"leaves", "members", "random", "shares", "tested", "width"},
     "cohesion": {"steps", "spans", "treatments"},
     "emergence": set(),
     "erasure": {
         *("hypernyms", "count", "layers", "spans", "each", "others", "folds", "controls"),
-        *("doses", "directions"),
+        *("doses", "directions", "matches"),
     },
     "geometry": {"steps", "spans", "map_layers"},
+    "interchange": {
+        *("controls", "folds", "layers", "methods", "pairs", "ranks", "spans", "steps", "tested", "trained"),
+        *("trained_controls", "training_pairs"),
+    },
     "knockout": {"paths", "width", "leaves", "placebos"},
     "layer_probes": {"step", "spans", "transforms", "folds", "controls", "shuffled", "code", "device"},
     "lens": {"every", "leaves", "folds", "modalities", "lenses", "jacobian_rows"},
     "lm_knowledge": {"readouts"},
     "mediation": {"snapshots", "pictures"},
     "patching": {"spans", "questions", "kinds", "pairs", "sampled"},
+    "pooling": {"contrasts"},
     "published": {"data"},
+    "sparse_features": {"dictionary", "folds", "permutations", "sites", "spans", "steps", "top"},
     "text_alignment": {"steps", "spans", "treatments"},
     "visual_coherence": {"rules"},
 }

@@ -59,6 +59,8 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_refusals_are_one_line_before_any_number(here, name, what, capsys, monkeypatch):
     flags, said = REFUSED[what]
+    if "--held-out" in flags and not hasattr(registry.load(name).options(), "held_out"):
+        pytest.skip("all hypernyms are alike to this question")
     reads, read = [], ActivationStore.read
     monkeypatch.setattr(ActivationStore, "read", lambda *given: reads.append(given) or read(*given))
     assert re.search(said, refused(capsys, name, *flags))

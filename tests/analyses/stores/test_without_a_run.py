@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_dictionaries import drawn, write_sae_lens
 
 from analyses import geometry, layer_probes
 from analyses.frame import registry
@@ -101,16 +102,21 @@ def of_a_run_alone(table):
 
 @pytest.mark.parametrize("name", OF_STORES)
 @pytest.mark.parametrize("held_out", [(), ("bird",)])
-def test_the_stores_of_a_run_give_the_numbers_of_the_run(trained, name, held_out):
+def test_the_stores_of_a_run_give_the_numbers_of_the_run(trained, name, held_out, tmp_path):
     analysis = registry.load(name)
     assert not isinstance(analysis.of_stores, str)
-    options = analysis.options(draws=40, held_out=held_out)
+    more, steps = {"held_out": held_out}, trained.steps
+    if name == "sparse_features":
+        width = trained.store(None, "text").read("blocks.1.hook_resid_post", "last").shape[1]
+        write_sae_lens(tmp_path, drawn(width, 2 * width))
+        more, steps = {"dictionary": tmp_path, "permutations": 19}, trained.steps[-1:]
+    options = analysis.options(draws=40, **more)
     of_run = analysis.compute([trained], options).table
-    images = [trained.store_path(step, "image") for step in trained.steps]
+    images = [trained.store_path(step, "image") for step in steps]
     table = trained.path / "taxonomy.csv"
     stores = Stores.open(images, trained.store_path(None, "text"), taxonomy=table)
     of_stores = analysis.of_stores(stores, options).table
-    assert set(of_run["step"]) - {-1} == set(trained.steps)
+    assert set(of_run["step"]) - {-1} == set(steps)
     expected = of_run[~of_a_run_alone(of_run)].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         of_stores.drop(columns="run"), expected.drop(columns="run"), check_exact=True, check_dtype=False
