@@ -35,7 +35,7 @@ BEFORE = {"pooling": ("patching",)}
 """What a question reads of each run by default, beside what it always needs."""
 OWN = {
     "erasure": ("--hypernym", "bird", "--hypernym", "fruit"),
-    "interchange": ("--rank", "1", "--steps", "3"),
+    "interchange": ("--steps", "3"),
     "knockout": ("--window", "1"),
     "lm_knowledge": (),
     "sparse_features": ("--dictionary", "dictionary"),

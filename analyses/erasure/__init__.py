@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from analyses.erasure.digest import summary
 from analyses.erasure.directions import FILE, check_directions, read_directions
-from analyses.erasure.edits import MATCHES, EditInputs, SpanAtLayer, choose_hypernyms, choose_leaves
+from analyses.erasure.edits import MATCHES, EditInputs, choose_hypernyms, choose_leaves
 from analyses.erasure.effects import edit_effects
 from analyses.erasure.erasing import erase
 from analyses.erasure.figures import draw
@@ -29,10 +29,9 @@ from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
 from analyses.inputs.effects import with_effects
-from analyses.inputs.span_states import fold_of_leaves, span_states
+from analyses.inputs.span_states import SpanAtLayer, fold_of_leaves, layers_of, span_states
 from analyses.inputs.subject import TASKS, Subject, shown_pictures
 from analyses.inputs.subject import check as check_run
-from probing.hooks.layouts import layout_of
 from probing.stats import draw_weights
 from probing.store import records
 from taxogen.runs.run import Run
@@ -174,11 +173,15 @@ def places_of(subject: Subject, options: Options) -> list[SpanAtLayer]:
     Raises:
         KeyError: the model has no such layer.
     """
-    depth = len(layout_of(subject.bench.vlm.model).blocks)
-    if unknown := [layer for layer in options.layers if not 0 <= layer < depth]:
-        raise KeyError(f"layer {unknown[0]} was asked for; this model has layers 0 to {depth - 1}")
-    spaced = np.unique(np.linspace(0, depth - 1, 9).round().astype(int))[:-1].tolist()
-    layers = options.layers or ((depth // 2,) if options.steer else tuple(spaced))
+
+    def spaced(depth: int) -> list[int]:
+        return (
+            [depth // 2]
+            if options.steer
+            else np.unique(np.linspace(0, depth - 1, 9).round().astype(int))[:-1].tolist()
+        )
+
+    layers = layers_of(subject.bench.vlm.model, options.layers, spaced)
     return [SpanAtLayer(layer, span) for span in options.spans for layer in layers]
 
 

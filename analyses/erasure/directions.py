@@ -9,11 +9,10 @@ from typing import cast
 import h5py
 import numpy as np
 
-from analyses.erasure.edits import SpanAtLayer
 from analyses.erasure.steering import DIRECTIONS, Direction
 from analyses.frame import registry
 from analyses.frame.provenance import Stored
-from analyses.inputs.span_states import post
+from analyses.inputs.span_states import SpanAtLayer, post
 from taxogen.runs.run import Run
 
 FILE = "analyses/layer_probes/directions.h5"

@@ -10,11 +10,10 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 
-from analyses.inputs.span_states import SpanStates, exchanged, post
+from analyses.inputs.span_states import SpanAtLayer, SpanStates, exchanged, post
 from analyses.inputs.subject import Question, mean_logit
-from probing.patching.cells import Cell, Patch
+from probing.patching.cells import Patch
 from probing.patching.outcomes import divergence
-from probing.sites import Site
 from probing.stats.seeding import stream
 from taxogen.world.taxonomy import Taxonomy
 
@@ -23,25 +22,6 @@ CONTROLS = ("random", "shuffled")
 """A random direction, and one of labels that are exchanged among leaves."""
 MATCHES = ("rank", "length", "kl")
 """In what controls equal an edit: its rank, how long its change is, how far it moves the answers (mean divergence)."""
-
-
-@dataclass(frozen=True)
-class SpanAtLayer:
-    """A span behind a layer: where states are edited."""
-
-    layer: int
-    span: str
-
-    @property
-    def name(self) -> str:
-        """The name of its part on disk."""
-        return f"{self.span}-{self.layer:03d}"
-
-    @classmethod
-    def parse(cls, name: str) -> SpanAtLayer:
-        """The inverse of `name`."""
-        span, layer = name.rsplit("-", 1)
-        return cls(int(layer), span)
 
 
 @dataclass(frozen=True)
@@ -127,7 +107,7 @@ def answers(
     question: Question, place: SpanAtLayer, states: Iterable[States]
 ) -> Float[np.ndarray, "edits rows names"]:
     """Logits of the names when each of these states is put into the place, one pass for all of them."""
-    cell, device = Cell((Site("hook_resid_post", place.layer),), place.span), question.clean.hidden.device
+    cell, device = place.cell, question.clean.hidden.device
     tensors = (torch.tensor(value, dtype=torch.float32, device=device) for value in states)
     patches = [Patch(cell, {post(place.layer): tensor}) for tensor in tensors]
     return question.restart.run(patches, question.read).double().cpu().numpy()

@@ -13,14 +13,13 @@ from jaxtyping import Float, Int
 from analyses.erasure.edits import (
     CONTROLS,
     EditInputs,
-    SpanAtLayer,
     States,
     answers,
     clean_states,
     read_outs,
 )
 from analyses.erasure.natural import TASK, Ranked
-from analyses.inputs.span_states import SpanEraser, SpanWhitening
+from analyses.inputs.span_states import SpanAtLayer, SpanEraser, SpanWhitening
 from probing.edits.matching import match_effect
 from probing.patching.outcomes import divergence
 

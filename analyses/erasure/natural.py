@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from analyses.erasure.edits import EditInputs, SpanAtLayer, States
+from analyses.erasure.edits import EditInputs, States
+from analyses.inputs.span_states import SpanAtLayer
 from probing.edits.naturalness import UNNATURAL, Naturalness
 
 TASK = "hypernym"

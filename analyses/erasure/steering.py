@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float, Int
 from analyses.erasure.edits import (
     CONTROLS,
     EditInputs,
-    SpanAtLayer,
     States,
     answers,
     clean_states,
     read_outs,
 )
 from analyses.erasure.natural import TASK, Ranked
+from analyses.inputs.span_states import SpanAtLayer
 from probing.edits.matching import match_effect
 from probing.edits.steering import projection_std
 from probing.patching.outcomes import divergence

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import nn
 from tqdm import tqdm
 
 from analyses.inputs.subject import Subject
 from probing.edits.erasure import Eraser, Whitening, leace, random_eraser
 from probing.hooks import record
+from probing.hooks.layouts import layout_of
+from probing.patching.cells import Cell
 from probing.patching.runs import forward
 from probing.probes.splits import grouped_folds
+from probing.sites import Site
 from probing.stats.seeding import stream
 from taxogen.world.taxonomy import Taxonomy
 
@@ -25,6 +29,42 @@ BATCH = 64
 def post(layer: int) -> str:
     """The residual stream behind a layer."""
     return f"blocks.{layer}.hook_resid_post"
+
+
+@dataclass(frozen=True)
+class SpanAtLayer:
+    """A span behind a layer: where states are edited or exchanged."""
+
+    layer: int
+    span: str
+
+    @property
+    def name(self) -> str:
+        """The name of its part on disk."""
+        return f"{self.span}-{self.layer:03d}"
+
+    @property
+    def cell(self) -> Cell:
+        """What patches replace there."""
+        return Cell((Site("hook_resid_post", self.layer),), self.span)
+
+    @classmethod
+    def parse(cls, name: str) -> SpanAtLayer:
+        """The inverse of `name`."""
+        span, layer = name.rsplit("-", 1)
+        return cls(int(layer), span)
+
+
+def layers_of(model: nn.Module, layers: Sequence[int], default: Callable[[int], Sequence[int]]) -> list[int]:
+    """The layers that are asked for or, where none is, those that are the default of a model of some depth.
+
+    Raises:
+        KeyError: the model has no such layer.
+    """
+    depth = len(layout_of(model).blocks)
+    if unknown := [layer for layer in layers if not 0 <= layer < depth]:
+        raise KeyError(f"layer {unknown[0]} was asked for; this model has layers 0 to {depth - 1}")
+    return list(layers or default(depth))
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
 from analyses.interchange.exchanged import exchanged, exchanged_alone
 from analyses.interchange.figures import draw
-from analyses.interchange.options import DIRECTIONS, Options
+from analyses.interchange.grid import ExchangeGrid
+from analyses.interchange.options import DIRECTIONS, Options, lowered
 from analyses.interchange.outcomes import chances
 from analyses.interchange.rows import interchange_table
 from analyses.interchange.summary import summary
-from analyses.interchange.world import World
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
@@ -48,33 +48,35 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         MismatchError: a placebo run of another world.
     """
     (run,) = runs
-    world = World.of(Subject.of(run), options)
-    parts = _parts(world, run)
+    grid = ExchangeGrid.of(Subject.of(run), options)
+    parts = _parts(grid, run)
     placebo = None
     if options.placebo_run:
         twin_run = Run.open(options.placebo_run)
-        placebo = _parts(World.of(Subject.of(twin_run), options, world.pairs), twin_run, alone=True)
-    pairs = [pair for of_fold in world.pairs.values() for pair in of_fold]
-    table = interchange_table(parts, chances(world.stimuli, pairs), options, placebo)
+        placebo = _parts(ExchangeGrid.of(Subject.of(twin_run), options, grid), twin_run, alone=True)
+    pairs = [pair for of_fold in grid.pairs.values() for pair in of_fold]
+    table = interchange_table(parts, chances(grid.stimuli, pairs), options, placebo)
+    note = lowered(options, grid.options.ranks, len(pairs))
+    table.loc[table["edit"] == "none", "note"] = note
     extras = with_effects(interchange_effects(parts, options), "interchange", options.direction)
-    return Result(table.assign(run=run.name, step=world.stimuli.subject.step), extras)
+    return Result(table.assign(run=run.name, step=grid.stimuli.subject.step), extras)
 
 
-def _parts(world: World, run: Run, alone: bool = False) -> pd.DataFrame:
+def _parts(grid: ExchangeGrid, run: Run, alone: bool = False) -> pd.DataFrame:
     """Outcomes of every pair at every place, a part for each place and fold; `alone` is without controls."""
-    subject, options = world.stimuli.subject, world.options
+    subject, options = grid.stimuli.subject, grid.options
     settings = {name: value for name, value in asdict(options).items() if name not in _IDLE}
     settings |= {"step": subject.step, **subject.wording, "makers": subject.makers, "alone": alone}
-    settings |= {"read": {task: world.stimuli.reading(task) for task in ("hypernym", "leaf")}}
-    pairs = {str(fold): [asdict(pair) for pair in of_fold] for fold, of_fold in world.pairs.items()}
+    settings |= {"read": {task: grid.stimuli.reading(task) for task in ("hypernym", "leaf")}}
+    pairs = {str(fold): [asdict(pair) for pair in of_fold] for fold, of_fold in grid.pairs.items()}
     named = {
         f"{place.span}-{place.layer:03d}-{fold}-{_digest(pairs[str(fold)])}": (place, fold)
-        for fold in world.pairs
-        for place in world.places
+        for fold in grid.pairs
+        for place in grid.places
     }
     make = exchanged_alone if alone else exchanged
     return Parts.of(run.folder("analyses", "interchange"), settings).collect(
-        named, lambda name: make(world, *named[name]), f"interchange, {run.name}"
+        named, lambda name: make(grid, *named[name]), f"interchange, {run.name}"
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from analyses.inputs import subject
-from analyses.inputs.stimuli import pictures_of
-from analyses.interchange.options import METHODS, SPANS, TRAINED, Options
-from probing.store import MismatchError
-from taxogen.answers.evaluate import templates_of
+from analyses.inputs.span_states import fold_of_leaves
+from analyses.inputs.stimuli import pictures_of, placebo_runs
+from analyses.interchange.options import METHODS, PAIRS, SPANS, TRAINED, Options, largest_rank, with_ranks
 from taxogen.runs.run import Run
+
+_WIDEST = 1_000_000
+"""More dimensions than the states of any model have."""
 
 
 def check(runs: Sequence[Run], options: Options) -> None:
@@ -17,7 +21,8 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
     Raises:
         KeyError: an unknown span, method, or modality to make subspaces from.
-        ValueError: numbers below 1, one fold, a run of yes/no questions, fewer leaves than folds.
+        ValueError: numbers below 1, one fold, a run of yes/no questions, fewer leaves than folds, ranks beyond those of
+            subspaces.
         FileNotFoundError: a run that is not there, or not trained.
         MismatchError: a placebo run that is none, or puts its questions in other words.
     """
@@ -28,9 +33,10 @@ def check(runs: Sequence[Run], options: Options) -> None:
     ):
         if unknown := [one for one in given if one not in known]:
             raise KeyError(f"{what} {unknown[0]!r} was asked for; known: {', '.join(known)}")
-    least = {"--pairs": options.pairs, "--training-pairs": options.training_pairs, "--steps": options.steps}
+    pairs = PAIRS if options.pairs is None else options.pairs
+    least = {"--pairs": pairs, "--training-pairs": options.training_pairs, "--steps": options.steps}
     least |= {"--controls": options.controls, "--trained-controls": options.trained_controls}
-    least |= {"--rank": min(options.ranks)}
+    least |= {"--rank": min(options.ranks, default=1)}
     if short := [flag for flag, value in least.items() if value < 1]:
         raise ValueError(f"{short[0]} {least[short[0]]} was asked for; give 1 or more")
     if options.folds < 2 or not 0 <= options.tested <= options.folds:
@@ -46,28 +52,14 @@ def check(runs: Sequence[Run], options: Options) -> None:
     placebo = Run.open(options.placebo_run) if options.placebo_run else None
     for run in runs:
         subject.check(run)
-        if (leaves := len(pictures_of(run, options.seed))) < options.folds:
+        leaves = sorted(pictures_of(run, options.seed))
+        if len(leaves) < options.folds:
             raise ValueError(
-                f"{options.folds} folds of leaves were asked for; {run.path} has test pictures of {leaves}: ask for "
-                "fewer with --folds"
+                f"{options.folds} folds of leaves were asked for; {run.path} has test pictures of {len(leaves)}: ask "
+                "for fewer with --folds"
             )
+        fold = fold_of_leaves(run.taxonomy, np.array(leaves), options.folds, options.seed)
+        # How wide states are, and which hypernyms can be read, is known once the model is loaded: a first bound.
+        with_ranks(options, largest_rank(run.taxonomy.labels(leaves), fold, options, _WIDEST))
         if placebo is not None:
-            _check_placebo(run, placebo)
-
-
-def _check_placebo(run: Run, placebo: Run) -> None:
-    """Refuses a placebo run whose language model is pretrained, or whose questions differ."""
-    subject.check(placebo)
-    if placebo.config.model.init == "pretrained":
-        raise MismatchError(
-            f"{placebo.path} was given as --placebo-run, and its language model is pretrained; give a run of "
-            "model.init=random"
-        )
-    first, second = (
-        {task: names[0] for task, names in templates_of(one).items()} | {"chat": str(one.config.data.chat)}
-        for one in (run, placebo)
-    )
-    if first != second:
-        raise MismatchError(
-            f"{placebo.path} puts its questions as {second}, {run.path} as {first}; a placebo run is asked the same"
-        )
+            placebo_runs.check(run, placebo)

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from analyses.inputs.span_states import SpanAtLayer
 from analyses.interchange.fitted import Made, read_at, subspaces, training_rows
+from analyses.interchange.grid import HYPERNYM, ExchangeGrid
 from analyses.interchange.options import TRAINED
 from analyses.interchange.outcomes import hypernym_outcomes, leaf_outcomes, moved
 from analyses.interchange.pairs import Exchange
-from analyses.interchange.sides import Change, Place
-from analyses.interchange.world import HYPERNYM, World
+from analyses.interchange.sides import Change
 from probing.patching.subspaces import Subspace, cosines, overlap, random, random_in, split
 from probing.stats.seeding import stream
 
@@ -36,41 +37,41 @@ class Edit:
     draw: int = 0
 
 
-def exchanged(world: World, place: Place, fold: int) -> pd.DataFrame:
+def exchanged(grid: ExchangeGrid, place: SpanAtLayer, fold: int) -> pd.DataFrame:
     """Outcomes of every pair of a fold under every edit, a row each; and rows of angles, which have no pair."""
-    made = subspaces(world, place, fold)
-    pairs, edits = world.pairs[fold], edits_of(world, place, fold, made)
-    frame = outcomes_of(world, place, fold, edits, pairs)
-    frame = pd.concat([frame, angles(world, place, fold, made)], ignore_index=True)
+    made = subspaces(grid, place, fold)
+    pairs, edits = grid.pairs[fold], edits_of(grid, place, fold, made)
+    frame = outcomes_of(grid, place, fold, edits, pairs)
+    frame = pd.concat([frame, angles(grid, place, fold, made)], ignore_index=True)
     return frame.assign(layer=place.layer, span=place.span, fold=fold)
 
 
-def exchanged_alone(world: World, place: Place, fold: int) -> pd.DataFrame:
+def exchanged_alone(grid: ExchangeGrid, place: SpanAtLayer, fold: int) -> pd.DataFrame:
     """The same without controls, for a run that is itself one."""
-    made = subspaces(world, place, fold, draws=False)
+    made = subspaces(grid, place, fold, draws=False)
     edits = [Edit("none", _nothing), Edit("whole", _everything)]
     edits += [Edit("swap", one.part, *key[:3]) for key, one in made.items()]
-    frame = outcomes_of(world, place, fold, edits, world.pairs[fold])
+    frame = outcomes_of(grid, place, fold, edits, grid.pairs[fold])
     return frame.assign(layer=place.layer, span=place.span, fold=fold)
 
 
 def outcomes_of(
-    world: World, place: Place, fold: int, edits: Sequence[Edit], pairs: Sequence[Exchange]
+    grid: ExchangeGrid, place: SpanAtLayer, fold: int, edits: Sequence[Edit], pairs: Sequence[Exchange]
 ) -> pd.DataFrame:
     """Outcomes of pairs under edits, a row each; the name of the leaf is asked for under edits that are no draws."""
-    source, base = world.options.modalities
+    source, base = grid.options.modalities
     once = [edit for edit in edits if not edit.draw]
     measured: dict[str, np.ndarray] = {}
     for task, chosen in ((HYPERNYM, edits), ("leaf", once)):
-        bases = world.bases(task, base, pairs, fold)
-        difference = world.difference(task, source, bases, pairs, place)
+        bases = grid.bases(task, base, pairs, fold)
+        difference = grid.difference(task, source, bases, pairs, place)
         logits = bases.answers(place, difference, [edit.change for edit in chosen])
         if task == HYPERNYM:
-            measured |= hypernym_outcomes(world.stimuli, pairs, logits)
+            measured |= hypernym_outcomes(grid.stimuli, pairs, logits)
             measured["moved"] = moved(difference, [edit.change for edit in edits])
         else:
             of_leaf = np.full((len(edits), len(pairs)), np.nan)
-            of_leaf[[not edit.draw for edit in edits]] = leaf_outcomes(world.stimuli, pairs, logits)
+            of_leaf[[not edit.draw for edit in edits]] = leaf_outcomes(grid.stimuli, pairs, logits)
             measured["leaf"] = of_leaf
     labels = pd.DataFrame([{k: v for k, v in vars(edit).items() if k != "change"} for edit in edits])
     frame = labels.loc[np.repeat(labels.index, len(pairs))].reset_index(drop=True)
@@ -79,14 +80,14 @@ def outcomes_of(
     return frame.assign(**{name: values.ravel() for name, values in measured.items()})
 
 
-def edits_of(world: World, place: Place, fold: int, made: dict[Made, Subspace]) -> list[Edit]:
+def edits_of(grid: ExchangeGrid, place: SpanAtLayer, fold: int, made: dict[Made, Subspace]) -> list[Edit]:
     """Nothing and everything exchanged; each subspace, its complement and its parts; and the draws of each control."""
-    options, read = world.options, read_at(world, place, fold)
+    options, read = grid.options, read_at(grid, place, fold)
     edits = [Edit("none", _nothing), Edit("whole", _everything)]
-    rows, _ = training_rows(world, place, fold, options.modalities[1])
+    rows, _ = training_rows(grid, place, fold, options.modalities[1])
     for rank in options.ranks:
         for draw in range(1, options.controls + 1):
-            drawn = random_in(rows, rank, _rng(world, place, fold, "spectrum", rank, draw))
+            drawn = random_in(rows, rank, _rng(grid, place, fold, "spectrum", rank, draw))
             edits.append(Edit("random", drawn.part, rank=rank, draw=draw))
     for (method, trained, rank, draw), one in made.items():
         own = {"method": method, "trained": trained, "rank": rank}
@@ -101,26 +102,26 @@ def edits_of(world: World, place: Place, fold: int, made: dict[Made, Subspace]) 
             Edit("unread", outside.part, **own),
         ]
         for number in range(1, options.controls + 1):
-            other = random(one.width, rank, _rng(world, place, fold, "norm", rank, number))
+            other = random(one.width, rank, _rng(grid, place, fold, "norm", rank, number))
             edits.append(Edit("random_norm", partial(_as_long, one, other), **own, draw=number))
     return edits
 
 
-def angles(world: World, place: Place, fold: int, made: dict[Made, Subspace]) -> pd.DataFrame:
+def angles(grid: ExchangeGrid, place: SpanAtLayer, fold: int, made: dict[Made, Subspace]) -> pd.DataFrame:
     """Overlap of the subspaces that were made from words and from pictures, and that of null subspaces."""
-    if set(world.options.trained) != set(TRAINED):
+    if set(grid.options.trained) != set(TRAINED):
         return pd.DataFrame()
-    rows, _ = training_rows(world, place, fold, TRAINED["pictures"])
+    rows, _ = training_rows(grid, place, fold, TRAINED["pictures"])
     records = []
-    for rank in world.options.ranks:
+    for rank in grid.options.ranks:
         drawn = [
-            random_in(rows, rank, _rng(world, place, fold, "angles", rank, draw))
+            random_in(rows, rank, _rng(grid, place, fold, "angles", rank, draw))
             for draw in range(1, NULL_ANGLES + 1)
         ]
-        for method in world.options.methods:
+        for method in grid.options.methods:
             own = {"method": method, "rank": rank}
             words = made[method, "words", rank, 0]
-            for draw in range(world.options.draws_of(method) + 1):
+            for draw in range(grid.options.draws_of(method) + 1):
                 pair = made[method, "words", rank, draw], made[method, "pictures", rank, draw]
                 records.append({**own, "edit": ARBITRARY_ANGLES if draw else ANGLES, "draw": draw})
                 records[-1] |= {"overlap": overlap(*pair), "nearest": float(cosines(*pair)[0])}
@@ -131,10 +132,12 @@ def angles(world: World, place: Place, fold: int, made: dict[Made, Subspace]) ->
     return pd.DataFrame(records).assign(trained="words and pictures")
 
 
-def _rng(world: World, place: Place, fold: int, name: str, rank: int, draw: int) -> np.random.Generator:
+def _rng(
+    grid: ExchangeGrid, place: SpanAtLayer, fold: int, name: str, rank: int, draw: int
+) -> np.random.Generator:
     """A generator for each; the same for every method."""
     at = (place.span, str(place.layer), str(fold), str(rank), str(draw))
-    return stream(world.options.seed, "random subspace", name, *at)
+    return stream(grid.options.seed, "random subspace", name, *at)
 
 
 def _nothing(difference: np.ndarray) -> np.ndarray:

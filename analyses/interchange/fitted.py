@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch.nn.functional import softplus
 
+from analyses.inputs.span_states import SpanAtLayer
+from analyses.interchange.grid import HYPERNYM, ExchangeGrid
 from analyses.interchange.options import TRAINED
-from analyses.interchange.sides import Bases, Place
-from analyses.interchange.world import HYPERNYM, World
+from analyses.interchange.sides import Bases
 from probing.patching.subspaces import (
     Exchanges,
     Subspace,
@@ -31,47 +32,47 @@ Made = tuple[str, str, int, int]
 _BATCH = 32
 
 
-def subspaces(world: World, place: Place, fold: int, draws: bool = True) -> dict[Made, Subspace]:
+def subspaces(grid: ExchangeGrid, place: SpanAtLayer, fold: int, draws: bool = True) -> dict[Made, Subspace]:
     """Every subspace for the leaves of a fold; without draws, none of arbitrary labels.
 
     Raises:
         ValueError: a rank is larger than what the hypernyms span.
     """
     return {
-        (method, trained, rank, draw): _subspace(world, place, fold, method, trained, rank, draw)
-        for trained in world.options.trained
-        for method in world.options.methods
-        for rank in world.options.ranks
-        for draw in range(world.options.draws_of(method) + 1 if draws else 1)
+        (method, trained, rank, draw): _subspace(grid, place, fold, method, trained, rank, draw)
+        for trained in grid.options.trained
+        for method in grid.options.methods
+        for rank in grid.options.ranks
+        for draw in range(grid.options.draws_of(method) + 1 if draws else 1)
     }
 
 
 def training_rows(
-    world: World, place: Place, fold: int, modality: str
+    grid: ExchangeGrid, place: SpanAtLayer, fold: int, modality: str
 ) -> tuple[Float[np.ndarray, "n d"], np.ndarray]:
     """States of the leaves of all other folds, each token about its own mean, and which leaf each is of."""
-    others = np.flatnonzero(world.fold != fold)
-    states = world.states(HYPERNYM, modality)[place][others]
+    others = np.flatnonzero(grid.fold != fold)
+    states = grid.states(HYPERNYM, modality)[place][others]
     return (states - states.mean(0)).reshape(-1, states.shape[-1]), np.repeat(others, states.shape[1])
 
 
 def _subspace(
-    world: World, place: Place, fold: int, method: str, trained: str, rank: int, draw: int
+    grid: ExchangeGrid, place: SpanAtLayer, fold: int, method: str, trained: str, rank: int, draw: int
 ) -> Subspace:
-    labels, modality = world.trained_on(fold, draw), TRAINED[trained]
-    rows, leaf = training_rows(world, place, fold, modality)
+    labels, modality = grid.trained_on(fold, draw), TRAINED[trained]
+    rows, leaf = training_rows(grid, place, fold, modality)
     if method == "das":
-        rng = stream(world.options.seed, "start of a search", str(fold), trained, str(rank), str(draw))
-        objectives = list(_objectives(world, place, fold, modality, labels, draw))
-        return learn(objectives, random_in(rows, rank, rng), world.options.steps, world.options.rate)[0]
+        rng = stream(grid.options.seed, "start of a search", str(fold), trained, str(rank), str(draw))
+        objectives = list(_objectives(grid, place, fold, modality, labels, draw))
+        return learn(objectives, random_in(rows, rank, rng), grid.options.steps, grid.options.rate)[0]
     known = labels[leaf][:, _varies(labels[leaf])].astype(float)
     if draw:  # arbitrary labels of few leaves may span less
         rank = min(rank, int(np.linalg.matrix_rank(mass_mean(rows, known)[0], rtol=INDEPENDENT)))
     if method == "means":
         return of_means(rows, known, rank)
     if method == "probe":
-        return of_probes(rows, known, np.array(world.leaves)[leaf], rank)
-    return of_erasure(rows, known, rank, world.options.shrinkage)
+        return of_probes(rows, known, np.array(grid.leaves)[leaf], rank)
+    return of_erasure(rows, known, rank, grid.options.shrinkage)
 
 
 def _varies(labels: Bool[np.ndarray, "n h"]) -> Bool[np.ndarray, " h"]:
@@ -79,23 +80,28 @@ def _varies(labels: Bool[np.ndarray, "n h"]) -> Bool[np.ndarray, " h"]:
 
 
 def _objectives(
-    world: World, place: Place, fold: int, modality: str, labels: Bool[np.ndarray, "leaves h"], draw: int
+    grid: ExchangeGrid,
+    place: SpanAtLayer,
+    fold: int,
+    modality: str,
+    labels: Bool[np.ndarray, "leaves h"],
+    draw: int,
 ) -> Iterator[Exchanges]:
     """Batches of training pairs within one modality, with the log-loss of the source's hypernym against the base's."""
     drawn = ("training", str(fold), str(draw))
-    pairs = world.draw(world.fold != fold, labels, world.options.training_pairs, *drawn)
-    read = world.stimuli.read(HYPERNYM)
-    ups, downs = ([world.names.index(getattr(pair, end)) for pair in pairs] for end in ("up", "down"))
+    pairs = grid.draw(grid.fold != fold, labels, grid.options.training_pairs, *drawn)
+    read = grid.stimuli.read(HYPERNYM)
+    ups, downs = ([grid.names.index(getattr(pair, end)) for pair in pairs] for end in ("up", "down"))
     for first in range(0, len(pairs), _BATCH):
         batch = pairs[first : first + _BATCH]
         leaves = [pair.base for pair in batch]
         once = not draw  # arbitrary labels have pairs of their own, whose passes would fill the memory
         bases = (
-            world.bases(HYPERNYM, modality, batch, fold)
+            grid.bases(HYPERNYM, modality, batch, fold)
             if once
-            else Bases.of(world.stimuli, HYPERNYM, modality, leaves)
+            else Bases.of(grid.stimuli, HYPERNYM, modality, leaves)
         )
-        difference = torch.tensor(world.difference(HYPERNYM, modality, bases, batch, place))
+        difference = torch.tensor(grid.difference(HYPERNYM, modality, bases, batch, place))
         for places, restart in bases.groups:
             state = bases.tokens(place, restart)
             up, down = (torch.tensor([ends[first + at] for at in places])[:, None] for ends in (ups, downs))
@@ -108,8 +114,8 @@ def _objectives(
             yield Exchanges(restart, place.cell, state, difference[places].to(state), read, loss)
 
 
-def read_at(world: World, place: Place, fold: int) -> Subspace:
+def read_at(grid: ExchangeGrid, place: SpanAtLayer, fold: int) -> Subspace:
     """The directions of the base's state that its answers are read from, by gradients on leaves of other folds."""
-    base = world.options.modalities[1]
-    gradients = [one.gradients() for one in _objectives(world, place, fold, base, world.trained_on(fold), 0)]
+    base = grid.options.modalities[1]
+    gradients = [one.gradients() for one in _objectives(grid, place, fold, base, grid.trained_on(fold), 0)]
     return read_space(np.concatenate(gradients))

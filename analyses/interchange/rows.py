@@ -105,7 +105,7 @@ def _controls(at: At, place: Record) -> list[Record]:
         for own in at.subspaces:
             for control in CONTROLS:
                 number = at.beyond(column, own, control)
-                labels = dict(zip(("method", "trained", "rank"), own)) | {"edit": control}
+                labels: Record = {**dict(zip(("method", "trained", "rank"), own)), "edit": control}
                 records.append(tables.row(f"{column}_excess", number, **place, **labels))
     return records
 

@@ -10,27 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.inputs.span_states import post
+from analyses.inputs.span_states import SpanAtLayer, post
 from analyses.inputs.stimuli import Stimuli, of_one_length
-from probing.patching import Cell, Patch, Restart, keep
+from probing.patching import Patch, Restart, keep
 from probing.sites import Site
 
 Change = Callable[[Float[np.ndarray, "pairs n d"]], Float[np.ndarray, "pairs n d"]]
 """From by how much the source's state differs from the base's to the change of the base's."""
 _AT_ONCE = 64  # changed states that are in memory
-
-
-@dataclass(frozen=True)
-class Place:
-    """A span behind a layer."""
-
-    layer: int
-    span: str
-
-    @property
-    def cell(self) -> Cell:
-        """What patches replace there."""
-        return Cell((Site("hook_resid_post", self.layer),), self.span)
 
 
 @dataclass(frozen=True)
@@ -60,11 +47,11 @@ class Bases:
         ]
         return cls(stimuli, task, groups, len(leaves))
 
-    def tokens(self, place: Place, restart: Restart) -> Float[Tensor, "pairs tokens d"]:
+    def tokens(self, place: SpanAtLayer, restart: Restart) -> Float[Tensor, "pairs tokens d"]:
         """The state of every token of a span, of the bases of one group."""
         return restart.kept.states[place.layer + 1][:, list(restart.kept.rows.positions(place.span))]
 
-    def states(self, place: Place) -> Float[np.ndarray, "pairs n d"]:
+    def states(self, place: SpanAtLayer) -> Float[np.ndarray, "pairs n d"]:
         """The state of a span as its alignment reads it."""
         parts: list[tuple[list[int], np.ndarray]] = []
         for places, restart in self.groups:
@@ -77,7 +64,7 @@ class Bases:
         return states
 
     def answers(
-        self, place: Place, difference: Float[np.ndarray, "pairs n d"], changes: Sequence[Change]
+        self, place: SpanAtLayer, difference: Float[np.ndarray, "pairs n d"], changes: Sequence[Change]
     ) -> Float[np.ndarray, "changes pairs answers"]:
         """Logits of the answers under each change; what is read of a span as one token is changed in all of them."""
         read, site = self.stimuli.read(self.task), post(place.layer)
@@ -96,8 +83,8 @@ def _like(values: np.ndarray, reference: Tensor) -> Tensor:
 
 
 def source_states(
-    stimuli: Stimuli, task: str, modality: str, leaves: Sequence[str], places: Sequence[Place]
-) -> dict[Place, Float[np.ndarray, "leaves n d"]]:
+    stimuli: Stimuli, task: str, modality: str, leaves: Sequence[str], places: Sequence[SpanAtLayer]
+) -> dict[SpanAtLayer, Float[np.ndarray, "leaves n d"]]:
     """The states of some spans when the question is put about each leaf."""
     rows = stimuli.rows(task, [(leaf, modality) for leaf in leaves])
     sites = [Site("hook_resid_post", layer) for layer in sorted({place.layer for place in places})]

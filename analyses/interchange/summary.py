@@ -26,6 +26,8 @@ def summary(table: pd.DataFrame) -> str:
         for _, one in effects.groupby(["method", "trained", "rank"], sort=False):  # pyright: ignore
             lines.append(f"    {_subspace(rows, _best(one))}")
         lines += [f"    {line}" for line in _angles(rows)]
+    notes = table.loc[table["edit"] == "none", "note"].unique()
+    lines += [f"  less than the defaults: {note}" for note in notes if note]
     return "\n".join(lines)
 
 

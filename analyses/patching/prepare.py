@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyses.inputs import subject
-from analyses.inputs.stimuli import Stimuli, pictures_of
+from analyses.inputs.stimuli import Stimuli, pictures_of, placebo_runs
 from analyses.inputs.stimuli.pairs import Pair, pairs_of
 from analyses.inputs.subject import Subject
 from analyses.patching.grid import PatchGrid
@@ -14,7 +14,6 @@ from probing.patching import EACH, Alignment, grid
 from probing.patching.cells import HEADS
 from probing.sites import BLOCK_POINTS, PATTERN, Site, select
 from probing.store import MismatchError
-from taxogen.answers.evaluate import templates_of
 from taxogen.runs.names import plain_name
 from taxogen.runs.run import Run
 
@@ -48,7 +47,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
                 "and none is in two pairs: ask for fewer with --pairs"
             )
         if placebo is not None:
-            _check_placebo(run, placebo)
+            placebo_runs.check(run, placebo)
 
 
 def prepare(subject: Subject, options: Options, pairs: Sequence[Pair] | None = None) -> PatchGrid:
@@ -91,24 +90,6 @@ def _check_sites(options: Options) -> None:
         raise ValueError(
             f"--heads splits {HEADS} into its heads; the sites are {' '.join(options.sites)}: give --sites "
             f"blocks.*.{HEADS}"
-        )
-
-
-def _check_placebo(run: Run, placebo: Run) -> None:
-    """Refuses a placebo run whose language model is pretrained, or whose questions differ."""
-    subject.check(placebo)
-    if placebo.config.model.init == "pretrained":
-        raise MismatchError(
-            f"{placebo.path} was given as --placebo-run, and its language model is pretrained; give a run of "
-            "model.init=random"
-        )
-    first, second = (
-        {task: names[0] for task, names in templates_of(one).items()} | {"chat": str(one.config.data.chat)}
-        for one in (run, placebo)
-    )
-    if first != second:
-        raise MismatchError(
-            f"{placebo.path} puts its questions as {second}, {run.path} as {first}; a placebo run is asked the same"
         )
 
 

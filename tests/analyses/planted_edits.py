@@ -8,10 +8,9 @@ import planted as circuit
 
 from analyses.erasure.edits import (
     EditInputs,
-    SpanAtLayer,
 )
 from analyses.erasure.measured import CONTROLS
-from analyses.inputs.span_states import SpanStates
+from analyses.inputs.span_states import SpanAtLayer, SpanStates
 from tests.analyses import planted_questions as planted
 
 BEHIND, BEFORE = SpanAtLayer(circuit.LAYER, "last"), SpanAtLayer(circuit.LAYER - 1, "last")

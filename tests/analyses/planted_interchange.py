@@ -4,21 +4,21 @@ import numpy as np
 import pandas as pd
 import planted as circuit
 
+from analyses.inputs.span_states import SpanAtLayer
 from analyses.inputs.stimuli import Stimuli
+from analyses.interchange.grid import ExchangeGrid
 from analyses.interchange.options import Options
-from analyses.interchange.sides import Place
-from analyses.interchange.world import World
 from probing.patching import EACH, Alignment
 from probing.patching.subspaces import Subspace, read_space, split
 from tests.analyses.patching.planted_subject import PlantedSubject
 from tests.analyses.planted_questions import FOLD, TAXONOMY
 
-BEHIND = Place(circuit.LAYER, "last")
+BEHIND = SpanAtLayer(circuit.LAYER, "last")
 _NAME_HEAD = 2
 HYPERNYMS = ("bird", "fish", "fruit", "gem", "tool", "tree")
 
 
-def planted_world(**options):
+def planted_grid(**options):
     """Two folds of the planted leaves; the first is tested, at the last token behind the planted layer."""
     subject, leaves = PlantedSubject.new(), TAXONOMY.leaves
     _write_names(subject.bench.vlm.model)
@@ -26,12 +26,11 @@ def planted_world(**options):
     stimuli = Stimuli(
         subject, {leaf: f"{leaf}.png" for leaf in leaves}, {"slot": Alignment("mean"), "last": EACH}
     )
-    world = World(
+    grid = ExchangeGrid(
         stimuli, wanted, leaves, TAXONOMY.hypernyms, np.asarray(TAXONOMY.labels(list(leaves))),
         np.array([circuit.ID[leaf] for leaf in leaves]), FOLD, {}, [BEHIND],
     )  # fmt: skip
-    world.pairs.update(world.tested_pairs())
-    return world
+    return grid.prepared()
 
 
 def _write_names(model):

@@ -10,12 +10,12 @@ from scipy.stats import norm, t
 
 from analyses.erasure import steering
 from analyses.erasure.edits import (
-    SpanAtLayer,
     clean_states,
 )
 from analyses.erasure.measured import CONTROLS
 from analyses.erasure.rows import steering_table
 from analyses.erasure.steering import Steering, steer, steps
+from analyses.inputs.span_states import SpanAtLayer
 from probing.stats import draw_weights
 from tests.analyses.planted_edits import BEHIND, edit_inputs, spoilt
 

@@ -1,33 +1,41 @@
 """Interchange: the planted subspace carries the hypernym, controls do not, held-out leaves decide nothing, refusals."""
 
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import planted as circuit
 import pytest
 import torch
+from scipy.stats import binom
 
 from analyses.inputs import subject
-from analyses.interchange.check import _check_placebo, check
+from analyses.inputs.stimuli import placebo_runs
+from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
-from analyses.interchange.exchanged import exchanged
-from analyses.interchange.figures import draw
+from analyses.interchange.exchanged import exchanged, exchanged_alone
 from analyses.interchange.fitted import subspaces
+from analyses.interchange.grid import ExchangeGrid
 from analyses.interchange.measured import At
-from analyses.interchange.options import METHODS, Options
+from analyses.interchange.options import METHODS, PAIRS, Options, largest_rank, lowered, with_ranks
 from analyses.interchange.outcomes import chances
 from analyses.interchange.rows import interchange_table
 from analyses.interchange.summary import summary
 from probing.edits.placebos import rank_p
 from probing.store import MismatchError
+from taxogen.models.lms import INITS
+from taxogen.world.taxonomy import Taxonomy
+from tests.analyses.patching.planted_subject import PlantedSubject
 from tests.analyses.planted_interchange import (
     BEHIND,
     linear_effects,
     outcomes,
-    planted_world,
+    planted_grid,
     read_by_gradients,
 )
+from tests.analyses.planted_questions import TAXONOMY
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,17 +48,22 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def planted():
-    """The outcomes in the planted circuit, and their table."""
-    world = planted_world(methods=("means", "das"), ranks=(1, 3), draws=100, controls=19)
-    parts = exchanged(world, BEHIND, 0)
-    pairs = world.pairs[0]
-    return parts, interchange_table(parts, chances(world.stimuli, pairs), world.options).assign(run="planted")
+    """The outcomes in the planted circuit, their table, and the outcomes of subspaces of rank 1."""
+    grid = planted_grid(methods=("means", "das"), ranks=(3,), draws=100, controls=19)
+    parts = exchanged(grid, BEHIND, 0)
+    smaller = exchanged_alone(replace(grid, options=replace(grid.options, ranks=(1,))), BEHIND, 0)
+    table = interchange_table(parts, chances(grid.stimuli, grid.pairs[0]), grid.options)
+    return parts, table.assign(run="planted"), smaller
 
 
-def number(table, measure, edit, method="", trained="", rank=0, target="hypernym"):
+def row_of(table, measure, edit, method="", trained="", rank=0, target="hypernym"):
     rows = table[(table["measure"] == measure) & (table["edit"] == edit) & (table["target"] == target)]
     rows = rows[(rows["method"] == method) & (rows["trained"] == trained) & (rows["rank"] == rank)]
-    return float(rows["value"].iloc[0])
+    return rows.iloc[0]
+
+
+def number(*about, **more):
+    return float(row_of(*about, **more)["value"])
 
 
 @pytest.mark.parametrize("trained", ["pictures", "words"])
@@ -58,33 +71,61 @@ def number(table, measure, edit, method="", trained="", rank=0, target="hypernym
 def test_the_planted_rank_carries_the_hypernym_of_pictures_and_a_smaller_one_does_not(
     planted, method, trained
 ):
-    _, table = planted
-    own = (method, trained)
-    assert number(table, "accuracy", "swap", *own, 3) == 1
-    assert number(table, "accuracy", "swap", *own, 1) < 0.8
-    whole = number(table, "effect", "whole")
-    assert number(table, "effect", "swap", *own, 3) == pytest.approx(whole, rel=0.3)
-    assert abs(number(table, "effect", "complement", *own, 3)) < 0.3 * whole
+    _, table, smaller = planted
+    own = (method, trained, 3)
+    assert number(table, "accuracy", "swap", *own) == 1
     assert number(table, "accuracy", "none") == 0
+    assert number(table, "flagged", "swap", *own) == 0
+    # The limits of paired differences leave out 0, and those of the subspace and of its complement do not touch.
     for control in ("random", "random_norm"):
-        assert number(table, "effect_p_corrected", control, *own, 3) == 0.05
-        assert number(table, "effect_excess", control, *own, 3) > 0.25 * whole
-    assert number(table, "flagged", "swap", *own, 3) == 0
+        assert number(table, "effect_p_corrected", control, *own) == 0.05
+        assert row_of(table, "effect_excess", control, *own)["lower"] > 0
+    swap, complement = (row_of(table, "effect", edit, *own) for edit in ("swap", "complement"))
+    assert complement["upper"] < swap["lower"]
+    # With unit directions h, a direction w of h-part u changes the log-odds of a and b as (u_a - u_b)² of 2, and the
+    # answer where that exceeds 1. Its sum over the six pairs of hypernyms is 4 |u|² - (Σu)² <= 4: fewer than four.
+    of_rank_1 = smaller[(smaller["method"] == method) & (smaller["trained"] == trained)]
+    ends = of_rank_1[["up", "down"]].apply(frozenset, axis=1)
+    assert ends[of_rank_1["accuracy"] > 0].nunique() <= 3 < ends.nunique()
+
+
+@pytest.mark.parametrize("trained", ["pictures", "words"])
+def test_differences_of_means_exchange_the_share_that_names_leave_them(planted, trained):
+    # A class mean is a unit direction and half of each of two names, over two: hypernyms have 1 / (1 + 1/8) of its
+    # squared length. States keep their length under the swap, so that log-odds change by that share of the whole. Noise
+    # of pictures makes states about 5 % longer or shorter, which tilts directions by the square of that.
+    _, table, _ = planted
+    share, whole = 8 / 9, number(table, "effect", "whole")
+    assert number(table, "effect", "swap", "means", trained, 3) == pytest.approx(share * whole, rel=0.01)
+    assert number(table, "effect", "complement", "means", trained, 3) == pytest.approx(
+        (1 - share) * whole, abs=0.01 * whole
+    )
+    # Of the squared difference, 2 are of hypernyms and 1/2 of names, of which the subspace has none.
+    assert number(table, "moved", "swap", "means", trained, 3) == pytest.approx(2 * share / 2.5, rel=0.01)
 
 
 def test_leaves_stay_where_they_are_and_words_and_pictures_share_the_subspace(planted):
-    _, table = planted
+    _, table, _ = planted
     for edit, own in (("none", ()), ("swap", ("means", "words", 3))):
         assert number(table, "accuracy", edit, *own, target="leaf") == 1
     assert number(table, "accuracy", "chance", target="leaf") == pytest.approx(0.25)
-    assert number(table, "overlap", "angles", "means", "words and pictures", 3, "angles") > 0.9
-    assert number(table, "overlap_p", "angles_random", "means", "words and pictures", 3, "angles") == 0.005
+    # What is written at the last token is the same in words and pictures, but for lengths (see above).
+    both = ("means", "words and pictures", 3, "angles")
+    assert number(table, "overlap", "angles", *both) == pytest.approx(1, abs=0.01)
+    assert number(table, "overlap_p", "angles_random", *both) == 0.005
 
 
-def test_figures_summary_and_effects_are_made_of_the_planted_table(planted):
-    parts, table = planted
-    assert set(draw(table)) == {"accuracy_last", "controls_last", "stays_last", "angles_last"}
+def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_are_named(planted):
+    parts, table, _ = planted
     assert "means of words, rank 3: most behind layer 2" in summary(table)
+    assert "less than" not in summary(table)
+    note = lowered(Options(), (1, 3), 8)
+    table = table.assign(note=np.where(table["edit"] == "none", note, table["note"]))
+    assert summary(table).endswith(
+        "less than the defaults: rank 3 in place of 4, as hypernyms span no more; 8 pairs in place of 60, as leaves of "
+        "the tested folds make no more"
+    )
+    assert lowered(Options(ranks=(1,), pairs=8), (1,), 8) == lowered(Options(), (1, 4), 60) == ""
     effects = interchange_effects(parts, Options(draws=100))
     assert effects.paired
     of_swap = (effects.cells["measure"] == "effect") & (effects.cells["method"] == "means")
@@ -95,9 +136,9 @@ def test_figures_summary_and_effects_are_made_of_the_planted_table(planted):
 
 def test_labels_and_states_of_the_tested_leaves_decide_nothing():
     options = {"methods": METHODS, "ranks": (2,), "controls": 1, "steps": 2, "trained": ("words",)}
-    world = planted_world(**options)
-    own = subspaces(world, BEHIND, 0)
-    poisoned = planted_world(**options)
+    grid = planted_grid(**options)
+    own = subspaces(grid, BEHIND, 0)
+    poisoned = planted_grid(**options)
     held_out = np.flatnonzero(poisoned.fold == 0)
     labels = poisoned.labels.copy()
     labels[held_out] = ~labels[held_out]
@@ -115,13 +156,13 @@ def test_labels_and_states_of_the_tested_leaves_decide_nothing():
 
 
 def test_base_and_source_of_a_tested_pair_are_held_out_and_differ_in_both_hypernyms():
-    world = planted_world()
-    for pair in world.pairs[0]:
+    grid = planted_grid()
+    for pair in grid.pairs[0]:
         for leaf, own, other in ((pair.source, pair.up, pair.down), (pair.base, pair.down, pair.up)):
-            row = world.leaves.index(leaf)
-            assert world.fold[row] == 0
-            assert world.labels[row, world.names.index(own)]
-            assert not world.labels[row, world.names.index(other)]
+            row = grid.leaves.index(leaf)
+            assert grid.fold[row] == 0
+            assert grid.labels[row, grid.names.index(own)]
+            assert not grid.labels[row, grid.names.index(other)]
 
 
 def test_a_planted_illusion_is_flagged_and_the_true_direction_is_not():
@@ -142,14 +183,15 @@ def test_a_planted_illusion_is_flagged_and_the_true_direction_is_not():
 
 
 def test_an_effect_like_those_of_its_controls_has_a_p_at_its_nominal_rate():
-    rng, low, worlds = np.random.default_rng(2), 0, 100
+    rng, low, worlds = np.random.default_rng(2), 0, 150
     edits = {("made", "swap", 0): 0.0} | {("", "random", draw): 0.0 for draw in range(1, 20)}
     wide = At.of(outcomes(edits, rng, pairs=12), 10, 0).wide[["effect"]].drop(columns="none", level="edit")
     for _ in range(worlds):
         drawn = rng.standard_normal(20) + rng.standard_normal((12, 20))
         at = At(pd.DataFrame(drawn, wide.index, wide.columns), 10, 0)
         low += rank_p(at.sets("effect", ("made", "words", 1), "random")[None, :, None])[0] <= 0.05
-    assert low / worlds == pytest.approx(0.05, abs=0.05)
+    least, most = binom.interval(0.999, worlds, 0.05)
+    assert 0 < least <= low <= most
 
 
 @pytest.mark.parametrize(
@@ -172,23 +214,88 @@ def test_options_that_cannot_be_are_refused(options, kind, said):
         check((), Options(**options))
 
 
-def test_too_few_pairs_and_an_unknown_layer_are_refused():
+def test_too_few_pairs_are_refused():
     with pytest.raises(ValueError, match=r"500 of fold 0, whose 8 leaves make .* --pairs"):
-        planted_world(pairs=500)
-    with pytest.raises(ValueError, match="a subspace of rank 9 was asked for"):
-        subspaces(planted_world(ranks=(9,), methods=("means",)), BEHIND, 0)
+        planted_grid(pairs=500)
 
 
-def test_a_placebo_run_of_another_world_or_of_a_pretrained_model_is_refused(monkeypatch):
-    world = planted_world()
-    world.stimuli.subject.run.path = "elsewhere"
-    strange = {0: [replace(world.pairs[0][0], base="unicorn")]}
-    with pytest.raises(MismatchError, match=r"elsewhere has no test picture of, or cannot read, .'unicorn'."):
-        world.checked(strange)
+RANKS = [
+    ({"ranks": (4,)}, "--rank 4 was asked for; subspaces by means, das made from .* have rank 3 at most"),
+    (
+        {"ranks": (1, 9), "methods": ("leace",)},
+        "--rank 9 was asked for; subspaces by leace .* rank 3 at most",
+    ),
+    ({"ranks": (100_000,), "methods": ("das",)}, "--rank 100000 was asked for; .* rank 7 at most: give"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), RANKS)
+def test_a_rank_that_subspaces_cannot_have_is_refused_before_a_model_is_loaded(options, said, monkeypatch):
     monkeypatch.setattr(subject, "check", lambda run: 0)
-    model = SimpleNamespace(init="pretrained")
-    run = SimpleNamespace(path="twin", config=SimpleNamespace(model=model))
+    of_check = import_module("analyses.interchange.check")  # the package has the function under this name
+    monkeypatch.setattr(of_check, "pictures_of", lambda run, seed: dict.fromkeys(TAXONOMY.leaves))
+    run = SimpleNamespace(path="run", taxonomy=TAXONOMY)
+    check((run,), Options(folds=2))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=said):
+        check((run,), Options(folds=2, **options))  # pyright: ignore[reportArgumentType]
+
+
+def test_ranks_are_bounded_by_hypernyms_leaves_and_width_and_defaults_go_as_far():
+    three, fold = np.repeat(np.eye(3, dtype=bool), 4, axis=0), np.arange(12) % 3
+    assert largest_rank(three, fold, Options(), 64) == 2
+    assert largest_rank(three, fold, Options(methods=("das",)), 64) == 7
+    assert largest_rank(three, fold, Options(methods=("das",)), 5) == 5
+    assert with_ranks(Options(), 2).ranks == (1, 2)
+    assert with_ranks(Options(), 1).ranks == (1,)
+    assert with_ranks(Options(), 9).ranks == (1, 4)
+    with pytest.raises(ValueError, match="differ in no hypernym that can be read"):
+        with_ranks(Options(), 0)
+    with pytest.raises(ValueError, match="--rank 9 was asked for"):
+        planted_grid(ranks=(9,), methods=("means",))
+    small = planted_grid(ranks=(), pairs=None)
+    assert small.options.ranks == (1, 3)
+    assert 0 < len(small.pairs[0]) < PAIRS
+
+
+@pytest.fixture
+def twin(monkeypatch):
+    """Makes the grid of a placebo run from the leaves that have a picture and the layers of its model."""
+
+    def made(like=None, leaves=TAXONOMY.leaves, layers=circuit.LAYERS, taxonomy=TAXONOMY):
+        one = PlantedSubject.new()
+        one.run.path, one.run.taxonomy = "twin" if like else "own", taxonomy  # pyright: ignore
+        del one.bench.vlm.model.model.layers[layers:]
+        monkeypatch.setattr("analyses.interchange.grid.pictures_of", lambda run, seed: dict.fromkeys(leaves))
+        return ExchangeGrid.of(one, Options(folds=2, pairs=8), like)
+
+    return made
+
+
+def test_a_placebo_run_is_tested_at_the_places_and_between_the_pairs_of_the_run(twin):
+    own = twin()
+    marked = replace(own, places=own.places[:1], options=replace(own.options, ranks=(2,)))
+    same = twin(marked)
+    assert (same.places, same.options.ranks, same.pairs) == (marked.places, (2,), own.pairs)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"layers": 3}, "number of layers"),
+        ({"leaves": TAXONOMY.leaves[1:]}, "leaves with a test picture, folds"),
+        ({"taxonomy": Taxonomy((*TAXONOMY.edges, ("crow", "tool")))}, "taxonomy"),
+    ],
+)
+def test_a_placebo_run_of_another_world_or_depth_is_refused(other, said, twin):
     with pytest.raises(
-        MismatchError, match="twin was given as --placebo-run, and its language model is pretrained"
+        MismatchError, match=f"^twin was given as --placebo-run, and differs from own in {said}"
     ):
-        _check_placebo(run, run)
+        twin(twin(), **other)
+
+
+@pytest.mark.parametrize("init", [one for one in INITS if one != "random"])
+def test_a_placebo_run_whose_model_is_not_all_random_is_refused(init, monkeypatch):
+    monkeypatch.setattr(subject, "check", lambda run: 0)
+    run = SimpleNamespace(path="twin", config=SimpleNamespace(model=SimpleNamespace(init=init)))
+    with pytest.raises(MismatchError, match=f"of model.init={init}; give a run of model.init=random"):
+        placebo_runs.check(run, run)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""World: the leaves, folds and pairs between which a run's subspaces are made and tested, and what is run once."""
+"""ExchangeGrid: leaves, folds, pairs and places at which subspaces are made and tested, and what is run once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from analyses.inputs.span_states import fold_of_leaves
+from analyses.inputs.span_states import SpanAtLayer, fold_of_leaves, layers_of
 from analyses.inputs.stimuli import Stimuli, pictures_of
 from analyses.inputs.subject import Subject
-from analyses.interchange.options import Options
+from analyses.interchange.options import PAIRS, Options, largest_rank, with_ranks
 from analyses.interchange.pairs import Exchange, exchanges
-from analyses.interchange.sides import Bases, Place, source_states
+from analyses.interchange.sides import Bases, source_states
 from probing.hooks.layouts import layout_of
 from probing.patching import EACH, Alignment
 from probing.stats.seeding import stream
@@ -24,7 +24,7 @@ HYPERNYM = "hypernym"
 
 
 @dataclass(frozen=True)
-class World:
+class ExchangeGrid:
     """Leaves with a picture, what is above each, and the fold that holds each out.
 
     Attributes:
@@ -47,17 +47,17 @@ class World:
     tokens: Int[np.ndarray, " leaves"]
     fold: Int[np.ndarray, " leaves"]
     pairs: dict[int, list[Exchange]]
-    places: Sequence[Place]
+    places: Sequence[SpanAtLayer]
     _once: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, subject: Subject, options: Options, pairs: dict[int, list[Exchange]] | None = None) -> World:
-        """That of a subject; pairs are drawn unless given.
+    def of(cls, subject: Subject, options: Options, like: ExchangeGrid | None = None) -> ExchangeGrid:
+        """That of a subject; with another run's, at the same places and between the same pairs.
 
         Raises:
             KeyError: the model has no such layer.
-            ValueError: a fold has too few pairs, or there are too few leaves for the folds.
-            MismatchError: the given pairs have a leaf without a picture, or a hypernym that cannot be read.
+            ValueError: a fold has too few pairs, there are too few leaves for the folds, or a rank is too large.
+            MismatchError: the other run is of another world, or its model has another number of layers.
         """
         pictures = pictures_of(subject.run, options.seed)
         leaves, names = tuple(sorted(pictures)), subject.candidates(HYPERNYM).names
@@ -67,34 +67,50 @@ class World:
         tokens = np.array([token_of[leaf] for leaf in leaves])
         alignments = {span: Alignment("mean") if span == "slot" else EACH for span in options.spans}
         stimuli = Stimuli(subject, pictures, alignments)
-        world = cls(stimuli, options, leaves, names, labels, tokens, fold, {}, places_of(subject, options))
-        return replace(world, pairs=world.tested_pairs() if pairs is None else world.checked(pairs))
+        places = places_of(subject, options) if like is None else like.places
+        grid = cls(stimuli, options, leaves, names, labels, tokens, fold, {}, places)
+        return grid.prepared() if like is None else grid.matched(like)
+
+    def prepared(self) -> ExchangeGrid:
+        """The same with the ranks and pairs that are asked for, or the default ones as far as leaves go."""
+        width = self.stimuli.model.get_input_embeddings().weight.shape[1]  # pyright: ignore[reportCallIssue]
+        options = with_ranks(self.options, largest_rank(self.labels, self.fold, self.options, width))
+        options = replace(options, pairs=options.pairs or PAIRS)
+        return replace(self, options=options, pairs=self.tested_pairs())
+
+    def matched(self, like: ExchangeGrid) -> ExchangeGrid:
+        """The same with the ranks and pairs of another run's, whose world is the same."""
+        worlds = [
+            {
+                "number of layers": len(layout_of(one.stimuli.model).blocks),
+                "taxonomy": one.stimuli.subject.run.taxonomy,
+                "leaves with a test picture": one.leaves,
+                "hypernyms that can be read": one.names,
+                "folds": one.fold.tolist(),
+            }
+            for one in (self, like)
+        ]
+        if unlike := [what for what in worlds[0] if worlds[0][what] != worlds[1][what]]:
+            own, other = (one.stimuli.subject.run.path for one in (self, like))
+            raise MismatchError(
+                f"{own} was given as --placebo-run, and differs from {other} in {', '.join(unlike)}; give a run of the "
+                "same world, whose language model has as many layers"
+            )
+        return replace(self, options=like.options, pairs=like.pairs)
 
     def tested_pairs(self) -> dict[int, list[Exchange]]:
         """The pairs of each fold that is tested; base and source are both held out by it."""
-        tested = range(self.options.tested or self.options.folds)
+        tested, wanted = range(self.options.tested or self.options.folds), self.options.pairs or PAIRS
         pairs: dict[int, list[Exchange]] = {}
         for fold in tested:
-            count = self.options.pairs // len(tested) + (fold < self.options.pairs % len(tested))
+            count = wanted // len(tested) + (fold < wanted % len(tested))
             pairs[fold] = self.draw(self.fold == fold, self.labels, count, "tested")
-            if len(pairs[fold]) < count or not count:
+            if len(pairs[fold]) < (count if self.options.pairs else 1) or not count:
                 raise ValueError(
-                    f"{self.options.pairs} pairs of leaves were asked for, {count} of fold {fold}, whose "
+                    f"{wanted} pairs of leaves were asked for, {count} of fold {fold}, whose "
                     f"{int((self.fold == fold).sum())} leaves make {len(pairs[fold])} that differ in a hypernym that "
                     f"can be read: give another number with --pairs (one for each of {len(tested)} folds at least)"
                 )
-        return pairs
-
-    def checked(self, pairs: dict[int, list[Exchange]]) -> dict[int, list[Exchange]]:
-        """These pairs of another run, if this one has their leaves and can read their hypernyms."""
-        every = [pair for of_fold in pairs.values() for pair in of_fold]
-        leaves = {name for pair in every for name in (pair.base, pair.source)} - set(self.leaves)
-        hypernyms = {name for pair in every for name in (pair.up, pair.down)} - set(self.names)
-        if missing := sorted(leaves | hypernyms):
-            raise MismatchError(
-                f"{self.stimuli.subject.run.path} has no test picture of, or cannot read, {missing[:5]}: it is of "
-                "another world than the run it is compared with; give one that was trained on the same"
-            )
         return pairs
 
     def draw(
@@ -123,7 +139,7 @@ class World:
         labels[others] = self.labels[others[order]]
         return labels
 
-    def states(self, task: str, modality: str) -> dict[Place, Float[np.ndarray, "leaves n d"]]:
+    def states(self, task: str, modality: str) -> dict[SpanAtLayer, Float[np.ndarray, "leaves n d"]]:
         """States of all leaves at all places."""
         key = ("states", task, modality)
         if key not in self._once:
@@ -141,21 +157,22 @@ class World:
         return self._once[key]
 
     def difference(
-        self, task: str, source: str, bases: Bases, pairs: Sequence[Exchange], place: Place
+        self, task: str, source: str, bases: Bases, pairs: Sequence[Exchange], place: SpanAtLayer
     ) -> Float[np.ndarray, "pairs n d"]:
         """By how much the state of each pair's source, in one modality, differs from that of its base."""
         rows = [self.leaves.index(pair.source) for pair in pairs]
         return self.states(task, source)[place][rows] - bases.states(place)
 
 
-def places_of(subject: Subject, options: Options) -> list[Place]:
+def places_of(subject: Subject, options: Options) -> list[SpanAtLayer]:
     """Every span × layer at which states are exchanged.
 
     Raises:
         KeyError: the model has no such layer.
     """
-    depth = len(layout_of(subject.bench.vlm.model).blocks)
-    if unknown := [layer for layer in options.layers if not 0 <= layer < depth]:
-        raise KeyError(f"layer {unknown[0]} was asked for; this model has layers 0 to {depth - 1}")
-    spaced = np.unique(np.linspace(depth // 2, depth - 1, 4)[:-1].round().astype(int)).tolist()
-    return [Place(layer, span) for span in options.spans for layer in options.layers or spaced]
+
+    def spaced(depth: int) -> list[int]:
+        return np.unique(np.linspace(depth // 2, depth - 1, 4)[:-1].round().astype(int)).tolist()
+
+    layers = layers_of(subject.bench.vlm.model, options.layers, spaced)
+    return [SpanAtLayer(layer, span) for span in options.spans for layer in layers]
