@@ -4,7 +4,8 @@
 
 Reads: projector snapshots, manifests and taxonomy of each run.
 Writes: analyses/circuits/ in each run: circuits.parquet and .csv (with --ablation resample: circuits-resample), figures
-(png and svg), effects.h5, and a part for each search, test and set of paths, from which a second start goes on.
+(png and svg), effects.h5 (circuits-resample-effects.h5), and a part for each search, test and set of paths, from which
+a second start goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from analyses.circuits.effects import circuits_effects
 from analyses.circuits.figures import draw
 from analyses.circuits.halves import MODALITIES, TASK, Half, halves_of
 from analyses.circuits.routes import Route, lost, routes_of
@@ -28,7 +30,7 @@ from analyses.frame import tables
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import ARRAYS, Parts, stored
-from analyses.inputs.effects import Effects, with_effects
+from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
 from analyses.inputs.subject import check as check_run
 from probing.patching.circuits import parts_of
@@ -69,14 +71,19 @@ def check(runs: Sequence[Run], options: Options) -> None:
     """Refuses what cannot be asked of a run, before anything is loaded.
 
     Raises:
-        ValueError: no random set, member, window or share was asked for, or a share outside (0, 1).
+        ValueError: no random set, member, window or share was asked for, a share outside (0, 1), or leaves of which a
+            half has fewer than two.
     """
     for flag, least, value in (
         ("--random", 1, options.random), ("--members", 1, options.members), ("--window", 1, options.width),
-        ("--integrated", 0, options.integrated), ("--tested", 0, options.tested),
+        ("--integrated", 0, options.integrated), ("--tested", 0, options.tested), ("--leaves", 0, options.leaves),
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{flag} {value} was asked for; give {least} or more")
+    if 0 < options.leaves < 4:
+        raise ValueError(
+            f"--leaves {options.leaves} was asked for; each half needs 2: give 4 or more, or 0 for all"
+        )
     if wrong := [share for share in options.shares if not 0 < share < 1]:
         raise ValueError(f"--share {wrong[0]:g} was asked for; sets are shares of all parts, between 0 and 1")
     if not options.shares:
@@ -112,7 +119,10 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     numbers = _numbers(subject, options)
     table = _table(numbers, options).assign(run=run.name, step=subject.step)
     name = table_name(options)
-    return Result(table, with_effects(_effects(subject, numbers), "circuits", name))
+    effects = circuits_effects(
+        numbers.searches, numbers.paths, numbers.names, numbers.routes, subject.run.taxonomy
+    )
+    return Result(table, with_effects(effects, "circuits", name))
 
 
 def table_name(options: Options) -> str:
@@ -201,36 +211,6 @@ def _table(numbers: _Numbers, options: Options) -> pd.DataFrame:
     records += sharing_rows(of_parts, numbers.sizes, numbers.strata, options.draws, options.seed)
     blank = dict.fromkeys(EXTRA, "") | {"size": 0, "modality": "", "split": "", "span": ""}
     return tables.table([{**blank, **record} for record in records], "circuits", options.seed, EXTRA)
-
-
-def _effects(subject: Subject, numbers: _Numbers) -> Effects:
-    """Contributions of parts and losses by routes, of each leaf, for pooling over runs."""
-    blocks, cells = {}, []
-    for modality in MODALITIES:
-        of_leaves = []
-        for of, name in ((numbers.searches, "contributions"), (numbers.paths, "losses")):
-            halves = [of[modality, half] for half in (0, 1)]
-            leaves = np.concatenate([one["leaves"] for one in halves]).astype(str)
-            of_leaves.append(np.concatenate([one[name] for one in halves], axis=1)[:, np.argsort(leaves)])
-        blocks[modality] = (np.sort(leaves), np.concatenate(of_leaves))
-        labels = {"target": TASK, "state": "clean", "modality": modality}
-        cells += [{**labels, "measure": "contribution", "site": name} for name in numbers.names]
-        cells += [
-            {
-                **labels,
-                "measure": "loss",
-                "site": "all",
-                "span": route.path,
-                "sender": route.of,
-                "receiver": route.to,
-            }
-            for route in numbers.routes
-        ]
-    (leaves, text), (same, image) = (blocks[modality] for modality in MODALITIES)
-    assert leaves.tolist() == same.tolist()
-    own, names = subject.own(TASK, leaves), np.array(subject.candidates(TASK).names)
-    units = pd.DataFrame({"leaf": leaves, "hypernym": names[own.argmax(1)]})
-    return Effects(pd.DataFrame(cells).fillna(""), units, np.concatenate([text, image]))
 
 
 ANALYSIS = Analysis(

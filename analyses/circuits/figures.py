@@ -7,14 +7,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.circuits.halves import MODALITIES
+from analyses.circuits.halves import MODALITIES, WORDS
 from analyses.circuits.routes import ANSWER
 from analyses.circuits.rows import FOUND
 from analyses.circuits.search import RANDOM
 from analyses.frame import drawing
-from probing.patching.circuits import Part
+from probing.patching.circuits import HeadOrMLP
 
-WORDS = {"text": "words", "image": "pictures"}
 COLOURS = {
     "attribution": "#0072B2", "greedy": "#009E73", "other modality": "#D55E00", "random": "#595959",
     "random by layer": "#E69F00",
@@ -73,7 +72,7 @@ def curves(table: pd.DataFrame) -> Figure:
 def contributions(table: pd.DataFrame) -> Figure:
     """Contribution of every part: heads and MLP by layer, a panel for each modality."""
     rows = table[table["measure"] == "contribution"]
-    named = [Part.parse(site) for site in rows["site"]]
+    named = [HeadOrMLP.parse(site) for site in rows["site"]]
     heads = max(part.head for part in named if part.head is not None) + 1
     rows = rows.assign(head=[heads if part.head is None else part.head for part in named])
     most = float(rows["value"].abs().max()) or 1.0

@@ -19,7 +19,9 @@ from probing.patching.circuits import Ablation, attribute_parts, outputs, resamp
 from probing.stats.seeding import stream
 from taxogen.models.rows import Row
 
-MODALITIES = ("text", "image")
+WORDS = {"text": "words", "image": "pictures"}
+"""Modality → what a reader is told that the question is asked with."""
+MODALITIES = tuple(WORDS)
 TASK = "hypernym"
 Role = tuple[str, int]
 

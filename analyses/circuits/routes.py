@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.circuits.halves import Half
 from analyses.inputs.subject import Question
-from probing.patching.circuits import Part, Paths, parts_of
+from probing.patching.circuits import HeadOrMLP, Paths, parts_of
 from probing.patching.circuits.parts import States
 
 PATHS = (("slot", "cue"), ("slot", "last"), ("cue", "last"))
@@ -97,7 +97,7 @@ def _answers(group: Question, reference: States, routes: list[Route]) -> dict[Ro
     return found
 
 
-def _members(parts: Sequence[Part], layers: str) -> Bool[np.ndarray, " parts"]:
+def _members(parts: Sequence[HeadOrMLP], layers: str) -> Bool[np.ndarray, " parts"]:
     if layers == EMBEDDING:
         return np.zeros(len(parts), bool)
     first, last = map(int, layers.split("-"))

@@ -20,8 +20,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def sizes_of(parts: int, shares: Sequence[float]) -> list[int]:
-    """The sizes of sets that are shares of all parts, each once, none empty and none of all parts."""
-    return sorted({size for share in shares if 0 < (size := max(1, round(share * parts))) < parts})
+    """The sizes of sets that are shares of all parts, each once; none is empty, and none has all parts."""
+    return sorted({min(max(1, round(share * parts)), parts - 1) for share in shares})
 
 
 def strata_of(model: nn.Module) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +15,16 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame import registry
-from analyses.frame.analysis import Extras
+from analyses.frame.analysis import Analysis, Extras
+from analyses.frame.command_line import TABLE, flags_of, role_of
 from analyses.frame.provenance import Stored
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
 from taxogen.world.taxonomy import Taxonomy
 
 FILE = "effects.h5"
+STORING = ("circuits", "erasure", "interchange", "knockout", "lens", "patching")
+"""Analyses that store effects."""
 CELLS = ("target", "measure", "state", "modality", "site", "span")
 """Columns that cells always have; empty where they say nothing."""
 LEAF, PAIR = ("leaf", "hypernym"), ("clean", "corrupted", "up", "down")
@@ -116,19 +120,27 @@ def read_effects(path: Path, run: Run | None = None) -> Effects:
     """The effects that a file has, of the run in whose folder it lies unless given.
 
     Raises:
+        ValueError: its analysis stores no effects.
+        KeyError: there is none, and its analysis has no such table.
         FileNotFoundError: there is none; the command that makes it is named.
         DamagedError: its bytes are not those that were written, or it has no record.
         MismatchError: it was made from another projector, world or captures than the run has now, or not together with
             the table beside it.
     """
     analysis = registry.load(path.parent.name.partition("-")[0])
+    if analysis.name not in STORING:
+        raise ValueError(
+            f"effects of {analysis.name} were asked for, which stores none; give {', '.join(STORING)}"
+        )
     run = run or Run.open(path.parents[2])
     table = path.name.removesuffix(FILE).rstrip("-") or analysis.name
     beside = Stored(analysis, path.with_name(f"{table}.parquet"), [run])
     before = beside.require() if beside.path.is_file() else None
     stored = Stored(analysis, path, [run])
-    remedy = stored.remedy(before["options"] if before else {})
+    remedy = stored.remedy(before["options"] if before else _asking(analysis).get(table, {}))
     if not path.is_file():
+        if before is None and table not in (known := _asking(analysis)):
+            raise KeyError(f"table {table!r} of {analysis.name} was asked for; known: {', '.join(known)}")
         raise FileNotFoundError(f"{run.name} has no {path.name} of {analysis.name}; {remedy}")
     made_from = stored.require()
     if made_from is None:
@@ -136,6 +148,15 @@ def read_effects(path: Path, run: Run | None = None) -> Effects:
     if made_from != before:
         raise MismatchError(f"{path} was not made with the table beside it; {remedy}")
     return _read(path)
+
+
+def _asking(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Table of an analysis → the values of its options that ask for that table, the default one first."""
+    fields = [field for field in flags_of(analysis.options).values() if role_of(field) == TABLE]
+    choices = [field.metadata["flag"]["choices"] or (False, True) for field in fields]
+    asked = [dict(zip([field.name for field in fields], values)) for values in product(*choices)]
+    tables = {analysis.table_name_of(analysis.options()): {}}
+    return tables | {analysis.table_name_of(analysis.options(**values)): values for values in asked}
 
 
 def _read(path: Path) -> Effects:

@@ -24,7 +24,7 @@ from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
 
-SHOWN = ("erasure", "erasure-steering", "knockout", "lens", "interchange", "circuits", "sparse_features")
+SHOWN = ("erasure", "erasure-steering", "knockout", "lens", "interchange", "circuits")
 """Pooled tables beside that of patching which a report shows, where there are any."""
 
 

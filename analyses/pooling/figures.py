@@ -1,8 +1,13 @@
-"""Figures of pooled effects: a forest of runs, conditions and contrasts, and maps of layers × spans."""
+"""Figures of pooled effects: a forest of runs, conditions and contrasts, and maps of places.
+
+A place is a span and a layer; of heads a layer and a head, a column of panels for each span; of routes what sends and
+what receives, a column of panels for each path.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +18,14 @@ from matplotlib.figure import Figure
 from analyses.frame import drawing
 from analyses.pooling.rows import CONTRAST, RUN, heterogeneity_text, main_rows
 
-PLACED = ("site", "span", "layers", "layer")
+PLACED = ("site", "span", "layers", "layer", "head", "sender", "receiver")
+"""Columns that say where a number was taken; cells of one figure may differ in them."""
+GRIDS = {
+    "": ("span", "layer", "target"),
+    "heads": ("head", "layer", "span"),
+    "routes": ("sender", "receiver", "span"),
+}
+"""What cells are → the columns of the table that stand up, across, and in panels beside each other."""
 FIXED = ("analysis", "step", "run", "kind", "condition", "statistic", "state", "split", "treatment", "seed")
 
 
@@ -24,7 +36,9 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
         for name, rows in _views(main_rows(table)):
             if rows["value"].notna().any():
                 figures[f"forest_{name}"] = forest(table, rows)
-                figures[f"map_{name}"] = maps(rows[rows["kind"] != RUN])
+                pooled = rows[rows["kind"] != RUN]
+                if len(placed := _placed(pooled)):
+                    figures[f"map_{name}"] = maps(placed, len(pooled) - len(placed))
     return figures
 
 
@@ -49,37 +63,83 @@ def forest(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def maps(rows: pd.DataFrame) -> Figure:
-    """Heat maps of layers × spans, one for each condition and contrast; dots mark places that stand."""
-    rows = rows.assign(width=[_width(text) for text in rows["layers"]]).sort_values("width", kind="stable")
-    rows = rows.drop_duplicates(["condition", "span", "layer"]).sort_index()
-    names, spans = list(dict.fromkeys(rows["condition"])), list(dict.fromkeys(rows["span"]))[::-1]
-    layers = [int(layer) for layer in rows["layer"].dropna()]
-    axis = range(min(layers, default=0), max(layers, default=0) + 1)
-    figure = Figure(figsize=(6.2, (0.45 + 0.17 * len(spans)) * len(names) + 1.5), layout="constrained")
-    panels = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
-    most = float(np.nanmax(np.abs(rows["value"]))) or 1.0
-    for name, axes in zip(names, panels):
-        own = rows[(rows["condition"] == name) & rows["layer"].notna()]
-        grid = own.pivot(index="span", columns="layer", values="value").reindex(index=spans, columns=axis)
-        drawing.heat(axes, grid, (-most, most), diverging=True)
-        marked = own[own["stands"].astype(bool)]
-        up = [spans.index(span) for span in marked["span"]]
-        axes.plot(marked["layer"] - axis.start, up, ".", color="black", markersize=4)
-        axes.set_title(name, loc="left")
-    panels[-1].set_xlabel("layer")
-    bar: Any = figure.colorbar(panels[0].images[0], ax=panels, label=_label(rows), shrink=0.9)
-    bar.outline.set_visible(False)
-    drawing.footnote(
-        figure,
-        drawing.caption(
-            int(rows["n"].max()),
-            f"units between {int(rows['hypernyms'].max())} hypernyms, up to {int(rows['seeds'].max())} seeds",
-            "95 % band over all cells of a panel, over hypernyms and seeds",
-            "0; dots: 0 and every placebo are outside the band. Grey: layers that were not asked",
-        ),
+def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
+    """Heat maps of places, a line for each condition and contrast; dots mark those that stand.
+
+    Args:
+        rows: one for each place.
+        left_out: how many cells of the table have no place of their own; a note tells it.
+    """
+    up, across, apart = GRIDS[_grid(rows)]
+    names, columns = (list(dict.fromkeys(rows[label])) for label in ("condition", apart))
+    tallest = max(rows.loc[rows[apart] == column, up].nunique() for column in columns)
+    size = (max(6.2, 2.4 * len(columns) + 1.0), (0.45 + 0.17 * tallest) * len(names) + 1.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(names), len(columns), squeeze=False)
+    for column, of_column in zip(columns, panels.T):
+        own = rows[rows[apart] == column]
+        most = float(np.nanmax(np.abs(own["value"]), initial=0)) or 1.0
+        for name, axes in zip(names, of_column):
+            _panel(axes, own[own["condition"] == name], _ordered(own, up), _ordered(own, across), most)
+            if column == columns[0] and up != "span":
+                axes.set_ylabel(up)
+            title = [name] * (column == columns[0]) + [str(column)] * (len(columns) > 1)
+            axes.set_title("\n".join(title), loc="left")
+        of_column[-1].set_xlabel(across)
+        last = column == columns[-1]
+        bar: Any = figure.colorbar(
+            of_column[0].images[0], ax=list(of_column), label=_label(rows) if last else "", shrink=0.9
+        )
+        bar.outline.set_visible(False)
+    note = f" Cells in the table alone, of wider windows or without a layer: {left_out}."
+    text = drawing.caption(
+        int(rows["n"].max()),
+        f"units between {int(rows['hypernyms'].max())} hypernyms, up to {int(rows['seeds'].max())} seeds",
+        "95 % band over all cells of a condition or contrast, over hypernyms and seeds",
+        "0; dots: 0 and every placebo are outside the band. Grey: places that were not asked",
     )
+    drawing.footnote(figure, text + note * bool(left_out))
     return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, up: Sequence[Any], across: Sequence[Any], most: float) -> None:
+    """One condition at the places of one column of panels."""
+    line, column, _ = GRIDS[_grid(rows)]
+    grid = rows.pivot(index=line, columns=column, values="value").reindex(index=up, columns=across)
+    drawing.heat(axes, grid, (-most, most), diverging=True)
+    axes.tick_params(axis="x", rotation=0 if column == "layer" else 60)
+    marked = rows[rows["stands"].astype(bool)]
+    places = [[values.index(one) for one in marked[of]] for values, of in ((across, column), (up, line))]
+    axes.plot(*places, ".", color="black", markersize=4)
+
+
+def _grid(rows: pd.DataFrame) -> str:
+    """What the cells of a view are."""
+    return str(_grids(rows).iloc[0])
+
+
+def _grids(rows: pd.DataFrame) -> pd.Series:
+    """What each cell is: a route, a head or MLP, or a span at a layer."""
+    has = {name: rows[name].fillna("") != "" if name in rows else False for name in ("receiver", "head")}
+    return pd.Series(np.select([has["receiver"], has["head"]], ["routes", "heads"], ""), rows.index)
+
+
+def _placed(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each condition and place: of windows at one layer the narrowest, and none without a layer."""
+    up, across, apart = GRIDS[_grid(rows)]
+    rows = rows.assign(width=[_width(text) for text in rows["layers"]]).sort_values("width", kind="stable")
+    places = ["condition", *dict.fromkeys([up, across, apart])]
+    return rows[rows[across].notna()].drop_duplicates(places).sort_index()
+
+
+def _ordered(rows: pd.DataFrame, of: str) -> list[Any]:
+    """The places along an axis: all layers between the first and the last, heads by number, else as they come."""
+    names = list(dict.fromkeys(rows[of]))
+    if of == "layer":
+        return list(range(int(min(names)), int(max(names)) + 1))
+    if of == "head":
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
+    return names[::-1] if of == "span" else names
 
 
 def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: pd.DataFrame) -> str:
@@ -88,7 +148,8 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: 
     of_conditions = pooled[pooled["kind"] != CONTRAST]
     among = pooled if of_conditions.empty else of_conditions
     best = among.iloc[int(among["value"].abs().argmax())]
-    at_best = rows[(rows["site"] == best["site"]) & (rows["layers"] == best["layers"])]
+    places = [name for name in PLACED if name in rows and name != "layer"]
+    at_best = rows[(rows[places] == best[places]).all(axis=1)]
     palette, names, notes = drawing.colours(list(dict.fromkeys(entries["condition"]))), [], []
     for place, entry in enumerate(entries.to_dict("records")):
         names.append(entry["run"] if entry["kind"] == RUN else entry["condition"])
@@ -105,7 +166,8 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: 
                 )
     axes.axvline(0, **drawing.CHANCE)
     axes.set_yticks(range(len(entries) - 1, -1, -1), names)
-    axes.set_title(f"{best['span']}, {best['site']}".strip(", "), loc="left", fontsize=7)
+    route = f"{best['sender']} to {best['receiver']}" if _grid(rows) == "routes" else best["site"]
+    axes.set_title(f"{best['span']}, {route}".strip(", "), loc="left", fontsize=7)
     axes.set_xlabel(_label(rows))
     return "\n".join(notes)
 
@@ -125,6 +187,10 @@ def _views(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         "stands",
     )
     keys = [name for name in rows.columns if name not in (*PLACED, *FIXED, *numbers)]
+    points = rows["site"].str.replace(r"^blocks\.\d+\.|#\d+$", "", regex=True)
+    rows = rows.assign(cells=_grids(rows), point=points)
+    place = [name for name in (*PLACED, "kind", "condition", "run") if name in rows and name != "site"]
+    keys += ["cells"] + ["point"] * bool(rows.duplicated([*keys, *place]).any())
     keys = [name for name in keys if rows[name].nunique() > 1 or name in ("target", "measure")]
     return [
         (re.sub(r"[^A-Za-z0-9]+", "_", "_".join(str(key) for key in of if key != "")), view)

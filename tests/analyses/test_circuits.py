@@ -188,6 +188,8 @@ def test_one_circuit_overlaps_as_its_halves_do_and_two_circuits_do_not():
         ({"random": 0}, "--random 0 was asked for; give 1 or more"),
         ({"members": 0}, "--members 0"),
         ({"width": 0}, "--window 0"),
+        ({"leaves": -3}, "--leaves -3 was asked for; give 0 or more"),
+        ({"leaves": 3}, "--leaves 3 was asked for; each half needs 2: give 4 or more, or 0 for all"),
         ({"integrated": -1}, "--integrated -1"),
         ({"shares": (0.1, 1.0)}, "--share 1 was asked for; sets are shares of all parts"),
         ({"shares": ()}, "no --share was asked for"),
@@ -201,5 +203,6 @@ def test_what_cannot_be_asked_is_refused_before_a_run_is_opened(options, match):
 
 def test_sizes_are_shares_each_once_and_no_set_is_empty_or_whole():
     assert search.sizes_of(300, (0.5, 0.02, 0.05)) == [6, 15, 150]
-    assert search.sizes_of(6, (0.01, 0.1, 0.2, 0.99)) == [1]
+    assert search.sizes_of(6, (0.01, 0.1, 0.2)) == [1]
+    assert search.sizes_of(300, (0.999, 0.001)) == [1, 299]
     assert ID["bird"] == HYPERNYM_IDS[0]

@@ -10,9 +10,9 @@ import torch
 from planted import HEAD_WIDTH, HYPERNYMS, ID, LAYER, LEAVES, WIDTH, WORDS, hypernym_of, planted
 from planted import _look as look
 
-from probing.patching.circuits import Part
+from probing.patching.circuits import HeadOrMLP
 
-CARRIER, WRITER, DISTRACTOR = Part(0, 2), Part(3, 1), Part(1, 0)
+CARRIER, WRITER, DISTRACTOR = HeadOrMLP(0, 2), HeadOrMLP(3, 1), HeadOrMLP(1, 0)
 HYPERNYM_IDS = [ID[name] for name in HYPERNYMS]
 OWN = np.array([[name == hypernym_of(leaf) for name in HYPERNYMS] for leaf in LEAVES])
 _HYPERNYM_AT, _BETWEEN, _UNREAD = len(WORDS), WIDTH - 4, WIDTH - 8

@@ -4,13 +4,13 @@ from probing.patching.circuits.ablation import Ablation, ablated_by_hooks
 from probing.patching.circuits.curves import area, distance_area, drawn_order, nested, shares
 from probing.patching.circuits.gates import attribute_parts, greedy_order, order_of
 from probing.patching.circuits.overlap import Overlap, jaccard, overlap, redrawn
-from probing.patching.circuits.parts import Part, choose, means, outputs, parts_of, resampled
+from probing.patching.circuits.parts import HeadOrMLP, choose, means, outputs, parts_of, resampled
 from probing.patching.circuits.paths import Paths
 
 __all__ = [
     "Ablation",
+    "HeadOrMLP",
     "Overlap",
-    "Part",
     "Paths",
     "ablated_by_hooks",
     "area",

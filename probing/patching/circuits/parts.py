@@ -25,13 +25,13 @@ States = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadOrMLP:
     """A head of a layer, or its MLP; `str` and `parse` are inverse.
 
     A head is its output before the projection, so that heads that share keys and values (grouped queries) are parts of
     their own.
 
-    >>> str(Part(3, 5)), str(Part.parse("blocks.3.hook_mlp_out"))
+    >>> str(HeadOrMLP(3, 5)), str(HeadOrMLP.parse("blocks.3.hook_mlp_out"))
     ('blocks.3.attn.hook_z#5', 'blocks.3.hook_mlp_out')
 
     Attributes:
@@ -56,7 +56,7 @@ class Part:
         return str(self.site) if self.head is None else f"{self.site}#{self.head}"
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> HeadOrMLP:
         """The inverse of `str`.
 
         Raises:
@@ -68,7 +68,7 @@ class Part:
         return cls(int(match[1]), None if match[2] is None else int(match[2]))
 
 
-def parts_of(model: nn.Module) -> list[Part]:
+def parts_of(model: nn.Module) -> list[HeadOrMLP]:
     """Every head and MLP of a model in forward order: the heads of a layer, then its MLP.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -87,7 +87,7 @@ def parts_of(model: nn.Module) -> list[Part]:
             f"{layout.model_type} has no {missing[0]} ({len(missing)} of {2 * len(layers)} such sites are missing): "
             "its heads and MLPs cannot be ablated one by one; patch whole layers (probing.patching.grid)"
         )
-    return [Part(layer, head) for layer in layers for head in (*range(layout.heads), None)]
+    return [HeadOrMLP(layer, head) for layer in layers for head in (*range(layout.heads), None)]
 
 
 def sites_of(layer: int) -> tuple[Site, Site]:
@@ -117,10 +117,10 @@ def by_layer(sets: Bool[np.ndarray, "sets parts"], model: nn.Module) -> Bool[Ten
     return torch.from_numpy(sets).unflatten(1, (layers, each)).transpose(0, 1)
 
 
-def choose(parts: Sequence[Part], chosen: Sequence[Part]) -> Bool[np.ndarray, " parts"]:
+def choose(parts: Sequence[HeadOrMLP], chosen: Sequence[HeadOrMLP]) -> Bool[np.ndarray, " parts"]:
     """The set of some parts, as a row that the functions of this room take.
 
-    >>> choose([Part(0, 0), Part(0)], [Part(0)])
+    >>> choose([HeadOrMLP(0, 0), HeadOrMLP(0)], [HeadOrMLP(0)])
     array([False,  True])
 
     Raises:

@@ -16,7 +16,7 @@ from probing.hooks.layouts import layout_of
 from probing.patching import Answers, Restart, Rows, attribute, grid, keep
 from probing.patching.circuits import (
     Ablation,
-    Part,
+    HeadOrMLP,
     Paths,
     ablated_by_hooks,
     area,
@@ -147,9 +147,9 @@ def test_without_steps_it_is_attribution_patching_and_with_some_intact_the_rest_
     ]
     states = {(str(cell.sites[0]), "cue"): reference[str(cell.sites[0])][:, [4, 5]] for cell in cells}
     patched = attribute(model, rows, cells, states, metric)
-    order = [parts_of(model).index(Part(cell.layers[0], cell.head)) for cell in cells]
+    order = [parts_of(model).index(HeadOrMLP(cell.layers[0], cell.head)) for cell in cells]
     np.testing.assert_allclose(of_parts[order], -patched.numpy(), atol=1e-5)
-    intact = choose(parts_of(model), [Part(0), Part(1, 3)])
+    intact = choose(parts_of(model), [HeadOrMLP(0), HeadOrMLP(1, 3)])
     rest = attribute_parts(model, rows, reference, metric, steps=24, intact=intact)
     ablation = Ablation(Restart(model, keep(model, rows)), reference)
     alone, whole = ablation.run(np.vstack([~intact, np.zeros(15, bool)]), read)
@@ -344,8 +344,8 @@ def test_parts_and_their_names():
     model = tiny("llama")
     parts = parts_of(model)
     assert len(parts) == len(set(parts)) == 15
-    assert [Part.parse(str(part)) for part in parts] == parts
-    assert parts[:6] == [*(Part(0, head) for head in range(4)), Part(0), Part(1, 0)]
+    assert [HeadOrMLP.parse(str(part)) for part in parts] == parts
+    assert parts[:6] == [*(HeadOrMLP(0, head) for head in range(4)), HeadOrMLP(0), HeadOrMLP(1, 0)]
 
 
 def test_what_cannot_be_is_refused(circuit):
@@ -357,9 +357,9 @@ def test_what_cannot_be_is_refused(circuit):
     with pytest.raises(ValueError, match=r"has no blocks.0.attn.hook_z .* patch whole layers"):
         parts_of(granite)
     with pytest.raises(ValueError, match=r"'blocks.1.hook_resid_post' is no part"):
-        Part.parse("blocks.1.hook_resid_post")
+        HeadOrMLP.parse("blocks.1.hook_resid_post")
     with pytest.raises(KeyError, match=r"no part blocks.9.hook_mlp_out; it has blocks.0"):
-        choose(parts, [Part(9)])
+        choose(parts, [HeadOrMLP(9)])
     for wrong in (np.ones((2, 19), bool), np.ones(20, bool)):
         with pytest.raises(ValueError, match=r"give \[sets, 20\]: 4 heads and the MLP of each of 4 layers"):
             ablation.run(wrong, read)
