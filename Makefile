@@ -13,7 +13,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 nightly: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "nightly or not nightly" tests/taxogen/test_drawn_inputs.py tests/probing/families
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nightly tests --ignore tests/calibration
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

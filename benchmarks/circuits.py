@@ -2,7 +2,7 @@
 
 All 270 heads and 30 MLPs of SmolLM2-135M are ranked by how much a read-out loses without them, behind prompts as long
 as the study's ("A [4 picture tokens] is a kind of"), in float32. The search takes the gradients of all gates at once
-(attribution), then ablates the 20 parts of the largest contribution truly, in batches of rows that start at each part's
+(attribution), then ablates the 30 parts of the largest contribution truly, in batches of rows that start at each part's
 layer. The plain way is a pass of the whole model with a hook for each of the 300 parts; a pass costs the same for every
 part, so that a sample of the retested parts is run and scaled. Both give the sample the same losses and the same ranks.
 Rounds are of other pictures, both ways in turn; ratios are medians of the rounds' ratios.
@@ -24,7 +24,7 @@ from benchmarks.patching import CANDIDATES, _rows
 from probing.patching import Answers, Restart, keep
 from probing.patching.circuits import Ablation, ablated_by_hooks, attribute_parts, means, outputs
 
-ROUNDS, ROWS, RETESTED, SAMPLED = 5, 12, 20, 8
+ROUNDS, ROWS, RETESTED, SAMPLED = 5, 12, 30, 8
 
 
 def run(quick: bool) -> dict[str, Any]:
