@@ -31,7 +31,7 @@ from tests.analyses.stores.made_up_stores import (
 from tests.world import toy_config, toy_folder
 
 ROOT = Path(__file__).parents[3]
-QUICK = {"layer_probes": ("--draws", "40", "--folds", "3", "--controls", "1")}
+QUICK: dict[str, tuple[str, ...]] = {"layer_probes": ("--draws", "40", "--folds", "3", "--controls", "1")}
 QUICK["sparse_features"] = (
     "--draws",
     "40",
