@@ -145,7 +145,9 @@ def project(tmp_path) -> Path:
 @pytest.mark.filterwarnings(
     "ignore:This process:DeprecationWarning"
 )  # Python 3.12 on forks of a process with threads
-@pytest.mark.parametrize("method", sorted({METHOD, "spawn"}))
+@pytest.mark.parametrize(
+    "method", [METHOD, *(pytest.param(one, marks=pytest.mark.nightly) for one in {"spawn"} - {METHOD})]
+)
 def test_a_run_kills_what_a_test_sees_and_reports_what_it_does_not(project, method, monkeypatch):
     monkeypatch.setattr("tests.mutants.runs.WARM", "")
     monkeypatch.setattr("tests.mutants.runs.GRACE", 2)

@@ -118,6 +118,7 @@ def test_two_processes_capture_and_score_one_projector_to_the_same_bytes(one):
     assert {name for name in expected if not name.endswith(passing)} <= set(again)
 
 
+@pytest.mark.nightly
 def test_a_process_without_rows_takes_part(flags):
     few = [*flags, "--set", "train.batch=1", "--set", "train.steps=3", "--set", "capture.at=last"]
     assert main(["train", "--out", "few-one/toy", *few]) == 0
@@ -130,7 +131,9 @@ def test_a_process_without_rows_takes_part(flags):
     ("words", "message"),
     [
         (("train", "--set", "train.bach=8"), "train.bach"),
-        (("train", "--set", "capture.sites=blocks.9.hook_mlp_out"), "blocks.9"),
+        pytest.param(
+            ("train", "--set", "capture.sites=blocks.9.hook_mlp_out"), "blocks.9", marks=pytest.mark.nightly
+        ),
         (("sweep", "--vary", "seed=0,1"), "2 processes were started (WORLD_SIZE), but `sweep` is for one"),
     ],
 )
