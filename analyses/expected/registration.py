@@ -91,7 +91,7 @@ def registered(folder: Path) -> list[Registered]:
         return []
     entries = records.read_sealed(folder / FILE)["files"]
     return [
-        Registered(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
+        Registered(**{**one, "began": tuple(one["began"]), "trained": tuple(one.get("trained", ()))})
         for one in entries
     ]
 

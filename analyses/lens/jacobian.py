@@ -33,14 +33,14 @@ def answer_maps(
     for modality in inputs.tokens:
         for held_out in sorted(set(fold.tolist())):
             chosen = shown.iloc[[at for at in order if fold[at] != held_out][:rows]]
-            asked = [
+            questions = [
                 subject.row("hypernym", leaf, picture if modality == "image" else "")
                 for leaf, picture in zip(chosen["leaf"].astype(str), chosen["picture"].astype(str))
             ]
-            subject.share_prefix(asked)
+            subject.share_prefix(questions)
             parts = [
-                _linearised(subject, asked[at : at + BATCH], sites, inputs.final)
-                for at in range(0, len(asked), BATCH)
+                _linearised(subject, questions[at : at + BATCH], sites, inputs.final)
+                for at in range(0, len(questions), BATCH)
             ]
             maps[modality, held_out] = {key: mean_of([part[key] for part in parts]) for key in parts[0]}
     return maps

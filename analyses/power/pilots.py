@@ -67,17 +67,17 @@ def pilots(
     if len(of) == 1:
         first = _statistics(of[0], measure, frame)
         values, drawn = _values(first, None, seed)
-        found = components(values, drawn, first[0].clusters.size)
-        return [Pilot(f"{of[0].name} against {ALIKE}", _undefined(first[0].clusters.size), found.doubled())]
-    found = []
+        alone = components(values, drawn, first[0].clusters.size)
+        return [Pilot(f"{of[0].name} against {ALIKE}", _undefined(first[0].clusters.size), alone.doubled())]
+    contrasts = []
     for one, other in _pairs(of):
         first, second = (_statistics(side, measure, frame) for side in (one, other))
         over = ("leaf", "hypernym", "seed") if len(first[0].value) > 1 else ("leaf", "seed")
         estimate = hierarchical_contrast(first, second, over=over, seed=seed)
         values, drawn = _values(first, second, seed)
         of_pair = components(values, drawn, first[0].clusters.size)
-        found.append(Pilot(f"{one.name} − {other.name}", estimate, of_pair))
-    return found
+        contrasts.append(Pilot(f"{one.name} − {other.name}", estimate, of_pair))
+    return contrasts
 
 
 def _pairs(of: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
@@ -91,13 +91,13 @@ def _pairs(of: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
 
 
 def _statistics(condition: Condition, measure: str, frame: Frame) -> list[Aligned]:
-    found = measured(condition, condition.headline, measure, frame)
-    if found is None:
+    scores = measured(condition, condition.headline, measure, frame)
+    if scores is None:
         raise FileNotFoundError(
             f"{condition.name} has no {measure}: the runs were evaluated without baselines; "
             "`taxoprobe evaluate --run R` writes them"
         )
-    return found.statistics
+    return scores.statistics
 
 
 def _values(
@@ -139,15 +139,15 @@ def _of_probes(runs: Sequence[Run], place: tuple[str, str, int | None]) -> list[
     if len(names) == 1:
         seeds = list(grouped[names[0]].values())
         return [_probed(f"{names[0]} against {ALIKE}", seeds, None, place)]
-    found = []
+    contrasts = []
     for at, one in enumerate(names):
         for other in names[at + 1 :]:
             if shared := sorted(set(grouped[one]) & set(grouped[other])):
                 first, second = ([grouped[name][seed] for seed in shared] for name in (one, other))
-                found.append(_probed(f"{one} − {other}", first, second, place))
-    if not found:
+                contrasts.append(_probed(f"{one} − {other}", first, second, place))
+    if not contrasts:
         raise MismatchError(f"{', '.join(names)} share no seed; give runs of the same seeds")
-    return found
+    return contrasts
 
 
 def _probed(

@@ -94,24 +94,24 @@ def dictionaries(options: Options, store: ActivationStore) -> dict[str, Dictiona
             f"--top {options.top} --folds {options.folds} --permutations {options.permutations} were asked for; at "
             "least 1, 2 and 19 are needed"
         )
-    found: dict[str, Dictionary] = {}
+    by_site: dict[str, Dictionary] = {}
     for folder in folders_of(options.dictionary):
         one = read(folder)
         if site := captured_site(one.site, store.sites):
             span = next(name for name in store.spans if store.pooling[name] != "all")
             one.states(store.read(site, span, [0]).reshape(1, -1))
-            found[site] = one
-    if missing := [site for site in options.sites if site not in found]:
-        shared = ", ".join(found) or "none"
+            by_site[site] = one
+    if missing := [site for site in options.sites if site not in by_site]:
+        shared = ", ".join(by_site) or "none"
         raise KeyError(f"--site {missing[0]} was asked for; dictionaries and captures share {shared}")
-    found = {site: one for site, one in found.items() if not options.sites or site in options.sites}
-    if not found:
+    by_site = {site: one for site, one in by_site.items() if not options.sites or site in options.sites}
+    if not by_site:
         sites = ", ".join(read(folder).site for folder in folders_of(options.dictionary)[:3])
         raise MismatchError(
             f"{options.dictionary} is of {sites}, and {store.path} has none of these; capture there with "
             "`taxoprobe capture`, or name dictionaries of captured sites"
         )
-    return dict(sorted(found.items(), key=lambda item: Site.parse(item[0]).order))
+    return dict(sorted(by_site.items(), key=lambda item: Site.parse(item[0]).order))
 
 
 def captured_site(site: str, sites: Sequence[str]) -> str:
@@ -156,22 +156,22 @@ def features_table(
                 rows += _difference_rows(pictures, words, weights, at)
                 folds = grouped_folds(leaves, categories.members, options.folds, options.seed)
                 firing = Firing(words.fires, pictures.fires, leaves, categories.members, folds, options.top)
-                found, kept = _kept(firing)
-                shared = sharing(found, options.permutations, options.draws, options.seed)
+                reduced, features = _reduced(firing)
+                shared = sharing(reduced, options.permutations, options.draws, options.seed)
                 rows += _shared_rows(shared, categories.names, at)
-                chosen.append(_chosen(shared, categories.names, kept).assign(**at))
+                chosen.append(_chosen(shared, categories.names, features).assign(**at))
     table = tables.table(rows, "sparse_features", options.seed)
     return with_q(table), pd.concat(chosen, ignore_index=True) if chosen else pd.DataFrame()
 
 
 def with_q(table: pd.DataFrame) -> pd.DataFrame:
     """The table with rows of q beside those of p of single hypernyms, one family for each measure."""
-    found = [table]
+    parts = [table]
     for name in table.loc[table["measure"].str.endswith("_p"), "measure"].unique():
         own = table[(table["measure"] == name) & (table["target"] != "mean")]
         q = q_values(own["value"].to_numpy(float))
-        found.append(own.assign(measure=f"{name.removesuffix('_p')}_q", value=q))
-    return pd.concat(found, ignore_index=True)
+        parts.append(own.assign(measure=f"{name.removesuffix('_p')}_q", value=q))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _side(rows: LeafRows, site: str, span: str, dictionary: Dictionary) -> Side:
@@ -190,12 +190,14 @@ def _side(rows: LeafRows, site: str, span: str, dictionary: Dictionary) -> Side:
     return Side(fires / sums[:, 3:].astype(np.float32), sums, states)
 
 
-def _kept(of: Firing) -> tuple[Firing, np.ndarray]:
+def _reduced(of: Firing) -> tuple[Firing, np.ndarray]:
     """The same of the features that fire for two leaves or more, and which these are."""
-    kept = np.flatnonzero(((of.words > 0).sum(axis=0) >= 2) | ((of.pictures > 0).sum(axis=0) >= 2))
-    kept = kept if len(kept) >= of.top else np.arange(of.words.shape[1])
-    top = min(of.top, len(kept))
-    return Firing(of.words[:, kept], of.pictures[:, kept], of.leaves, of.labels, of.folds, top), kept
+    features = np.flatnonzero(((of.words > 0).sum(axis=0) >= 2) | ((of.pictures > 0).sum(axis=0) >= 2))
+    features = features if len(features) >= of.top else np.arange(of.words.shape[1])
+    top = min(of.top, len(features))
+    return Firing(
+        of.words[:, features], of.pictures[:, features], of.leaves, of.labels, of.folds, top
+    ), features
 
 
 def _error_rows(side: Side, weights: np.ndarray, labels: Mapping[str, Any]) -> list[dict]:
@@ -234,7 +236,7 @@ def _shared_rows(shared: Sharing, names: Sequence[str], labels: Mapping[str, Any
     return rows
 
 
-def _chosen(shared: Sharing, names: Sequence[str], kept: np.ndarray) -> pd.DataFrame:
+def _chosen(shared: Sharing, names: Sequence[str], features: np.ndarray) -> pd.DataFrame:
     """The features that words or pictures choose for each hypernym, with how much oftener they fire for it."""
     rows = []
     for k, name in enumerate(names):
@@ -244,5 +246,5 @@ def _chosen(shared: Sharing, names: Sequence[str], kept: np.ndarray) -> pd.DataF
                 f"{modality}_difference": float(shared.differences[modality][k, feature]) for modality in tops
             }
             by = " and ".join(modality for modality in tops if feature in tops[modality])
-            rows.append({"hypernym": name, "feature": int(kept[feature]), "chosen_by": by, **apart})
+            rows.append({"hypernym": name, "feature": int(features[feature]), "chosen_by": by, **apart})
     return pd.DataFrame(rows)

@@ -78,10 +78,10 @@ class Firing:
 
     def values(self, labels: Bool[np.ndarray, "leaves k"]) -> dict[str, Float[np.ndarray, " 1+k"]]:
         """Measure → of the mean over hypernyms, and of each."""
-        found = {name: auroc(one, labels, self.folds) for name, one in self.scores(labels).items()}
+        values = {name: auroc(one, labels, self.folds) for name, one in self.scores(labels).items()}
         sides = [tops(differences(fires, labels), self.top) for fires in (self.words, self.pictures)]
-        found[OVERLAP] = np.array([len(np.intersect1d(*pair)) / self.top for pair in zip(*sides)])
-        return {name: np.array([nan_mean(one), *one]) for name, one in found.items()}
+        values[OVERLAP] = np.array([len(np.intersect1d(*pair)) / self.top for pair in zip(*sides)])
+        return {name: np.array([nan_mean(one), *one]) for name, one in values.items()}
 
 
 def sharing(of: Firing, permutations: int, draws: int, seed: int) -> Sharing:
@@ -120,9 +120,9 @@ def differences(
     """
     inside, outside = labels.T.astype(np.float32), (~labels).T.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = inside @ fires / inside.sum(axis=1, keepdims=True)
-        found -= outside @ fires / outside.sum(axis=1, keepdims=True)
-    return np.nan_to_num(found)
+        apart = inside @ fires / inside.sum(axis=1, keepdims=True)
+        apart -= outside @ fires / outside.sum(axis=1, keepdims=True)
+    return np.nan_to_num(apart)
 
 
 def tops(apart: Float[np.ndarray, "k features"], top: int) -> Int[np.ndarray, "k top"]:

@@ -53,8 +53,8 @@ def match_effect(
         open_ = np.flatnonzero(error > TOLERANCE)
         if not len(open_):
             break
-        found = first if tries == 0 and first is not None else effect(open_, factor[open_])
-        ratio = np.asarray(found, float) / wanted[open_]
+        effects = first if tries == 0 and first is not None else effect(open_, factor[open_])
+        ratio = np.asarray(effects, float) / wanted[open_]
         off = np.where(np.isfinite(ratio), np.abs(ratio - 1), np.inf)
         nearer = off < error[open_]
         best[open_] = np.where(nearer, factor[open_], best[open_])

@@ -147,13 +147,13 @@ def folders_of(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     candidates = [path, *sorted(one for one in path.iterdir() if one.is_dir())] if path.is_dir() else []
-    found = [one for one in candidates if any((one / name).is_file() for name in (SPARSIFY, SAE_LENS))]
-    if not found:
+    folders = [one for one in candidates if any((one / name).is_file() for name in (SPARSIFY, SAE_LENS))]
+    if not folders:
         raise FileNotFoundError(
             f"{path} has no dictionary: neither {CONFIG} with {SPARSIFY} (sparsify), nor with {SAE_LENS} (SAELens), "
             "there or in a folder of it; download one, and name its folder"
         )
-    return found
+    return folders
 
 
 def read(folder: str | Path) -> Dictionary:
@@ -172,18 +172,19 @@ def read(folder: str | Path) -> Dictionary:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = _tensors(folder / weights)
     try:
-        made = (_sparsify if weights == SPARSIFY else _sae_lens)(folder, config, tensors)
+        dictionary = (_sparsify if weights == SPARSIFY else _sae_lens)(folder, config, tensors)
     except KeyError as lacking:
         raise ValueError(
             f"{folder / weights} has no {lacking.args[0]!r}; it holds {', '.join(sorted(tensors))}"
         ) from None
-    width, features = made.encoder.shape
-    if made.decoder.shape != (features, width) or len(made.origin) != width or len(made.bias) != features:
+    width, features = dictionary.encoder.shape
+    shape = dictionary.decoder.shape
+    if shape != (features, width) or len(dictionary.origin) != width or len(dictionary.bias) != features:
         raise ValueError(
-            f"{folder / weights} holds weights that do not fit: encoder {made.encoder.shape}, "
-            f"decoder {made.decoder.shape}"
+            f"{folder / weights} holds weights that do not fit: encoder {dictionary.encoder.shape}, "
+            f"decoder {shape}"
         )
-    return made
+    return dictionary
 
 
 def _sparsify(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Dictionary:
@@ -264,9 +265,9 @@ def _one_of(folder: Path, what: str, value: Any, known: tuple[str, ...]) -> str:
 
 def _only(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The values in some columns of each row, 0 elsewhere."""
-    kept = np.zeros_like(values)
-    np.put_along_axis(kept, columns, np.take_along_axis(values, columns, axis=1), axis=1)
-    return kept
+    chosen = np.zeros_like(values)
+    np.put_along_axis(chosen, columns, np.take_along_axis(values, columns, axis=1), axis=1)
+    return chosen
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:

@@ -261,7 +261,7 @@ def test_at_the_last_layer_the_lens_says_what_the_model_answers(subject, toy, mo
     more["leaf"] = more["leaf"].map(dict(zip(LEAVES, subject.run.taxonomy.leaves)))
     monkeypatch.setattr(further, "further_parts", lambda *_: {"patchscope": more.dropna()})
     result = lens.compute([toy], lens.Options(every=1, leaves=0, draws=20))
-    pooled = result.extras.files[FILE].keywords["effects"].cells  # pyright: ignore[reportFunctionMemberAccess]
+    pooled = result.extras.files[FILE].keywords["effects"].cells
     assert set(pooled["lens"]) == {"logit", "tuned", "cosine", "patchscope"}
     table = result.table
     part = next((toy.path / "analyses" / "lens" / "parts").glob("*/blocks.1.hook_resid_post.parquet"))

@@ -6,6 +6,7 @@ from dataclasses import astuple
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from analyses import power
 from analyses.inputs.measures import MEASURES
@@ -19,6 +20,7 @@ from tests.calibration.power import WORLDS, found, pilot, printed, sides
 PLANTED = {"leaf": 0.5, "leaf_seed": 0.4, "hypernym": 0.1, "hypernym_seed": 0.08, "seed": 0.05}
 OF = pilot(100, 12, 4, **PLANTED)
 DESIGN = Design(100, 12, 4)
+STUDIES = 50
 
 
 def estimated(seed, factor=1.0):
@@ -41,10 +43,11 @@ def test_the_factor_of_limits_widens_what_leaves_vary_and_nothing_else():
     assert wide.hypernym == plain.hypernym
 
 
-@pytest.mark.parametrize(("name", "worlds"), [("seeds_that_differ", 200), ("one_seed", 200)])
-def test_studies_find_what_their_design_is_to_detect_in_four_of_five(name, worlds):
-    of, design = WORLDS[name]
-    assert np.mean([found(seed, of, design) for seed in range(worlds)]) == pytest.approx(0.8, abs=0.05)
+def test_studies_find_what_their_design_is_to_detect_in_four_of_five():
+    """Few studies of one world; `make calibration` counts many, of four."""
+    of, design = WORLDS["one_seed"]
+    low, high = binom.interval(0.999, STUDIES, 0.8)
+    assert low <= sum(found(seed, of, design) for seed in range(STUDIES)) <= high
 
 
 def test_power_at_nothing_is_that_of_a_false_finding():

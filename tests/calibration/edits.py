@@ -163,11 +163,6 @@ def _erasure_p(seed: int, measures: str) -> np.ndarray:
     return _rejected(edited(seed, _ratio(seed), None, _SIZES, False), measures)
 
 
-def _kl(seed: int) -> Limits:
-    """Limits of a mean over pictures that only an edit has: of how far answers move, as of how natural states are."""
-    return _limits(edited(seed, 1.0, LOSS, _SIZES, False), "kl")
-
-
 def _discovered(seed: int) -> np.ndarray:
     """Whether any of three hypernyms at three layers has a q of at most .05: with 199 draws it could."""
     rng = np.random.default_rng([seed, 17])
@@ -293,29 +288,6 @@ CHECKS: tuple[Check, ...] = (
         partial(_erasure_p, measures="(gap|auroc|other_off|leaf_under)_change_p(_corrected)?"),
         300,
         _BOTH,
-    ),
-    Check(
-        "erasure_kl",
-        (
-            *(
-                "erasure.kl",
-                "erasure.mahalanobis_percentile",
-                "erasure.neighbour_percentile",
-                "erasure.unnatural",
-            ),
-            *(
-                "steering.kl",
-                "steering.mahalanobis_percentile",
-                "steering.neighbour_percentile",
-                "steering.unnatural",
-            ),
-        ),
-        "divergence of the answers under edits and controls; percentiles of edited states",
-        _ERASED,
-        _OVER + " Of percentiles at which all states agree limits have no width.",
-        "coverage",
-        _kl,
-        200,
     ),
     Check(
         "edits_q",

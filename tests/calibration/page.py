@@ -35,6 +35,8 @@ Checks that are written, and whose rates this page does not have:
 _UNCHECKED = """
 ## Printed without a check
 
+Numbers with limits, or p, whose rate nobody has counted, or that do not hold as often as they say:
+
 """
 
 
@@ -54,7 +56,10 @@ def page() -> str:
         parts.append(_WAITING)
         parts += [f"- {check.says}: {check.world} (`{check.name}`)\n" for check in waiting]
     parts.append(_UNCHECKED)
-    parts += [f"- `{pattern}`: {why}\n" for pattern, why in UNCHECKED.items()]
+    of_reason: dict[str, list[str]] = {}
+    for pattern, why in UNCHECKED.items():
+        of_reason.setdefault(why, []).append(f"`{pattern}`")
+    parts += [f"- {', '.join(patterns)}: {why}\n" for why, patterns in of_reason.items()]
     return "".join(parts)
 
 

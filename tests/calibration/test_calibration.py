@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 import pandas as pd
 import pytest
 
+from analyses.frame import registry
 from tests.calibration.check import Check, Rate
 from tests.calibration.page import PAGE, page
 from tests.calibration.registry import CHECKS, UNCHECKED
@@ -30,6 +31,11 @@ def test_every_printed_number_with_limits_has_a_check_or_a_reason():
             assert any(fnmatch(f"{analysis}.{measure}", pattern) for pattern in known), (
                 f"{analysis}.{measure}"
             )
+
+
+def test_every_analysis_has_a_check_or_a_reason():
+    patterns = [pattern for check in CHECKS for pattern in check.of] + list(UNCHECKED)
+    assert not {*registry.questions(), "power"} - {pattern.partition(".")[0] for pattern in patterns}
 
 
 def test_the_page_shows_what_was_measured():
