@@ -183,3 +183,15 @@ def test_registered_questions_do_not_import_each_other():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("analyses.")
         }
         assert named <= {name, "frame", "inputs"}, name
+
+
+def test_a_make_target_runs_every_test_that_is_marked_nightly():
+    words = [line.split() for line in (ROOT / "Makefile").read_text().splitlines() if "-m nightly" in line]
+    asked: set[Path] = set()
+    for line in words:
+        folders = [ROOT / word for word in line if word.startswith("tests")]
+        left_out = ROOT / line[line.index("--ignore") + 1] if "--ignore" in line else None
+        inside = {path for folder in folders if folder != left_out for path in folder.rglob("test_*.py")}
+        asked |= {path for path in inside if left_out is None or left_out not in path.parents}
+    marked = {path for path in (ROOT / "tests").rglob("test_*.py") if "mark.nightly" in path.read_text()}
+    assert marked - {Path(__file__)} <= asked
