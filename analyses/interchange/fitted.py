@@ -22,6 +22,7 @@ from probing.patching.subspaces import (
     of_probes,
     random_in,
     read_space,
+    root_of,
 )
 from probing.patching.subspaces.subspace import INDEPENDENT
 from probing.probes.means import mass_mean
@@ -64,7 +65,9 @@ def _subspace(
     if method == "das":
         rng = stream(grid.options.seed, "start of a search", str(fold), trained, str(rank), str(draw))
         objectives = list(_objectives(grid, place, fold, modality, labels, draw))
-        return learn(objectives, random_in(rows, rank, rng), grid.options.steps, grid.options.rate)[0]
+        return learn(objectives, random_in(root_of(rows), rank, rng), grid.options.steps, grid.options.rate)[
+            0
+        ]
     known = labels[leaf][:, _varies(labels[leaf])].astype(float)
     if draw:  # arbitrary labels of few leaves may span less
         rank = min(rank, int(np.linalg.matrix_rank(mass_mean(rows, known)[0], rtol=INDEPENDENT)))

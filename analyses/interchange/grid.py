@@ -128,15 +128,20 @@ class ExchangeGrid:
         )
 
     def trained_on(self, fold: int, draw: int = 0) -> Bool[np.ndarray, "leaves h"]:
-        """Labels of the leaves of all other folds, none of the fold's; of a draw, exchanged among them all."""
-        others = np.flatnonzero(self.fold != fold)
-        labels = np.zeros_like(self.labels)
-        order = np.arange(len(others))
+        """Labels of the leaves of all other folds, none of the fold's; of a draw, exchanged among them all.
+
+        A draw is one over the folds: a leaf has the labels of the leaf that the draw says, or, where that one is of the
+        fold, of the next that it leads to.
+        """
+        others, labels = np.flatnonzero(self.fold != fold), np.zeros_like(self.labels)
+        origin = np.arange(len(self.fold))
         if draw:
-            order = stream(self.options.seed, "arbitrary labels", str(fold), str(draw)).permutation(
-                len(others)
-            )
-        labels[others] = self.labels[others[order]]
+            origin = stream(self.options.seed, "arbitrary labels", str(draw)).permutation(len(self.fold))
+        for leaf in others:
+            source = origin[leaf]
+            while self.fold[source] == fold:
+                source = origin[source]
+            labels[leaf] = self.labels[source]
         return labels
 
     def states(self, task: str, modality: str) -> dict[SpanAtLayer, Float[np.ndarray, "leaves n d"]]:

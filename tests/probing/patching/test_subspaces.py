@@ -20,6 +20,7 @@ from probing.patching.subspaces import (
     random,
     random_in,
     read_space,
+    root_of,
     split,
 )
 from probing.sites import Site
@@ -47,7 +48,7 @@ def test_whatever_makes_a_subspace_its_directions_are_orthonormal_and_a_projecti
         of_means(rows, labels, 3),
         of_probes(rows, labels, np.arange(80), 3),
         of_erasure(rows, labels, 3, 0.1),
-        random_in(rows, 3, np.random.default_rng(2)),
+        random_in(root_of(rows), 3, np.random.default_rng(2)),
         start,
         learnt,
     ]
@@ -178,11 +179,29 @@ def test_a_direction_splits_into_what_is_read_and_what_is_not(angle):
     assert [part.rank for part in split(Subspace(np.eye(6)[:, :1]), read)] == [1, 0]
 
 
+def test_a_mean_over_folds_has_a_p_at_its_nominal_rate_where_a_draw_is_one_over_the_folds():
+    worlds, low, rng = 200, 0, np.random.default_rng(6)
+    for world in range(worlds):
+        rows = rng.standard_normal((36, 8)) * np.geomspace(1, 0.1, 8)
+        true, other = random_in(root_of(rows), 2, rng), random_in(root_of(rows), 2, rng)
+        roots = [root_of(rows[np.arange(36) % 3 != fold]) for fold in range(3)]
+        draws = [
+            np.mean(
+                [overlap(true, random_in(root, 2, np.random.default_rng([world, draw]))) for root in roots]
+            )
+            for draw in range(19)
+        ]
+        low += rank_p(np.array([overlap(true, other), *draws])[None, :, None])[0] <= 0.05
+    least, most = binom.interval(0.999, worlds, 0.05)
+    assert 0 < least <= low <= most
+
+
 def test_overlap_of_subspaces_that_have_nothing_in_common_has_a_p_at_its_nominal_rate():
     worlds, low, rng = 150, 0, np.random.default_rng(5)
     for _ in range(worlds):
         rows = rng.standard_normal((30, 8)) * np.geomspace(1, 0.1, 8)
-        words, *drawn = (random_in(rows, 2, rng) for _ in range(21))
+        root = root_of(rows)
+        words, *drawn = (random_in(root, 2, rng) for _ in range(21))
         low += rank_p(np.array([overlap(words, one) for one in drawn])[None, :, None])[0] <= 0.05
     least, most = binom.interval(0.999, worlds, 0.05)
     assert 0 < least <= low <= most
