@@ -160,14 +160,14 @@ def test_arbitrary_labels_are_exchanged_among_leaves_of_other_folds_and_one_draw
     kinds, folds = np.arange(len(grid.leaves)), (0, 1, 2)
     grid = replace(grid, fold=kinds % 3)
     named = replace(grid, labels=np.eye(len(kinds), dtype=bool))
-    given = [named.trained_on(fold, draw=1) @ kinds for fold in folds]
-    for fold, one in zip(folds, given, strict=True):
-        others = np.flatnonzero(grid.fold != fold)
-        assert sorted(one[others]) == others.tolist()
-        assert (one[others] != others).mean() > 0.8
-    both = ~np.isin(grid.fold, folds[:2])
-    # Draws of their own would agree on one leaf of all.
-    assert (given[0] == given[1])[both].mean() > 2 / both.sum()
+    alike = []
+    for draw in range(1, 21):
+        given = [named.trained_on(fold, draw) @ kinds for fold in folds]
+        for fold, one in zip(folds, given, strict=True):
+            others = np.flatnonzero(grid.fold != fold)
+            assert sorted(one[others]) == others.tolist()
+        alike.append((given[0] == given[1])[grid.fold == 2].mean())
+    assert np.mean(alike) > 0.3  # of draws of their own a tenth
 
 
 def test_base_and_source_of_a_tested_pair_are_held_out_and_differ_in_both_hypernyms():
