@@ -4,7 +4,7 @@
 
 Reads: the effects that the analysis stored in each run (effects.h5 beside its table).
 Writes: analyses/pooling/ in the first run, or --out: NAME.parquet and .csv (NAME is that of the analysis, and of
---table), a forest plot and a map of layers × spans for each measure (png and svg).
+--table), a forest plot and a map of places (layers × spans, layers × heads, or routes) for each measure (png and svg).
 """
 
 from __future__ import annotations
