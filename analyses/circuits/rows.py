@@ -50,7 +50,7 @@ class SetTest:
     labels: Mapping[str, Any]
 
     def rows(self) -> list[Row]:
-        """The effect, all curves, their areas and the areas beyond random sets; NaN where the effect may be 0 or less."""
+        """The effect, all curves, areas, and areas beyond random sets; NaN where the effect may be 0 or less."""
         records = [self._row("effect", self._effect)]
         note = "" if self._defined else "the effect of all parts may be 0 or less"
         curves = {order: self._curves(order) for order in (*FOUND, *RANDOM)}

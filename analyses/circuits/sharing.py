@@ -25,9 +25,9 @@ def sharing_rows(
     """Overlaps of the sets of both modalities with their chance and p, Jaccard indices, and those of drawn leaves.
 
     What is shared is counted between the words of one half and the pictures of the other, so that leaves with a way of
-    their own do not count as one circuit. The p of a size is the larger of both pairs, so that it holds in each; corrected
-    by the number of sizes (Bonferroni). Jaccard indices between modalities are of sets found on *different* halves, as are those within one
-    modality, which say how alike two sets of one circuit would be.
+    their own do not count as one circuit. The p of a size is the larger of both pairs, so that it holds in each, and is
+    corrected by the number of sizes (Bonferroni). Jaccard indices between modalities are of sets found on *different*
+    halves, as are those within one modality, which say how alike two sets of one circuit would be.
     """
     records: list[dict[str, Any]] = []
     for size in sizes:
@@ -35,7 +35,9 @@ def sharing_rows(
         labels = {"target": "sets", "site": "all", "size": size}
         for null in NULLS:
             both = [
-                overlap(sets["text", half], sets["image", 1 - half], strata if null == "same layers" else None)
+                overlap(
+                    sets["text", half], sets["image", 1 - half], strata if null == "same layers" else None
+                )
                 for half in (0, 1)
             ]
             p = max(one.p for one in both)

@@ -22,10 +22,10 @@ _WORD = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.]*[A-Za-z0-9_])?")
 def folder_name(name: str, options: Any) -> str:
     """The name of the folder of an analysis's results: another question, another folder.
 
-    The options that are the question and differ from the default stand behind the name of the analysis: a word of a list
-    and a text that no free value stands before by themselves, a switch by its flag, all else by flag and value; a value that could be mistaken for another ends with a
-    digest. How many, how finely and of which rows (`command_line.EXTENT`) is no other question; results that were given
-    a name are found by it.
+    The options that are the question and differ from the default stand behind the name of the analysis: a word of a
+    list, and a text that no free value stands before, by themselves; a switch by its flag; all else by flag and value.
+    A value that could be mistaken for another ends with a digest. How many, how finely and of which rows
+    (`command_line.EXTENT`) is no other question; results that were given a name are found by it.
     """
     fields, default = flags_of(type(options)), type(options)()
     if any(role_of(field) == NAME and getattr(options, field.name) for field in fields.values()):

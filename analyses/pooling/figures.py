@@ -105,7 +105,9 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, up: Sequence[Any], across: Sequence[Any], most: float) -> None:
     """One condition at the places of one column of panels."""
     line, column, _ = GRIDS[_grid(rows)]
-    grid = rows.pivot(index=line, columns=column, values="value").reindex(index=up, columns=across)
+    grid = rows.pivot(index=line, columns=column, values="value").reindex(
+        index=pd.Index(up), columns=pd.Index(across)
+    )
     drawing.heat(axes, grid, (-most, most), diverging=True)
     axes.tick_params(axis="x", rotation=0 if column == "layer" else 60)
     marked = rows[rows["stands"].astype(bool)]
