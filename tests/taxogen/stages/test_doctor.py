@@ -176,7 +176,15 @@ def _gone() -> str:
     return "'lm'"
 
 
-@pytest.mark.parametrize("change", [_weights, _vocabulary, _angles, _gone])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _weights,
+        _vocabulary,
+        _angles,
+        pytest.param(_gone, marks=pytest.mark.nightly),
+    ],  # a hub is asked, and asked again
+)
 def test_another_language_model_is_red(copy, change):
     said = change()
     (line,) = red()

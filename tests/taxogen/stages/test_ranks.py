@@ -130,7 +130,7 @@ def test_a_process_without_rows_takes_part(flags):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("train", "--set", "train.bach=8"), "train.bach"),
+        pytest.param(("train", "--set", "train.bach=8"), "train.bach", marks=pytest.mark.nightly),
         pytest.param(
             ("train", "--set", "capture.sites=blocks.9.hook_mlp_out"), "blocks.9", marks=pytest.mark.nightly
         ),
