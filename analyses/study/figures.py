@@ -113,7 +113,7 @@ def _levels(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataF
         _published(panels[1], published)
         null += f". {PUBLISHED}"
     handles = {name: handle for axes in panels[:2] for handle, name in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
     drawing.footnote(figure, figure_caption(rows, null))
     return figure
 
@@ -124,7 +124,7 @@ def _published(axes: Axes, rows: pd.DataFrame) -> None:
     for number, ((_, init), curve) in enumerate(curves):
         curve = curve.sort_values("effective")
         look: dict[str, Any] = {"color": drawing.colour(INITS[str(init)]), "linewidth": 0.6, "alpha": 0.7}
-        label = "published, a language model each" if number == 0 else None
+        label = "published, by language model" if number == 0 else None
         axes.plot(curve["effective"], curve["value"], marker="x", markersize=3, zorder=1, label=label, **look)
 
 
