@@ -16,7 +16,7 @@ from analyses.erasure.measured import LEVELS, MEAN, Measured, erasure_measures, 
 from analyses.frame.tables import row, table
 from analyses.inputs.span_states import post
 from probing.edits.placebos import rank_p
-from probing.stats import q_values
+from probing.stats import Estimate, q_values
 
 BEYOND = "erased − controls"
 LEVEL = 0.05
@@ -49,7 +49,9 @@ def erasure_table(parts: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"
                 for measure, values in erasure_measures(part, weights).items():
                     rows += _rows(values, measure, labels, nth == 0)
                     if measure not in LEVELS:
-                        rows += _change_rows(values.change, measure, "erased", labels, nth == 0)
+                        rows += _change_rows(
+                            values.change, measure, "erased", labels, nth == 0, _reached(part)
+                        )
                         along.setdefault(measure, []).append((labels, values.change, -1.0, _reached(part)))
                 rows += _matching(part, labels)
             for measure, cells in along.items():
@@ -82,11 +84,13 @@ def steering_table(
                 for dose, measures in steering_measures(part, weights, leaves).items():
                     labels = {"site": post(cast(int, layer)), "span": span, "dose": dose}
                     labels |= {"beside": kind, "matched": matched, **_IMAGE}
+                    of_dose = part[part["dose"] == dose]
                     for measure, values in measures.items():
                         levels = measure in LEVELS
-                        add = _rows if levels else partial(_change_rows, compared=kind)
-                        rows += add(values, measure, labels=labels, with_edits=nth == 0)
-                    of_dose = part[part["dose"] == dose]
+                        beyond = partial(_change_rows, compared=kind, reached=_reached(of_dose))
+                        rows += (_rows if levels else beyond)(
+                            values, measure, labels=labels, with_edits=nth == 0
+                        )
                     rows += _matching(of_dose, labels)
                     cells.append((labels, measures["target"], float(np.sign(dose)), _reached(of_dose)))
             *hypernyms, mean = range(len(cells[0][1].targets))
@@ -148,13 +152,27 @@ def _own(labels: Mapping[str, Any], edit: str) -> dict[str, Any]:
 
 
 def _change_rows(
-    changes: Measured, measure: str, compared: str, labels: Mapping[str, Any], with_edits: bool = True
+    changes: Measured,
+    measure: str,
+    compared: str,
+    labels: Mapping[str, Any],
+    with_edits: bool = True,
+    reached: bool = True,
 ) -> list[dict[str, Any]]:
-    """Changes by each edit, by one beyond the mean of the controls, and of the mean by each draw of them."""
+    """Changes by each edit, by one beyond the mean of the controls, and of the mean by each draw of them.
+
+    Where a draw does not equal the edit (`reached`), what is beyond the controls is NaN, as its p is.
+    """
     name = f"{measure}_change"
     rows = _rows(changes, name, labels, with_edits)
     rows += [
-        row(name, changes.beyond(compared, at), target=target, edit=f"{compared} − controls", **labels)
+        row(
+            name,
+            changes.beyond(compared, at) if reached else Estimate(np.nan, np.nan, np.nan, changes.n),
+            target=target,
+            edit=f"{compared} − controls",
+            **labels,
+        )
         for at, target in enumerate(changes.targets)
     ]
     return rows + [

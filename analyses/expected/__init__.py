@@ -18,6 +18,7 @@ from analyses.expected import hypotheses
 from analyses.expected.judged import Judged, judge, of_registered, standing_of
 from analyses.expected.registration import current, register, registered_for
 from analyses.frame.analysis import refusing
+from analyses.frame.command_line import described_parser
 from analyses.frame.identity import distinguished
 from taxogen.runs.run import Run
 
@@ -54,13 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    about, _, rest = (__doc__ or "").partition("\n\n")
-    flags = argparse.ArgumentParser(
-        prog="python -m analyses.expected",
-        description=about,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    flags = described_parser("python -m analyses.expected", __doc__ or "")
     flags.add_argument("file", nargs="?", type=Path, metavar="FILE", help="hypotheses in TOML: docs/runs.md")
     flags.add_argument(
         "--register",

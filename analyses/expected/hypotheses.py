@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ def _hypothesis(name: str, entry: Any) -> Hypothesis:
 
 def _bounds(relation: str, value: Any) -> tuple[float, ...]:
     numbers = value if isinstance(value, list) else [value]
-    right = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers)
+    right = all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in numbers
+    )
     if not right or len(numbers) != (2 if relation == "within" else 1):
         form = "two numbers [low, high]" if relation == "within" else "a number"
         raise ValueError(f"{relation} is {form}, found {shown(value)}")

@@ -15,6 +15,15 @@ from typing import Any
 
 from probing.stats import DRAWS
 
+
+def described_parser(program: str, described: str) -> argparse.ArgumentParser:
+    """A parser without flags whose help is a module's docstring: its first line, and behind the flags the rest."""
+    about, _, rest = described.partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=program, description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 ASKS, EXTENT, TABLE, NAME, PARTNER = "asks", "extent", "table", "name", "partner"
 """What an option is for: it is part of the question; it says how many, how finely, of which rows or on which device; it
 stands in the name of the table; it is a name for the results; it names runs that others are compared with."""

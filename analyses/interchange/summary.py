@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analyses.interchange.exchanged import ANGLES, SPECTRUM
@@ -37,11 +38,12 @@ def _subspace(rows: pd.DataFrame, best: dict[str, Any]) -> str:
     p = at[at["measure"] == "effect_p_corrected"].set_index("edit")["value"].dropna()
     ranked = ", ".join(f"{control} {value:.2g}" for control, value in p.items())
     ranked = f"p corrected: {ranked}" if ranked else f"no p with fewer than {FEWEST} draws"
-    flagged = at.loc[at["measure"] == "flagged", "value"].iloc[0] > 0
+    flagged = float(at.loc[at["measure"] == "flagged", "value"].iloc[0])
+    illusion = "; too few hypernyms to look for an illusion" if np.isnan(flagged) else ""
     return (
         f"{best['method']} of {best['trained']}, rank {best['rank']}: most behind layer {best['layer']:.0f}, "
         f"{_interval(best)} nats, {_percent(rows, best)} prefer the source's; {ranked}"
-        + ("; an illusion: neither part does it alone" if flagged else "")
+        + ("; an illusion: neither part does it alone" if flagged > 0 else illusion)
     )
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from analyses.frame import tables
 from analyses.frame.analysis import refusing
+from analyses.frame.command_line import described_parser
 from analyses.frame.identity import distinguished
 from analyses.inputs.intervals import ONE_SEED
 from analyses.power.components import Components
@@ -54,13 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    about, _, rest = (__doc__ or "").partition("\n\n")
-    made = argparse.ArgumentParser(
-        prog="python -m analyses.power",
-        description=about,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = described_parser("python -m analyses.power", __doc__ or "")
     made.add_argument(
         "--run",
         action="append",

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.analysis import refusing
+from analyses.frame.command_line import described_parser
 from analyses.study import claims, collecting, contrasts, figures, published, transfer
 from analyses.study.estimates import DRAWS, Study
 from analyses.study.tables import COLUMNS, Tables, path_of
@@ -53,13 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    about, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.study",
-        description=about,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = described_parser("python -m analyses.study", __doc__ or "")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="the plan whose runs are collected")
     parser.add_argument(
         "--runs", type=Path, metavar="DIR", help="holds its runs; default artifacts/NAME of the plan"

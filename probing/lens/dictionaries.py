@@ -208,6 +208,10 @@ def _sae_lens(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, np.
     if activation == "standard":
         activation = _one_of(folder, "activation_fn", inner, ("relu", "topk"))
     _one_of(folder, "architecture", activation, ("relu", "jumprelu", "gated", "topk"))
+    if activation == "topk" and not k:
+        raise ValueError(
+            f"{folder / 'cfg.json'} has no k, of how many features are active; a topk dictionary needs it"
+        )
     normalisation = config.get("normalize_activations") or "none"
     if normalisation not in _NORMALISATIONS:
         raise ValueError(

@@ -90,11 +90,25 @@ def test_controls_of_a_step_have_its_kl_at_every_dose_and_stand_beside_their_own
     change = table[(table["measure"] == "target_change") & (table["target"] == "mean")]
     rows = change.set_index(["edit", "beside", "matched", "dose"])["value"]
     assert not rows.index.duplicated().any()
+    counted = []
     for kind in ("mass_mean", "probe"):
         for matched in ("length", "kl"):
             controls = [rows[control, kind, matched, 2.0] for control in CONTROLS]
             beyond = rows[f"{kind} − controls", kind, matched, 2.0]
-            assert beyond == pytest.approx(rows[kind, "", "", 2.0] - np.mean(controls))
+            drawn = steered[
+                (steered["beside"] == kind) & (steered["matched"] == matched) & (steered["dose"] == 2)
+            ]
+            if drawn["reached"].all():
+                assert beyond == pytest.approx(rows[kind, "", "", 2.0] - np.mean(controls))
+            else:
+                assert np.isnan(beyond)
+            counted.append(np.isnan(beyond))
+    assert sorted(counted) == [
+        False,
+        False,
+        False,
+        True,
+    ]  # no control moves answers as far as the difference of means
     assert table.loc[table["measure"] == "factor", "matched"].eq("kl").all()
 
 
@@ -107,6 +121,13 @@ def test_a_control_that_cannot_reach_the_step_takes_the_p_of_its_cell_and_is_cou
         p = table[(table["measure"] == f"gap_change_{name}") & (table["target"] == "mean")]
         assert p.set_index("layer")["value"].isna().to_dict() == {3: False, 5: True}
     unreached = table[table["measure"] == "unreached"].set_index(["edit", "layer"])["value"]
+    beyond = table[(table["measure"] == "gap_change") & (table["edit"] == "erased − controls")].groupby(
+        "layer"
+    )
+    assert beyond["value"].count().to_dict() == {
+        3: beyond.size()[3],
+        5: 0,
+    }  # NaN where a draw is another edit
     assert unreached.to_dict() == {("random", 3): 0, ("shuffled", 3): 0, ("random", 5): 1, ("shuffled", 5): 0}
     assert "1 of 76 controls of equal kl could not move" in summary(table)
 

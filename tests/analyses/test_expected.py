@@ -106,6 +106,8 @@ def test_a_typo_in_a_cell_is_refused_with_the_nearest(where, message):
         ("above = 0.1", "above = 0.1\nbelow = 0.3", "found above; below"),
         ("above = 0.1", 'above = "much"', "above is a number, found 'much'"),
         ("above = 0.1", "above = true", "above is a number"),
+        ("above = 0.1", "above = -inf", "above is a number"),
+        ("above = 0.1", "within = [nan, 0.1]", "two numbers"),
         ("above = 0.1", "within = 0.1", "two numbers"),
         ("above = 0.1", "within = [0.2, 0.1]", "low below high"),
         ('says = "Pretraining helps"\n', "", "needs a text `says`"),

@@ -15,7 +15,7 @@ from analyses.inputs import subject
 from analyses.inputs.stimuli import placebo_runs
 from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
-from analyses.interchange.exchanged import exchanged, exchanged_alone
+from analyses.interchange.exchanged import edits_of, exchanged, exchanged_alone
 from analyses.interchange.fitted import subspaces
 from analyses.interchange.grid import ExchangeGrid
 from analyses.interchange.measured import At
@@ -168,6 +168,17 @@ def test_arbitrary_labels_are_exchanged_among_leaves_of_other_folds_and_one_draw
             assert sorted(one[others]) == others.tolist()
         alike.append((given[0] == given[1])[grid.fold == 2].mean())
     assert np.mean(alike) > 0.3  # of draws of their own a tenth
+
+
+def test_random_subspaces_are_one_draw_over_the_folds():
+    grid = planted_grid(methods=("means",), ranks=(1,), controls=3, trained=("words",))
+    change = np.random.default_rng(0).standard_normal((4, 1, circuit.WIDTH))
+    moved = []
+    for fold in (0, 1):
+        edits = edits_of(grid, BEHIND, fold, subspaces(grid, BEHIND, fold))
+        moved.append(np.stack([edit.change(change) for edit in edits if edit.edit == "random_norm"]))
+    directions = [one / np.linalg.norm(one, axis=-1, keepdims=True) for one in moved]
+    assert np.abs((directions[0] * directions[1]).sum(-1)) == pytest.approx(1.0)
 
 
 def test_base_and_source_of_a_tested_pair_are_held_out_and_differ_in_both_hypernyms():

@@ -178,6 +178,7 @@ def test_a_folder_of_dictionaries_is_read_in_parts(tmp_path):
             ValueError,
             "scaling",
         ),
+        (write_sae_lens, {"architecture": "topk"}, ValueError, "cfg.json has no k"),
         (write_sparsify, {"transcode": True}, ValueError, "with transcode; only autoencoders"),
         (write_sparsify, {"activation": "softmax"}, ValueError, "activation 'softmax'"),
     ],
