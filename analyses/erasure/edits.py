@@ -99,7 +99,7 @@ def choose_leaves(
 
 def clean_states(question: Question, place: SpanAtLayer) -> States:
     """The states at a place when nothing is changed."""
-    states = question.clean.states[place.layer + 1][:, list(question.positions(place.span))]
+    states = question.clean.behind(place.layer)[:, list(question.positions(place.span))]
     return states.double().cpu().numpy()
 
 

@@ -49,7 +49,7 @@ class Bases:
 
     def tokens(self, place: SpanAtLayer, restart: Restart) -> Float[Tensor, "pairs tokens d"]:
         """The state of every token of a span, of the bases of one group."""
-        return restart.kept.states[place.layer + 1][:, list(restart.kept.rows.positions(place.span))]
+        return restart.kept.behind(place.layer)[:, list(restart.kept.rows.positions(place.span))]
 
     def states(self, place: SpanAtLayer) -> Float[np.ndarray, "pairs n d"]:
         """The state of a span as its alignment reads it."""

@@ -201,6 +201,7 @@ class Restart:
                 changes = edits(layer, runs)
                 with edit(self.model, changes) if changes else nullcontext():
                     hidden = calls[layer](self.layout.blocks[layer], hidden, self._past(layer, start, runs))
+                hidden = self.kept.entering(hidden, layer + 1, start)
         return self.layout.point(Site(FINAL)).module(hidden[:, -1])
 
     def _replaced(self, hidden: Tensor, live: Sequence[_Live], layer: int, start: int) -> Tensor:
@@ -209,7 +210,11 @@ class Restart:
         for site in (after, before):
             for one in live:
                 if site in one.patch.cell.sites:
-                    hidden[one.rows] = self._put(hidden[one.rows], one.patch, str(site), start)
+                    new = self._put(hidden[one.rows], one.patch, str(site), start)
+                    if site is after and layer in self.kept.added:
+                        at = [place - start for place in self._places(one.patch.cell)]
+                        new[:, at] = self.kept.entering(new, layer, start)[:, at]
+                    hidden[one.rows] = new
         return hidden
 
     def _edits(self, live: Sequence[_Live], layer: int, start: int) -> dict[str | Site, Edit]:
@@ -261,29 +266,14 @@ class Restart:
                 stack: Any = self.layout.stack
                 stack(
                     inputs_embeds=given,
-                    position_ids=self._positions(start, given.device),
-                    attention_mask=self._mask(start),
+                    position_ids=self.kept.position_ids(start),
+                    attention_mask=self.kept.attention_mask(start),
                     past_key_values=DynamicCache(past),
                     use_cache=True,
                 )
             self._calls[start] = calls
             self._check(start)
         return self._calls[start]
-
-    def _positions(self, start: int, device: torch.device) -> Tensor:
-        """The positions of the first row's tokens from `start` on: those the model gave, or one a token."""
-        skip, own = self.kept.rows.skip, self.kept.given.get("position_ids")
-        if own is None:
-            return torch.arange(skip + start, skip + self._length, device=device)[None]
-        rows = own if own.shape[-2] == 1 else own[..., :1, :]
-        return rows[..., start:]
-
-    def _mask(self, start: int) -> Any:
-        """The first row's masks for these tokens, where the model made them itself; no row is padded otherwise."""
-        mask = self.kept.given.get("attention_mask")
-        if isinstance(mask, Mapping):
-            return {kind: None if one is None else one[:1, :, start:] for kind, one in mask.items()}
-        return mask[:1, :, start:] if isinstance(mask, Tensor) and mask.ndim == 4 else None
 
     def _check(self, start: int) -> None:
         """Refuses a model whose blocks, called by us on the kept states, do not add what the model's own added.
@@ -313,6 +303,7 @@ class Restart:
         out = self._calls[start][layer](
             self.layout.blocks[layer], hidden, self._past(layer, start, 1, rows=1)
         )
+        out = self.kept.entering(out, layer + 1, start)
         eps = torch.finfo(hidden.dtype).eps
         beyond = ((out.float() - after).abs() - eps * (before.abs() + after.abs())).clamp_min(0)
         added = (after - before).norm(dim=-1).clamp_min(eps)

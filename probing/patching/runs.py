@@ -75,6 +75,8 @@ class Kept:
         past: keys and values of each layer, of all tokens.
         hidden: after the last norm, [rows, tokens after the prefix, width].
         given: the arguments that the model handed to its stack for these tokens.
+        added: block → what the model itself adds to the stream in front of it, in float32, where that is not zero:
+            deeper features of the picture in Qwen3-VL.
     """
 
     rows: Rows
@@ -82,9 +84,40 @@ class Kept:
     past: tuple[tuple[Tensor, Tensor], ...]
     hidden: Float[Tensor, "rows token width"]
     given: Mapping[str, Any] = field(default_factory=dict)
+    added: Mapping[int, Float[Tensor, "rows token width"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.hidden)
+
+    def behind(self, layer: int) -> Float[Tensor, "rows token width"]:
+        """The output of a block, before the model adds anything to the stream."""
+        state = self.states[layer + 1]
+        return (state - self.added[layer + 1]).to(state.dtype) if layer + 1 in self.added else state
+
+    def entering(self, hidden: Tensor, layer: int, start: int) -> Tensor:
+        """The state in front of a block from that behind the one before, of tokens from `start` on: with what is added.
+
+        `hidden` holds one row, or all rows a number of times.
+        """
+        if layer not in self.added:
+            return hidden
+        added = self.added[layer][: len(hidden), start:]
+        return (hidden + added.repeat(len(hidden) // max(1, len(added)), 1, 1)).to(hidden.dtype)
+
+    def position_ids(self, start: int) -> Tensor:
+        """The positions of the first row's tokens from `start` on: those the model gave, or one a token."""
+        skip, own = self.rows.skip, self.given.get("position_ids")
+        if own is None:
+            return torch.arange(skip + start, skip + self.hidden.shape[1], device=self.hidden.device)[None]
+        rows = own if own.shape[-2] == 1 else own[..., :1, :]
+        return rows[..., start:]
+
+    def attention_mask(self, start: int) -> Any:
+        """The first row's masks for these tokens, where the model made them itself; no row is padded otherwise."""
+        mask = self.given.get("attention_mask")
+        if isinstance(mask, Mapping):
+            return {kind: None if one is None else one[:1, :, start:] for kind, one in mask.items()}
+        return mask[:1, :, start:] if isinstance(mask, Tensor) and mask.ndim == 4 else None
 
 
 def forward(model: nn.Module, rows: Rows) -> Any:
@@ -123,10 +156,8 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
         ValueError: a row is padded, or a layer does not keep the keys of all tokens (sliding windows).
     """
     layers = len(layout_of(model).blocks)
-    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
-    names.append(f"blocks.{layers - 1}.hook_resid_post")
-    with record(model, names) as seen, arguments_noted(layout_of(model).stack) as noted:
-        out = forward(model, rows)
+    with arguments_noted(layout_of(model).stack) as noted:
+        out, states, added = _between(model, rows)
     past = tuple((layer.keys, layer.values) for layer in out.past_key_values.layers)
     length = rows.skip + out.last_hidden_state.shape[1]
     short = [at for at, (keys, _) in enumerate(past) if keys.shape[-2] != length]
@@ -135,9 +166,52 @@ def keep(model: nn.Module, rows: Rows) -> Kept:
             f"a restart needs the keys of all {length} tokens in all {layers} layers; layers {short or len(past)} "
             "keep fewer (a sliding window?): patch with patched_by_hooks"
         )
-    states = tuple(seen[name] for name in names)
+    if added:
+        _refuse_changing(model, rows, added)
     given = {name: noted[-1][name] for name in ("position_ids", "attention_mask") if name in noted[-1]}
-    return Kept(rows, states, past, out.last_hidden_state, given)
+    return Kept(rows, states, past, out.last_hidden_state, given, added)
+
+
+def _between(
+    model: nn.Module, rows: Rows, edits: Mapping[str | Site, Edit] | None = None
+) -> tuple[Any, tuple[Tensor, ...], dict[int, Tensor]]:
+    """The output of a pass, the states of `Kept`, and what the model adds between its blocks."""
+    layers = len(layout_of(model).blocks)
+    entering = [f"blocks.{layer}.hook_resid_pre" for layer in range(layers)]
+    behind = [f"blocks.{layer}.hook_resid_post" for layer in range(layers)]
+    last: list[Tensor] = []
+    added: dict[int, Tensor] = {}
+
+    def take(site: Site, value: Tensor) -> Tensor:
+        if site.point == "hook_resid_pre" and last:
+            difference = value.float() - last.pop().float()
+            if bool(difference.any()):
+                assert site.layer is not None
+                added[site.layer] = difference
+        elif site.point == "hook_resid_post" and site.layer != layers - 1:
+            last[:] = [value]
+            return value[:0]
+        return value
+
+    with edit(model, edits or {}), record(model, [*entering, *behind], take=take) as seen:
+        out = forward(model, rows)
+    return out, tuple(seen[name] for name in [*entering, behind[-1]]), added
+
+
+def _refuse_changing(model: nn.Module, rows: Rows, added: Mapping[int, Tensor]) -> None:
+    """Refuses a model that adds something else between its blocks where their states are others."""
+    _, states, other = _between(model, rows, {"blocks.0.hook_resid_pre": lambda value: value.flip(-1)})
+    for layer in sorted({*added, *other}):
+        here, there = (one.get(layer, torch.zeros(())) for one in (added, other))
+        if bool(
+            (
+                (here - there).abs() > 4 * torch.finfo(states[layer].dtype).eps * states[layer].abs().max()
+            ).any()
+        ):
+            raise ValueError(
+                f"what the model puts between blocks {layer - 1} and {layer} depends on their states, and a restart "
+                "can only add what is fixed: patch with patched_by_hooks"
+            )
 
 
 @torch.no_grad()

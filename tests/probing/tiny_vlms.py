@@ -50,6 +50,10 @@ class _Qwen(_PicturesOnly, hf.Qwen2_5_VLProcessor):
     pass
 
 
+class _Qwen3(_PicturesOnly, hf.Qwen3VLProcessor):
+    pass
+
+
 def llava() -> tuple[Any, Any]:
     tokenizer = _tokenizer(image_token="<image>")
     pixels = hf.CLIPImageProcessorPil(size={"height": 12, "width": 12}, do_center_crop=False)
@@ -70,41 +74,55 @@ def llava() -> tuple[Any, Any]:
     return _model(hf.LlavaForConditionalGeneration, config), processor
 
 
-def qwen2_5_vl() -> tuple[Any, Any]:
+def _qwen(kind: type, temporal: int) -> tuple[Any, dict[str, int]]:
+    """The processor of a Qwen-VL, and the ids of its special tokens as its configuration names them."""
     names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
     names |= {"vision_start_token": "<|vision_start|>", "vision_end_token": "<|vision_end|>"}
     tokenizer = _tokenizer(**names)
     pixels = hf.Qwen2VLImageProcessorPil(
-        patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 64, "longest_edge": 768}
+        patch_size=4,
+        merge_size=2,
+        temporal_patch_size=temporal,
+        size={"shortest_edge": 64, "longest_edge": 768},
     )
-    processor = _Qwen(
-        pixels,
-        tokenizer,
-        None,
-        chat_template=CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
-    )
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
-    vision = {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_heads": 2,
-        "patch_size": 4,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "out_hidden_size": 32,
-        "window_size": 16,
-        "fullatt_block_indexes": [1],
+    template = CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    processor = kind(pixels, tokenizer, None, chat_template=template)
+    return processor, {f"{name}_id": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+def _rope(**more: Any) -> dict[str, Any]:
+    return {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2], **more}
     }
-    text = {
-        **_TEXT,
-        "vocab_size": len(tokenizer),
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
-    }
-    config = hf.Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, **{f"{name}_id": id for name, id in ids.items()}
-    )
+
+
+_QWEN_VISION = {
+    "depth": 2,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 32,
+}
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    processor, ids = _qwen(_Qwen, 2)
+    vision = {**_QWEN_VISION, "window_size": 16, "fullatt_block_indexes": [1]}
+    text = {**_TEXT, "vocab_size": len(processor.tokenizer), **_rope()}
+    config = hf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
     return _model(hf.Qwen2_5_VLForConditionalGeneration, config), processor
+
+
+def qwen3_vl() -> tuple[Any, Any]:
+    """Adds deeper features of the picture to the stream behind its first blocks."""
+    processor, ids = _qwen(_Qwen3, 2)
+    vision = {**_QWEN_VISION, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
+    text = {**_TEXT, "head_dim": 8, "vocab_size": len(processor.tokenizer), **_rope(mrope_interleaved=True)}
+    config = hf.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+    return _model(hf.Qwen3VLForConditionalGeneration, config), processor
 
 
 def gemma3() -> tuple[Any, Any]:
@@ -159,6 +177,7 @@ def idefics3() -> tuple[Any, Any]:
 VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava,
     "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
     "gemma3": gemma3,
     "idefics3": idefics3,
 }
@@ -172,7 +191,9 @@ def save(name: str, folder: Path) -> Path:
         processor.image_processor.save_pretrained(folder)
         processor.tokenizer.save_pretrained(folder)
         (folder / "chat_template.jinja").write_text(processor.chat_template, encoding="utf-8")
-        kind = {"processor_class": "Qwen2_5_VLProcessor"}
+        kind = {
+            "processor_class": {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}[name]
+        }
         (folder / "processor_config.json").write_text(json.dumps(kind), encoding="utf-8")
     else:
         processor.save_pretrained(folder)

@@ -244,6 +244,34 @@ def test_models_that_cannot_be_restarted_are_refused_and_say_what_can_be_done():
         keep(sliding, Rows(lambda: {"input_ids": ids}, SPANS))
 
 
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_post"])
+def test_what_a_model_adds_between_its_blocks_is_added_in_a_restart_where_it_is_fixed(point):
+    model, rows = tiny("llama", attention="eager"), token_rows(0)
+    more = torch.randn(4, 9, model.config.hidden_size, generator=torch.Generator().manual_seed(3))
+
+    def add(
+        _, args
+    ):  # in passes of the model over whole rows, as its stack would, not where a block is called alone
+        return (args[0] + more, *args[1:]) if args[0].shape[1] == 9 else None
+
+    layout_of(model).blocks[1].register_forward_pre_hook(add)
+    kept, read = keep(model, rows), Answers.of(model, [3, 7])
+    torch.testing.assert_close(kept.behind(0) + more, kept.states[1])
+    cells = [Cell((Site(point, layer),), span) for layer in range(3) for span in ("noun", "cue")]
+    patches = patches_from(model, token_rows(1), cells)
+    found = Restart(model, kept, ALIGNMENTS).run(patches, read)
+    for patch, one in zip(patches, found, strict=True):
+        expected = patched_by_hooks(model, rows, patch, read, ALIGNMENTS[patch.cell.span])
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_changes_the_stream_between_its_blocks_is_refused():
+    model = tiny("llama", attention="eager")
+    layout_of(model).blocks[1].register_forward_pre_hook(lambda _, args: (args[0] * 1.5, *args[1:]))
+    with pytest.raises(ValueError, match=r"between blocks 0 and 1 depends on their states.*patched_by_hooks"):
+        keep(model, token_rows(0))
+
+
 def test_cells_are_named_as_sites_are():
     model = tiny("llama")
     assert [cell.site for cell in grid(model, "blocks.*.hook_mlp_out", ["last"], window=2)] == [
