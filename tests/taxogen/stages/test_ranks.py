@@ -142,11 +142,13 @@ def test_a_refusal_is_told_once_and_ends_all(flags, words, message):
     assert not Path("refused/train/world.json").exists()
 
 
+@pytest.mark.nightly
 def test_what_one_process_refuses_ends_all(flags, monkeypatch):
     monkeypatch.setenv("TROUBLE", "refused")
     refused(JOB, "taxogen train: this row cannot be read", "train", "--out", "stopped/toy", *flags)
 
 
+@pytest.mark.nightly
 def test_the_first_process_tells_though_the_others_refuse_before(flags, monkeypatch):
     monkeypatch.setenv("TROUBLE", "late")
     refused(
