@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
-from taxogen.runs import config
-from taxogen.runs.presets import PRESETS, preset
+from taxogen.runs import config, flags
+from taxogen.runs.presets import preset
 from taxogen.stages.sweeping import command as commands_of_sweeps
 
 if TYPE_CHECKING:  # each command imports what it needs: help and completion do not wait for torch
@@ -27,6 +27,9 @@ log = logging.getLogger("taxogen")
 RUNS = Path("artifacts/runs")
 SHARED = ("train", "evaluate")
 """Commands that several processes share under torchrun; the others are for one."""
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.speaks():
             log.error("taxogen %s: %s", options.command, text)
         return 2
+    except KeyboardInterrupt:
+        if ranks.speaks():
+            log.error(
+                "taxogen %s: stopped by Ctrl-C; the same command goes on from what is stored", options.command
+            )
+        return INTERRUPTED
     except RuntimeError:
         if ranks.count() == 1 or ranks.speaks():
             raise
@@ -227,35 +236,38 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     taxonomy = commands.add_parser("taxonomy", help=about, description=about)
     taxonomy.add_argument("--leaves", type=Path, required=True, metavar="FILE", help="CSV: leaf, synset")
     taxonomy.add_argument(
-        "--hypernyms", type=Path, metavar="FILE", help="CSV: hypernym, synset; default: all above the leaves"
+        "--hypernyms", type=Path, metavar="FILE", help="CSV: hypernym, synset (default: all above the leaves)"
     )
     taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     taxonomy.set_defaults(do=_taxonomy)
+    for command in commands.choices.values():
+        command.formatter_class = flags.Help
 
 
 def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
     """The flags that choose settings, and those of single commands beside them."""
-    command.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file; the defaults where none is given"
-    )
-    command.add_argument("--preset", choices=sorted(PRESETS), help="settings to start from")
-    command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="a setting that differs; may be given again",
-    )  # fmt: skip
+    flags.add_settings(command)
     if name == "plan":
         command.add_argument(
             "--card",
             default="cpu",
-            help="h100, h200, a100, l40s, rtx4090, t4; default cpu: this machine",
+            metavar="CARD",
+            help="h100, h200, a100, l40s, rtx4090, t4, or cpu: this machine",
         )
     elif name not in ("config", "sweep"):
-        holds = f"the run directory; default {RUNS}/NAME"
+        holds = f"the run directory (default: {RUNS}/NAME)"
         command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
     if name == "train":
-        command.add_argument("--capture-at", metavar="STEPS", help="such as 0,50,200,last")
-        command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
-        command.add_argument("--spans", help="such as slot,cue,last")
+        command.add_argument(
+            "--capture-at",
+            metavar="STEPS",
+            help="steps at which activations are captured, such as 0,50,200,last (default: capture.at)",
+        )
+        command.add_argument(
+            "--sites",
+            help="what is captured, such as hook_embed,blocks.*.hook_resid_post (default: capture.sites)",
+        )
+        command.add_argument("--spans", help="where, such as slot,cue,last (default: capture.spans)")
 
 
 def _add_adopted(command: argparse.ArgumentParser) -> None:
@@ -267,24 +279,26 @@ def _add_adopted(command: argparse.ArgumentParser) -> None:
         help="of a language model: a store of the leaves' names, for questions about words",
     )
     command.add_argument(
-        "--pictures", metavar="DIR", help="a folder of a folder for each leaf; default: pictograms"
+        "--pictures",
+        metavar="DIR",
+        help="a folder with a folder for each leaf (default: the bundled pictograms)",
     )
     command.add_argument(
-        "--taxonomy", metavar="FILE", help="CSV: leaf, hypernym; default: that of the pictograms"
+        "--taxonomy", metavar="FILE", help="CSV: leaf, hypernym (default: that of the pictograms)"
     )
     command.add_argument(
         "--template", action="append", default=[], metavar="NAME",
-        help="how questions are put, such as kind; may be given again",
+        help="how questions are put, such as kind (default: kind)",
     )  # fmt: skip
     command.add_argument("--chat", action="store_true", help="put questions in the model's chat template")
-    command.add_argument("--sites", help="such as hook_embed,blocks.*.hook_resid_post")
     command.add_argument(
-        "--run", "--out", type=Path, metavar="DIR", help=f"the run directory; default {RUNS}/NAME"
+        "--sites",
+        help="what is captured, such as hook_embed,blocks.*.hook_resid_post (default: capture.sites)",
     )
     command.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="a setting that differs; may be given again",
-    )  # fmt: skip
+        "--run", "--out", type=Path, metavar="DIR", help=f"the run directory (default: {RUNS}/NAME)"
+    )
+    flags.add_set(command)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analyses.frame.analysis import REFUSALS, in_one_line
+from analyses.frame.command_line import described_parser
 from probing.hooks.layouts import layout_of
 from probing.sites import PATTERN
 from probing.store import MismatchError
@@ -105,13 +106,18 @@ def refuse_other(run: Run, bench: Bench, steps: Sequence[int | None]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.capture", description=(__doc__ or "").partition(":")[0]
+    parser = described_parser("python -m analyses.capture", __doc__ or "")
+    parser.add_argument("--run", required=True, type=Path, metavar="DIR", help="the run directory")
+    parser.add_argument(
+        "--step", action="append", default=[], metavar="STEP", help="a number, or last (default: last)"
     )
-    parser.add_argument("--run", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--step", action="append", default=[], metavar="STEP", help="a number or last")
-    parser.add_argument("--name", default="", help="of the captures; needed for other sites, spans or dtype")
-    parser.add_argument("--sites", help="such as blocks.*.hook_attn_out,blocks.0-11.attn.hook_z")
-    parser.add_argument("--spans", help="such as slot:all,cue,last: one row a token, or its mean (or :last)")
-    parser.add_argument("--dtype", help="float32, float16 or bfloat16")
+    text = "of the captures, which lie in captures-NAME/; needed for other sites, spans or dtype"
+    parser.add_argument("--name", default="", help=f"{text} (default: captures/ of training)")
+    texts = {
+        "sites": "such as blocks.*.hook_attn_out,blocks.0-11.attn.hook_z",
+        "spans": "such as slot:all,cue,last: one row a token, or its mean (or :last)",
+        "dtype": "float32, float16 or bfloat16",
+    }
+    for name in WANTED:
+        parser.add_argument(f"--{name}", help=f"{texts[name]} (default: capture.{name} of the run)")
     return parser

@@ -16,10 +16,12 @@ import pandas as pd
 
 from analyses import behaviour, layer_probes, report
 from analyses.frame.analysis import refusing
+from analyses.frame.command_line import described_parser
 from probing.store import files
 from taxogen.models.threads import threads
 from taxogen.runs import config
 from taxogen.runs.bench import open_bench
+from taxogen.runs.flags import add_set
 from taxogen.runs.run import Run
 from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
 from taxogen.stages.sweeping import run_stages
@@ -81,23 +83,18 @@ def make(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m analyses.demo", description=__doc__)
+    parser = described_parser("python -m analyses.demo", __doc__ or "")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="demo", help="how much of it")
     parser.add_argument(
-        "--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR", help="holds the run directories"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: artifacts/demo, or artifacts/full")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="runs at once, a thread for each; default: one for each core"
+        "--runs", type=Path, default=Path("artifacts/runs"), metavar="DIR", help="holds the runs"
     )
     parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting that differs",
+        "--out", type=Path, metavar="DIR", help="of report.html (default: artifacts/demo, or artifacts/full)"
     )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at once, a thread for each (default: one for each core)"
+    )
+    add_set(parser)
     return parser
 
 

@@ -14,14 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from probing.stats import DRAWS
+from taxogen.runs.flags import Help
+from taxogen.stages.sweeping.sweep_table import runs_of_sweep
 
 
 def described_parser(program: str, described: str) -> argparse.ArgumentParser:
     """A parser without flags whose help is a module's docstring: its first line, and behind the flags the rest."""
     about, _, rest = described.partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=program, description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return argparse.ArgumentParser(prog=program, description=about, epilog=rest, formatter_class=Help)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that name runs: one by one, or all of a sweep."""
+    for flag, text in {"--run": "a run directory", "--sweep": "folder of a sweep, for all its runs"}.items():
+        parser.add_argument(flag, action="append", type=Path, metavar="DIR", help=text)
+
+
+def runs_in(given: argparse.Namespace) -> list[Path]:
+    """The directories of the runs that a command line names.
+
+    Raises:
+        FileNotFoundError: a folder holds no sweep, or not all its runs.
+    """
+    folders = list(getattr(given, "run", None) or ())
+    folders += [path for sweep in getattr(given, "sweep", None) or () for path in runs_of_sweep(sweep)]
+    return folders
 
 
 ASKS, EXTENT, TABLE, NAME, PARTNER = "asks", "extent", "table", "name", "partner"

@@ -10,12 +10,12 @@ from analyses.frame.stores import LEAF, Stores
 
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--images": (
-        "activation store of picture rows, in place of a run; stores of other steps may be given again",
+        "activation store of picture rows, in place of a run, one for each step",
         {"action": "append", "type": Path, "metavar": "STORE"},
     ),
     "--text": ("activation store of rows of words, in place of a run", {"type": Path, "metavar": "STORE"}),
     "--taxonomy": (
-        "of the leaves in these stores: a CSV file with the columns leaf, hypernym",
+        "of the leaves in these stores: a CSV file with the columns leaf, hypernym (default: none)",
         {"type": Path, "metavar": "TABLE"},
     ),
     "--leaf-column": (
@@ -43,9 +43,9 @@ def stores_from(given: argparse.Namespace) -> Stores:
         ValueError: runs were named as well, or no store, or no taxonomy; and as `Stores.open`.
     """
     first = store_flags_in(given)[0]
-    if getattr(given, "run", None):
+    if named := [flag for flag in ("run", "sweep") if getattr(given, flag, None)]:
         raise ValueError(
-            f"--run and {first} were both given; a run has stores and a taxonomy of its own: drop one of the two"
+            f"--{named[0]} and {first} were both given; a run has stores and a taxonomy of its own: drop one of the two"
         )
     if given.images is None and given.text is None:
         raise ValueError(f"{first} was given without a store; give --images STORE, --text STORE, or both")

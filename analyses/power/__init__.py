@@ -72,9 +72,24 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--modality", default="", help="of layer probes, such as text→image")
     made.add_argument("--span", default="", help="of layer probes, such as cue")
     made.add_argument("--layer", type=int, help="of layer probes (default: where the contrast varies most)")
-    made.add_argument("--leaves", type=int, nargs="+", help="default: ¼, ½, 1 and 2 times those of the pilot")
-    made.add_argument("--hypernyms", type=int, nargs="+", help="default: ½, 1 and 2 times those of the pilot")
-    made.add_argument("--seeds", type=int, nargs="+", help="default: 1, 3, 5, 10; of one pilot 1")
+    made.add_argument(
+        "--leaves",
+        type=int,
+        nargs="+",
+        help="leaf concepts of a study (default: ¼, ½, 1 and 2 times those of the pilot)",
+    )
+    made.add_argument(
+        "--hypernyms",
+        type=int,
+        nargs="+",
+        help="hypernyms of a study (default: ½, 1 and 2 times those of the pilot)",
+    )
+    made.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="training seeds of a study (default: 1, 3, 5, 10; of one pilot 1)",
+    )
     made.add_argument(
         "--seed-sd", type=float, metavar="SD", help="of the contrast between seeds, where it is known"
     )
@@ -82,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--power", type=float, default=POWER, help=f"share of studies that find it (default: {POWER})"
     )
-    made.add_argument("--out", type=Path, metavar="DIR", help="where a table goes")
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="of power.parquet and power.csv (default: no table is written)",
+    )
     return made
 
 

@@ -6,7 +6,7 @@
 
 Reads: a plan, and of its finished runs scores, baselines, layer probes and cohesion; or the tables alone.
 Writes: plan, runs, pictures, readouts, taxonomies, numbers and draws (parquet), beside what is there; or a figure for
-each group of the plan that is finished (png and svg).
+each group of the plan that is finished.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: with code 2 and one line, where something cannot be done.
     """
     options = parser().parse_args(argv)
-    with refusing("python -m analyses.study"):
+    with refusing("python -m analyses.study"), drawing.style(options.style, options.width):
         if sum(one is not None for one in (options.plan, options.tables, options.published)) != 1:
             raise ValueError(
                 "give --plan PLAN.toml with --runs DIR to collect results, --tables DIR to draw them, or --published "
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     parser = described_parser("python -m analyses.study", __doc__ or "")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="the plan whose runs are collected")
     parser.add_argument(
-        "--runs", type=Path, metavar="DIR", help="holds its runs; default artifacts/NAME of the plan"
+        "--runs", type=Path, metavar="DIR", help="holds its runs (default: artifacts/NAME of the plan)"
     )
     parser.add_argument("--tables", type=Path, metavar="DIR", help="holds the tables that are drawn")
     parser.add_argument("--published", type=Path, metavar="DIR", help="holds the published study's files")
@@ -65,12 +65,13 @@ def parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="of tables, default docs/results; of figures, default docs/figures",
+        help="of tables (default: docs/results), or of figures (default: docs/figures)",
     )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-        help="as `taxoprobe sweep` was given it; may be given again",
+        help="as `taxoprobe sweep` was given it, such as train.steps=100",
     )  # fmt: skip
+    drawing.add_style_flags(parser)
     return parser
 
 

@@ -14,9 +14,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "write a run as a checkpoint that transformers opens"
     export = commands.add_parser("export", help=about, description=about)
     export.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
-    export.add_argument("--to", choices=("llava",), default="llava", help="LlavaForConditionalGeneration")
+    export.add_argument(
+        "--to",
+        choices=("llava",),
+        default="llava",
+        help="the kind of checkpoint: LlavaForConditionalGeneration",
+    )
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    export.add_argument("--step", type=int, metavar="N", help="of a saved projector, by default the last")
+    export.add_argument("--step", type=int, metavar="N", help="of a saved projector (default: the last)")
     export.set_defaults(do=_export)
     about = "take the projector of a prismatic-vlms checkpoint into a run that is prepared"
     taken = commands.add_parser("import", help=about, description=about)

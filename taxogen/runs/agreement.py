@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -70,6 +71,14 @@ def steps_of(paths: Iterable[Path]) -> tuple[int, ...]:
     """The steps of training that files or folders are named by, sorted; other names aside."""
     names = (_STEP.fullmatch(path.name.partition(".")[0]) for path in paths)
     return tuple(sorted(int(name[1]) for name in names if name))
+
+
+def remedy_for_no_run(path: Path) -> str:
+    """What to do where a path is no run directory: take the one beside it with the nearest name, or make one."""
+    names = [one.parent.name for one in path.absolute().parent.glob("*/config.json")]
+    if near := difflib.get_close_matches(path.name, names, n=1):
+        return f"did you mean {path.with_name(near[0])}?"
+    return f"`python -m taxogen train --out {path}` makes one"
 
 
 def refuse_strangers(path: Path) -> None:

@@ -23,6 +23,7 @@ from taxogen.runs.agreement import (
     refuse_other_config,
     refuse_other_file,
     refuse_strangers,
+    remedy_for_no_run,
     steps_of,
 )
 from taxogen.runs.config import Config
@@ -74,8 +75,7 @@ class Run:
         written = path / "config.json"
         if not written.is_file():
             raise FileNotFoundError(
-                f"{path} is not a run directory (it has no config.json); "
-                f"`python -m taxogen train --out {path}` makes one"
+                f"{path} is not a run directory (it has no config.json); {remedy_for_no_run(path)}"
             )
         records.made_from(written, "restore it from a copy; settings are changed with --set KEY=VALUE")
         run = cls(path, read_config(written))

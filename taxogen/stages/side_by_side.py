@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -66,7 +68,7 @@ def side_by_side(do: Work[Item], items: Sequence[Item], jobs: int, tell: Tell) -
             waiting.put(item)
         for _ in range(count):
             process = context.Process(target=_in_process, args=(do, waiting, said), daemon=True)
-            with _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"):
+            with _environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1"), _interrupts_ignored():
                 process.start()
             running.append(process)
         while running:
@@ -107,6 +109,19 @@ def _environment(**variables: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A block that a process is started in that leaves Ctrl-C to this one, which ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _in_process(do: Work[Any], waiting: Queue[Any], said: Queue[Any]) -> None:

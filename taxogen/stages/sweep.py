@@ -21,9 +21,9 @@ from taxogen.stages.sweeping.clock import Clock, News, words
 from taxogen.stages.sweeping.main_scores import NAMES, main_scores
 from taxogen.stages.sweeping.plan_file import STAGES, PlanFile
 from taxogen.stages.sweeping.run_stages import Questions, evaluated, remaining, stages_of, work
+from taxogen.stages.sweeping.sweep_table import TABLE
 
 log = logging.getLogger("taxogen")
-TABLE = "sweep.csv"
 SECONDS = "sweep-seconds.json"
 STORED = "in the tables"
 """The state of a run whose results are stored already, and which is not made again."""

@@ -25,14 +25,19 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--run", "--out", type=Path, metavar="DIR",
-        help=f"holds the runs; default {RUNS}, of a plan artifacts/NAME",
+        help=f"holds the runs (default: {RUNS}, of a plan artifacts/NAME)",
     )  # fmt: skip
     command.add_argument(
         "--vary", action="append", default=[], metavar="KEY=A,B",
-        help="without a plan: a setting and the values it takes; may be given again",
+        help="without a plan: a setting and the values that it takes, such as seed=0,1,2; each combination of all "
+        "--vary is a run",
     )  # fmt: skip
     command.add_argument(
-        "--group", action="append", default=[], metavar="NAME", help="of the plan; may be given again"
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only these runs of the plan (default: all groups)",
     )
     command.add_argument(
         "--tables",
@@ -44,7 +49,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what is done, what is left and how long that takes"
     )
     command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
-    command.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: one for each core")
+    command.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
     command.set_defaults(do=_sweep)
 
 
@@ -52,6 +57,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from taxogen.stages import sweep
     from taxogen.stages.sweeping import stored
     from taxogen.stages.sweeping.plan_file import PlanFile
+    from taxogen.stages.sweeping.sweep_table import TABLE
 
     if options.plan:
         plan = _plan(options)
@@ -66,7 +72,8 @@ def _sweep(options: argparse.Namespace) -> int:
         sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
         return 0
     table = sweep.sweep(plan, out, options.ray, options.jobs, known)
-    log.info("table: %s", out / sweep.TABLE)
+    log.info("table: %s", out / TABLE)
+    log.info("next: python -m analyses.behaviour --sweep %s", out)
     return int((~table["state"].isin(["done", sweep.STORED])).any())
 
 

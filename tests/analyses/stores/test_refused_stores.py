@@ -37,7 +37,7 @@ def test_a_question_that_needs_a_model_says_why(here, name, capsys):
 
 
 REFUSED = {
-    "nothing": ((), "nothing was given to ask; give --run DIR, or stores"),
+    "nothing": ((), "nothing was given to ask; give --run DIR, or --sweep DIR, or stores"),
     "both": (("--run", "r", *BOTH), "--run and --images were both given"),
     "no table": (BOTH[:4], "without --taxonomy TABLE"),
     "no store": (BOTH[4:], "--taxonomy was given without a store"),
