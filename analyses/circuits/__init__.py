@@ -30,6 +30,7 @@ from analyses.frame import tables
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import ARRAYS, Parts, stored
+from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
 from analyses.inputs.subject import check as check_run
@@ -212,6 +213,14 @@ def _table(numbers: _Numbers, options: Options) -> pd.DataFrame:
     blank = dict.fromkeys(EXTRA, "") | {"size": 0, "modality": "", "split": "", "span": ""}
     return tables.table([{**blank, **record} for record in records], "circuits", options.seed, EXTRA)
 
+
+ALONG_LAYERS = (
+    Evidence(
+        kind="heads and MLPs",
+        about=CAUSES,
+        rows={"target": "hypernym", "modality": "image", "measure": "contribution"},
+    ),
+)
 
 ANALYSIS = Analysis(
     "circuits",

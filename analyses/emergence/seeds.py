@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -28,22 +29,21 @@ from probing.store import MismatchError
 from taxogen.runs.run import Run
 
 
-def several_seeds(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each condition that has more than one, by its name."""
-    grouped: dict[str, list[Run]] = {}
-    for run in runs:
-        grouped.setdefault(condition_of(run, runs), []).append(run)
-    return {name: members for name, members in grouped.items() if len(members) > 1}
-
-
 def stored_draws(runs: Sequence[Run]) -> dict[str, list[Draws]]:
-    """The bootstrap draws of the runs of each condition that has more than one seed.
+    """The bootstrap draws of the runs of each condition, sorted by seed; none of a condition of one run without them.
 
     Raises:
-        FileNotFoundError: a run has none; the command that makes them is named.
+        FileNotFoundError: one of several runs has none; the command that makes them is named.
         DamagedError, MismatchError: they are not as they were written, or of another table than the run has now.
     """
-    return {name: [_of(run) for run in members] for name, members in several_seeds(runs).items()}
+    grouped: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        grouped.setdefault(condition_of(run, runs), []).append(run)
+    stored: dict[str, list[Draws]] = {}
+    for name, members in grouped.items():
+        with nullcontext() if len(members) > 1 else suppress(FileNotFoundError):
+            stored[name] = [_of(run) for run in members]
+    return stored
 
 
 def _of(run: Run) -> Draws:
@@ -112,7 +112,7 @@ def _of_curve(
         "selectivity": [(one.selectivity, one.selectivity_draws) for one in series],
     }
     for measure, pairs in curves.items():
-        each, drawn = np.stack([value for value, _ in pairs]), _mean_draws(pairs, paired)
+        each, drawn = np.stack([value for value, _ in pairs]), mean_draws(pairs, paired)
         limits = over_runs(each, drawn, n, error_factor(condition))
         for place, numbers in enumerate(zip(each.mean(axis=0), *limits)):
             at = {"measure": measure, "site": sites[place], "layer": layers[place]}
@@ -120,14 +120,14 @@ def _of_curve(
     stream = [k for k, site in enumerate(sites) if site.endswith("hook_resid_post") or site == EMBED]
     if len(stream) > 1:
         pairs = [(value[stream], draws[:, stream]) for value, draws in curves["selectivity"]]
-        each, drawn = np.stack([value for value, _ in pairs]), _mean_draws(pairs, paired)
+        each, drawn = np.stack([value for value, _ in pairs]), mean_draws(pairs, paired)
         value = each.mean(axis=0)
         draws, inflation = curve_over_runs(each, drawn, n, OUT_OF_FOLD_BAND)
         yield _in_layers("onset", onset(value, draws, n, inflation=inflation), layers[stream])
         yield _in_layers("half_rise", half_rise(value, draws, n), layers[stream])
 
 
-def _mean_draws(pairs: Sequence[tuple[np.ndarray, np.ndarray]], paired: bool) -> np.ndarray:
+def mean_draws(pairs: Sequence[tuple[np.ndarray, np.ndarray]], paired: bool) -> np.ndarray:
     """Draws of the mean over runs; of other leaves, those of the first run with the mean of all standard errors."""
     if paired:
         return np.mean([draws for _, draws in pairs], axis=0)

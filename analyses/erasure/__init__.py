@@ -28,6 +28,7 @@ from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import SpanAtLayer, fold_of_leaves, layers_of, span_states
 from analyses.inputs.subject import TASKS, Subject, shown_pictures
@@ -230,6 +231,10 @@ def edit_inputs(
         matches_of(options),
     )
 
+
+ALONG_LAYERS = (
+    Evidence(kind="erasure", about=CAUSES, rows={"target": "erased", "measure": "hypernym_change"}, sign=-1),
+)
 
 ANALYSIS = Analysis(
     "erasure",

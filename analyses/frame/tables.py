@@ -1,6 +1,7 @@
-"""Long tables: their columns, a row from an estimate, the layer of a site, and how they are saved."""
+"""Long tables: their columns, a row from an estimate, the layer of a site, evidence in them, and how they are saved."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,32 @@ OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
 """Entries of the site column that are no sites of the language model."""
 NO_STEP = -1
 """The step of rows that no training step touches, such as those of text."""
+
+PICTURES, SHARED, CAUSES, WORDS = "pictures", "shared with words", "causes", "words"
+"""What evidence about layers is about: states of pictures, what these have in common with those of words, what answers
+depend on, and words alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Numbers along the layers that `analyses.emergence` sets side by side; `ALONG_LAYERS` of a package has its own.
+
+    Attributes:
+        kind: its name.
+        about: `PICTURES`, `SHARED`, `CAUSES` or `WORDS`.
+        rows: column → value of the cells of stored effects that are meant, or of the rows of the table.
+        least: the measure of the limit below which nothing is detected, taken off the rows of the table, and that of
+            their p corrected over layers; none where effects are stored.
+        most: a numeric column of which the largest value is meant.
+        sign: −1 where a loss is evidence.
+    """
+
+    kind: str
+    about: str
+    rows: Mapping[str, str] = field(default_factory=dict)
+    least: tuple[str, str] | None = None
+    most: str = ""
+    sign: int = 1
 
 
 def layer_of(site: str, encoder: float = float("nan")) -> float:

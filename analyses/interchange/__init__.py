@@ -20,6 +20,7 @@ import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.parts import Parts
+from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
 from analyses.interchange.check import check
@@ -83,6 +84,16 @@ def _parts(grid: ExchangeGrid, run: Run, alone: bool = False) -> pd.DataFrame:
 def _digest(pairs: Sequence[dict[str, str]]) -> str:
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:8]
 
+
+ALONG_LAYERS = tuple(
+    Evidence(
+        kind=f"interchange, {trained}",
+        about=CAUSES,
+        rows={"target": "hypernym", "method": "das", "trained": trained},
+        most="rank",
+    )
+    for trained in ("pictures", "words")
+)
 
 ANALYSIS = Analysis(
     "interchange",

@@ -18,6 +18,7 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -100,6 +101,12 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     table = knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=subject.step)
     return Result(table, with_effects(knockout_effects(read_outs, run.taxonomy), "knockout"))
 
+
+ALONG_LAYERS = (
+    Evidence(
+        kind="knock-out", about=CAUSES, rows={"target": "hypernym", "measure": "margin_change"}, sign=-1
+    ),
+)
 
 ANALYSIS = Analysis(
     "knockout",

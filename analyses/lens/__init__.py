@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.tables import SHARED, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, post
 from analyses.inputs.subject import Subject, draw_leaves, shown_pictures
@@ -151,6 +152,14 @@ def nearest_words_of(subject: Subject, options: Options) -> pd.DataFrame:
     shown = shown_pictures(subject.run, draw_leaves(subject.run, options.leaves, options.seed))
     return nearest(subject, token_states(subject, shown, "image", [EMBED]), shown)
 
+
+ALONG_LAYERS = (
+    Evidence(
+        kind="logit lens",
+        about=SHARED,
+        rows={"lens": "logit", "target": "hypernym", "modality": "image", "measure": "log_prob"},
+    ),
+)
 
 ANALYSIS = Analysis(
     "lens",

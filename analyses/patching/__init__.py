@@ -17,6 +17,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
+from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
 from analyses.patching.effects import patching_effects
@@ -67,6 +68,8 @@ def _random_init(grid: PatchGrid, options: Options) -> dict[str, Outcomes]:
         )
     return replace(twin, cells=grid.cells).run(f"patch {run.name}")
 
+
+ALONG_LAYERS = (Evidence(kind="patching", about=CAUSES, rows={"target": "hypernym", "head": ""}),)
 
 ANALYSIS = Analysis(
     "patching",

@@ -1,0 +1,122 @@
+"""Sentences about a table of evidence: each says no more than the corrected intervals in the table support."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
+from analyses.emergence.curves import END, HALF, ONSET
+from analyses.emergence.evidence import COUNTED, MISSING
+from analyses.frame.tables import CAUSES, NO_STEP
+
+LEVEL = 0.95
+PLACES = {
+    "slot": "at the picture's slot",
+    "cue": "at the cue",
+    "last": "at the last token",
+    "": "at all tokens",
+}
+_NAMES = {ONSET: "onsets", HALF: "half-rises"}
+Row = Mapping[Any, Any]
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What the evidence of each condition supports, place by place; then what was not asked."""
+    lines: list[str] = []
+    for condition, rows in table.groupby("condition", sort=False):
+        lines += [f"{condition}: {line}" for line in of_condition(rows)]
+    return lines
+
+
+def of_condition(rows: pd.DataFrame) -> Iterator[str]:
+    """The same of one condition, without its name."""
+    current = of_last_step(rows)
+    for place, own in current[current["measure"] != MISSING].groupby("span", sort=False):
+        where = PLACES.get(str(place), f"at {place}")
+        yield from (f"{where}: {line}" for line in _of_place(own))
+    missing = list(dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"]))
+    if missing:
+        yield f"not asked, or not as the runs are now: {', '.join(missing)}"
+
+
+def of_last_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the last step of a condition, and of no step."""
+    return rows[(rows["step"] == rows["step"].max()) | (rows["step"] == NO_STEP)]
+
+
+def _of_place(rows: pd.DataFrame) -> Iterator[str]:
+    onsets = rows[(rows["measure"] == ONSET) & (rows["control"] == "") & rows["about"].isin(COUNTED)]
+    ends = rows[(rows["measure"] == END) & (rows["control"] == "")].set_index("kind")
+    begun = onsets[onsets["value"].notna()].sort_values("value").to_dict("records")
+    if begun:
+        yield "; ".join(_begins(one, ends) for one in begun)
+    if never := onsets.loc[onsets["value"].isna(), "kind"].tolist():
+        yield f"nothing is detected by {_listed(never)}"
+    controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "") & rows["about"].isin(COUNTED)]
+    if seen := [
+        f"{one['control']} of {one['kind']}" for one in controls[controls["value"].notna()].to_dict("records")
+    ]:
+        yield f"controls are detected too: {_listed(seen)}"
+    for name in (ONSET, HALF):
+        yield from _agreement(rows[rows["of"] == name], name)
+
+
+def _begins(one: Row, ends: pd.DataFrame) -> str:
+    """Where a kind of evidence begins; of causes also where it ends."""
+    text = f"{one['kind']} from block {block(one['value'])}{limits(one)}"
+    if one["about"] == CAUSES and one["kind"] in ends.index:
+        text += f" to {block(ends['value'].to_dict()[one['kind']])}"
+    return text
+
+
+def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
+    for one in rows[(rows["measure"] == SPREAD) & (rows["about"] == ALL)].to_dict("records"):
+        within = rows[(rows["measure"] == WITHIN) & (rows["about"] == ALL) & (rows["kind"] == one["kind"])]
+        yield (
+            f"{_NAMES[name]} of {_listed(one['kind'].split('; '))} are spread over {one['value']:g} blocks "
+            f"[{one['lower']:g}, {one['upper']:g}]; {verdict(float(within['value'].to_numpy(float)[0]))}"
+        )
+    bounds = rows[(rows["measure"] == WITHIN) & (rows["about"] == ALL) & rows["value"].isna()]
+    for one in bounds.to_dict("records"):
+        yield (
+            f"with kinds known by an interval alone ({_listed(one['kind'].split('; '))}) the probability that "
+            f"{_NAMES[name]} lie within {CLOSE} blocks is between {one['lower']:.2f} and {one['upper']:.2f}"
+        )
+    for one in rows[(rows["measure"] == BEFORE) & (rows["lower"] > 0)].to_dict("records"):
+        first, second = one["kind"].split("; ")
+        yield (
+            f"the {_NAMES[name][:-1]} of {first} is before that of {second}, by {one['value']:g} blocks "
+            f"[{one['lower']:g}, {one['upper']:g}]"
+        )
+
+
+def verdict(probability: float) -> str:
+    """Whether places lie within two blocks, as far as the share of draws in which they do allows it to be said."""
+    share = f"probability {probability:.2f}"
+    if probability >= LEVEL:
+        return f"they lie within {CLOSE} blocks ({share})"
+    if probability <= 1 - LEVEL:
+        return f"they do not lie within {CLOSE} blocks ({share})"
+    return f"whether they lie within {CLOSE} blocks is open ({share})"
+
+
+def block(value: float) -> str:
+    """A block for the eye: −1 is the input to the first one."""
+    if np.isinf(value):
+        return "never"
+    return "none" if np.isnan(value) else "input" if value == -1 else f"{value:g}"
+
+
+def limits(one: Row) -> str:
+    """The interval of a row in brackets; nothing where it has none."""
+    if pd.isna(one["lower"]) or pd.isna(one["upper"]):
+        return ""
+    return f" [{block(one['lower'])}, {block(one['upper'])}]"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
