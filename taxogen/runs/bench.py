@@ -11,9 +11,9 @@ import torch
 
 from probing.hooks.layouts import layout_of
 from probing.store import MismatchError, cache
-from taxogen.models import devices, encoders, lms
+from taxogen.models import devices, encoders, lms, weights
 from taxogen.models.features import FeatureRows, PictureStandardizer, bins, features
-from taxogen.models.projectors import Projector
+from taxogen.models.projectors import PROJECTORS, Projector
 from taxogen.models.rows import Row
 from taxogen.models.vlm import Vlm, answer_tokens
 from taxogen.questions import items, prompts
@@ -21,7 +21,9 @@ from taxogen.questions.manifest import Manifest
 from taxogen.released import loading
 from taxogen.released.vlm import ReleasedVlm
 from taxogen.runs import adoption, closed, coherence, prepare
+from taxogen.runs.config import ModelConfig
 from taxogen.runs.run import Run
+from taxogen.runs.setting import check_known
 
 
 @dataclass
@@ -75,6 +77,8 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
             f"{run.path} was trained by a version that did not record its world; "
             f"`python -m taxogen prepare --run {run.path}` records it, if it is as it was"
         )
+    if not run.closed:
+        require_named(run.config.model)
     world = closed.read(run) if run.closed else prepare.world(run)
     vlm, encoder = open_models(run, world)
     _resolve(run, vlm)
@@ -88,6 +92,21 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
     if adopt or not run.complete:
         coherence.record(run, world, inputs)
     return Bench(run, world, inputs, vlm)
+
+
+def require_named(model: ModelConfig) -> None:
+    """Refuses models, a projector or a device that are not there, before pictures are read or weights loaded.
+
+    Raises:
+        KeyError: the projector is not known.
+        ValueError: this machine has no such device, or the language model's configuration cannot be read.
+        FileNotFoundError: packages of weights are missing (one line gets them all), or the language model.
+    """
+    devices.resolve(model.device)
+    if not model.vlm:
+        check_known("model.projector", model.projector, PROJECTORS)
+        weights.require_packages((*encoders.requirements(model.encoder), *lms.requirements(model.lm)))
+        lms.require(model.lm)
 
 
 def open_models(run: Run, world: prepare.World) -> tuple[Vlm, dict[str, Any]]:

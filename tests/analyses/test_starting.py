@@ -12,7 +12,7 @@ import pytest
 from analyses import starting
 from analyses.frame import registry
 from taxogen.__main__ import add_commands
-from taxogen.__main__ import main as taxogen
+from taxogen.__main__ import command as taxogen
 from taxogen.runs.flags import Help
 
 COMMANDS = (*registry.questions(), "capture", "demo", "expected", "power", "report", "study")
@@ -107,8 +107,8 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, caplog):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taxogen.__main__.config.read", interrupted)
-    assert taxogen(["config"]) == 130
+    monkeypatch.setattr("taxogen.__main__.main", interrupted)
+    assert taxogen() == 130
     (record,) = caplog.records
     assert "the same command goes on" in record.message
 

