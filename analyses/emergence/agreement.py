@@ -43,7 +43,7 @@ def agreement_rows(curves: Sequence[Curve]) -> Iterator[Record]:
 
 def _agreement(members: Sequence[Curve], name: str, about: str) -> Iterator[Record]:
     joint = [one for one in members if one.draws is not None]
-    alone = [one for one in members if one.draws is None and np.isfinite(_limits(one, name)).all()]
+    alone = [one for one in members if one.draws is None and not np.isnan(_limits(one, name)).any()]
     drawn = np.column_stack([_reached(one, name) for one in joint]) if joint else np.empty((0, 0))
     n = min((one.n for one in joint), default=0)
     if len(joint) > 1:

@@ -120,10 +120,9 @@ class _Condition:
         for curve in self.curves:
             yield from _curve_rows(curve, self.depth)
         own = [
-            one
-            for one in self.curves
-            if not one.control and one.about != tables.WORDS and one.step == self.last
+            one for one in self.curves if one.about in COUNTED and not one.control and one.step == self.last
         ]
+        own = [one for one in own if len(one.layers) > 1]
         for place in dict.fromkeys(one.place for one in own):
             yield from agreement_rows([one for one in own if one.place == place])
         yield from self.missing

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
 from analyses.emergence.curves import END, HALF, ONSET
-from analyses.emergence.evidence import COUNTED, MISSING
+from analyses.emergence.evidence import MISSING
 from analyses.frame.tables import CAUSES, NO_STEP
 
 LEVEL = 0.95
@@ -49,14 +49,14 @@ def of_last_step(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_place(rows: pd.DataFrame) -> Iterator[str]:
-    onsets = rows[(rows["measure"] == ONSET) & (rows["control"] == "") & rows["about"].isin(COUNTED)]
+    onsets = rows[(rows["measure"] == ONSET) & (rows["control"] == "")]
     ends = rows[(rows["measure"] == END) & (rows["control"] == "")].set_index("kind")
     begun = onsets[onsets["value"].notna()].sort_values("value").to_dict("records")
     if begun:
         yield "; ".join(_begins(one, ends) for one in begun)
     if never := onsets.loc[onsets["value"].isna(), "kind"].tolist():
         yield f"nothing is detected by {_listed(never)}"
-    controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "") & rows["about"].isin(COUNTED)]
+    controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "")]
     if seen := [
         f"{one['control']} of {one['kind']}" for one in controls[controls["value"].notna()].to_dict("records")
     ]:
