@@ -176,9 +176,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> None:
-    sys.stdout.write(
-        config.to_toml(config.read(options.config, options.settings, preset(options.preset or "default")))
-    )
+    from taxogen.runs.config.reference import to_toml
+
+    wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
+    sys.stdout.write(to_toml(wanted))
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -217,7 +218,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ("prepare", _prepare, "check the input, write manifests, compute features"),
         ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
         ("evaluate", _evaluate, "score every hypernym for every test picture"),
-        ("config", _config, "print the config as TOML"),
+        ("config", _config, "print every setting with its value, meaning, unit and choices, as TOML"),
         ("plan", _plan, "say what a run will take on a card, before anything is loaded"),
     ):
         command = commands.add_parser(name, help=about, description=about)

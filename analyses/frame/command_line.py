@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
-import re
 import types
 import typing
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from typing import Any
 
 from probing.stats import DRAWS
 from taxogen.runs.flags import Help
+from taxogen.runs.setting import help_of
 from taxogen.stages.sweeping.sweep_table import runs_of_sweep
 
 
@@ -112,18 +111,6 @@ def partners_of(options: Any) -> list[Path]:
         if role_of(field) == PARTNER and value:
             paths += value if isinstance(value, tuple) else [value]
     return paths
-
-
-def help_of(options: type) -> dict[str, str]:
-    """The line of each field under "Attributes" in the docstring of an options class or of one that it inherits."""
-    lines: dict[str, str] = {}
-    for parent in reversed(options.__mro__):
-        if "__dataclass_fields__" not in vars(parent) and parent is not options:
-            continue
-        text = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2]
-        for name, said in re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", text, flags=re.MULTILINE):
-            lines[name] = " ".join(said.split()).rstrip(".")
-    return lines
 
 
 def add_flags(parser: argparse.ArgumentParser, options: type) -> None:

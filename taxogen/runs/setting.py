@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import pkgutil
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -74,11 +76,33 @@ def setting(default: Any, **takes: Any) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting by its dotted key, with its default and the values that it takes."""
+    """A setting by its dotted key, with its default, the values that it takes, and its meaning in one line."""
 
     key: str
     default: Any
     takes: Takes
+    about: str = ""
+
+    @property
+    def accepts(self) -> str:
+        """The values that it takes, in words."""
+        if self.takes.known:
+            names = ", ".join(self._known())
+            return f"a list of: {names}" if isinstance(self.default, tuple) else names
+        return self._kind
+
+    @property
+    def _kind(self) -> str:
+        kind = _KINDS[type(self.default)]
+        if self.takes.needed:
+            kind += " that is not empty"
+        return " ".join(filter(None, ("0 or" if self.takes.zero else "", kind, str(self.takes))))
+
+    @property
+    def explained(self) -> str:
+        """Its meaning, and the values that it takes, where its name and meaning leave that open."""
+        plain = isinstance(self.default, (bool, str)) and not self.takes.known
+        return self.about if plain else f"{self.about}. Takes {self.accepts}"
 
     @property
     def label(self) -> str:
@@ -135,11 +159,7 @@ class Setting:
 
     def refusal(self, value: Any) -> ValueError:
         """The message about a value that the setting does not take."""
-        kind = _KINDS[type(self.default)]
-        if self.takes.needed:
-            kind += " that is not empty"
-        kind = " ".join(filter(None, ("0 or" if self.takes.zero else "", kind, str(self.takes))))
-        return ValueError(f"{self.label} takes {kind}, found {shown(value)}")
+        return ValueError(f"{self.label} takes {self._kind}, found {shown(value)}")
 
     def _check_type(self, value: Any) -> None:
         kind = type(self.default)
@@ -174,6 +194,19 @@ class Setting:
     def _known(self) -> Iterable[str]:
         known = self.takes.known
         return pkgutil.resolve_name(known) if isinstance(known, str) else known
+
+
+def help_of(described: type) -> dict[str, str]:
+    """The line of each field under "Attributes" in the docstring of a dataclass or of one that it inherits."""
+    lines: dict[str, str] = {}
+    for parent in reversed(described.__mro__):
+        if "__dataclass_fields__" not in vars(parent) and parent is not described:
+            continue
+        text = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2]
+        text = re.split(r"^\w", text, maxsplit=1, flags=re.MULTILINE)[0]  # another section
+        for name, said in re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", text, flags=re.MULTILINE):
+            lines[name] = " ".join(said.split()).rstrip(".")
+    return lines
 
 
 def check_known(key: str, name: str, known: Iterable[str], where: str = "") -> None:

@@ -12,6 +12,7 @@ from probing.store import MismatchError
 from taxogen.models import lms, projectors
 from taxogen.runs import config, presets, relations
 from taxogen.runs.config import Config, DataConfig
+from taxogen.runs.config.reference import to_toml
 from taxogen.runs.run import Run
 
 HASHES = {
@@ -61,7 +62,7 @@ def test_the_printed_config_reads_back_to_itself(tmp_path):
     own = ["data.ablation=systematic", "data.held_out=bird, tool", "train.lr=0.01", "name=x", "seed=3"]
     wanted = config.read(None, own)
     path = tmp_path / "config.toml"
-    path.write_text(config.to_toml(wanted))
+    path.write_text(to_toml(wanted))
     assert config.read(path) == wanted
     assert wanted.data.held_out == ("bird", "tool")
     assert tomllib.loads(path.read_text())["train"]["lr"] == 0.01

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from taxogen.runs import config, presets
+from taxogen.runs.config.reference import to_toml
 from taxogen.runs.setting import Setting
 from tests.taxogen.runs.refusals import refusal
 
@@ -169,7 +170,7 @@ def test_a_setting_with_sense_is_accepted(words, value, tmp_path):
     assert flat[words[0].partition("=")[0]] == value
     assert type(flat[words[0].partition("=")[0]]) is type(value)
     path = tmp_path / "config.toml"
-    path.write_text(config.to_toml(config.from_flat(flat)), encoding="utf-8")
+    path.write_text(to_toml(config.from_flat(flat)), encoding="utf-8")
     assert config.read(path) == config.read(None, words)
 
 
@@ -232,7 +233,7 @@ def test_settings_drawn_at_random_are_refused_by_name_or_read_back(tmp_path):
             assert any(key in message for key in flat)
             continue
         accepted += result != config.Config()
-        path.write_text(config.to_toml(result), encoding="utf-8")
+        path.write_text(to_toml(result), encoding="utf-8")
         for again in (config.read(path), config.from_dict(json.loads(json.dumps(result.to_dict())))):
             assert again == result
             assert again.hash == result.hash

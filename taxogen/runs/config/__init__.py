@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from taxogen.runs import relations
-from taxogen.runs.names import device, plain_name, site_pattern, step
-from taxogen.runs.setting import Setting, Takes, flatten, setting, shown
+from taxogen.runs.config.groups import (
+    GROUPS,
+    CaptureConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from taxogen.runs.names import plain_name
+from taxogen.runs.setting import Setting, Takes, flatten, help_of, setting, shown
 from taxogen.runs.toml_file import read_settings
 
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
@@ -37,114 +45,15 @@ _PLAIN = {old: name for (key, name), old in _HASHED.items() if key == "data.shuf
 """Shuffles that `data.disjoint` went with, as the hash still has it, and what they are without it."""
 _BEFORE = {"train.order": "items"}
 """What runs did before these were settings, where that is not their default: an older config.json means it."""
-_SPANS = tuple(
-    f"{span}{pooling}" for span in ("slot", "cue", "last") for pooling in ("", ":mean", ":last", ":all")
-)
-_TEMPLATES = "taxogen.questions.prompts:TEMPLATES"
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Pictures, their split and names, the questions about them, and the hypernym evidence that is left."""
-
-    task: str = setting("completion", known="taxogen.questions.prompts:FORMATS")
-    # Of leaf and hypernym questions; empty: one of each.
-    templates: tuple[str, ...] = setting((), known=_TEMPLATES)
-    chat: bool = False  # whether questions stand in the language model's chat template
-    negatives: str = setting("random", known="taxogen.questions.negatives:RULES")  # of yes/no questions
-    pictures: str = setting("pictograms", needed=True)
-    taxonomy: str = ""  # a table (leaf, hypernym, …); empty: the one that comes with the pictures
-    split: str = setting("seeded", known="taxogen.world.splits:RULES")
-    # Size of a seeded draw of leaf concepts, over all categories; 0: all.
-    leaves: int = setting(0, at_least=2, zero=True)
-    # At most, a seeded draw; 0: all. One alone would leave none to test on.
-    pictures_per_leaf: int = setting(0, at_least=2, zero=True)
-    ablation: str = setting("full", known="taxogen.questions.ablation:RULES")
-    fraction: float = setting(1.0, at_least=0, at_most=1)
-    rule: str = ""  # empty: the default rule of that ablation; study: the published one
-    held_out: tuple[str, ...] = ()  # hypernyms, for the systematic ablation
-    shuffle: str = setting("none", known="taxogen.world.shuffle:KINDS")
-    coherence: float = setting(0.5, at_least=0, at_most=1)  # graded: share of the leaves that stay within
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which frozen encoder, which frozen language model, and the projector that is learned between them.
-
-    Or a released vision-language model (`vlm`) in the place of all three, of which nothing is learned.
-    """
-
-    encoder: str = setting("efficientnet-lite2", needed=True)
-    # The encoder's patch grid is averaged down to this number (a square).
-    encoder_tokens: int = setting(1, at_least=1)
-    lm: str = setting("smollm2-135m", needed=True)
-    init: str = setting("pretrained", known=("pretrained", "random", "pretrained-embeddings"))
-    # Of each encoder token, or (flat-…) of all encoder tokens of a picture as one vector.
-    projector: str = setting("flat-gelu-mlp", needed=True)
-    hidden: int = setting(1024, at_least=1, zero=True)  # 0: the usual width of such a projector
-    # Unless the projector is flat: of encoder_tokens, or fewer by a square (neighbours joined).
-    image_tokens: int = setting(4, at_least=1)
-    standardise: bool = True  # encoder features, by the mean and scale of training pictures
-    normalise: bool = True  # image tokens, to one root mean square
-    token_scale: float = setting(0.0, at_least=0)  # that root mean square; 0: that of token embeddings
-    # A hub name or folder that AutoModelForImageTextToText reads; empty: encoder, projector and lm.
-    vlm: str = ""
-    # To which pictures are squashed before the processor of `vlm` sees them; 0: as they are.
-    picture_side: int = setting(0, at_least=8, zero=True)
-    # In which encoder features are cached; everything computes on them as float32.
-    feature_dtype: str = setting("float32", known=("float32", "bfloat16", "float16"))
-    # auto: bfloat16 where the processor multiplies it in hardware, else float32.
-    dtype: str = setting("auto", known=("auto", "float32", "bfloat16", "float16", "float64"))
-    # Of encoder, projector and language model, in every stage and analysis; auto: the accelerator where there is one.
-    device: str = setting("auto", spelled=device)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the projector is learned; rates per step, clip on the global gradient norm."""
-
-    steps: int = setting(300, at_least=0)  # 0: from `epochs`
-    epochs: float = setting(5.0, above=0)
-    match_steps: bool = False  # epochs count the items before the ablation: as many steps at every level
-    batch: int = setting(32, at_least=1)
-    # What is shuffled: pictures, whose questions share a step (and their image tokens), or each item by itself.
-    order: str = setting("pictures", known=("pictures", "items"))
-    lr: float = setting(1e-3, above=0)
-    weight_decay: float = setting(0.0, at_least=0)
-    warmup: float = setting(0.03, at_least=0, below=1)  # share of the steps; then cosine to zero
-    clip: float = setting(1.0, above=0)
-    snapshots: tuple[str, ...] = setting(("0", "25", "50", "100", "200", "last"), spelled=step, numbers=True)
-    checkpoint_seconds: float = setting(20.0, at_least=0)  # 0: after every step
-
-
-@dataclass(frozen=True)
-class CaptureConfig:
-    """The activations that are written to disk, and the steps of training at which they are."""
-
-    at: tuple[str, ...] = setting(("0", "last"), spelled=step, numbers=True)
-    sites: tuple[str, ...] = setting(
-        ("hook_embed", "blocks.*.hook_resid_post", "ln_final.hook_normalized"),
-        spelled=site_pattern,
-        needed=True,
-    )
-    spans: tuple[str, ...] = setting(("slot", "cue", "last"), known=_SPANS, needed=True)
-    pictures_per_leaf: int = setting(2, at_least=0)  # of the test split, seeded; 0: all
-    dtype: str = setting("float16", known="probing.store.shard_files:DTYPES")
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """The test pictures and templates of evaluation, and the width of the leaf-naming question."""
-
-    pictures_per_leaf: int = setting(0, at_least=0)  # of the test split, seeded; 0: all
-    # Of the test questions, averaged and apart; empty: the first of training.
-    templates: tuple[str, ...] = setting((), known=_TEMPLATES)
-    leaf_choices: int = setting(20, at_least=2)
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the numbers of a run. Same config, same machine: same bytes.
+
+    Attributes:
+        name: of the run, and of its folder below artifacts/runs unless --run names another
+        seed: of every draw: pictures, splits, names, ablation, projector, order of training
 
     Raises:
         ValueError: a value has the wrong type, is out of range, or would do nothing beside the others.
@@ -185,25 +94,17 @@ class Config:
         return hashlib.sha256(json.dumps([DEFAULTS, deciding], sort_keys=True).encode()).hexdigest()[:16]
 
 
-GROUPS = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "train": TrainConfig,
-    "capture": CaptureConfig,
-    "evaluate": EvaluateConfig,
-}
-"""The tables of a config in TOML; `name` and `seed` stand before them."""
-
-
 @cache
 def catalogue() -> dict[str, Setting]:
     """Every setting by its dotted key."""
-    specs = [("", spec) for spec in dataclasses.fields(Config) if spec.name not in GROUPS]
-    specs += [(f"{name}.", spec) for name, group in GROUPS.items() for spec in dataclasses.fields(group)]
-    return {
-        prefix + spec.name: Setting(prefix + spec.name, spec.default, spec.metadata.get("takes", Takes()))
-        for prefix, spec in specs
-    }
+    known = {}
+    for prefix, group in {"": Config, **{f"{name}.": group for name, group in GROUPS.items()}}.items():
+        lines = help_of(group)
+        for spec in dataclasses.fields(group):
+            if prefix or spec.name not in GROUPS:
+                key, takes = prefix + spec.name, spec.metadata.get("takes", Takes())
+                known[key] = Setting(key, spec.default, takes, lines[spec.name])
+    return known
 
 
 def read(
@@ -302,19 +203,3 @@ def _known(key: str) -> Setting:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
         raise KeyError(f"config key {shown(key)} is not known; {hint}")
     return known[key]
-
-
-def to_toml(config: Config) -> str:
-    """The config as TOML text, every key with its value."""
-    lines = [f"{spec.name} = {_toml(getattr(config, spec.name))}" for spec in dataclasses.fields(config)[:2]]
-    for spec in dataclasses.fields(config)[2:]:
-        group = getattr(config, spec.name)
-        lines += ["", f"[{spec.name}]"]
-        lines += [
-            f"{inner.name} = {_toml(getattr(group, inner.name))}" for inner in dataclasses.fields(group)
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
