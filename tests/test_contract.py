@@ -33,6 +33,8 @@ QUICK = {"draws": "40", "pairs": "4", "folds": "2", "permutations": "19"}
 """Values of options that many analyses have, so that toy runs take seconds."""
 BEFORE = {"pooling": ("patching",)}
 """What a question reads of each run by default, beside what it always needs."""
+PATCHES = ("model.projector=gelu-mlp", "model.encoder_tokens=4", "model.image_tokens=4")
+"""Settings of a run whose picture tokens have a place in the picture."""
 OWN = {
     "erasure": ("--hypernym", "bird", "--hypernym", "fruit"),
     "interchange": ("--steps", "3"),
@@ -47,7 +49,7 @@ def toy(tmp_path_factory, asking_lm):
     """A folder with two trained, captured and evaluated completion runs, a yes/no run, and one never trained."""
     folder = tmp_path_factory.mktemp("contract")
     with toy_folder(folder, asking_lm) as settings:
-        own = {"plain": (), "across": ("data.shuffle=across",), "asked": ("data.task=yes_no",)}
+        own = {"plain": PATCHES, "across": ("data.shuffle=across", *PATCHES), "asked": ("data.task=yes_no",)}
         for name, more in own.items():
             run = Run.create(Path(name), toy_config(settings, *more))
             train_run(run)

@@ -89,7 +89,7 @@ class ReleasedVlm(Vlm):
         """Refuses a prompt whose pieces are not what the processor makes of it in one piece."""
         start, end = self._around
         if texts.slot is None:
-            ids = self.processed(self._shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
+            ids = self.processed(self.shown(row.picture), texts.before, texts.after)["input_ids"][0].tolist()
         else:
             ids = list(self.lm.tokenizer(f"{texts.before}{texts.slot}{texts.after}").input_ids)
         own = [self._token if id == IMAGE else id for id in row.prompt.ids]
@@ -183,9 +183,10 @@ class ReleasedVlm(Vlm):
 
     def _processed(self, picture: int) -> Mapping[str, Any]:
         """What the processor makes of a picture alone."""
-        return self.processed(self._shown(picture))
+        return self.processed(self.shown(picture))
 
-    def _shown(self, picture: int) -> Image.Image:
+    def shown(self, picture: int) -> Image.Image:
+        """The picture of a row as the processor is given it."""
         shown = self._picture(picture)
         return shown.resize((self.side, self.side), Image.Resampling.BICUBIC) if self.side else shown
 

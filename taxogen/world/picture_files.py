@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from probing.store import cache
@@ -46,6 +47,24 @@ def decode(data: bytes, name: str = "picture") -> Image.Image:
         ) from error
     except Exception as error:  # decoders raise errors of any kind over bytes that they did not expect
         raise ValueError(f"{name} cannot be read as a picture: {error}. Replace or remove it.") from error
+
+
+def opacity(data: bytes) -> Float[np.ndarray, "height width"] | None:
+    """How much of each pixel of the upright picture is there, in [0, 1]: its alpha; None where all of it is.
+
+    Raises:
+        ValueError: `data` is no readable picture of FORMATS.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _scale_transparent_value(image)
+            image.load()
+            if "A" not in image.getbands() and "transparency" not in image.info:
+                return None
+            alpha = np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"a picture cannot be read: it is none of {', '.join(FORMATS)}") from error
+    return None if (alpha == 255).all() else alpha / 255
 
 
 def content_hash(data: bytes) -> str:

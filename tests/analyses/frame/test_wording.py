@@ -34,6 +34,7 @@ EXTENTS = {
     "lm_knowledge": {"readouts"},
     "mediation": {"snapshots", "pictures"},
     "patching": {"spans", "questions", "kinds", "pairs", "sampled"},
+    "picture_maps": {"leaf", "picture", "maps", "layer", "leaves", "heads", "integrated"},
     "pooling": {"contrasts"},
     "published": {"data"},
     "sparse_features": {"dictionary", "folds", "permutations", "sites", "spans", "steps", "top"},
