@@ -24,66 +24,82 @@ Record = dict[str, Any]
 def agreement_rows(curves: Sequence[Curve]) -> Iterator[Record]:
     """Rows about the kinds of evidence about pictures at one place and step: of all kinds, and of those alike.
 
-    Of kinds with draws: `spread`, the blocks from the earliest to the latest onset (or half-rise), and `within`, the
-    share of draws in which they lie within `CLOSE` blocks; the draws are of leaves, the same for all of them. Where
-    kinds are known by an interval alone no joint distribution is: `within` of these and the others has no value but
-    bounds, between which the share lies wherever in their intervals the places are, 5 % the further apart for each.
-    `before` is by how many blocks one kind is earlier than another, its limits corrected over all pairs. Kinds that
-    have no such place are left out, and are no evidence of agreement.
+    `spread` is the number of blocks from the earliest to the latest onset (or half-rise), `within` the share of draws
+    in which they lie within `CLOSE` blocks; draws are of leaves, the same for all kinds. A share that is not known has
+    bounds and no value: where layers were left out, or windows were looked at, places lie somewhere between two blocks
+    (`Curve.blocks_of`); and of kinds known by an interval alone there is no joint distribution, so that each lies
+    anywhere in its interval, and 5 % more is allowed for its lying outside. `before` is by how many blocks one kind is
+    earlier than another, between limits that hold for all pairs at once. Kinds that have no such place are left out,
+    and are no evidence of agreement.
     """
     for about in (ALL, PICTURES, SHARED, CAUSES):
         members = [one for one in curves if about in (ALL, one.about)]
         for name in (ONSET, HALF):
-            yield from _agreement(
-                [one for one in members if np.isfinite(one.places()[name].value)], name, about
-            )
-            if about == ALL:
-                yield from _order(members, name)
+            begun = [one for one in members if np.isfinite(one.places()[name].value)]
+            joint = [one for one in begun if one.draws is not None]
+            alone = [one for one in begun if one.draws is None and not np.isnan(_limits(one, name)).any()]
+            if len(joint) > 1:
+                yield _spread(joint, name, about)
+                yield _within(joint, [], name, about)
+            if joint and alone:
+                yield _within(joint, alone, name, about)
+            if about == ALL and len(joint) > 1:
+                yield from _order(joint, name)
 
 
-def _agreement(members: Sequence[Curve], name: str, about: str) -> Iterator[Record]:
-    joint = [one for one in members if one.draws is not None]
-    alone = [one for one in members if one.draws is None and not np.isnan(_limits(one, name)).any()]
-    drawn = np.column_stack([_reached(one, name) for one in joint]) if joint else np.empty((0, 0))
-    n = min((one.n for one in joint), default=0)
-    if len(joint) > 1:
-        labels = _labels(joint, name, about)
-        values = [one.places()[name].value for one in joint]
-        spreads = _spread(drawn.min(axis=1), drawn.max(axis=1))
-        lower, upper = np.quantile(spreads, [0.025, 0.975], method="inverted_cdf")
-        yield row(SPREAD, Estimate(float(np.ptp(values)), float(lower), float(upper), n), **labels)
-        yield row(WITHIN, float((spreads <= CLOSE).mean()), n, **labels)
-    if joint and alone:
-        lower, upper = _bounds(drawn, np.array([_limits(one, name) for one in alone]))
-        yield row(WITHIN, Estimate(np.nan, lower, upper, n), **_labels([*joint, *alone], name, about))
+def _spread(joint: Sequence[Curve], name: str, about: str) -> Record:
+    least, most = _apart(*_blocks(joint, name))
+    lower = float(np.quantile(least, (1 - LEVEL) / 2, method="inverted_cdf"))
+    upper = float(np.quantile(most, (1 + LEVEL) / 2, method="inverted_cdf"))
+    value = float(np.ptp([one.places()[name].value for one in joint]))
+    return row(SPREAD, Estimate(value, lower, upper, _n(joint)), **_labels(joint, name, about))
 
 
-def _bounds(
-    drawn: Float[np.ndarray, "draws joint"], limits: Float[np.ndarray, "alone 2"]
-) -> tuple[float, float]:
-    """Least and largest probability that all are close, whatever the joint distribution of those known by limits."""
-    low, high = drawn.min(axis=1), drawn.max(axis=1)
-    worst = _spread(np.minimum(low, limits[:, 0].min()), np.maximum(high, limits[:, 1].max()))
-    best = _spread(np.minimum(low, limits[:, 1].min()), np.maximum(high, limits[:, 0].max()))
-    missed = (1 - LEVEL) * len(limits)
-    least, most = float((worst <= CLOSE).mean()) - missed, float((best <= CLOSE).mean()) + missed
-    return max(least, 0.0), min(most, 1.0)
+def _within(joint: Sequence[Curve], alone: Sequence[Curve], name: str, about: str) -> Record:
+    low, high = _blocks(joint, name)
+    for one in alone:
+        (first, _), (_, last) = one.blocks_of(np.array(_limits(one, name))).T
+        low = np.column_stack([low, np.full(len(low), first)])
+        high = np.column_stack([high, np.full(len(high), last)])
+    least, most = _apart(low, high)
+    missed = (1 - LEVEL) * len(alone)
+    lower = max(float((most <= CLOSE).mean()) - missed, 0.0)
+    upper = min(float((least <= CLOSE).mean()) + missed, 1.0)
+    number = Estimate(lower if lower == upper else np.nan, lower, upper, _n(joint))
+    return row(WITHIN, number, **_labels([*joint, *alone], name, about))
 
 
-def _order(members: Sequence[Curve], name: str) -> Iterator[Record]:
+def _apart(
+    low: Float[np.ndarray, "draws kinds"], high: Float[np.ndarray, "draws kinds"]
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """Fewest and most blocks from the earliest to the latest of places that lie between two blocks each.
+
+    Infinite where one of them is not reached, also where none is.
+    """
+    with np.errstate(invalid="ignore"):
+        fewest = np.maximum(low.max(axis=1) - high.min(axis=1), 0)
+        apart = high[:, :, None] - low[:, None]
+    apart[
+        :, np.eye(apart.shape[1], dtype=bool)
+    ] = -np.inf  # a kind is not apart from itself, however wide its window
+    most = apart.max(axis=(1, 2))
+    unreached = [~np.isfinite(side).all(axis=1) for side in (low, high)]
+    return np.where(unreached[0], np.inf, fewest), np.where(unreached[1], np.inf, most)
+
+
+def _order(known: Sequence[Curve], name: str) -> Iterator[Record]:
     """By how many blocks each kind with draws is before each other, the earlier one first."""
-    known = [one for one in members if one.draws is not None and np.isfinite(one.places()[name].value)]
     known = sorted(known, key=lambda one: one.places()[name].value)
-    pairs = list(combinations(known, 2))
-    if not pairs:
-        return
+    low, high = _blocks(known, name)
+    first, second = np.array(list(combinations(range(len(known)), 2))).T
     with np.errstate(invalid="ignore"):  # where neither is reached neither is before the other
-        apart = [_reached(second, name) - _reached(first, name) for first, second in pairs]
-    limits = at_once(np.nan_to_num(np.column_stack(apart), nan=0.0, posinf=np.inf, neginf=-np.inf))
-    for (first, second), lower, upper in zip(pairs, *limits):
-        value = second.places()[name].value - first.places()[name].value
-        number = Estimate(float(value), float(lower), float(upper), min(first.n, second.n))
-        yield row(BEFORE, number, **_labels([first, second], name, ALL))
+        apart = low[:, second] - high[:, first], high[:, second] - low[:, first]
+    least, most = (np.nan_to_num(side, nan=0.0, posinf=np.inf, neginf=-np.inf) for side in apart)
+    for one, two, lower, upper in zip(first, second, at_once(least)[0], at_once(most)[1]):
+        pair = [known[one], known[two]]
+        value = pair[1].places()[name].value - pair[0].places()[name].value
+        number = Estimate(float(value), float(lower), float(upper), _n(pair))
+        yield row(BEFORE, number, **_labels(pair, name, ALL))
 
 
 def at_once(draws: Float[np.ndarray, "draws k"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
@@ -108,11 +124,14 @@ def at_once(draws: Float[np.ndarray, "draws k"]) -> tuple[Float[np.ndarray, " k"
     return ordered[rank - 1], ordered[-rank]
 
 
-def _reached(one: Curve, name: str) -> Float[np.ndarray, " draws"]:
-    """A place in each draw of a kind that has draws."""
-    drawn = one.draws_of(name)
-    assert drawn is not None
-    return drawn
+def _blocks(joint: Sequence[Curve], name: str) -> Float[np.ndarray, "2 draws kinds"]:
+    """The earliest and the latest block of a place in each draw, of kinds that have draws."""
+    drawn = [(one, one.draws_of(name)) for one in joint]
+    return np.stack([one.blocks_of(places) for one, places in drawn if places is not None], axis=-1)
+
+
+def _n(members: Sequence[Curve]) -> int:
+    return min(one.n for one in members)
 
 
 def _labels(members: Sequence[Curve], name: str, about: str) -> Record:
@@ -131,10 +150,3 @@ def _labels(members: Sequence[Curve], name: str, about: str) -> Record:
 def _limits(one: Curve, name: str) -> tuple[float, float]:
     number = one.places()[name]
     return number.lower, number.upper
-
-
-def _spread(
-    low: Float[np.ndarray, " draws"], high: Float[np.ndarray, " draws"]
-) -> Float[np.ndarray, " draws"]:
-    """Infinite where a place is not reached, also where none is."""
-    return np.where(np.isfinite(high), high - np.where(np.isfinite(low), low, 0), np.inf)

@@ -35,6 +35,7 @@ class Curve:
         draws: the values under bootstrap weights of leaves that all kinds share; None where no draws are stored.
         held: what holds in each draw.
         stored: onset and half-rise with the limits that the table of the analysis has.
+        windows: first and last block of each window; none where single blocks were looked at.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Curve:
     draws: Float[np.ndarray, "draws layers"] | None = None
     held: Bool[np.ndarray, "draws layers"] | None = None
     stored: Mapping[str, Estimate] = field(default_factory=dict)
+    windows: Float[np.ndarray, "layers 2"] | None = None
 
     @property
     def unbroken(self) -> bool:
@@ -74,6 +76,18 @@ class Curve:
         if self.draws is None or self.held is None:
             return None
         return self._layers(self._index(name, self.draws, self.held))
+
+    def blocks_of(self, place: Float[np.ndarray, " draws"]) -> Float[np.ndarray, "2 draws"]:
+        """The earliest and the latest block at which something begins that is first seen at a layer.
+
+        Between layers that were looked at nothing is known: what is seen at one, and not at the one before, begins
+        behind that one. At the first it may have begun at the input, and in a window anywhere in it.
+        """
+        since, until = np.append([-1.0], self.layers[:-1] + 1), self.layers
+        if self.windows is not None:
+            since, until = self.windows.T
+        index = np.minimum(np.searchsorted(self.layers, place), len(self.layers) - 1)
+        return np.where(np.isfinite(place), [since[index], until[index]], np.inf)
 
     def _place(self, name: str) -> Estimate:
         if name in self.stored:

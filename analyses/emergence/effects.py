@@ -109,9 +109,10 @@ def _meant(effects: Effects, evidence: Evidence) -> Effects:
     whole = (first == first.min()) & (last == last.max()) & (first < last)
     kept = ~whole if not whole.all() else whole  # a window of all blocks is no place among them
     chosen, values = cells[mine][kept], effects.values[mine][kept]
-    keys = [chosen["span"], chosen["state"].replace("clean", ""), ((first + last) / 2)[kept]]
+    keys = [chosen["span"], chosen["state"].replace("clean", ""), first[kept], last[kept]]
     places = chosen.groupby(keys, sort=False).indices
-    rows = pd.DataFrame(list(places), columns=["span", "state", "at"])
+    rows = pd.DataFrame(list(places), columns=["span", "state", "first", "last"])
+    rows["at"] = rows[["first", "last"]].mean(axis=1)
     return Effects(rows, effects.units, np.stack([values[at].sum(axis=0) for at in places.values()]))
 
 
@@ -149,7 +150,9 @@ class _States:
         at = {str(state): rows.sort_values("at") for state, rows in own.groupby("state", sort=False)}
         layers = at[""]["at"].to_numpy(float)
         of_state = {state: self.values[:, rows.index] for state, rows in at.items()}
+        windows = at[""][["first", "last"]].to_numpy(float)
         fixed = {**labels, "step": NO_STEP, "layers": layers, "seeds": len(self.values)}
+        fixed |= {"windows": windows if (windows[:, 0] < windows[:, 1]).any() else None}
         yield self._curve(list(of_state.values()), **fixed)
         for state in list(of_state)[1:]:
             yield self._curve([of_state[""] - of_state[state]], control=state, **fixed)

@@ -40,7 +40,7 @@ def of_condition(rows: pd.DataFrame) -> Iterator[str]:
         yield from (f"{where}: {line}" for line in _of_place(own))
     missing = list(dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"]))
     if missing:
-        yield f"not asked, or not as the runs are now: {', '.join(missing)}"
+        yield f"not asked, or not as the runs are now: {'; '.join(missing)}"
 
 
 def of_last_step(rows: pd.DataFrame) -> pd.DataFrame:
@@ -55,12 +55,12 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
     if begun:
         yield "; ".join(_begins(one, ends) for one in begun)
     if never := onsets.loc[onsets["value"].isna(), "kind"].tolist():
-        yield f"nothing is detected by {_listed(never)}"
+        yield f"nothing is detected by {_listed('; '.join(never))}"
     controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "")]
     if seen := [
         f"{one['control']} of {one['kind']}" for one in controls[controls["value"].notna()].to_dict("records")
     ]:
-        yield f"controls are detected too: {_listed(seen)}"
+        yield f"controls are detected too: {_listed('; '.join(seen))}"
     for name in (ONSET, HALF):
         yield from _agreement(rows[rows["of"] == name], name)
 
@@ -74,34 +74,39 @@ def _begins(one: Row, ends: pd.DataFrame) -> str:
 
 
 def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
+    shares = rows[(rows["measure"] == WITHIN) & (rows["about"] == ALL)].set_index("kind")
     for one in rows[(rows["measure"] == SPREAD) & (rows["about"] == ALL)].to_dict("records"):
-        within = rows[(rows["measure"] == WITHIN) & (rows["about"] == ALL) & (rows["kind"] == one["kind"])]
         yield (
-            f"{_NAMES[name]} of {_listed(one['kind'].split('; '))} are spread over {one['value']:g} blocks "
-            f"[{one['lower']:g}, {one['upper']:g}]; {verdict(float(within['value'].to_numpy(float)[0]))}"
+            f"{_NAMES[name]} of {_listed(one['kind'])} are spread over {blocks(one)}; "
+            f"{verdict(shares.loc[one['kind']].to_dict())}"
         )
-    bounds = rows[(rows["measure"] == WITHIN) & (rows["about"] == ALL) & rows["value"].isna()]
-    for one in bounds.to_dict("records"):
-        yield (
-            f"with kinds known by an interval alone ({_listed(one['kind'].split('; '))}) the probability that "
-            f"{_NAMES[name]} lie within {CLOSE} blocks is between {one['lower']:.2f} and {one['upper']:.2f}"
-        )
-    for one in rows[(rows["measure"] == BEFORE) & (rows["lower"] > 0)].to_dict("records"):
+        shares = shares.drop(one["kind"])
+    for kinds, share in shares.iterrows():
+        yield f"{_NAMES[name]} of {_listed(str(kinds))}, some of which are known by an interval alone: {verdict(share)}"
+    before = rows[(rows["measure"] == BEFORE) & (rows["lower"] > 0)]
+    later: dict[str, list[str]] = {}
+    for one in before.to_dict("records"):
         first, second = one["kind"].split("; ")
-        yield (
-            f"the {_NAMES[name][:-1]} of {first} is before that of {second}, by {one['value']:g} blocks "
-            f"[{one['lower']:g}, {one['upper']:g}]"
-        )
+        later.setdefault(first, []).append(f"{second} by {blocks(one)}")
+    for first, others in later.items():
+        yield f"the {_NAMES[name][:-1]} of {first} is before that of {_listed('; '.join(others))}"
 
 
-def verdict(probability: float) -> str:
-    """Whether places lie within two blocks, as far as the share of draws in which they do allows it to be said."""
-    share = f"probability {probability:.2f}"
-    if probability >= LEVEL:
-        return f"they lie within {CLOSE} blocks ({share})"
-    if probability <= 1 - LEVEL:
-        return f"they do not lie within {CLOSE} blocks ({share})"
-    return f"whether they lie within {CLOSE} blocks is open ({share})"
+def blocks(one: Row | pd.Series) -> str:
+    """A number of blocks with its limits."""
+    unit = "block" if one["value"] == 1 else "blocks"
+    return f"{one['value']:g} {unit} [{one['lower']:g}, {one['upper']:g}]"
+
+
+def verdict(share: Row | pd.Series) -> str:
+    """Whether places lie within two blocks, as far as the share of draws in which they do, or its bounds, allow."""
+    known = share["lower"] == share["upper"]
+    odds = f"{share['lower']:.2f}" if known else f"between {share['lower']:.2f} and {share['upper']:.2f}"
+    if share["lower"] >= LEVEL:
+        return f"they lie within {CLOSE} blocks (probability {odds})"
+    if share["upper"] <= 1 - LEVEL:
+        return f"they do not lie within {CLOSE} blocks (probability {odds})"
+    return f"whether they lie within {CLOSE} blocks is open (probability {odds})"
 
 
 def block(value: float) -> str:
@@ -118,5 +123,8 @@ def limits(one: Row) -> str:
     return f" [{block(one['lower'])}, {block(one['upper'])}]"
 
 
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _listed(kinds: str) -> str:
+    """Names that semicolons separate, in a sentence; those with commas of their own keep the semicolons."""
+    names = kinds.split("; ")
+    pause = "; " if any(", " in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{pause.join(names[:-1])} and {names[-1]}"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.emergence.agreement import CLOSE, agreement_rows, at_once
+from analyses.emergence.agreement import agreement_rows, at_once
 from analyses.emergence.curves import Curve
 from analyses.emergence.sentences import verdict
 from analyses.frame.tables import CAUSES, PICTURES, SHARED
@@ -146,9 +146,36 @@ def test_order_is_corrected_over_pairs_and_said_only_where_limits_exclude_none()
 
 
 @pytest.mark.parametrize(
-    ("probability", "said"),
-    [(0.95, "they lie"), (0.94, "whether they lie"), (0.06, "whether"), (0.05, "they do not")],
+    ("bounds", "said"),
+    [
+        ((0.95, 0.95), "they lie within 2 blocks (probability 0.95)"),
+        ((0.94, 0.94), "whether they lie within 2 blocks is open (probability 0.94)"),
+        ((0.06, 0.06), "whether they lie within 2 blocks is open (probability 0.06)"),
+        ((0.05, 0.05), "they do not lie within 2 blocks (probability 0.05)"),
+        ((0.96, 1.0), "they lie within 2 blocks (probability between 0.96 and 1.00)"),
+        ((0.0, 1.0), "whether they lie within 2 blocks is open (probability between 0.00 and 1.00)"),
+        ((0.0, 0.04), "they do not lie within 2 blocks (probability between 0.00 and 0.04)"),
+    ],
 )
-def test_a_verdict_needs_the_draws_on_one_side(probability, said):
-    assert verdict(probability).startswith(said)
-    assert f"within {CLOSE} blocks" in verdict(probability)
+def test_a_verdict_needs_both_bounds_on_one_side(bounds, said):
+    assert verdict(dict(zip(("lower", "upper"), bounds))) == said
+
+
+def test_layers_left_out_and_windows_are_no_order_and_no_agreement():
+    """Every fourth layer: what is first seen at 7 begins behind 3; in windows of four, anywhere in one."""
+    still, every = np.zeros(DRAWS), slice(0, None, 4)
+    sparse = curve("sparse", 7, shift=still)
+    names = ("layers", "value", "lower", "upper", "holds")
+    sparse = replace(sparse, **{name: getattr(sparse, name)[every] for name in names})
+    sparse = replace(sparse, draws=sparse.draws[:, every], held=sparse.held[:, every])
+    assert sparse.places()["onset"].value == 7
+    for first, bounds in ((5, (1, 1)), (4, (0, 1)), (2, (0, 1)), (1, (0, 0))):
+        rows = agreement(curve("fine", first, shift=still), sparse)
+        share = rows.loc[("within", "fine; sparse")]
+        assert (share["lower"], share["upper"]) == bounds, first
+        assert np.isnan(share["value"]) == (bounds[0] < bounds[1])
+        assert rows.loc[("before", "fine; sparse"), "lower"] == 4 - first
+    window = replace(sparse, windows=np.array([[-1, 2], [3, 6], [7, 10], [11, 11]], float))
+    rows = agreement(curve("fine", 9, shift=still), window)
+    assert tuple(rows.loc[("within", "fine; sparse"), ["lower", "upper"]]) == (1, 1)
+    assert rows.loc[("spread", "fine; sparse"), ["value", "lower", "upper"]].tolist() == [2, 0, 2]

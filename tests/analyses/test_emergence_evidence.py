@@ -283,7 +283,7 @@ def test_sentences_are_those_that_the_table_supports(table):
         "cohesion from block 5 [5, 5]; cross-modal cohesion from block 8 [8, 8]"
     ) in said
     assert (
-        "pretrained: at the cue: onsets of picture probe and transfer probe are spread over 1 blocks [1, 1]; they lie "
+        "pretrained: at the cue: onsets of picture probe and transfer probe are spread over 1 block [1, 1]; they lie "
         "within 2 blocks (probability 1.00)"
     ) in said
     last = (
@@ -293,8 +293,10 @@ def test_sentences_are_those_that_the_table_supports(table):
     assert "random_init: at the cue: nothing is detected by picture probe and transfer probe" in said
     assert any("pretrained: not asked" in line and "erasure" in line for line in said)
     before = table[table["measure"] == "before"]
-    ordered = before[before["lower"] > 0]
-    assert sum(" is before that of " in line for line in said) == len(ordered) > 0
+    ordered = before[before["lower"] > 0]["kind"].str.split("; ").tolist()
+    assert ordered
+    for first, second in ordered:
+        assert any(f" of {first} is before that of " in line and f"{second} by " in line for line in said)
     unsure = table.assign(lower=table["lower"].where(table["measure"] != "before", 0.0))
     assert not any(" is before that of " in line for line in sentences(unsure))
 
