@@ -21,7 +21,7 @@ from analyses.inputs.references import taxonomic_distances
 from probing.categories.geometry import bootstrap_rsa, causal_gram, hierarchy_cosines, partial_rsa
 from probing.categories.jackknife import jackknife
 from probing.categories.massive import TREATMENTS
-from probing.similarity.calibrate import jackknifed, leave_one_out
+from probing.similarity.calibration import jackknifed, leave_one_out
 from probing.similarity.gram import leaf_means, linear_gram
 from probing.similarity.rsa import rdm
 from probing.stats import Estimate, draw_weights, expanded_estimate

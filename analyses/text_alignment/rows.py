@@ -18,7 +18,7 @@ from analyses.inputs.leaf_rows import LeafRows
 from analyses.inputs.references import TWIN, Nouns, References
 from probing.categories.massive import TREATMENTS
 from probing.similarity import MEASURES, Measure, measure_named
-from probing.similarity.calibrate import (
+from probing.similarity.calibration import (
     JACKKNIFE,
     Calibration,
     bootstrap,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from probing.similarity.calibrate import studentised_p
+from probing.similarity.calibration import studentised_p
 from probing.similarity.mantel import permutation_design, permuted_products
 from probing.stats.undefined import refuse_undefined
 

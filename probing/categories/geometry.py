@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from probing.similarity.calibrate import Calibration, calibrate_matrices, weighted_sum
+from probing.similarity.calibration import Calibration, calibrate_matrices, weighted_sum
 from probing.similarity.gram import as_float, hollow, squared_distances
 from probing.similarity.mantel import cyclic_design
 from probing.similarity.rsa import off_diagonal_ranks

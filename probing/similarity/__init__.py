@@ -1,5 +1,6 @@
 """Similarity of representations: measures that name the changes they ignore, and their calibration."""
 
+from probing.similarity.calibration import Calibration, calibrate
 from probing.similarity.cca import PWCCA, SVCCA
 from probing.similarity.cka import CKA, CKA_DEBIASED, CKA_RBF
 from probing.similarity.measure import Measure
@@ -34,4 +35,4 @@ def measure_named(name: str) -> Measure:
     return MEASURES[name]
 
 
-__all__ = ["MEASURES", "Measure", "measure_named"]
+__all__ = ["MEASURES", "Calibration", "Measure", "calibrate", "measure_named"]

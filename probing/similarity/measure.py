@@ -34,7 +34,7 @@ class Measure:
     representations is changed; the law test checks both directions of "exactly". `matrix`, where there is,
     turns a representation into an n × n matrix such that the measure is the cosine of two of these, or their inner
     product where `normalised` is false: only then are null, ceiling and bootstrap of all layer pairs cheap
-    (`probing.similarity.calibrate`). `metric` says that the triangle inequality holds; `symmetric`, that the order of
+    (`probing.similarity.calibration`). `metric` says that the triangle inequality holds; `symmetric`, that the order of
     the two does not matter.
 
     >>> import numpy as np

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from probing.similarity.calibrate import to_numpy
+from probing.similarity.calibration import to_numpy
 from probing.similarity.streamed import StreamedCKA
 from probing.stats.undefined import refuse_undefined
 from probing.store import ActivationStore, MismatchError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -74,7 +75,19 @@ def world(run: Run) -> World:
     options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
     manifests = {"train": ablate(everything, taxonomy, data.ablation, **options)}
     manifests |= _asked(run, table, taxonomy, prompts["hypernym"][:1])
+    _say_idle(prompts, manifests["train"], trained=not run.config.model.vlm)
     return World(collection, table, taxonomy, manifests, names, len(everything), left_out)
+
+
+def _say_idle(prompts: Mapping[str, Sequence[str]], train: Manifest, trained: bool) -> None:
+    """Warns of templates of which no question is made: the test asks the first of a kind, training all."""
+    asked = set(train.frame["prompt"]) if trained else set()
+    if idle := [name for kind in prompts.values() for name in kind[1:] if name not in asked]:
+        log.warning(
+            "data.templates names %s, which nothing asks: no such question is trained, and the test asks the first of "
+            "a kind; evaluate.templates names more for the test",
+            ", ".join(idle),
+        )
 
 
 def few_per_leaf(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

@@ -10,22 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from probing.store import INDEX_FILE, ActivationStore, MismatchError, cache, records
 from taxogen.questions.manifest import Manifest
-from taxogen.runs.agreement import (
-    differences,
-    read_config,
-    read_world,
-    refuse_other_config,
-    refuse_other_file,
-    refuse_strangers,
-    remedy_for_no_run,
-    steps_of,
-)
+from taxogen.runs import agreement
 from taxogen.runs.config import Config
 from taxogen.world.taxonomy import Taxonomy
 
@@ -75,15 +66,20 @@ class Run:
         written = path / "config.json"
         if not written.is_file():
             raise FileNotFoundError(
-                f"{path} is not a run directory (it has no config.json); {remedy_for_no_run(path)}"
+                f"{path} is not a run directory (it has no config.json); {agreement.remedy_for_no_run(path)}"
             )
         records.made_from(written, "restore it from a copy; settings are changed with --set KEY=VALUE")
-        run = cls(path, read_config(written))
+        run = cls(path, agreement.read_config(written))
         if run.closed and run.world["config_hash"] != run.config.hash:
             raise MismatchError(
                 f"{written} is not the config that {path} was prepared with; restore it from a copy"
             )
         return run
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "one run was given where several are taken: write [run], as in compute([run], Options())"
+        )
 
     @property
     def name(self) -> str:
@@ -114,7 +110,7 @@ class Run:
                 f"the run {self.path} has no {WORLD}: it was not prepared, or by an older version; "
                 f"`python -m taxogen prepare --run {self.path}` writes it"
             )
-        return read_world(self.path / WORLD)
+        return agreement.read_world(self.path / WORLD)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -160,7 +156,7 @@ class Run:
     def config_saved(self) -> bool:
         """Whether `config.json` holds the settings of this run."""
         written = self.path / "config.json"
-        return written.is_file() and read_config(written) == self.config
+        return written.is_file() and agreement.read_config(written) == self.config
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -188,7 +184,7 @@ class Run:
         recorded = self.world["files"].get(name) if self.closed else None
         if recorded is None:
             return self._existing(name)
-        return refuse_other_file(self.path / name, recorded)
+        return agreement.refuse_other_file(self.path / name, recorded)
 
     def snapshot(self, step: int) -> Path:
         """The file of the projector after `step` optimiser steps."""
@@ -197,7 +193,7 @@ class Run:
     @property
     def snapshots(self) -> tuple[int, ...]:
         """The steps at which the projector was saved."""
-        return steps_of(self.path.glob("projector/step-*.safetensors"))
+        return agreement.steps_of(self.path.glob("projector/step-*.safetensors"))
 
     def require_snapshot(self, step: int) -> Path:
         """The file of the projector after `step` steps, as this run saved it.
@@ -245,7 +241,7 @@ class Run:
         made_from = records.made_from(path, remedy)
         if made_from is None and self.closed:
             raise MismatchError(f"{path} has no record of what it was made from; {remedy}")
-        if made_from and (different := differences(made_from, self.makers(step))):
+        if made_from and (different := agreement.differences(made_from, self.makers(step))):
             raise MismatchError(f"{path} was made from another {different}; {remedy}")
         return made_from
 
@@ -290,7 +286,9 @@ class Run:
     def steps(self) -> tuple[int, ...]:
         """The steps whose picture rows were captured to the end."""
         return tuple(
-            step for step in steps_of(self.path.glob(f"{self.captures}/step-*")) if self.captured(step)
+            step
+            for step in agreement.steps_of(self.path.glob(f"{self.captures}/step-*"))
+            if self.captured(step)
         )
 
     def table(self, name: str) -> pd.DataFrame:
@@ -311,9 +309,9 @@ class Run:
         """Raise what `create` raises."""
         begun = (self.path / "config.json").is_file()
         if not begun:
-            refuse_strangers(self.path)
+            agreement.refuse_strangers(self.path)
         elif self.closed or self.older:
-            refuse_other_config(
+            agreement.refuse_other_config(
                 self.path, self.config, Run.open(self.path).config, self.captures == "captures"
             )
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())

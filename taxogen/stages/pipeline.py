@@ -55,11 +55,7 @@ def _train(run: Run, bench: Bench) -> None:
     rows = bench.rows(bench.world.manifests["train"])
     matched = bench.world.asked if run.config.train.match_steps else len(rows)
     steps = total_steps(run.config.train, matched)
-    at = resolve_steps(run.config.capture.at, steps)
-    if late := [name for name in run.config.capture.at if name.isdigit() and int(name) > steps]:
-        log.warning(
-            "capture.at names %s, but training ends at step %d: that is captured", ", ".join(late), steps
-        )
+    at = _captured_at(run, steps)
     saved = sorted({*at, *resolve_steps(run.config.train.snapshots, steps), steps})
     if not run.complete:
         before, started = run.world["lm"]["weight_hash"], time.time()
@@ -78,6 +74,15 @@ def _train(run: Run, bench: Bench) -> None:
     capture_text(bench)
 
 
+def _captured_at(run: Run, steps: int) -> tuple[int, ...]:
+    """The steps at which a training of `steps` is captured; warns where one that is named never comes."""
+    if late := [name for name in run.config.capture.at if name.isdigit() and int(name) > steps]:
+        log.warning(
+            "capture.at names %s, but training ends at step %d: that is captured", ", ".join(late), steps
+        )
+    return resolve_steps(run.config.capture.at, steps)
+
+
 def _adopt(run: Run, bench: Bench) -> None:
     """Makes a run of a released model complete at step 0, with an empty snapshot, and captures it."""
     if not run.complete:
@@ -85,6 +90,7 @@ def _adopt(run: Run, bench: Bench) -> None:
         ranks.by_first(partial(save_projector, bench.vlm.projector, run.snapshot(0), made_from))
         record = _record(bench, 0, 0, bench.vlm.lm.weight_hash())
         ranks.by_first(lambda: run.finish(record))
+    _captured_at(run, 0)
     capture_step(bench, 0)
     capture_text(bench)
 

@@ -51,6 +51,10 @@ class Taxonomy:
             )
         object.__setattr__(self, "node_synsets", tuple(sorted(synsets.items())))
 
+    def __repr__(self) -> str:
+        first = ", ".join(self.leaves[:3]) + (", …" if len(self.leaves) > 3 else "")
+        return f"Taxonomy({len(self.leaves)} leaves ({first}) under {len(self.hypernyms)} hypernyms)"
+
     # -- nodes ---------------------------------------------------------------------------------------------
 
     @cached_property

@@ -12,7 +12,7 @@ from analyses.inputs.leaf_rows import leaf_rows
 from analyses.inputs.references import TWIN, References
 from analyses.text_alignment.rows import Options, Place, _place, alignment_rows
 from probing.similarity import MEASURES
-from probing.similarity.calibrate import calibrate
+from probing.similarity.calibration import calibrate
 from probing.similarity.gram import leaf_means, unit_rows
 from taxogen.world.taxonomy import Taxonomy
 from tests.analyses.leaf_stores import MemoryStore, columns_of

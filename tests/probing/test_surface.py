@@ -55,3 +55,10 @@ def test_importing_probing_loads_no_heavy_library():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'probing' has no attribute 'captur'"):
         probing.captur  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_calibrate_is_a_function_of_its_package():
+    from probing.similarity import Calibration, calibrate
+
+    assert callable(calibrate)
+    assert calibrate.__module__ == Calibration.__module__ == "probing.similarity.calibration"

@@ -8,7 +8,7 @@ import torch
 
 from probing.categories.cohesion import cohesion
 from probing.similarity import MEASURES
-from probing.similarity.calibrate import calibrate
+from probing.similarity.calibration import calibrate
 from probing.similarity.gram import leaf_means
 from probing.similarity.mantel import CyclicDesign, permutation_design, permuted_products, products_at
 from probing.similarity.strata import RATIO, strata, stratified_design

@@ -184,3 +184,10 @@ class TestUnknownNames:
             Taxonomy((("a", "b"),), (("c", "c.n.01"),))
         with pytest.raises(ValueError, match=r"restrict\(\) was given no leaf"):
             CROW.restrict([])
+
+
+def test_a_taxonomy_is_shown_in_one_line():
+    few = Taxonomy((("crow", "bird"), ("owl", "bird")))
+    assert repr(few) == "Taxonomy(2 leaves (crow, owl) under 1 hypernyms)"
+    many = Taxonomy(tuple((f"leaf {number:03d}", "thing") for number in range(400)))
+    assert repr(many) == "Taxonomy(400 leaves (leaf 000, leaf 001, leaf 002, …) under 1 hypernyms)"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from probing.similarity import MEASURES
-from probing.similarity.calibrate import (
+from probing.similarity.calibration import (
     bootstrap,
     calibrate,
     calibrate_matrices,
