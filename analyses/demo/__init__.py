@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +19,11 @@ from analyses.frame.command_line import described_parser
 from probing.store import files
 from taxogen.models.threads import threads
 from taxogen.runs import config
-from taxogen.runs.bench import open_bench
 from taxogen.runs.flags import add_set
 from taxogen.runs.run import Run
-from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
+from taxogen.stages.scheduling.processes import local, usual_jobs
+from taxogen.stages.scheduling.schedule import schedule
+from taxogen.stages.scheduling.task import News, Task
 from taxogen.stages.sweeping import run_stages
 from taxogen.stages.sweeping.clock import Clock
 
@@ -46,12 +46,8 @@ PRESETS = {
     ),
     "full": ((0, 1, 2), ("capture.at=0,50,100,last",)),
 }
-PLACES = (
-    "--span",
-    "slot",
-    "--span",
-    "cue",
-)  # probes at the last token add a third of the time and give the cue's curves
+PROBED = layer_probes.Options(spans=("slot", "cue"))
+"""Probes at the last token add a third of the time and give the cue's curves."""
 SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
 
 
@@ -71,9 +67,11 @@ def make(options: argparse.Namespace) -> None:
     clock = Clock(out / "seconds.json", _stages(runs), jobs, partial(print, flush=True))
     out.mkdir(parents=True, exist_ok=True)
     first = next(iter(runs.values()))
-    with clock.stage("pictures and features"), threads(1), first.alone():
-        _unless(first.complete, partial(open_bench, first))
-    side_by_side(work, list(runs.items()), jobs, clock.hear)
+    with clock.stage("pictures and features"), threads(1):
+        if not first.complete:
+            run_stages.prepare(first)
+    if faults := schedule(tasks_of(runs), local(jobs), partial(_hear, clock)):
+        raise ChildProcessError("; ".join(f"{task}: {why}" for task, why in faults.items()))
     with clock.stage("report"):
         page = report.write(out, list(runs.values()), clock.seconds)
     table = page.tables["behaviour"]
@@ -110,22 +108,29 @@ def make_runs(preset: str, folder: Path, settings: tuple[str, ...] = ()) -> dict
     return runs
 
 
-def work(named: tuple[str, Run], tell: Tell) -> None:
-    """Every stage of one run that is not done yet; tells when one begins and how many seconds it took."""
-    name, run = named
-    probed = run.file("analyses/layer_probes/layer_probes.parquet")
-    with run.alone():
-        probe = {"probe": lambda: _unless(probed.exists(), partial(_probe, run))}
-        run_stages.work(name, {**run_stages.own_stages(run), **probe}, tell)
+def tasks_of(runs: dict[str, Run]) -> list[Task]:
+    """The stages of the runs; what is done of them already takes no time."""
+    tasks: list[Task] = []
+    for name, run in runs.items():
+        train, evaluate = (partial(run_stages.do_stage, run, stage, {}) for stage in ("train", "evaluate"))
+        tasks.append(Task(f"train {name}", train))
+        tasks.append(Task(f"evaluate {name}", evaluate, (f"train {name}",)))
+        tasks.append(Task(f"probe {name}", partial(_probe, run), (f"train {name}",)))
+    return tasks
+
+
+def _hear(clock: Clock, news: News) -> None:
+    if news.kind == "begun":
+        clock.begin(news.task)
+    elif news.kind == "done":
+        clock.end(news.task, news.seconds)
+    else:
+        clock.drop(news.task, again=news.kind == "lost")
 
 
 def _probe(run: Run) -> None:
-    layer_probes.main(["--run", str(run.path), *PLACES])
-
-
-def _unless(done: bool, do: Callable[[], object]) -> None:
-    if not done:
-        do()
+    if not run.file("analyses/layer_probes/layer_probes.parquet").exists():
+        layer_probes.ANALYSIS.ask([run], PROBED)
 
 
 def _stages(runs: dict[str, Run]) -> dict[str, float]:

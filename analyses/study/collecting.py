@@ -194,12 +194,12 @@ def _coherence(run: Run) -> float:
 def _analysed(run: Run, questions: Questions) -> tuple[pd.DataFrame, list[dict[str, Any]], tuple[str, ...]]:
     """Numbers and draws of the questions that were asked of a run, and the leaves that were probed."""
     parts, draws, probed = [], [], ()
-    if path := asking.answer(run, PROBES, questions.get(PROBES, {})):
+    if path := asking.answer([run], PROBES, questions.get(PROBES, {})):
         probes = pd.read_parquet(path)
         last = probes["step"].isin([probes["step"].max(), -1]) & ~probes["probe"].str.contains(",")
         parts += [_curves(probes[last]), _size(probes[last])]
         draws, probed = _draws(path, int(probes["step"].max()))
-    if path := asking.answer(run, COHESION, questions.get(COHESION, {})):
+    if path := asking.answer([run], COHESION, questions.get(COHESION, {})):
         cohesion = pd.read_parquet(path)
         first = cohesion["treatment"] == cohesion["treatment"].iloc[0]
         parts.append(_curves(cohesion[first & cohesion["step"].isin([cohesion["step"].max(), -1])]))
@@ -246,7 +246,7 @@ def _made_from(run: Run, questions: Questions) -> dict[str, Any]:
     """What the rows of a run are made from: hashes of its files that are read, the questions, and how they are read."""
     options = {name: questions.get(name, {}) for name in (PROBES, COHESION)}
     paths = [run.file(name) for name in ("run.json", "scores.h5", "baselines.h5", coherence.FILE)]
-    tables = [asking.stored(run, name, own).path for name, own in options.items()]
+    tables = [asking.stored([run], name, own).path for name, own in options.items()]
     paths += [*tables, tables[0].with_name(DRAWS_FILE)]
     digests = {path.name: records.sha256(path) for path in paths if path.is_file()}
     return {"format": FORMAT, "questions": options, **digests}

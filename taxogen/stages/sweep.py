@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from probing.store import files
 from taxogen.runs import config
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
-from taxogen.stages.side_by_side import Tell, side_by_side, usual_jobs
+from taxogen.stages.scheduling.cluster import Cluster
+from taxogen.stages.scheduling.folders import mark_in
+from taxogen.stages.scheduling.processes import local, usual_jobs
+from taxogen.stages.scheduling.schedule import schedule
+from taxogen.stages.scheduling.task import Room
 from taxogen.stages.sweeping import plan_file, plan_runs
-from taxogen.stages.sweeping.clock import Clock, News, words
-from taxogen.stages.sweeping.main_scores import NAMES, main_scores
-from taxogen.stages.sweeping.plan_file import STAGES, PlanFile
-from taxogen.stages.sweeping.run_stages import Questions, evaluated, remaining, stages_of, work
-from taxogen.stages.sweeping.sweep_table import TABLE
+from taxogen.stages.sweeping.clock import Clock, words
+from taxogen.stages.sweeping.plan_file import PlanFile
+from taxogen.stages.sweeping.plan_tasks import FEATURES, PlanTasks, plan_tasks
+from taxogen.stages.sweeping.progress import STORED, Progress
+from taxogen.stages.sweeping.rooms import rooms
+
+__all__ = ["SECONDS", "STORED", "Swept", "grid", "listing", "sweep", "varied_keys"]
 
 log = logging.getLogger("taxogen")
 SECONDS = "sweep-seconds.json"
-STORED = "in the tables"
-"""The state of a run whose results are stored already, and which is not made again."""
-_EXPECTED = {"train": 120.0, "evaluate": 27.0}
+_EXPECTED = {FEATURES: 30.0, "train": 120.0, "evaluate": 27.0}
 _OF_A_QUESTION = 20.0
 """Seconds of a stage where the plan states none; only their ratios count, and only until one of its kind has ended."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What became of a sweep: its table, a line for each run, and why each task that is not done is not."""
+
+    table: pd.DataFrame
+    failed: Mapping[str, str]
 
 
 def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
@@ -69,57 +80,55 @@ def grid(base: Mapping[str, Any], varied: Sequence[str]) -> dict[str, Config]:
 def sweep(
     plan: PlanFile,
     out: Path,
-    cluster: bool = False,
     jobs: int | None = None,
     stored: Collection[str] = (),
-) -> pd.DataFrame:
-    """The table of a plan's runs, all made below `out`; stages that are finished are left as they are.
+    ray: str | None = None,
+) -> Swept:
+    """What became of a plan's runs, all made below `out`; what is finished is left as it is.
 
-    Runs are worked on side by side, each with one thread; with `cluster` they are given to Ray, as many at once as it
-    has room for. A run that is refused or fails leaves its message in the table, and the others go on.
+    Stages are worked on side by side, each with one thread, where those that they need are done. One that is refused or
+    fails leaves its message in the table, and the others go on; one whose process or machine is lost is begun
+    again, and goes on from what it had stored.
 
     Args:
         plan: the runs, and what each is asked.
         out: holds a directory for each run, the seconds of every stage, and the table `sweep.csv`, written anew after
-            each run.
-        cluster: whether to use Ray.
+            each stage.
         jobs: how many at once here; None: as many as this machine has cores and memory for.
-        stored: names of runs whose results are kept elsewhere; they are not made again.
+        stored: names of runs whose results are kept elsewhere; they are not made again, and not asked together.
+        ray: the address of a Ray cluster that does the work, or `here` for one that is started on this machine; None:
+            processes of this machine.
 
     Raises:
         ModuleNotFoundError: Ray was asked for and is not installed.
         MismatchError: a directory holds a run of another config; nothing was started.
+        OSError: the folder cannot be written to, or is not seen by a machine of the cluster.
     """
-    remote = _ray() if cluster else None
+    mark_in(out).unlink()
     opened = _opened(plan, out)
     waiting = {name: run for name, run in opened.items() if name not in stored}
-    left = {name: remaining(run, plan.questions) for name, run in waiting.items()}
-    keys = varied_keys(plan)
-    lines = {name: _line(run, keys, left.get(name)) for name, run in opened.items()}
-    work_left = [(name, waiting[name], dict(plan.questions)) for name in left if left[name]]
-    number = itertools.count(1)
-
-    def enter(name: str, message: str) -> None:
-        run = opened[name]
-        lines[name] = _line(run, keys, remaining(run, plan.questions))
-        lines[name]["state"] = message or lines[name]["state"]
-        log.info("%d/%d %s: %s", next(number), len(work_left), run.name, lines[name]["state"])
-        _write(lines, out)
-
-    _write(lines, out)
-    if remote is None:
-        jobs = jobs or usual_jobs([run for _, run, _ in work_left])
-        side_by_side(_finish, work_left, jobs, partial(_hear, enter, _clock(plan, out, jobs, left)))
+    if ray is None:
+        takes: dict[str, Room] = {}
+        jobs = jobs or usual_jobs(list(waiting.values()))
+        workers = local(jobs)
     else:
-        for (name, *_), message in zip(work_left, remote(work_left), strict=True):
-            enter(name, message)
-    return pd.DataFrame(list(lines.values()))
+        workers = Cluster(None if ray == "here" else ray, jobs, out)
+        takes = rooms(plan, workers.largest())
+        jobs = max(1, int(workers.room().cpus))
+    tasks = plan_tasks(plan, waiting, out, takes)
+    keys, live = varied_keys(plan), sys.stderr.isatty() and jobs > 1
+    varied = {name: _varied(run, keys) for name, run in opened.items()}
+    clock = _clock(plan, out, jobs, tasks, (lambda line: None) if live else log.info)
+    progress = Progress(opened, varied, plan.stages, set(tasks.left), stored, clock, out, live)
+    failed = schedule(tasks.ahead(), workers, progress.hear, progress.tick)
+    return Swept(progress.table(), failed)
 
 
 def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collection[str] = ()) -> str:
     """How many runs each group has, how many are done, and how long the rest will take; nothing is written."""
     opened = _opened(plan, out)
-    left = {name: () if name in stored else remaining(run, plan.questions) for name, run in opened.items()}
+    tasks = plan_tasks(plan, {name: run for name, run in opened.items() if name not in stored}, out)
+    left = {name: [stage for stage in plan.stages if f"{stage} {name}" in tasks.left] for name in opened}
     width = max(len("group"), *map(len, plan.groups)) + 2
     lines = [f"{'group':<{width}}{'runs':>6}{'done':>6}{'left':>6}  about"]
     listed: set[str] = set()
@@ -131,13 +140,17 @@ def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collecti
         lines.append(
             f"{name:<{width}}{len(group.runs):>6}{done:>6}{len(group.runs) - done:>6}  {about}".rstrip()
         )
+    if plan.together:
+        states = [
+            f"{one} ({'left' if f'{one} {plan.name}' in tasks.left else 'done'})" for one in plan.together
+        ]
+        lines.append(f"of all runs together: {', '.join(states)}")
     stages, ahead = len(opened) * len(plan.stages), sum(map(len, left.values()))
     jobs = jobs or usual_jobs(list(opened.values()))
-    text = _clock(plan, out, jobs, left).left([f"{stage} {run}" for run in left for stage in left[run]])
+    text = _clock(plan, out, jobs, tasks).left()
     source = "as the stages that have ended took"
     if not text and ahead and plan.seconds:
-        total = sum(_expected(plan, stage) for of_run in left.values() for stage in of_run)
-        text, source = words(total / jobs), "as the plan expects"
+        text, source = words(sum(_expected(plan, name) for name in tasks.left) / jobs), "as the plan expects"
     lines.append(
         f"{plan.name}: {len(opened)} runs of {len(plan.stages)} stages ({', '.join(plan.stages)}): "
         f"{stages - ahead} of {stages} stages done, {ahead} left"
@@ -152,77 +165,25 @@ def varied_keys(plan: PlanFile) -> list[str]:
     return [key for key in flat[0] if key != "name" and any(one[key] != flat[0][key] for one in flat)]
 
 
+def _varied(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    flat = dict(config.flatten(run.config.to_dict()))
+    return {key: ",".join(flat[key]) if isinstance(flat[key], tuple) else flat[key] for key in keys}
+
+
 def _opened(plan: PlanFile, out: Path) -> dict[str, Run]:
     return {name: Run.create(out / name, wanted) for name, wanted in plan.runs.items()}
 
 
-def _clock(plan: PlanFile, out: Path, jobs: int, left: Mapping[str, Sequence[str]]) -> Clock:
-    """A clock of all stages of all runs, those that are to be done again without their old seconds."""
-    stages = {f"{stage} {run}": _expected(plan, stage) for run in plan.runs for stage in plan.stages}
-    clock = Clock(out / SECONDS, stages, jobs, log.info)
-    again = {f"{stage} {run}" for run in left for stage in left[run]}
-    clock.seconds = {stage: seconds for stage, seconds in clock.seconds.items() if stage not in again}
+def _clock(
+    plan: PlanFile, out: Path, jobs: int, tasks: PlanTasks, say: Callable[[str], object] = log.info
+) -> Clock:
+    """A clock of all tasks, those that are to be done again without their old seconds."""
+    expected = {name: _expected(plan, name) for name in tasks.tasks}
+    clock = Clock(out / SECONDS, expected, jobs, say, without=set(tasks.tasks) - tasks.left)
+    clock.seconds = {name: seconds for name, seconds in clock.seconds.items() if name not in tasks.left}
     return clock
 
 
-def _expected(plan: PlanFile, stage: str) -> float:
+def _expected(plan: PlanFile, task: str) -> float:
+    stage = task.partition(" ")[0]
     return plan.seconds.get(stage, _EXPECTED.get(stage, _OF_A_QUESTION))
-
-
-def _line(run: Run, keys: Sequence[str], left: Sequence[str] | None) -> dict[str, Any]:
-    """A run's line of the table; `left` are its stages that are not done, None where its results are stored."""
-    flat = dict(config.flatten(run.config.to_dict()))
-    varied = {key: ",".join(flat[key]) if isinstance(flat[key], tuple) else flat[key] for key in keys}
-    state = STORED if left is None else _state(left)
-    numbers = main_scores(run) if evaluated(run) else dict.fromkeys(NAMES, float("nan"))
-    return {"run": run.name, "state": state, **varied} | numbers
-
-
-def _state(left: Sequence[str]) -> str:
-    if not left:
-        return "done"
-    return f"to {left[0]}" if left[0] in STAGES else f"to be asked {left[0]}"
-
-
-def _finish(item: tuple[str, Run, Questions], tell: Tell) -> None:
-    """Does what is left of one run; tells its name and the message where it was refused or failed, else nothing."""
-    tell((item[0], _message(item, tell)))
-
-
-def _message(item: tuple[str, Run, Questions], tell: Tell = lambda news: None) -> str:
-    name, run, questions = item
-    try:
-        with run.alone():
-            work(name, stages_of(run, questions), tell)
-    except (ValueError, KeyError, OSError, FloatingPointError) as refusal:
-        return f"failed: {refusal}"
-    except Exception as failure:  # whatever it is, such as a full accelerator: the other runs go on
-        log.exception("%s failed", name)
-        return f"failed: {type(failure).__name__}: {failure}"
-    return ""
-
-
-def _hear(enter: Callable[[str, str], None], clock: Clock, news: tuple[str, str] | News) -> None:
-    """What a process tells: of a stage, its seconds or nothing; of a run, a text."""
-    name, told = news
-    if isinstance(told, str):
-        enter(name, told)
-    else:
-        clock.hear((name, told))
-
-
-def _ray() -> Callable[[Sequence[tuple[str, Run, Questions]]], list[str]]:
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "a sweep on Ray was asked for, but ray is not installed: `pip install 'taxoprobe[cluster]'`, "
-            "or leave --ray out and this machine works on them"
-        ) from None
-    task = ray.remote(_message)
-    return lambda items: ray.get([task.remote(item) for item in items])
-
-
-def _write(lines: Mapping[str, Mapping[str, Any]], out: Path) -> None:
-    table = pd.DataFrame(list(lines.values()))
-    files.write_whole(out / TABLE, lambda part: table.to_csv(part, index=False))

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -106,23 +105,6 @@ def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, sett
     assert table["state"][1] == "done"
 
 
-def test_a_sweep_hands_its_runs_to_ray_where_it_is_there(tmp_path, settings, monkeypatch):
-    """Ray stands for itself here: what it is given is called, and its results are put in the table in order."""
-    given = []
-
-    def remote(do):
-        return SimpleNamespace(remote=lambda item: given.append(item[0]) or (do, item))
-
-    stand_in = SimpleNamespace(remote=remote, get=lambda tasks: [do(item) for do, item in tasks])
-    monkeypatch.setitem(sys.modules, "ray", stand_in)
-    wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=1", "--ray"]
-    wanted += ["--set", "data.ablation=systematic", "--vary", "data.held_out=fish,bird"]
-    assert main(wanted) == 1
-    assert given == ["sweep_held_out-fish", "sweep_held_out-bird"]
-    table = pd.read_csv(tmp_path / "sweep.csv")
-    assert [state.split(":")[0] for state in table["state"]] == ["failed", "done"]
-
-
 @pytest.mark.parametrize(
     ("varied", "message"),
     [([], "give --vary KEY=A,B"), (["seed"], "write it KEY=A,B"), (["seed=1,1"], "give every value once")],
@@ -132,11 +114,20 @@ def test_a_sweep_of_nothing_is_refused(varied, message):
         sweep.grid({}, varied)
 
 
-def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch, settings, caplog):
+@pytest.mark.parametrize("flags", [("--ray",), ("--address", "127.0.0.1:1")])
+def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch, settings, caplog, flags):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(["sweep", "--out", str(tmp_path), *settings, "--vary", "seed=0,1", "--ray"]) == 2
+    assert main(["sweep", "--out", str(tmp_path), *settings, "--vary", "seed=0,1", *flags]) == 2
     assert "pip install 'taxoprobe[cluster]'" in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line_and_nothing_starts(tmp_path, settings, caplog):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "runs"
+    assert main(["sweep", "--out", str(out), *settings, "--vary", "seed=0,1"]) == 2
+    (line,) = caplog.text.strip().splitlines()
+    assert f"{out} cannot be written to: Not a directory; mount it" in line
 
 
 def test_a_run_that_is_not_there_is_not_made_by_asking_for_its_scores(tmp_path, caplog):

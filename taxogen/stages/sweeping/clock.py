@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from probing.store import files
-
-News = tuple[str, float | None]
-"""A stage, such as `train study-full-pretrained-0`, and its seconds where it has ended; None where it begins."""
 
 
 @dataclass
@@ -21,19 +18,22 @@ class Clock:
 
     Attributes:
         path: of the file with the seconds.
-        stages: stage → the seconds that are expected, or a share; the first word of a stage is its kind.
+        stages: stage, such as `train study-full-0` → the seconds that are expected, or a share; its first word is its
+            kind.
         jobs: how many stages are worked on at once.
         say: is given a line when a stage begins.
+        without: stages that are not to be done, or that were done without a clock.
         seconds: of the stages that have ended.
-        begun: stages that have.
+        begun: stage → when it began (seconds of the monotonic clock), where it has not ended.
     """
 
     path: Path
     stages: Mapping[str, float]
     jobs: int
     say: Callable[[str], object]
+    without: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
+    begun: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.path.exists():
@@ -42,33 +42,37 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage with the time left, and keeps its seconds."""
-        self.hear((name, None))
-        start = time.monotonic()
+        self.begin(name)
         yield
-        self.hear((name, time.monotonic() - start))
+        self.end(name, time.monotonic() - self.begun[name])
 
-    def hear(self, news: News) -> None:
-        """A stage begins, or (with its seconds) has ended."""
-        name, seconds = news
-        if seconds is None:
-            number = list(self.stages).index(name) + 1
-            left = self.left(
-                [one for one in self.stages if one not in self.seconds and one not in self.begun]
-            )
-            self.say(f"[{number}/{len(self.stages)}] {name}{f'   (about {left} left)' if left else ''}")
-            self.begun.add(name)
-            return
-        # A stage whose work is done takes no time; its first duration stays.
+    def begin(self, name: str, where: str = "") -> None:
+        """A stage begins."""
+        number = list(self.stages).index(name) + 1
+        self.begun[name] = time.monotonic()
+        left = self.left()
+        self.say(f"[{number}/{len(self.stages)}] {name}{where}{f'   (about {left} left)' if left else ''}")
+
+    def end(self, name: str, seconds: float) -> None:
+        """A stage has ended, and took some seconds; where its work was done before, its first duration stays."""
+        self.begun.pop(name, None)
         self.seconds[name] = round(max(seconds, self.seconds.get(name, 0.0)), 1)
         files.write_json(self.path, self.seconds)
 
-    def left(self, ahead: Collection[str]) -> str:
-        """How long some stages will take together, in words; empty where there are none, or none has ended.
+    def drop(self, name: str, again: bool) -> None:
+        """A stage that has begun does not end: it will begin again, or never."""
+        self.begun.pop(name, None)
+        if not again:
+            self.without.add(name)
+
+    def left(self) -> str:
+        """How long the stages ahead will take together, in words; empty where there are none, or none has ended.
 
         A stage takes as long as those of its kind took on average; without one, its expected seconds times by how much
-        the others differed from theirs.
+        the others differed from theirs. One that has begun takes the rest of that.
         """
         ended = [name for name in self.stages if name in self.seconds]
+        ahead = [name for name in self.stages if name not in self.seconds and name not in self.without]
         if not ended or not ahead:
             return ""
         rate = sum(self.seconds[name] for name in ended) / sum(self.stages[name] for name in ended)
@@ -76,7 +80,12 @@ class Clock:
         for name in ended:
             of_kind.setdefault(_kind(name), []).append(self.seconds[name])
         means = {kind: sum(seconds) / len(seconds) for kind, seconds in of_kind.items()}
-        return words(sum(means.get(_kind(name), rate * self.stages[name]) for name in ahead) / self.jobs)
+        now = time.monotonic()
+        rests = (
+            max(0.0, means.get(_kind(name), rate * self.stages[name]) - (now - self.begun.get(name, now)))
+            for name in ahead
+        )
+        return words(sum(rests) / self.jobs)
 
 
 def words(seconds: float) -> str:

@@ -48,7 +48,14 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="say what is done, what is left and how long that takes"
     )
-    command.add_argument("--ray", action="store_true", help="give the runs to Ray (extra `cluster`)")
+    command.add_argument(
+        "--ray", action="store_true", help="give the work to Ray, started on this machine (extra `cluster`)"
+    )
+    command.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="give it to the Ray cluster with this head, which this machine has joined (auto: the one that it is in)",
+    )
     command.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
     command.set_defaults(do=_sweep)
 
@@ -71,10 +78,16 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
         return 0
-    table = sweep.sweep(plan, out, options.ray, options.jobs, known)
+    if options.address:
+        _refuse(options, "beside --address: a cluster does as many at once as it has room for", "jobs")
+    ray = options.address or ("here" if options.ray else None)
+    failed = sweep.sweep(plan, out, options.jobs, known, ray).failed
     log.info("table: %s", out / TABLE)
+    if failed:
+        log.error("not done:\n%s", "\n".join(f"    {task}: {why}" for task, why in failed.items()))
+        return 1
     log.info("next: python -m analyses.behaviour --sweep %s", out)
-    return int((~table["state"].isin(["done", sweep.STORED])).any())
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> PlanFile:

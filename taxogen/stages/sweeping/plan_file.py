@@ -19,10 +19,14 @@ from taxogen.runs.toml_file import line_of, tables, text_of
 from taxogen.stages.sweeping.captured import refuse_uncaptured
 from taxogen.stages.sweeping.plan_runs import Group, Runs, word
 
-KEYS = ("name", "seeds", "common", "questions", "seconds", "equivalence", "groups")
+KEYS = ("name", "seeds", "common", "questions", "together", "seconds", "resources", "equivalence", "groups")
 KEYS_OF_GROUP = ("about", "seeds", "settings", "cases", "vary")
 STAGES = ("train", "evaluate")
 """The stages of every run; those of the plan's questions follow."""
+REPORT = "report"
+"""Asked of all runs together, it is a page about them."""
+RESOURCES = ("gpus", "memory")
+"""What a stage takes on a cluster: a share of a GPU (or several), and bytes."""
 BOUNDS = ("auroc",)
 CHANCE = 0.5
 """AUROC by chance; no score lies further from it, and bounds of equivalence are narrower."""
@@ -38,7 +42,9 @@ class PlanFile:
         runs: run → its config, each once.
         groups: name → the runs of it.
         questions: analysis → its options, as the file gives them.
-        seconds: stage → core-seconds of a run that the file expects.
+        together: analysis → its options; asked of all runs together.
+        seconds: stage → core-seconds of a run that the file expects; of a question to all runs, of all.
+        resources: what every stage takes on a cluster (`RESOURCES`), where the file says so.
         equivalence: measure → the bound within which a difference counts as none, stated before the runs.
         conditions: run → its name without the seed.
     """
@@ -50,6 +56,8 @@ class PlanFile:
     seconds: Mapping[str, float] = field(default_factory=dict)
     equivalence: Mapping[str, float] = field(default_factory=dict)
     conditions: Mapping[str, str] = field(default_factory=dict)
+    together: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -57,14 +65,15 @@ class PlanFile:
         return (*STAGES, *self.questions)
 
 
-Check = Callable[[str, Mapping[str, Any]], None]
+Check = Callable[[str, Mapping[str, Any], bool], None]
+"""Refuses a question or its options, as asked of each run or (true) of all together."""
 
 
 def read(
     path: str | Path,
     overrides: Iterable[str] = (),
     only: Sequence[str] = (),
-    check: Check = lambda question, options: None,
+    check: Check = lambda question, options, together: None,
 ) -> PlanFile:
     """The plan of a TOML file.
 
@@ -112,24 +121,33 @@ class _Reader:
             self._add(made, group, common, overrides.get("seed"))
         made = made.only(only or every)  # a group alone has the names that it has in the whole plan
         questions = self._questions(check, made.runs.values())
+        together = self._questions(check, made.runs.values(), "together")
+        if twice := sorted(questions.keys() & together.keys()):
+            raise ValueError(
+                f"plan {self.path}: {twice[0]} is asked of each run and of all together; once is enough"
+            )
         return PlanFile(
             name,
             made.runs,
             made.groups,
             questions,
-            self._numbers("seconds", (*STAGES, *questions)),
+            self._numbers("seconds", (*STAGES, *questions, *together)),
             self._numbers("equivalence", BOUNDS, CHANCE),
             made.conditions,
+            together,
+            self._numbers("resources", RESOURCES),
         )
 
-    def _questions(self, check: Check, runs: Collection[Config]) -> dict[str, Mapping[str, Any]]:
+    def _questions(
+        self, check: Check, runs: Collection[Config], table: str = "questions"
+    ) -> dict[str, Mapping[str, Any]]:
         questions: dict[str, Mapping[str, Any]] = {}
-        for question in self._table("questions"):
-            name, options = question.replace("_", "-"), self._table("questions", question)
-            with self._at("questions", question):
+        for question in self._table(table):
+            name, options = question.replace("_", "-"), self._table(table, question)
+            with self._at(table, question):
                 if name in questions:
                     raise ValueError(f"{name} is asked twice, as {question} too; once is enough")
-                check(question, options)
+                check(question, options, table == "together")
                 refuse_uncaptured(name, options, runs)
             questions[name] = options
         return questions

@@ -1,13 +1,13 @@
-"""The stages of one run: train (and capture), evaluate, and the questions that it is asked, one after another."""
+"""The stages of one run: train (and capture), evaluate, and the questions that it is asked; and questions of many."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from taxogen.answers import baselines
@@ -15,27 +15,30 @@ from taxogen.answers import evaluate as scoring
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
-from taxogen.stages.side_by_side import Tell
 
 ASKING = "analyses.study.asking"
 """The module that asks questions, looked up by name: nothing in this package stands on the analyses."""
-Stages = Mapping[str, Callable[[], object]]
-Questions = Mapping[str, Mapping[str, Any]]
-"""Question → its options, as a plan file gives them."""
+Options = Mapping[str, Any]
+"""Options of a question, as a plan file gives them."""
+Questions = Mapping[str, Options]
 
 
 class Asking(Protocol):
-    """What asks questions of runs."""
+    """What asks questions: of one run, or of several together, where `out` holds the folder of a report."""
 
-    def check(self, question: str, options: Mapping[str, Any]) -> None:
-        """Refuses an unknown question or option."""
+    def check(self, question: str, options: Options, together: bool = False) -> None:
+        """Refuses an unknown question or option, and one that is asked in the wrong place."""
 
-    def asked(self, run: Run, question: str, options: Mapping[str, Any]) -> bool:
-        """Whether the answer is there, of these options and of the run as it is now."""
+    def needs(self, question: str) -> tuple[str, ...]:
+        """The questions whose answers it reads."""
         ...
 
-    def ask(self, run: Run, question: str, options: Mapping[str, Any]) -> None:
-        """Answers the question in the run's folder."""
+    def asked(self, runs: Sequence[Run], question: str, options: Options, out: Path | None = None) -> bool:
+        """Whether the answer is there, of these options and of the runs as they are now."""
+        ...
+
+    def ask(self, runs: Sequence[Run], question: str, options: Options, out: Path | None = None) -> None:
+        """Answers the question in the first run's folder, or in `out`."""
 
 
 @functools.cache
@@ -44,21 +47,32 @@ def asking() -> Asking:
     return cast(Asking, import_module(ASKING))
 
 
-def own_stages(run: Run) -> Stages:
-    """What trains (and captures) and evaluates a run, with one model; what is done already takes no time."""
-    bench = functools.cache(partial(open_bench, run))
-    trained = pipeline.trained_and_captured(run)
-    return {
-        "train": lambda: None if trained else pipeline.train_run(run, bench()),
-        "evaluate": lambda: pipeline.evaluate_run(run, None if trained else bench()),
-    }
+def prepare(run: Run) -> None:
+    """Closes a run, and puts the features of its pictures into the cache of this machine; what is there stays."""
+    with run.alone():
+        open_bench(run)
+        run.save_config()
 
 
-def stages_of(run: Run, questions: Questions) -> Stages:
-    """What is left to be done of a run, by stage."""
-    left = remaining(run, questions)
-    every = {name: partial(asking().ask, run, name, options) for name, options in questions.items()}
-    return {name: do for name, do in {**own_stages(run), **every}.items() if name in left}
+def do_stage(run: Run, stage: str, options: Options) -> None:
+    """Trains (and captures) or evaluates a run, or asks it a question; what is done already takes no time."""
+    _quiet()
+    if stage in (own := {"train": pipeline.train_run, "evaluate": pipeline.evaluate_run}):
+        with run.alone():
+            own[stage](run)
+    else:
+        asking().ask([run], stage, options)
+
+
+def ask_together(runs: Sequence[Run], question: str, options: Options, out: Path) -> None:
+    """Asks some runs a question together."""
+    _quiet()
+    asking().ask(runs, question, options, out)
+
+
+def asked_together(runs: Sequence[Run], question: str, options: Options, out: Path) -> bool:
+    """Whether some runs were asked a question together, with these options and as they are now."""
+    return _holds(partial(asking().asked, runs, question, options, out))
 
 
 def remaining(run: Run, questions: Questions) -> tuple[str, ...]:
@@ -66,7 +80,7 @@ def remaining(run: Run, questions: Questions) -> tuple[str, ...]:
     trained = _holds(lambda: pipeline.trained_and_captured(run))
     done = {"train": trained, "evaluate": trained and evaluated(run)}
     for name, options in questions.items():
-        done[name] = trained and _holds(partial(asking().asked, run, name, options))
+        done[name] = trained and _holds(partial(asking().asked, [run], name, options))
     return tuple(name for name, is_done in done.items() if not is_done)
 
 
@@ -83,11 +97,5 @@ def _holds(is_done: Callable[[], bool]) -> bool:
         return False
 
 
-def work(name: str, stages: Stages, tell: Tell) -> None:
-    """Does the stages of one run; tells when one begins, and how many seconds it took (`Clock.hear`)."""
+def _quiet() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    for stage, do in stages.items():
-        tell((f"{stage} {name}", None))
-        start = time.monotonic()
-        do()
-        tell((f"{stage} {name}", time.monotonic() - start))

@@ -18,6 +18,7 @@ from taxogen.runs.setting import flatten
 from taxogen.stages import pipeline, sweep
 from taxogen.stages.sweeping import plan_file
 from taxogen.stages.sweeping.main_scores import main_scores
+from taxogen.stages.sweeping.sweep_table import TABLE
 from tests.world import toy_folder
 
 RUNS = [f"toy-full-{init}-{seed}" for init in ("pretrained", "random") for seed in (0, 1)]
@@ -103,14 +104,13 @@ def test_a_killed_plan_goes_on_and_says_what_is_done_and_left(made):
     ]
     assert "(2 of them are in a group above)" in said[1]
     seconds = json.loads((folder / "runs" / sweep.SECONDS).read_text())
-    assert set(seconds) == {
-        f"{stage} {run}" for run in RUNS for stage in ("train", "evaluate", "layer-probes")
-    }
+    stages = ("train", "evaluate", "layer-probes")
+    assert set(seconds) == {f"features {RUNS[0]}", *(f"{stage} {run}" for run in RUNS for stage in stages)}
 
 
 def test_the_table_has_a_column_for_each_varied_setting_and_the_main_scores(made):
     folder, _ = made
-    table = pd.read_csv(folder / "runs" / sweep.TABLE)
+    table = pd.read_csv(folder / "runs" / TABLE)
     assert table["run"].tolist() == RUNS
     assert set(table["state"]) == {"done"}
     assert table["model.init"].tolist() == ["pretrained", "pretrained", "random", "random"]
@@ -186,7 +186,7 @@ def test_runs_that_the_tables_have_are_not_made_again(collected, tmp_path):
         str(collected / "results"),
     ]
     assert taxogen(words) == 0
-    assert set(pd.read_csv(tmp_path / sweep.TABLE)["state"]) == {sweep.STORED}
+    assert set(pd.read_csv(tmp_path / TABLE)["state"]) == {sweep.STORED}
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 

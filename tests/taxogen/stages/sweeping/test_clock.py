@@ -10,23 +10,40 @@ STAGES = {f"{kind} {run}": seconds for run in "abc" for kind, seconds in (("trai
 def test_a_stage_is_expected_to_take_as_long_as_those_of_its_kind(tmp_path):
     clock = Clock(tmp_path / "seconds.json", STAGES, 2, print)
     clock.seconds = {"train a": 200.0, "train b": 300.0, "ask a": 30.0}
-    assert clock.left(["train c"]) == words(250 / 2)
-    assert clock.left(["ask b", "ask c"]) == words(60 / 2)
+    assert clock.left() == words((250 + 2 * 30) / 2)
+    clock.without = {"train c"}
+    assert clock.left() == words(60 / 2)
     clock.seconds = {"train a": 150.0, "train b": 250.0}
-    assert clock.left(["ask a"]) == "10 s", "twice as slow as expected, and two at once"
-    assert clock.left([]) == Clock(tmp_path / "none.json", STAGES, 2, print).left(["ask a"]) == ""
+    clock.without |= {"ask b", "ask c"}
+    assert clock.left() == "10 s", "twice as slow as expected, and two at once"
+    clock.without |= {"ask a"}
+    assert clock.left() == Clock(tmp_path / "none.json", STAGES, 2, print).left() == ""
+
+
+def test_what_has_begun_takes_the_rest_of_its_time_and_what_was_dropped_all_or_none(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock = Clock(tmp_path / "seconds.json", STAGES, 1, print, without={"train c", "ask a", "ask b", "ask c"})
+    clock.begin("train a")
+    clock.end("train a", 80.0)
+    clock.begin("train b", " on host:1")
+    for seconds, left in ((0, "80 s"), (30, "50 s"), (90, "0 s")):
+        now[0] = 1000.0 + seconds
+        assert clock.left() == left
+    clock.drop("train b", again=True)
+    assert clock.left() == "80 s"
+    clock.drop("train b", again=False)
+    assert clock.left() == ""
 
 
 def test_a_line_counts_and_names_a_stage_and_a_second_start_still_has_the_seconds(tmp_path):
     lines = []
     clock = Clock(tmp_path / "seconds.json", STAGES, 1, lines.append)
-    for news in (("train a", None), ("train a", 100.0), ("ask a", None)):
-        clock.hear(news)
-    assert lines == [
-        "[1/6] train a",
-        "[2/6] ask a   (about 4 min left)",
-    ]  # 2 × 100 s + 2 × 10 s: "ask a" has begun
-    clock.hear(("train a", 0.1))
+    clock.begin("train a")
+    clock.end("train a", 100.0)
+    clock.begin("ask a", " on host:1")
+    assert lines == ["[1/6] train a", "[2/6] ask a on host:1   (about 4 min left)"]  # 2 × 100 s + 3 × 10 s
+    clock.end("train a", 0.1)
     again = Clock(tmp_path / "seconds.json", STAGES, 1, lines.append)
     assert again.seconds == {"train a": 100.0}, "a stage that was done already takes no time"
 

@@ -6,9 +6,10 @@ import pytest
 
 from taxogen.answers.scores import Scores
 from taxogen.runs.run import Run
-from taxogen.stages import sweep
+from taxogen.stages import pipeline, sweep
 from taxogen.stages.sweeping.plan_file import Group, PlanFile
 from taxogen.stages.sweeping.run_stages import remaining
+from taxogen.stages.sweeping.sweep_table import TABLE
 from tests.world import toy_config, toy_folder
 
 NAMES = ("one", "other")
@@ -27,7 +28,7 @@ def swept(tmp_path_factory, toy_lm):
 
 
 def states(plan, out):
-    return sweep.sweep(plan, out, jobs=1)["state"].tolist()
+    return sweep.sweep(plan, out, jobs=1).table["state"].tolist()
 
 
 def stages_left(plan, out):
@@ -74,17 +75,17 @@ def test_a_run_without_its_projector_says_so_and_the_other_goes_on(swept):
 
 def test_a_run_that_ends_by_any_error_says_so_and_the_other_goes_on(swept, monkeypatch):
     plan, out = swept
-    work, worked = sweep.work, []
+    evaluate, worked = pipeline.evaluate_run, []
 
-    def failing(name, stages, tell):
-        worked.append(name)
-        if name == "one":
+    def failing(run):
+        worked.append(run.name)
+        if run.name == "one":
             raise RuntimeError("out of memory")
-        work(name, stages, tell)
+        return evaluate(run)
 
     for name in NAMES:
         (out / name / "baselines.h5").unlink()
-    monkeypatch.setattr(sweep, "work", failing)
+    monkeypatch.setattr(pipeline, "evaluate_run", failing)
     assert states(plan, out) == ["failed: RuntimeError: out of memory", "done"]
     assert worked == list(NAMES)
-    assert "failed: RuntimeError: out of memory" in (out / sweep.TABLE).read_text()
+    assert "failed: RuntimeError: out of memory" in (out / TABLE).read_text()

@@ -1,0 +1,93 @@
+"""Tasks of a plan: features, train (and capture), evaluate and questions of each run; then questions of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from taxogen.runs.config import Config
+from taxogen.runs.run import Run
+from taxogen.stages.scheduling.task import Room, Task
+from taxogen.stages.sweeping import run_stages
+from taxogen.stages.sweeping.plan_file import REPORT, STAGES, PlanFile
+
+FEATURES = "features"
+TRAIN, EVALUATE = STAGES
+
+
+@dataclass(frozen=True)
+class PlanTasks:
+    """The tasks of a plan, run by run in its order, and then those of all runs.
+
+    Attributes:
+        tasks: all of them, by name.
+        left: names of those that are to be done.
+    """
+
+    tasks: Mapping[str, Task]
+    left: frozenset[str]
+
+    def ahead(self) -> list[Task]:
+        """Those that are to be done."""
+        return [task for name, task in self.tasks.items() if name in self.left]
+
+
+def plan_tasks(
+    plan: PlanFile, runs: Mapping[str, Run], out: Path, rooms: Mapping[str, Room] | None = None
+) -> PlanTasks:
+    """The tasks of some runs of a plan, named by stage and run, and which of them are left, by what files say now.
+
+    Runs that read the same features wait for one task that makes them, but train even where that has failed. A question
+    to all runs is left where its answer is not there or not of the runs as they are, and where a run is not done.
+
+    Args:
+        plan: the runs, and what they are asked.
+        runs: those that are made, by name.
+        out: holds the folder of a report.
+        rooms: what a task of each run takes; a core by default.
+    """
+    tasks: list[Task] = []
+    left: set[str] = set()
+    firsts: dict[tuple[object, ...], str] = {}
+    for name, run in runs.items():
+        room = (rooms or {}).get(name, Room())
+        stages = run_stages.remaining(run, plan.questions)
+        left |= {f"{stage} {name}" for stage in stages}
+        first = firsts.setdefault(_features_of(run.config), name)
+        if first == name:
+            tasks.append(Task(f"{FEATURES} {name}", partial(run_stages.prepare, run), room=room))
+            left |= {f"{FEATURES} {name}"} if TRAIN in stages and not run.closed else set()
+        do = {
+            stage: partial(run_stages.do_stage, run, stage, plan.questions.get(stage, {}))
+            for stage in plan.stages
+        }
+        tasks.append(Task(f"{TRAIN} {name}", do[TRAIN], after=(f"{FEATURES} {first}",), room=room))
+        tasks.append(Task(f"{EVALUATE} {name}", do[EVALUATE], (f"{TRAIN} {name}",), room=room))
+        for question in plan.questions:
+            before = [
+                EVALUATE,
+                *(one for one in run_stages.asking().needs(question) if one in plan.questions),
+            ]
+            tasks.append(
+                Task(f"{question} {name}", do[question], tuple(f"{one} {name}" for one in before), room=room)
+            )
+    of_runs = tuple(task.name for task in tasks if not task.name.startswith(f"{FEATURES} "))
+    for question, options in plan.together.items():
+        asked = (list(runs.values()), question, options, out)
+        others = tuple(f"{one} {plan.name}" for one in plan.together if one != REPORT and question == REPORT)
+        tasks.append(
+            Task(f"{question} {plan.name}", partial(run_stages.ask_together, *asked), of_runs, others)
+        )
+        if left.intersection((*of_runs, *others)) or not run_stages.asked_together(*asked):
+            left.add(tasks[-1].name)
+    return PlanTasks({task.name: task for task in tasks}, frozenset(left))
+
+
+def _features_of(config: Config) -> tuple[object, ...]:
+    """What decides which features a run reads; the seed where it draws pictures."""
+    data, model = config.data, config.model
+    drawn = config.seed if data.pictures_per_leaf or data.leaves else None
+    read = (data.pictures, data.taxonomy, data.pictures_per_leaf, data.leaves, drawn)
+    return (*read, model.vlm, model.encoder, model.encoder_tokens, model.feature_dtype)
