@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 
 from analyses.emergence import figures, side_by_side
 from analyses.emergence.evidence import TABLE, evidence_table, read_by
-from analyses.emergence.rows import best_layers, emergence_table, refuse_unlike, section, summary
+from analyses.emergence.rows import best_layers, emergence_table, of_probes, refuse_unlike, summary
+from analyses.emergence.section import of_evidence
 from analyses.emergence.seeds import stored_draws
 from analyses.emergence.sentences import sentences
 from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.identity import distinguished
+from analyses.frame.section import Block
 from analyses.inputs.probe_curves import FILE
 from taxogen.runs.run import Run
 
@@ -63,6 +65,11 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """Every figure that a table has the numbers for: of probes by condition, or of all evidence side by side."""
     return side_by_side.draw(table) if "kind" in table else figures.draw(table)
+
+
+def section(table: pd.DataFrame) -> list[Block]:
+    """The blocks of a report section about either table."""
+    return of_evidence(table) if "kind" in table else of_probes(table)
 
 
 def probed(runs: Sequence[Run]) -> list[pd.DataFrame]:

@@ -29,13 +29,15 @@ def agreement_rows(curves: Sequence[Curve]) -> Iterator[Record]:
     bounds and no value: where layers were left out, or windows were looked at, places lie somewhere between two blocks
     (`Curve.blocks_of`); and of kinds known by an interval alone there is no joint distribution, so that each lies
     anywhere in its interval, and 5 % more is allowed for its lying outside. `before` is by how many blocks one kind is
-    earlier than another, between limits that hold for all pairs at once. Kinds that have no such place are left out,
-    and are no evidence of agreement.
+    earlier than another, between limits that hold for all pairs at once. Kinds that have no such place, or no onset,
+    are left out, and are no evidence of agreement.
     """
     for about in (ALL, PICTURES, SHARED, CAUSES):
         members = [one for one in curves if about in (ALL, one.about)]
         for name in (ONSET, HALF):
-            begun = [one for one in members if np.isfinite(one.places()[name].value)]
+            begun = [
+                one for one in members if all(np.isfinite(one.places()[of].value) for of in (ONSET, name))
+            ]
             joint = [one for one in begun if one.draws is not None]
             alone = [one for one in begun if one.draws is None and not np.isnan(_limits(one, name)).any()]
             if len(joint) > 1:

@@ -14,7 +14,7 @@ from scipy import stats as distributions
 
 from analyses.emergence.curves import Curve
 from analyses.frame.analysis import Analysis
-from analyses.frame.tables import NO_STEP, Evidence, layer_of
+from analyses.frame.tables import CAUSES, NO_STEP, Evidence, layer_of
 from analyses.inputs.effects import LEAF, PAIR, Effects, effects_file, read_effects
 from probing.stats import (
     ClusterMean,
@@ -81,7 +81,8 @@ def effect_curves(
     fixed = {"kind": evidence.kind, "about": evidence.about, "analysis": analysis.name}
     places = list(map(str, dict.fromkeys(cells["span"])))
     curves = [curve for place in places for curve in states.curves(place, _along_path(place, fixed))]
-    return [*curves, *states.crossing(SLOT, LAST, fixed)] if {SLOT, LAST} <= set(places) else curves
+    crosses = evidence.about == CAUSES and {SLOT, LAST} <= set(places)
+    return [*curves, *states.crossing(SLOT, LAST, fixed)] if crosses else curves
 
 
 def _along_path(place: str, labels: Mapping[str, str]) -> dict[str, str]:

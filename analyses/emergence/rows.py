@@ -141,7 +141,7 @@ def seeds_text(rows: pd.DataFrame) -> str:
     return text if least == most else f"{text} (of a condition with one seed, {ONE_SEED})"
 
 
-def section(table: pd.DataFrame) -> list[Block]:
+def of_probes(table: pd.DataFrame) -> list[Block]:
     """The blocks of a report section: curves, the best layer of each, and the course of training where it was seen."""
     blocks: list[Block] = [
         Shown(

@@ -10,7 +10,8 @@ import pandas as pd
 
 from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
 from analyses.emergence.curves import END, HALF, ONSET
-from analyses.emergence.evidence import MISSING
+from analyses.emergence.evidence import CURVE, MISSING
+from analyses.emergence.rows import ONE_SEED
 from analyses.frame.tables import CAUSES, NO_STEP
 
 LEVEL = 0.95
@@ -38,6 +39,8 @@ def of_condition(rows: pd.DataFrame) -> Iterator[str]:
     for place, own in current[current["measure"] != MISSING].groupby("span", sort=False):
         where = PLACES.get(str(place), f"at {place}")
         yield from (f"{where}: {line}" for line in _of_place(own))
+    if rows["seeds"].max() == 1:
+        yield f"one seed: {ONE_SEED}"
     missing = list(dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"]))
     if missing:
         yield f"not asked, or not as the runs are now: {'; '.join(missing)}"
@@ -56,6 +59,9 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
         yield "; ".join(_begins(one, ends) for one in begun)
     if never := onsets.loc[onsets["value"].isna(), "kind"].tolist():
         yield f"nothing is detected by {_listed('; '.join(never))}"
+    alone = rows.loc[(rows["measure"] == CURVE) & (rows["control"] == ""), "kind"].drop_duplicates()
+    if lone := alone[~alone.isin(onsets["kind"])].tolist():
+        yield f"{_listed('; '.join(lone))}: one block alone, so that nothing can be told to begin there"
     controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "")]
     if seen := [
         f"{one['control']} of {one['kind']}" for one in controls[controls["value"].notna()].to_dict("records")

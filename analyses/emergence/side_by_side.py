@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, HOLDS, MISSING
@@ -32,7 +33,7 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
     figures = {}
     with drawing.style():
         for condition in dict.fromkeys(table.loc[table["measure"] == CURVE, "condition"]):
-            name = _file_name(str(condition))
+            name = file_name(str(condition))
             figures[name] = side_by_side(table, str(condition))
             rows = over_training(table[table["condition"] == condition])
             if rows["step"].nunique() > 1:
@@ -93,6 +94,7 @@ def _frame(axes: Axes, title: str, depth: float) -> None:
     axes.set_title(title)
     axes.set_xlabel("block")
     axes.set_xlim(-1.8, depth + 2.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     above = axes.secondary_xaxis("top", functions=(share, block))
     above.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"], fontsize=6)
     axes.spines["left"].set_visible(False)
@@ -161,10 +163,13 @@ def _row(axes: Axes, rows: pd.DataFrame, number: int) -> None:
     shade = LinearSegmentedColormap.from_list("shade", ["white", colour])
     share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
     axes.pcolormesh(edges, [number - 0.3, number + 0.14], share[None], cmap=shade, vmin=0, vmax=1.6, zorder=1)
+    axes.plot(edges[[0, -1]], [number + 0.17] * 2, color="0.88", linewidth=0.8, zorder=0.5)
     held = own[(own["measure"] == HOLDS) & (own["value"] > 0)]["layer"]
     for left, right, layer in zip(edges[:-1], edges[1:], layers):
         if layer in set(held):
             axes.plot([left, right], [number + 0.17] * 2, color=colour, linewidth=1.4, solid_capstyle="butt")
+    if not own[own["measure"] == ONSET]["value"].notna().any():
+        return
     for measure, mark, face, size in (
         (END, ">", colour, 4),
         (ONSET, "o", colour, 5),
@@ -243,7 +248,8 @@ def _rank(about: str, order: Sequence[str]) -> int:
     return order.index(about) if about in order else len(order)
 
 
-def _file_name(condition: str) -> str:
+def file_name(condition: str) -> str:
+    """The name of the figure of a condition, behind that of the table."""
     return "".join(
         letter if letter.isalnum() or letter in "._" else "-" for letter in condition.replace(" · ", "-")
     )

@@ -15,6 +15,7 @@ from analyses.emergence import evidence as side
 from analyses.emergence.effects import LeafDraws, effect_curves
 from analyses.emergence.sentences import sentences
 from analyses.frame import provenance, tables
+from analyses.frame.section import Grid, Lines, Shown
 from analyses.inputs.effects import Effects, effects_file, write_effects
 from analyses.inputs.probe_curves import Condition, write_draws
 from probing.probes.evaluate import Series
@@ -329,3 +330,14 @@ def test_the_figure_has_a_row_for_each_kind_a_panel_for_each_place_and_its_contr
     footnote = figure.texts[-1].get_text().replace("\n", " ")
     assert "2 seeds" in footnote
     assert "Not asked: " in footnote
+
+
+def test_the_section_has_the_figures_where_kinds_begin_and_the_commands_for_those_that_are_missing(table):
+    blocks = emergence.section(table)
+    assert [block.figure for block in blocks if isinstance(block, Shown)] == list(emergence.draw(table))
+    begins, missing = (block for block in blocks if isinstance(block, Grid))
+    rows = {tuple(row[:3]): list(row[4:]) for row in begins.rows}
+    assert rows["pretrained", "at the cue", "transfer probe"] == ["5 [5, 5]", "0.50", "5 [5, 5]", "60"]
+    assert rows["random_init", "at the cue", "picture probe"] == ["none", "–", "–", "60"]
+    assert ("random_init", "patching") in {tuple(row[:2]) for row in missing.rows}
+    assert "\n".join(sentences(table)) in [block.text for block in blocks if isinstance(block, Lines)]
