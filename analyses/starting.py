@@ -7,9 +7,11 @@ that, so that empty modules stand in for all libraries while help is printed.
 from __future__ import annotations
 
 import sys
+from abc import ABCMeta
 from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -31,6 +33,8 @@ def start(argv: Sequence[str], original: Sequence[str]) -> None:
     if not is_command(argv, original):
         return
     sys.excepthook = _in_one_line
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a code page of Windows has no arrow
     if any(flag in argv for flag in HELP) and "--" not in argv:
         sys.meta_path.insert(0, _EmptyModules())
 
@@ -55,13 +59,13 @@ def _in_one_line(kind: type[BaseException], error: BaseException, traceback: Tra
         sys.__excepthook__(kind, error, traceback)
 
 
-class _Everything(type):
-    """A class of which each attribute, call, entry and sum is that class again, and which others may inherit."""
+class _Everything(ABCMeta):
+    """A class of which each attribute, call, entry and sum is such a class again, and which others may inherit."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Nothing
+        return _Everything(name, (_Nothing,), {})
 
     def __call__(cls, *given: Any, **named: Any) -> Any:
         return _Nothing
@@ -87,7 +91,7 @@ class _EmptyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Nothing
+        return _Everything(name, (_Nothing,), {})
 
 
 class _EmptyModules(MetaPathFinder, Loader):

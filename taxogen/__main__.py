@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command() -> int:
-    """The exit status of `main`; Ctrl-C is one line."""
+    """The exit status of `main`; Ctrl-C is one line, and a sign that the terminal's code page lacks a question mark."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         return main()
     except KeyboardInterrupt:

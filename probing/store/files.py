@@ -5,7 +5,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
+
+_POSITION = Lock()
 
 
 def write_whole(
@@ -43,6 +46,29 @@ def move_into_place(part: Path, path: Path) -> None:
     _sync(part)
     os.replace(part, path)
     _sync(path.parent)
+
+
+def opened(path: Path) -> int:
+    """A handle of a file for `read_at`, to be closed by `os.close`."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # Windows would change line breaks
+
+
+def read_at(handle: int, into: memoryview, offset: int) -> int:
+    """Fills a buffer from a place in a file; the number of bytes that were there.
+
+    Where the system has no `preadv`, as on Windows, one thread after another sets the file's position and reads.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [into], offset)
+    if not into.nbytes:
+        return 0
+    bytes_of, count = into.cast("B"), 0
+    with _POSITION:
+        os.lseek(handle, offset, os.SEEK_SET)
+        while count < bytes_of.nbytes and (part := os.read(handle, bytes_of.nbytes - count)):
+            bytes_of[count : count + len(part)] = part
+            count += len(part)
+    return count
 
 
 def remove(path: Path) -> None:

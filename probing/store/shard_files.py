@@ -21,6 +21,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from probing.store.files import opened, read_at
+
 FORMAT = "taxoprobe activations 1"
 HEADER_FILE = "store.json"
 INDEX_FILE = "index.json"
@@ -215,11 +217,11 @@ class Extent:
                     data_set(shard, self.name).read_direct(out)
             total = checksum(out) if verify else 0
         else:
-            handle = os.open(self.file, os.O_RDONLY)
+            handle = opened(self.file)
             try:
                 for row, offset in self.chunks:
                     part = out[row : min(row + self.chunk_rows, len(out))]
-                    if os.preadv(handle, [part.data], offset) != part.nbytes:
+                    if read_at(handle, part.data, offset) != part.nbytes:
                         raise damaged(self.file, f"it ends inside {self.name}")
                     total += checksum(part) if verify else 0
             finally:

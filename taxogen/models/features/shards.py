@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 
 from probing.capture.writer import as_stored
-from probing.store.files import write_whole
+from probing.store.files import opened, read_at, write_whole
 from probing.store.shard_files import (
     STORED_AS,
     attribute,
@@ -70,15 +70,15 @@ class Shard:
             CorruptShardError: it is none, or its content hashes differ from their checksum.
         """
         hashes = read_text(file, "content_hash").tolist()
-        with reading(file) as opened:
-            data = data_set(opened, "features")
+        with reading(file) as shard:
+            data = data_set(shard, "features")
             if data.shape != (len(hashes), *shape) or data.dtype != STORED_AS[dtype]:
                 raise damaged(file, f"features are {data.dtype} {data.shape}")
             offset = data.id.get_offset()
             if offset is None:
                 raise damaged(file, "features do not lie in one piece")
             total = int(attribute(data, "checksum"))
-        return cls(file, hashes, shape, dtype, total, offset, os.open(file, os.O_RDONLY))
+        return cls(file, hashes, shape, dtype, total, offset, opened(file))
 
     def verify(self) -> None:
         """Compares all rows with their checksum, some at a time.
@@ -102,7 +102,7 @@ class Shard:
     def _stored(self, rows: Sequence[int]) -> np.ndarray:
         values, size = np.empty((len(rows), *self.shape), STORED_AS[self.dtype]), self._row_bytes
         for row, own in zip(rows, values, strict=True):
-            if os.preadv(self.handle, [own.data], self.offset + row * size) != size:
+            if read_at(self.handle, own.data, self.offset + row * size) != size:
                 raise damaged(self.file, "it ends inside features")
         return values
 
