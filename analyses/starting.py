@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from io import TextIOWrapper
@@ -65,7 +66,7 @@ class _Everything(ABCMeta):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Everything(name, (_Nothing,), {})
+        return _empty_class(name)
 
     def __call__(cls, *given: Any, **named: Any) -> Any:
         return _Nothing
@@ -87,11 +88,16 @@ class _Nothing(metaclass=_Everything):
         """Takes what the class that it stands for may take."""
 
 
+@cache
+def _empty_class(name: str) -> type:
+    return _Everything(name, (_Nothing,), {})
+
+
 class _EmptyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Everything(name, (_Nothing,), {})
+        return _empty_class(name)
 
 
 class _EmptyModules(MetaPathFinder, Loader):

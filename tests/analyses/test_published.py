@@ -151,6 +151,12 @@ def test_a_strange_run_name_and_a_strange_folder_are_refused(tmp_path):
         parse_run("align-clip+1b-things-7")
     with pytest.raises(FileNotFoundError, match=r"holds no macro_f1_heldout\.csv; .*--data"):
         Released(tmp_path)
+    (tmp_path / "macro_f1_heldout.csv").touch()
+    for read in (Released.published, Released.taxonomy):
+        with pytest.raises(
+            FileNotFoundError, match=r"holds no \w+\.(csv|json), which .*docs/published\.md says"
+        ):
+            read(Released(tmp_path))
 
 
 def test_a_leaf_named_like_a_hypernym_keeps_a_place_of_its_own(release):

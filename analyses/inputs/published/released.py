@@ -40,6 +40,7 @@ HEIGHTS = {
 Source: the grouping behind the study's figure by depth (results/main-results/macro-f1s/qwen3-depthwise.csv).
 """
 
+_PAGE = "docs/published.md says which file of which repository it is"
 _RUN = re.compile(
     r"align-(?P<encoder>dinov2|siglip)\+(?P<lm>500m|1b-llama-chat|1b-llama|1b)-things"
     r"(?:\+hyp-abl(?P<amount>\d+)(?P<cat>cat)?)?(?:-(?P<shuffle>local-shuffled|shuffled))?"
@@ -56,16 +57,22 @@ class Released:
     def __post_init__(self) -> None:
         if not (self.folder / "macro_f1_heldout.csv").is_file():
             raise FileNotFoundError(
-                f"{self.folder} holds no macro_f1_heldout.csv; give the folder of released files with --data"
+                f"{self.folder} holds no macro_f1_heldout.csv; give the folder of released files with --data "
+                f"({_PAGE})"
             )
 
     def table(self, name: str) -> pd.DataFrame:
         """A CSV file as it is."""
-        return pd.read_csv(self.folder / name)
+        return pd.read_csv(self._file(name))
 
     def mapping(self, name: str) -> dict[str, Any]:
         """A JSON file as it is."""
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        return json.loads(self._file(name).read_text(encoding="utf-8"))
+
+    def _file(self, name: str) -> Path:
+        if not (self.folder / name).is_file():
+            raise FileNotFoundError(f"{self.folder} holds no {name}, which this analysis reads ({_PAGE})")
+        return self.folder / name
 
     def question_files(self) -> tuple[str, ...]:
         """The names of the files with single questions, sorted."""
