@@ -92,7 +92,7 @@ def evidence_table(
 
 
 class _Condition:
-    """The evidence of the runs of one condition."""
+    """The evidence of the runs of one condition: each kind from those that have it."""
 
     def __init__(self, runs: Sequence[Run], rows: pd.DataFrame, draws: Sequence[Draws], seed: int):
         self.runs, self.missing = runs, list[Record]()
@@ -104,16 +104,16 @@ class _Condition:
             self.weights = LeafDraws(draws[0].leaves, count, int(rows["seed"].iloc[0]))
             self.curves += probe_curves(rows, draws)
         else:
-            self._missing(
-                "layer_probes", "probes", "their draws are of an earlier version, or of another table"
-            )
+            why = "their draws are of an earlier version, or of another table"
+            self._missing("layer_probes", "probes", runs, why)
         for analysis, evidence in declared():
+            asked = [run for run in runs if _file(analysis, evidence, run).is_file()]
+            if without := [run for run in runs if run not in asked]:
+                self._missing(analysis.name, evidence.kind, without)
             try:
-                self.curves += self._of(analysis, evidence)
-            except FileNotFoundError:
-                self._missing(analysis.name, evidence.kind, "")
-            except (MismatchError, DamagedError, KeyError) as refusal:
-                self._missing(analysis.name, evidence.kind, in_one_line(refusal))
+                self.curves += self._of(analysis, evidence, asked) if asked else []
+            except (FileNotFoundError, MismatchError, DamagedError, KeyError) as refusal:
+                self._missing(analysis.name, evidence.kind, asked, in_one_line(refusal))
 
     def records(self) -> Iterator[Record]:
         """Every row of the condition."""
@@ -127,16 +127,22 @@ class _Condition:
             yield from agreement_rows([one for one in own if one.place == place])
         yield from self.missing
 
-    def _of(self, analysis: Analysis, evidence: Evidence) -> list[Curve]:
+    def _of(self, analysis: Analysis, evidence: Evidence, runs: Sequence[Run]) -> list[Curve]:
         if evidence.least:
-            return table_curves(evidence, analysis, self.runs)
-        curves = effect_curves(evidence, analysis, self.runs, self.weights)
+            return table_curves(evidence, analysis, runs)
+        curves = effect_curves(evidence, analysis, runs, self.weights)
         return [replace(one, step=self.last) for one in curves]
 
-    def _missing(self, analysis: str, kind: str, why: str) -> None:
-        command = f"python -m analyses.{analysis} " + " ".join(f"--run {run.path}" for run in self.runs)
+    def _missing(self, analysis: str, kind: str, runs: Sequence[Run], why: str = "") -> None:
+        command = f"python -m analyses.{analysis} " + " ".join(f"--run {run.path}" for run in runs)
         note = f"{why}; {command}" if why else command
-        self.missing.append({"measure": MISSING, "kind": kind, "note": note, "seeds": len(self.runs)})
+        self.missing.append({"measure": MISSING, "kind": kind, "note": note, "seeds": len(runs)})
+
+
+def _file(analysis: Analysis, evidence: Evidence, run: Run) -> Path:
+    """Where evidence lies in a run: the table of the analysis, or the effects beside it."""
+    table = analysis.table_path(run)
+    return table if evidence.least else table.with_name(effects_file(analysis.name, table.stem))
 
 
 def _curve_rows(curve: Curve, depth: int) -> Iterator[Record]:

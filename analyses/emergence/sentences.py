@@ -41,9 +41,16 @@ def of_condition(rows: pd.DataFrame) -> Iterator[str]:
         yield from (f"{where}: {line}" for line in _of_place(own))
     if rows["seeds"].max() == 1:
         yield f"one seed: {ONE_SEED}"
-    missing = list(dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"]))
-    if missing:
-        yield f"not asked, or not as the runs are now: {'; '.join(missing)}"
+    missing = dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"].astype(str))
+    partly = {kind: kind in set(_stem(rows.loc[rows["measure"] == CURVE, "kind"])) for kind in missing}
+    for of_some, text in ((True, "not of all seeds"), (False, "not asked, or not as the runs are now")):
+        if kinds := [kind for kind in missing if partly[kind] == of_some]:
+            yield f"{text}: {'; '.join(kinds)}"
+
+
+def _stem(kinds: pd.Series) -> pd.Series:
+    """Kinds without the path of attention that they are of."""
+    return kinds.astype(str).str.replace(r", \w+ → .*$", "", regex=True)
 
 
 def of_last_step(rows: pd.DataFrame) -> pd.DataFrame:

@@ -265,6 +265,17 @@ def test_the_table_has_every_kind_of_each_condition_with_its_place_and_what_is_m
     ] == pytest.approx(0.1)
 
 
+def test_a_kind_that_only_some_seeds_have_is_of_these_and_the_others_are_named(tmp_path):
+    runs = [probed_run(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    patched(runs[1], 6)
+    rows = emergence.compute(runs, emergence.Options()).extras.tables[side.TABLE]
+    own = rows[(rows["kind"] == "patching") & (rows["span"] == "last") & (rows["control"] == "")]
+    assert own[own["measure"] == "onset"][["value", "seeds"]].to_numpy().tolist() == [[6, 1]]
+    missing = rows[(rows["kind"] == "patching") & (rows["measure"] == "missing")]
+    assert missing["note"].tolist() == [f"python -m analyses.patching --run {tmp_path / 'a'}"]
+    assert "pretrained: not of all seeds: patching" in sentences(rows)
+
+
 def test_effects_that_do_not_fit_their_run_are_left_out_with_the_reason(tmp_path):
     run = probed_run(tmp_path / "a")
     patched(run, 6)
