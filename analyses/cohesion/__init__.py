@@ -23,7 +23,8 @@ from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
 from analyses.frame.stores import Stores
-from analyses.inputs.categories import held_out_hypernyms
+from analyses.frame.tables import PICTURES, SHARED, Evidence
+from analyses.inputs.categories import MEAN, held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
 from analyses.inputs.leaf_rows import captures
@@ -65,6 +66,19 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
         return Extras()
     return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
 
+
+ALONG_LAYERS = tuple(
+    Evidence(
+        kind=kind,
+        about=about,
+        rows={"measure": "cohesion", "target": MEAN, "modality": modality},
+        least=("cohesion_null_limit", "cohesion_p_corrected"),
+    )
+    for kind, about, modality in (
+        ("cohesion", PICTURES, "image"),
+        ("cross-modal cohesion", SHARED, "image~text"),
+    )
+)
 
 ANALYSIS = Analysis(
     "cohesion",

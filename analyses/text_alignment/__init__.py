@@ -22,10 +22,11 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
 from analyses.frame.stores import RunOrStores, Stores
+from analyses.frame.tables import SHARED, Evidence
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.leaf_rows import captures
-from analyses.inputs.references import Nouns, bare_nouns
+from analyses.inputs.references import TWIN, Nouns, bare_nouns
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets, summary
 from analyses.text_alignment.figures import draw
@@ -116,6 +117,15 @@ def _bare(model: str) -> str:
     """The name of the bare nouns of another language model in the table."""
     return f"{BARE}, {Path(model).name}"
 
+
+ALONG_LAYERS = (
+    Evidence(
+        kind="CKA with the word",
+        about=SHARED,
+        rows={"measure": "cka_debiased", "reference": TWIN},
+        least=("null_limit", "p_corrected"),
+    ),
+)
 
 ANALYSIS = Analysis(
     "text_alignment",
