@@ -20,7 +20,7 @@ MODULES = [path.relative_to(ROOT) for path in SOURCES]
 FOLDERS = sorted({path.parent for path in SOURCES})
 MOST_LINES = 320
 MOST_ENTRIES = 14
-NO_QUESTIONS = {"frame", "inputs", "demo", "study", "report", "capture", "power", "expected"}
+NO_QUESTIONS = {"frame", "inputs", "demo", "study", "report", "capture", "power", "expected", "figures"}
 """Packages of analyses that are no question; every other is one, and there may be any number."""
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 

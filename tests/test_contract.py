@@ -24,6 +24,7 @@ from probing.stats import DRAWS
 from taxogen.runs.bench import open_bench
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
+from tests.analyses.colour_vision import too_near
 from tests.analyses.test_published import write_release
 from tests.world import toy_config, toy_folder
 
@@ -162,6 +163,7 @@ def test_its_table_has_intervals_and_n_and_its_figures_redraw_from_the_parquet_a
         saved = figure_name if stem == name else f"{stem}-{figure_name}"
         assert {(folder / f"{saved}.{kind}").is_file() for kind in ("png", "svg")} == {True}
         assert any(axes.has_data() for axes in figure.axes)
+        assert not too_near(figure)
     assert analysis.summary(table).strip()
 
 

@@ -140,8 +140,7 @@ def _dotted(axis: Axes, rows: pd.DataFrame, colour: str, name: str) -> None:
     if not len(rows):
         return
     drawing.curve(axis, rows, "effective", colour, name)
-    marker = drawing.MARKERS.get(name, "o")
-    axis.plot(rows["effective"], rows["value"], marker, color=colour, markersize=4)
+    axis.plot(rows["effective"], rows["value"], drawing.marker(colour), color=colour, markersize=4)
     if len(rows) == 1:
         axis.plot(rows["effective"].tolist() * 2, rows[["lower", "upper"]].to_numpy()[0], color=colour)
 

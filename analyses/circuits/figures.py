@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.circuits.halves import MODALITIES, WORDS
@@ -104,16 +105,14 @@ def sharing(table: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2)
     palette = {"any parts": "#595959", "same layers": "#E69F00"}
     shared = rows[(rows["measure"] == "shared") & (rows["order"] == "any parts")]
-    left.plot(shared["size"], shared["value"] / shared["size"], "o-", color="#0072B2", label="shared")
+    _line(left, shared["size"], shared["value"] / shared["size"], "#0072B2", "shared")
     for null, colour in palette.items():
         chance = rows[(rows["measure"] == "shared_expected") & (rows["order"] == null)]
-        left.plot(
-            chance["size"], chance["value"] / chance["size"], "s--", color=colour, label=f"chance, {null}"
-        )
+        _line(left, chance["size"], chance["value"] / chance["size"], colour, f"chance, {null}", "--")
     left.set_ylabel("share of a set that is in the other\n(words, pictures; same leaves)")
     for name, colour in (("words and pictures", "#D55E00"), ("words", "#009E73"), ("pictures", "#0072B2")):
         own = rows[(rows["measure"] == "jaccard") & (rows["order"] == name)]
-        right.plot(own["size"], own["value"], "o-", color=colour, label=name)
+        _line(right, own["size"], own["value"], colour, name)
     right.set_ylabel("Jaccard index of sets\nof different halves of the leaves")
     for axes in (left, right):
         axes.set_xscale("log")
@@ -121,10 +120,14 @@ def sharing(table: pd.DataFrame) -> Figure:
         axes.minorticks_off()
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("parts in the set")
-        axes.legend()
+        axes.legend(loc="upper left" if axes is left else "lower left")
     text = "Means of both halves. Exact p of the overlap (larger of both halves, corrected over sizes) in the table."
     drawing.footnote(figure, text)
     return figure
+
+
+def _line(axes: Axes, sizes: pd.Series, values: pd.Series, colour: str, label: str, style: str = "-") -> None:
+    axes.plot(sizes, values, style, marker=drawing.marker(colour), color=colour, label=label)
 
 
 def paths(table: pd.DataFrame) -> Figure:
@@ -149,7 +152,7 @@ def paths(table: pd.DataFrame) -> Figure:
                 across, [senders.index(name) for name in counted["sender"]], ".", color="black", markersize=4
             )
             for up, value in enumerate(cells.get(ANSWER, ())):
-                axes.text(-0.42, up, f"{value:.2f}", va="center", fontsize=6.5, bbox=_PAPER)
+                axes.text(-0.42, up, f"{value:.2f}", va="center", fontsize="x-small", bbox=_PAPER)
             axes.tick_params(axis="x", rotation=60)
             axes.set_title(path if modality == MODALITIES[0] else "")
         line[0].set_ylabel(f"{WORDS[modality]}\nlayers that send")

@@ -64,7 +64,8 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     """A figure of several runs by their conditions."""
     if len(runs) < 2:
         return Extras()
-    return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
+    table = with_conditions(runs, [one.table for one in results])
+    return Extras(tables={"runs": table}, figures=figures.draw(table))
 
 
 ALONG_LAYERS = tuple(

@@ -20,7 +20,9 @@ _NOT_HYPERNYMS = (MEAN, "leaf", SEEN, HELD_OUT)
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure that the table has the numbers for, by name."""
+    """Every figure that the table has the numbers for, by name; of a table of several runs the figure of them."""
+    if "condition" in table:
+        return {"runs": runs(table)}
     inside = table[table["layer"].notna()]
     standard = inside[inside["treatment"] == panels.treatment_of(inside)]
     with drawing.style():
@@ -96,7 +98,7 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     largest = float(np.nanmax(np.abs(grid.to_numpy())))
     label = f"cohesion, {MODALITIES[modality]}, {span}"
     drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
-    _dots(axes, q.reindex(index=order, columns=grid.columns) <= LEVEL)
+    drawing.dots(axes, q.reindex_like(grid.loc[order]) <= LEVEL)
     axes.set_xlabel("layer")
     null = "leaves shuffled among hypernyms; dot: q ≤ .05 (Benjamini–Hochberg over hypernyms and sites)"
     drawing.footnote(figure, drawing.caption(len(grid), "hypernyms", "none on the map", null))
@@ -117,7 +119,7 @@ def training(table: pd.DataFrame) -> Figure:
         )
         label = "cohesion" if axes is places[-1] else None
         drawing.heat(axes, grid, (-largest, largest), label, diverging=True)
-        _dots(axes, p.reindex_like(grid) < LEVEL)
+        drawing.dots(axes, p.reindex_like(grid) < LEVEL)
         panels.frame(axes, span, null=None)
     places[0].set_ylabel("training step")
     null = "dot: p < .05, corrected over layers"
@@ -142,7 +144,7 @@ def scores(table: pd.DataFrame) -> Figure:
     figure.set_size_inches(3.6 * len(sites) + 0.6, 3.8)
     for axes, (name, own) in zip(places, sites.items()):
         _score_panel(axes, own, score_of, name)
-        axes.set_title(_correlation(table, own), fontsize=7.5)
+        axes.set_title(_correlation(table, own), fontsize="small")
     places[0].set_ylabel("AUROC of the hypernym on test pictures")
     note = drawing.caption(
         len(score_of), "hypernyms", "95 % bootstrap over hypernyms, in brackets", "dashed, AUROC .5"
@@ -182,10 +184,6 @@ def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) ->
         right = left + width * (len(names[k]) + 2)
         if all(abs(level - other) > height or right < start or left > end for start, end, other in taken):
             taken.append((left, right, level))
-            axes.annotate(names[k], (left, level), fontsize=6, xytext=(2, 2), textcoords="offset points")
-
-
-def _dots(axes: Axes, sure: pd.DataFrame) -> None:
-    """A dot on each of these cells of a heat map."""
-    cells = np.argwhere(sure.to_numpy())
-    axes.plot(cells[:, 1], cells[:, 0], "k.", markersize=2)
+            axes.annotate(
+                names[k], (left, level), fontsize="x-small", xytext=(2, 2), textcoords="offset points"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -100,9 +99,7 @@ def hypernyms(table: pd.DataFrame, matched: str) -> Figure:
         order = ["mean", *order]
         label = "change (nats)" if axes is panels[-1] else None
         drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
-        sure = (q <= LEVEL).reindex(order, fill_value=False).to_numpy()
-        y, x = np.nonzero(sure)
-        axes.plot(x, y, ".", color="black", markersize=2.5)
+        drawing.dots(axes, q.reindex_like(grid.loc[order]) <= LEVEL)
         axes.set_title(span)
         axes.set_xlabel("edited behind layer")
     dot = "dot: more is lost than with all, q ≤ .05 (Benjamini–Hochberg over hypernyms and layers)"

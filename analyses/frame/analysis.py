@@ -16,14 +16,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing, provenance, tables, wording
-from analyses.frame.command_line import add_flags, options_from, partners_of, refuse_repeated
+from analyses.frame import command_line, console, drawing, provenance, tables, wording
 from analyses.frame.identity import distinguished
 from analyses.frame.section import Block, Lines
 from analyses.frame.store_flags import add_store_flags, store_flags_in, stores_from
 from analyses.frame.stores import RunOrStores, Stores
 from probing.store import cache, records
 from taxogen.models import ranks
+from taxogen.runs.flags import Help
 from taxogen.runs.run import Run
 
 REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
@@ -126,7 +126,7 @@ class Analysis:
         """
         parser = self.parser()
         given = parser.parse_args(argv)
-        with refusing(parser.prog):
+        with refusing(parser.prog), drawing.style(given.style, given.width):
             self._answer(given)
 
     def parser(self) -> argparse.ArgumentParser:
@@ -137,19 +137,19 @@ class Analysis:
             prog=f"python -m analyses.{self.name}",
             description=self.question,
             epilog=f"{told.strip()}\n\nExample:\n    {self.example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Help,
         )
         if self.takes is not Takes.NO_RUN:
-            parser.add_argument(
-                "--run", action="append", type=Path, metavar="DIR", help="a run directory; may be given again"
-            )
+            command_line.add_run_flags(parser)
         takes_stores = not isinstance(self.of_stores, str)
         add_store_flags(parser, shown=takes_stores)
-        if takes_stores or self.takes is not Takes.EACH_RUN:
-            where = "artifacts" if self.takes is Takes.NO_RUN else "the first run's folder"
-            where = "analyses/ beside the stores" if takes_stores else f"in {where}"
-            parser.add_argument("--out", type=Path, metavar="DIR", help=f"of the results (default: {where})")
-        add_flags(parser, self.options)
+        first = "" if self.takes is Takes.EACH_RUN else "first "
+        where = "artifacts/" if self.takes is Takes.NO_RUN else f"the {first}run's folder, analyses/"
+        where += self.name + (", or analyses/STORES beside stores" if takes_stores else "")
+        text = f"of the results (default: {where}; another question has another folder)"
+        parser.add_argument("--out", type=Path, metavar="DIR", help=text)
+        command_line.add_flags(parser, self.options)
+        drawing.add_style_flags(parser)
         return parser
 
     def ask(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> list[Result]:
@@ -157,8 +157,8 @@ class Analysis:
 
         No other process asks the same question meanwhile; one that does waits.
         """
-        refuse_repeated(options)
-        partners = [Run.open(path) for path in partners_of(options)]
+        command_line.refuse_repeated(options)
+        partners = [Run.open(path) for path in command_line.partners_of(options)]
         runs = distinguished([*runs, *partners])[: len(runs)]
         if self.check is not None:
             self.check(runs, options)
@@ -176,7 +176,7 @@ class Analysis:
                 made_from = provenance.made_from(self, runs, options)
                 extras = self.conclude(runs, results, options)
                 self._save_extras(extras, folder, made_from)
-            print(*extras.notes, sep="\n", end="\n" if extras.notes else "")
+            console.say(*extras.notes)
         return results
 
     def ask_stores(self, stores: Stores, options: Any, out: Path | None = None) -> Result:
@@ -186,8 +186,8 @@ class Analysis:
             ValueError: it needs more than activations and a taxonomy, or an option names runs.
         """
         of_stores = self._of_stores()
-        refuse_repeated(options)
-        if partners := partners_of(options):
+        command_line.refuse_repeated(options)
+        if partners := command_line.partners_of(options):
             raise ValueError(f"{partners[0]} is to be compared with a run, and stores were given; give --run")
         if self.check is not None:
             self.check((), options)
@@ -249,15 +249,15 @@ class Analysis:
         return self.section(table) if self.section is not None else [Lines(self.summary(table))]
 
     def _answer(self, given: argparse.Namespace) -> None:
-        options, out = options_from(self.options, given), getattr(given, "out", None)
+        options, out = command_line.options_from(self.options, given), getattr(given, "out", None)
         if store_flags_in(given):
             self._of_stores()
             self.ask_stores(stores_from(given), options, out)
             return
-        runs = [Run.open(path) for path in getattr(given, "run", None) or ()]
+        runs = [Run.open(path) for path in command_line.runs_in(given)]
         if not runs and self.takes in (Takes.EACH_RUN, Takes.RUNS_TOGETHER):
             also = "" if isinstance(self.of_stores, str) else ", or stores (--images, --text, --taxonomy)"
-            raise ValueError(f"nothing was given to ask; give --run DIR{also}")
+            raise ValueError(f"nothing was given to ask; give --run DIR, or --sweep DIR{also}")
         if out is not None and len(runs) > 1 and self.takes is Takes.EACH_RUN:
             raise ValueError(f"--out was given for {len(runs)} runs, whose results lie apart; leave it out")
         self.ask(runs, options, out)
@@ -278,7 +278,7 @@ class Analysis:
             made_from = provenance.made_from(self, sources, options)
             result = compute(sources, options)
             self.save(result, folder, options, made_from)
-        print(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}", sep="\n")
+        console.say(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}")
         return result
 
     def _save_extras(self, extras: Extras, folder: Path, made_from: Mapping[str, Any]) -> None:

@@ -14,11 +14,14 @@ import argparse
 import ast
 import difflib
 import importlib.metadata
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import shtab
 
@@ -31,7 +34,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Plan a study": ("power", "expected"),
     "Bring and take models": ("adopt", "export", "import"),
     "Ask a question": (ANALYSE,),
-    "Look at results": ("report", "study"),
+    "Look at results": ("report", "study", "figures"),
     "Check": ("doctor",),
 }
 """What a person wants to do → the commands for it."""
@@ -60,6 +63,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         case [name, *_]:
             return _refuse(f"no command {name!r}", name, "taxoprobe --help")
     return 0
+
+
+def say(*texts: str) -> None:
+    """Prints texts, each from a line of its own; in a terminal no line is wider than that."""
+    if sys.stdout.isatty():
+        texts = tuple(wrapped(text, shutil.get_terminal_size().columns) for text in texts)
+    for text in texts:
+        print(text)
+
+
+def wrapped(text: str, width: int) -> str:
+    """A text without lines that are longer than a width; what is left of a line stands further in than its start.
+
+    >>> print(wrapped("  cue   0.71 [0.66, 0.75] of 34 hypernyms", 30))
+      cue   0.71 [0.66, 0.75] of
+          34 hypernyms
+    """
+    lines = []
+    for line in text.split("\n"):
+        inside = " " * (len(line) - len(line.lstrip(" ")) + 4)
+        look: dict[str, Any] = {
+            "subsequent_indent": inside,
+            "break_long_words": False,
+            "break_on_hyphens": False,
+        }
+        lines += textwrap.wrap(line, width, **look) if len(line) > width else [line]
+    return "\n".join(lines)
 
 
 def listing() -> str:

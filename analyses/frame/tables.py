@@ -1,5 +1,6 @@
 """Long tables: their columns, a row from an estimate, the layer of a site, evidence in them, and how they are saved."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,19 @@ def layer_of(site: str, encoder: float = float("nan")) -> float:
 def step_text(step: int) -> str:
     """A step before what follows it, such as `step 150, `; nothing for rows of no step."""
     return "" if step == NO_STEP else f"step {step}, "
+
+
+def layer_text(row: Mapping[Any, Any]) -> str:
+    """A layer with its interval; "none" for NaN, "never" for a limit without a layer, of differences its sign too.
+
+    >>> layer_text({"value": float("nan"), "lower": 28.0, "upper": float("inf")})
+    'none [28, never]'
+    """
+    value, lower, upper = (float(row[name]) for name in ("value", "lower", "upper"))
+    if math.isnan(lower) or math.isnan(upper):
+        return "none" if math.isnan(value) else f"{value:.0f}"
+    limits = (("never", "−never")[end < 0] if math.isinf(end) else f"{end:.0f}" for end in (lower, upper))
+    return f"{f'{value:.0f}' if math.isfinite(value) else 'none'} [{', '.join(limits)}]"
 
 
 def row(measure: str, number: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:

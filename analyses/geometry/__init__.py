@@ -54,7 +54,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves), words
     ).assign(run=run.name)
     shown = thumbnails(stores.last, closed.read(run).pictures)
-    return Result(table, Extras(figures=figures.maps(table, run.taxonomy, shown)))
+    places = figures.map_rows(table, run.taxonomy)
+    return Result(table, Extras(tables={"map": places}, figures=figures.maps(places, shown)))
 
 
 def of_stores(stores: Stores, options: Options) -> Result:
@@ -66,14 +67,16 @@ def of_stores(stores: Stores, options: Options) -> Result:
     table = geometry_table(given.images, given.text, stores.taxonomy, options, words=words).assign(
         run=stores.name
     )
-    return Result(table, Extras(figures=figures.maps(table, stores.taxonomy)))
+    places = figures.map_rows(table, stores.taxonomy)
+    return Result(table, Extras(tables={"map": places}, figures=figures.maps(places)))
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
     """A figure of several runs by their conditions."""
     if len(runs) < 2:
         return Extras()
-    return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
+    table = with_conditions(runs, [one.table for one in results])
+    return Extras(tables={"runs": table}, figures=figures.draw(table))
 
 
 ANALYSIS = Analysis(

@@ -32,7 +32,11 @@ _NAMED = 8  # hypernyms with a colour of their own
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure that the table alone has the numbers for, by name."""
+    """Every figure that the table has the numbers for, by name; of a table of several runs or of a map, that."""
+    if "condition" in table:
+        return {"runs": runs(table)}
+    if "hypernym" in table:
+        return maps(table)
     inside = table[table["layer"].notna()]
     with drawing.style():
         return {
@@ -42,12 +46,21 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
         }
 
 
-def maps(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | None = None) -> dict[str, Figure]:
-    """Maps of the leaves, coloured by hypernym: as dots, and as small pictures where there are some."""
-    inside = table[table["layer"].notna()]
+def map_rows(table: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """The rows of a table that are places on maps, with the `hypernym` that gives a leaf its colour; of most, none."""
+    names = [name for pair in MAPS.values() for name in pair]
+    shares = [f"{name}_share" for name in names]
+    rows = table[table["layer"].notna() & table["measure"].isin([*names, *shares])]
+    rows = rows[rows["modality"] == panels.shown_modality(rows)]
+    leaves = list(dict.fromkeys(rows.loc[rows["measure"].isin(names), "target"]))
+    return rows.assign(hypernym=rows["target"].map(_hypernym_of(taxonomy, leaves)).fillna(""))
+
+
+def maps(table: pd.DataFrame, pictures: Thumbnails | None = None) -> dict[str, Figure]:
+    """Maps of the leaves, coloured by `hypernym`: as dots, and as small pictures where there are some."""
     with drawing.style():
-        dots = {"map": leaf_map(inside, taxonomy)}
-        return dots | ({"map_pictures": leaf_map(inside, taxonomy, pictures)} if pictures else {})
+        dots = {"map": leaf_map(table)}
+        return dots | ({"map_pictures": leaf_map(table, pictures)} if pictures else {})
 
 
 def runs(table: pd.DataFrame) -> Figure:
@@ -80,17 +93,16 @@ def by_layer(table: pd.DataFrame, measures: dict[str, str], ylabel: str, null: f
     return figure
 
 
-def leaf_map(table: pd.DataFrame, taxonomy: Taxonomy, pictures: Thumbnails | None = None) -> Figure:
-    """Leaves on the map of each layer that has one, coloured by hypernym.
+def leaf_map(table: pd.DataFrame, pictures: Thumbnails | None = None) -> Figure:
+    """Leaves on the map of each layer that has one, coloured by `hypernym` (see `map_rows`).
 
     With `pictures`, which gives a small picture of a leaf, those stand in place of dots.
     """
     kind = next(kind for kind, names in MAPS.items() if (table["measure"] == names[0]).any())
-    table = table[table["modality"] == panels.shown_modality(table)]
     rows = panels.of_last_step(table[table["measure"].isin(MAPS[kind])])
     span = "slot" if (rows["span"] == "slot").any() else str(rows["span"].iloc[0])
     rows = rows[rows["span"] == span]
-    groups = _hypernym_of(taxonomy, list(dict.fromkeys(rows["target"])))
+    groups = dict(zip(rows["target"], rows["hypernym"]))
     palette = drawing.colours([name for name in dict.fromkeys(groups.values()) if name])
     layers = np.unique(rows["layer"])
     size = 5.2 if pictures else 3.1
@@ -127,7 +139,8 @@ def _scatter(
     """One map; `wide` has the columns x and y and a row for each leaf."""
     for name, colour in {"": "0.8", **palette}.items():
         mine = wide.loc[[leaf for leaf in wide.index if groups[leaf] == name]]
-        axes.plot(mine["x"], mine["y"], "o", color=colour, markersize=3, label=name or "others")
+        look = {"color": colour, "markersize": 3, "label": name or "others"}
+        axes.plot(mine["x"], mine["y"], drawing.marker(colour), **look)
     if pictures is not None:
         for leaf, x, y in zip(wide.index, wide["x"].to_numpy(), wide["y"].to_numpy()):
             box = OffsetImage(np.asarray(pictures(str(leaf))), zoom=0.28)

@@ -40,7 +40,8 @@ def windows(table: pd.DataFrame) -> Figure:
                 points = rows[shown].set_index("window").reindex(order)
                 places = [at + shift for at in range(len(order))]
                 axes.vlines(places, points["lower"], points["upper"], color=palette[edit], linewidth=1.4)
-                axes.plot(places, points["value"], "o", color=palette[edit], markersize=3, label=label)
+                shape = drawing.marker(palette[edit])
+                axes.plot(places, points["value"], shape, color=palette[edit], markersize=3, label=label)
             drawn = draws[(draws["target"] == task) & (draws["path"] == path)]
             at = [order.index(window) + EDITS["placebo"][0] for window in drawn["window"]]
             axes.plot(at, drawn["value"], "_", color=palette["placebo"], markersize=5, mew=0.6, alpha=0.6)

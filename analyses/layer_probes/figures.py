@@ -1,5 +1,6 @@
 """Figures of a layer-probe table: curves, heat map over training, seen and held-out, hypernyms, transfer, parts."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,11 +21,12 @@ _LABELS = {
     "text→image": "text → pictures",
     "image→text": "pictures → text",
 }
-_SCALE = (0.5, 1.0)
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure that the table has the numbers for, by name."""
+    """Every figure that the table has the numbers for, by name; none of a table of contrasts."""
+    if "pairs" in table:
+        return {}
     stream = table[_in_stream(table["site"])]
     along = (curves, hypernyms, transfer, training, held_out)
     with drawing.style():
@@ -69,10 +71,11 @@ def training(table: pd.DataFrame) -> Figure | None:
     if rows["step"].nunique() < 2:
         return None
     figure, panels = _panels(_spans(rows), width=1.9)
+    limits = drawing.auroc_limits(rows["value"])
     for span, axes in panels.items():
         grid = _grid(rows, span, "step")
         last = span == list(panels)[-1]
-        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        drawing.heat(axes, grid, limits, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="training step")
     next(iter(panels.values())).set_ylabel("layer")
     note = "Pictures; layer −1 is the input of the language model. Intervals are in the table beside this figure."
@@ -98,7 +101,7 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
             if len(curve):
                 drawing.curve(axes, curve, "layer", drawing.colour(modality), _LABELS[modality])
         axes.axhline(0.5, **drawing.CHANCE)
-        axes.set_title(target)
+        axes.set_title(textwrap.fill(target, 14))
     for axes in panels[len(targets) :]:
         axes.set_visible(False)
     for axes in panels[len(targets) - columns : len(targets)]:
@@ -107,7 +110,8 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     panels[columns * (lines // 2)].set_ylabel("AUROC")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=2)
-    _footnote(figure, rows, f"At {rows['span'].iloc[0]}.")
+    note = f"At {rows['span'].iloc[0]}; each panel: leaf concepts under its hypernym against all others."
+    _footnote(figure, rows, note)
     return figure
 
 
@@ -145,10 +149,11 @@ def heads(table: pd.DataFrame) -> Figure | None:
         return None
     rows = rows.assign(head=rows["site"].str.partition("#")[2].astype(int))
     figure, panels = _panels(_spans(rows), width=1.9)
+    limits = drawing.auroc_limits(rows["value"])
     for span, axes in panels.items():
         grid = _grid(rows, span, "head")
         last = span == list(panels)[-1]
-        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        drawing.heat(axes, grid, limits, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="head")
     next(iter(panels.values())).set_ylabel("layer")
     _footnote(figure, rows, "Pictures, one head at a time. Intervals are in the table beside this figure.")
@@ -163,6 +168,7 @@ def transfer(table: pd.DataFrame) -> Figure | None:
     if not spans:
         return None
     figure, panels = _panels(spans, width=1.9, sharey=False)
+    low, high = drawing.auroc_limits(rows["value"])
     for span, axes in panels.items():
         at_span = rows[rows["span"] == span]
         across = at_span[at_span["modality"] == "text→image"]
@@ -172,11 +178,11 @@ def transfer(table: pd.DataFrame) -> Figure | None:
         cells = np.array([["image", "image→text"], ["text→image", "text"]])
         last = span == spans[-1]
         grid = pd.DataFrame(scores["value"][cells.ravel()].to_numpy().reshape(2, 2), names, names)
-        drawing.heat(axes, grid, _SCALE, "mean AUROC (chance .5)" if last else None)
+        drawing.heat(axes, grid, (low, high), "mean AUROC (chance .5)" if last else None)
         for (row, column), value in np.ndenumerate(grid.to_numpy()):
             limits = scores.loc[cells[row, column]]
             text = f"{value:.2f}\n[{limits['lower']:.2f}, {limits['upper']:.2f}]"
-            tint = "white" if value < 0.75 else "black"
+            tint = "white" if value < (low + high) / 2 else "black"
             axes.text(column, row, text, ha="center", va="center", color=tint, fontsize="small")
         where = "the input" if best["layer"] < 0 else f"layer {int(best['layer'])}"
         axes.set(title=f"{span}, {where}", xlabel="tested on")

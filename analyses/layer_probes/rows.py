@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyses.frame.tables import NO_STEP, step_text
+from analyses.frame.tables import NO_STEP, layer_text, step_text
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
@@ -86,13 +86,7 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
     firsts = same[same["measure"].isin(_FIRSTS)].set_index("measure")
     for measure, words in _FIRSTS.items():
         if measure in firsts.index and np.isfinite(firsts["value"]["onset"]):
-            text += f", {words} {_layer_text(firsts.loc[measure])}"
+            text += f", {words} {layer_text(firsts.loc[measure].to_dict())}"
     if "onset" in firsts.index and np.isnan(firsts["value"]["onset"]):
         text += ", no layer detected"
     return text + (f" ({best['probe']})" if modality == "text→image" else "")
-
-
-def _layer_text(row: pd.Series) -> str:
-    """A layer with its interval; a limit is "never" where that share of draws has no such layer."""
-    lower, upper = (f"{row[side]:.0f}" if np.isfinite(row[side]) else "never" for side in ("lower", "upper"))
-    return f"{row['value']:.0f} [{lower}, {upper}]"

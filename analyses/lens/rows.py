@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.frame.tables import layer_of, row, table
+from analyses.frame.tables import layer_of, layer_text, row, table
 from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
@@ -126,7 +126,7 @@ def summary(table: pd.DataFrame) -> str:
     lines = [f"What layers say, {', '.join(table['run'].unique())} (own words against other leaves'):"]
     onsets = table[table["measure"] == "onset"]
     for keys, view in onsets.groupby(["modality", "lens", "span"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
-        each = "; ".join(f"{one['target']} {_interval(one, 'g')}" for one in view.to_dict("records"))
+        each = "; ".join(f"{one['target']} {layer_text(one)}" for one in view.to_dict("records"))
         lines.append(f"  {' '.join(map(str, keys)):17} first layer detected: {each}, n = {view['n'].min()}")
     beyond = table[table["words"] == BEYOND]
     last = beyond[(beyond["measure"] == "log_prob") & (beyond["layer"] == table["layer"].max())]

@@ -77,7 +77,7 @@ def _hypernyms(table: pd.DataFrame) -> Figure:
             markersize=3.5,
             label=drawing.readable(name, ", "),
         )
-    axis.set_yticks(range(len(order)), order, fontsize=5.5)
+    axis.set_yticks(range(len(order)), order, fontsize="x-small")
     axis.set_ylim(-0.7, len(order) - 0.3)
     axis.axvline(0.5, **drawing.CHANCE)
     axis.set_xlabel("AUROC, words alone")

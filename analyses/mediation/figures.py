@@ -135,7 +135,13 @@ def _forest(axis: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
         axis.plot(row["value"], place, "o", color=tint, mec="white", mew=0.5, markersize=5.5)
         number = f"{row['value']:+.3f}" if np.isfinite(row["value"]) else "–"
         axis.text(
-            1.02, place, number, transform=axis.get_yaxis_transform(), va="center", fontsize=7, color=tint
+            1.02,
+            place,
+            number,
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize="small",
+            color=tint,
         )
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)
@@ -187,14 +193,14 @@ def _plane(table: pd.DataFrame) -> Figure:
         x, y = own["value", "naming"], own["value", "auroc"]
         reach = {axis: _reach(own, measure) for axis, measure in (("xerr", "naming"), ("yerr", "auroc"))}
         panels[0].errorbar(
-            x, y, **reach, color=palette[name], marker=drawing.MARKERS.get(name, "o"), markersize=4,
+            x, y, **reach, color=palette[name], marker=drawing.marker(palette[name]), markersize=4,
             elinewidth=0.6, label=drawing.readable(name, " "),
         )  # fmt: skip
         for step in own.index[[0, -1]]:
             place = {
                 "xytext": (3, -8),
                 "textcoords": "offset points",
-                "fontsize": 5.5,
+                "fontsize": "x-small",
                 "color": palette[name],
             }
             panels[0].annotate(f"step {step:.0f}", (x[step], y[step]), **place)

@@ -57,7 +57,7 @@ def maps(rows: pd.DataFrame) -> Figure:
         drawing.heat(panel, grid, (-_most(shown), _most(shown)), diverging=True)
         panel.set_title(f"state from: {NAMES[kind]}", loc="left")
         if kind == "clean":
-            _dots(panel, grid, _counted(rows), "span")
+            drawing.dots(panel, _counted(grid, rows, "span"))
     _bar(figure, panels, label)
     drawing.footnote(figure, f"{_caption(rows)} Dots: cells that count.{note}")
     return figure
@@ -96,8 +96,7 @@ def heads(rows: pd.DataFrame) -> Figure:
         grid = shown[shown["span"] == span].pivot(index="head", columns="layer", values="value")
         grid = grid.reindex(index=every_head, columns=every_layer)  # a screen leaves other cells in each span
         drawing.heat(panel, grid, (-_most(shown), _most(shown)), diverging=True)
-        counted = _counted(rows)
-        _dots(panel, grid, counted[counted["span"] == span], "head")
+        drawing.dots(panel, _counted(grid, rows[rows["span"] == span], "head"))
         panel.set_title(span, loc="left")
         panel.set_ylabel("head")
     _bar(figure, panels, label)
@@ -116,10 +115,12 @@ def screen(table: pd.DataFrame) -> Figure:
     both = attributions.merge(effects, on=["site", "span", "head"])
     figure = Figure(figsize=(3.6, 3.6), layout="constrained")
     axes = figure.subplots()
+    palette = drawing.colours(list(map(str, both["span"])))
     for span, rows in both.groupby("span", sort=False):
         axes.errorbar(
             rows["value_x"], rows["value_y"], xerr=_limits(rows, "_x"), yerr=_limits(rows, "_y"),
-            fmt="o", markersize=3, linewidth=0.7, label=str(span), color=drawing.colour(str(span)),
+            fmt=drawing.marker(palette[str(span)]), color=palette[str(span)], markersize=3, linewidth=0.7,
+            label=str(span),
         )  # fmt: skip
     axes.axhline(0, **drawing.CHANCE)
     axes.axvline(0, **drawing.CHANCE)
@@ -173,16 +174,10 @@ def _shown(rows: pd.DataFrame) -> tuple[str, str]:
     return "effect", "change of log-odds, nats"
 
 
-def _counted(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[(rows["measure"] == "counts") & (rows["value"] > 0)]
-
-
-def _dots(axes: Axes, grid: pd.DataFrame, cells: pd.DataFrame, line: str) -> None:
-    """A dot on each of some cells; `line` is the column that names the rows of the grid."""
-    columns, lines = list(grid.columns), list(grid.index)
-    across = [columns.index(layer) for layer in cells["layer"]]
-    up = [lines.index(name) for name in cells[line]]
-    axes.plot(across, up, ".", color="black", markersize=4)
+def _counted(grid: pd.DataFrame, rows: pd.DataFrame, line: str) -> pd.DataFrame:
+    """Whether each cell of a grid counts; `line` is the column that names the rows of the grid."""
+    cells = rows[rows["measure"] == "counts"].pivot(index=line, columns="layer", values="value")
+    return cells.reindex_like(grid) > 0
 
 
 def _limits(rows: pd.DataFrame, side: str) -> list[pd.Series]:

@@ -83,7 +83,9 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
             _panel(axes, own[own["condition"] == name], _ordered(own, up), _ordered(own, across), most)
             if column == columns[0] and up != "span":
                 axes.set_ylabel(up)
-            title = [name] * (column == columns[0]) + [str(column)] * (len(columns) > 1)
+            title = [drawing.readable(name, " ")] * (column == columns[0]) + [str(column)] * (
+                len(columns) > 1
+            )
             axes.set_title("\n".join(title), loc="left")
         of_column[-1].set_xlabel(across)
         last = column == columns[-1]
@@ -154,7 +156,7 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: 
     at_best = rows[(rows[places] == best[places]).all(axis=1)]
     palette, names, notes = drawing.colours(list(dict.fromkeys(entries["condition"]))), [], []
     for place, entry in enumerate(entries.to_dict("records")):
-        names.append(entry["run"] if entry["kind"] == RUN else entry["condition"])
+        names.append(entry["run"] if entry["kind"] == RUN else drawing.readable(entry["condition"], " "))
         same = (at_best["kind"] == entry["kind"]) & (at_best["condition"] == entry["condition"])
         own = at_best[same & (at_best["run"] == entry["run"])]
         for row in own.to_dict("records"):
@@ -163,13 +165,12 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: 
             axes.plot([row["lower"], row["upper"]], [y, y], **look)
             axes.plot(row["value"], y, "s" if run else "D", markersize=3 if run else 5, color=look["color"])
             if row["kind"] != RUN and row["seeds"] > 1:
-                notes.append(
-                    f"{entry['condition']}, {best['span']}: {heterogeneity_text(table, own.iloc[0])}."
-                )
+                name = drawing.readable(entry["condition"], " ")
+                notes.append(f"{name}, {best['span']}: {heterogeneity_text(table, own.iloc[0])}.")
     axes.axvline(0, **drawing.CHANCE)
     axes.set_yticks(range(len(entries) - 1, -1, -1), names)
     route = f"{best['sender']} to {best['receiver']}" if _grid(rows) == "routes" else best["site"]
-    axes.set_title(f"{best['span']}, {route}".strip(", "), loc="left", fontsize=7)
+    axes.set_title(f"{best['span']}, {route}".strip(", "), loc="left", fontsize="small")
     axes.set_xlabel(_label(rows))
     return "\n".join(notes)
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 
-SHUFFLE_COLOURS = {"original": "#1b9e77", "within": "#d95f02", "across": "#7570b3"}
+CONDITIONS = {"original": "pretrained", "within": "within", "across": "across"}
+"""Shuffle of the published study → the condition whose colour it has."""
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
@@ -33,24 +34,23 @@ def by_removed_share(table: pd.DataFrame) -> Figure:
             part = wide[(wide["lm"] == lm) & wide["ablation"].isin([kind, "full"])]
             for (init, shuffle), curve in part.groupby(["init", "shuffle"]):
                 _curve(panel, curve.sort_values(("value", "share_of_questions")), str(init), str(shuffle))
-            panel.set_title(f"{lm}, {kind}" if line == 0 else kind, fontsize=9)
+            panel.set_title(f"{lm}, {kind}" if line == 0 else kind)
     axes[0][0].set_ylim(0, 1)
-    figure.supxlabel(
-        "share of hypernym questions removed (bands: 95 % over 53 hypernyms and 3 seeds)", fontsize=9
-    )
-    figure.supylabel("macro-F1 on held-out hypernyms", fontsize=9)
+    figure.supxlabel("share of hypernym questions removed (bands: 95 % over 53 hypernyms and 3 seeds)")
+    figure.supylabel("macro-F1 on held-out hypernyms")
     handles, labels = axes[0][-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5)
     return figure
 
 
 def _curve(panel: Any, curve: pd.DataFrame, init: str, shuffle: str) -> None:
-    colour = SHUFFLE_COLOURS[shuffle] if init == "pretrained" else "#666666"
+    colour = drawing.colour(CONDITIONS[shuffle] if init == "pretrained" else "random_init")
     label = shuffle if init == "pretrained" else "random-init"
     share, measure = curve[("value", "share_of_questions")].astype(float), "macro_f1_crossed"
     panel.plot(
-        share, curve[("value", measure)].astype(float), color=colour, marker="o", ms=3, lw=1, label=label
-    )
+        share, curve[("value", measure)].astype(float), color=colour, marker=drawing.marker(colour), ms=3, lw=1,
+        label=label,
+    )  # fmt: skip
     limits = (curve[(limit, measure)].astype(float) for limit in ("lower", "upper"))
     panel.fill_between(share, *limits, color=colour, alpha=0.2, lw=0)
     if shuffle == "original" and init == "pretrained":

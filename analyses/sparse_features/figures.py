@@ -33,7 +33,8 @@ def reconstruction(table: pd.DataFrame) -> Figure:
             own = rows[(rows["span"] == span) & (rows["modality"] == modality)].sort_values("layer")
             at = own["layer"] + shift
             axes.vlines(at, own["lower"], own["upper"], color=palette[name], linewidth=1.2)
-            axes.plot(at, own["value"], "o-", color=palette[name], markersize=3, label=name)
+            look = {"color": palette[name], "marker": drawing.marker(palette[name]), "markersize": 3}
+            axes.plot(at, own["value"], label=name, **look)
         axes.axhline(1, **drawing.CHANCE)
         axes.set_title(span)
         axes.set_xlabel("layer")

@@ -94,8 +94,8 @@ def _levels(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataF
             own = here[(here["init"] == init) & (here["baseline"] == "")]
             if len(own):
                 drawing.curve(axes, own, "effective", drawing.colour(name), name)
-                marker = drawing.MARKERS.get(name, "o")
-                axes.plot(own["effective"], own["value"], marker, color=drawing.colour(name))
+                tint = drawing.colour(name)
+                axes.plot(own["effective"], own["value"], drawing.marker(tint), color=tint)
         axes.set_title(MEASURES[measure])
         axes.set_xlim(-0.03, 1.03)
     for baseline, (name, line) in _BASELINES.items():
@@ -140,13 +140,11 @@ def _heights(heights: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
         axes.plot(single["height"], single["value"], ".", color="0.6", markersize=3.5)
         means = rows[(rows["hypernym"] == "") & rows["height"].notna()]
         axes.vlines(means["height"], means["lower"], means["upper"], color=tint)
-        axes.plot(
-            means["height"], means["value"], drawing.MARKERS.get(INITS.get(label, label), "o"), color=tint
-        )
+        axes.plot(means["height"], means["value"], drawing.marker(tint), color=tint)
         axes.axhline(0.5, **drawing.CHANCE)
         (rho,) = rows[rows["height"].isna()].to_dict("records")
         own = f"rank correlation {rho['value']:+.2f} [{rho['lower']:+.2f}, {rho['upper']:+.2f}]"
-        axes.set_title(f"{drawing.readable(INITS.get(label, label), ' ')}\n{own}", fontsize=7)
+        axes.set_title(f"{drawing.readable(INITS.get(label, label), ' ')}\n{own}", fontsize="small")
         axes.set_xticks(sorted(set(single["height"].astype(int))))
         axes.set_xlabel("height of the hypernym")
     panels[0].set_ylabel(MEASURES["auroc"])
@@ -181,7 +179,7 @@ def _doses(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
     for row in rows.to_dict("records"):
         tint = palette[row["label"]]
         axes.plot([row["coherence"]] * 2, [row["lower"], row["upper"]], color=tint)
-        axes.plot(row["coherence"], row["value"], drawing.MARKERS.get(row["label"], "o"), color=tint)
+        axes.plot(row["coherence"], row["value"], drawing.marker(tint), color=tint)
     axes.axhline(0.5, **drawing.CHANCE)
     axes.set_xlabel("realised coherence")
     axes.set_title("AUROC by coherence")

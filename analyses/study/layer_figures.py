@@ -57,12 +57,12 @@ def _by_group(curves: pd.DataFrame, of: Members, what: str, null: str) -> Figure
             )
         axes.axhline(0, **drawing.CHANCE)
         axes.set_title(group + (", pretrained" if group in (RANDOM, SYSTEMATIC) else ""))
-        axes.legend(fontsize=5.5)
+        axes.legend(fontsize="x-small")
     for axes in list(panels.flat)[len(shown) :]:
         axes.set_visible(False)
     for line in panels:
         line[0].set_ylabel(what)
-    panels[-1][0].set_xlabel("block")
+    panels[-1][0].set_xlabel("layer")
     drawing.footnote(figure, figure_caption(curves, null, "95 %, over leaf concepts and seeds"))
     return figure
 
@@ -100,17 +100,17 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
                 tint = drawing.colour(init) if x == "effective" else drawing.colours(list(labels))[label]
                 at = row[x] + (_BESIDE if x == "effective" and init != "pretrained" else 0)
                 axes.plot([at] * 2, np.clip([row["lower"], row["upper"]], -1, never), color=tint)
-                axes.plot(at, row["value"], drawing.MARKERS.get(init, "o"), color=tint)
+                axes.plot(at, row["value"], drawing.marker(tint), color=tint)
         panels[1, column].set_xlabel(what)
-    panels[0, 0].set_ylabel("first block detected")
-    panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the blocks")
+    panels[0, 0].set_ylabel("first layer detected")
+    panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the layers")
     panels[1, 0].axhline(0.5, **drawing.CHANCE)
     drawing.footnote(
         figure,
         figure_caption(
             rows[rows["measure"] == "onset"],
-            "no block detected: no point, or no upper limit; AUROC .5, dashed",
-            "95 %; of blocks over leaf concepts and seeds, of sizes over hypernyms and seeds",
+            "no layer detected: no point, or no upper limit; AUROC .5, dashed",
+            "95 %; of layers over leaf concepts and seeds, of sizes over hypernyms and seeds",
         ),
     )
     return figure

@@ -89,7 +89,8 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     """A figure of several runs by their conditions."""
     if len(runs) < 2:
         return Extras()
-    return Extras(figures={"runs": figures.runs(with_conditions(runs, [one.table for one in results]))})
+    table = figures.on_diagonal(with_conditions(runs, [one.table for one in results]))
+    return Extras(tables={"runs": table}, figures=figures.draw(table))
 
 
 def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:

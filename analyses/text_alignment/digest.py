@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyses.frame import panels, registry
 from analyses.frame.stores import RunOrStores
+from analyses.frame.tables import layer_text
 from analyses.inputs import leaf_rows
 from analyses.inputs.references import TWIN
 from analyses.text_alignment.figures import on_diagonal
@@ -116,9 +117,8 @@ def _onset_line(onset: dict, half: dict, confirmed: float | None) -> str:
     if not np.isfinite(onset["value"]):
         return f"  {onset['span']}: never like the word to the last layer"
     text = (
-        f"  {onset['span']}: above chance from layer {onset['value']:.0f} "
-        f"[{onset['lower']:.0f}, {onset['upper']:.0f}] on (first detected), half its best from {half['value']:.0f} "
-        f"[{half['lower']:.0f}, {half['upper']:.0f}]"
+        f"  {onset['span']}: above chance from layer {layer_text(onset)} on (first detected), "
+        f"half its best from {layer_text(half)}"
     )
     if confirmed is None or onset["treatment"] == UNIT:
         return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,7 +21,10 @@ _CEILING = "0.35"  # grey: the ceiling is of the pictures, whatever they are com
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
-    """Every figure that the table has the numbers for, by name."""
+    """Every figure that the table has the numbers for, by name; of a table of several runs the figure of them."""
+    if "condition" in table:
+        with drawing.style():
+            return {"runs": runs(table)}
     measure, treatment = measure_of(table), panels.treatment_of(table)
     whole = table[table["split"] == ""]
     standard = whole[whole["treatment"] == treatment]
@@ -51,9 +53,10 @@ def diagonals(table: pd.DataFrame, measure: str) -> Figure:
         for name, colour in palette.items():
             _with_limit(axes, at_span[at_span["reference"] == name], measure, colour, name)
         ceiling = at_span[at_span["measure"] == "ceiling"].drop_duplicates("layer").sort_values("layer")
-        axes.plot(ceiling["layer"], ceiling["value"], color=_CEILING, linewidth=0.8)
+        if len(ceiling):
+            look = {"color": _CEILING, "linewidth": 0.8, "label": "noise ceiling (grey)"}
+            axes.plot(ceiling["layer"], ceiling["value"], **look)
         panels.frame(axes, span)
-    places[0].plot([], [], color=_CEILING, linewidth=0.8, label="noise ceiling (grey)")
     return _finished(figure, places, rows, measure)
 
 
@@ -67,7 +70,7 @@ def maps(rows: pd.DataFrame, measure: str) -> Figure:
     for line, name in zip(grid, references):
         for axes, span in zip(line, spans):
             place = rows[(rows["span"] == span) & (rows["reference"] == name)]
-            label = measure if axes is line[-1] else None
+            label = _named(measure) if axes is line[-1] else None
             _cells(axes, place, measure, ("layer", "other"), limits, label, rare)
             axes.set_title(f"{span}, {name}")
             axes.set_xlabel("layer of the words")
@@ -100,7 +103,7 @@ def training(table: pd.DataFrame, measure: str) -> Figure:
     figure, places = panels.side_by_side(len(spans))
     limits, rare = _limits(rows, measure), _rarer(rows)
     for axes, span in zip(places, spans):
-        label = measure if axes is places[-1] else None
+        label = _named(measure) if axes is places[-1] else None
         _cells(axes, rows[rows["span"] == span], measure, ("step", "layer"), limits, label, rare)
         panels.frame(axes, span, null=None)
     places[0].set_ylabel("training step")
@@ -152,9 +155,8 @@ def _cells(
         for name in (measure, "p_corrected")
     )
     drawing.heat(axes, grid, limits, label)
-    values = p.reindex_like(grid).to_numpy(dtype=float)
-    marked = np.argwhere(np.isfinite(values) & ((values < 0.05) == rare))
-    axes.plot(marked[:, 1], marked[:, 0], _MARKS[rare][0], color="white", markersize=2.5, mew=0.7)
+    p = p.reindex_like(grid)
+    drawing.dots(axes, p.notna() & ((p < 0.05) == rare), _MARKS[rare][0], "white", 2.5)
 
 
 def _limits(rows: pd.DataFrame, measure: str) -> tuple[float, float]:
@@ -171,8 +173,12 @@ def _first_reference(table: pd.DataFrame) -> str:
     return TWIN if (table["reference"] == TWIN).any() else str(table["reference"].iloc[0])
 
 
+def _named(measure: str) -> str:
+    return drawing.readable(measure, " ").replace("cka", "CKA")
+
+
 def _axis(measure: str) -> str:
-    return f"{measure}, pictures against words"
+    return f"{_named(measure)}, pictures against words"
 
 
 def _finished(figure: Figure, places: Sequence[Axes], rows: pd.DataFrame, measure: str) -> Figure:

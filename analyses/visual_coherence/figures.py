@@ -97,7 +97,9 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
     ringed = [target for target in x.index if target in set(sure)]
     axis.plot(x[ringed], y[ringed], "o", color="black", markersize=5.5, markerfacecolor="none")
     for label in {*x.nsmallest(1).index, *x.nlargest(2).index, *y.nsmallest(2).index}:
-        axis.annotate(label, (x[label], y[label]), fontsize=5.5, xytext=(2, 2), textcoords="offset points")
+        axis.annotate(
+            label, (x[label], y[label]), fontsize="x-small", xytext=(2, 2), textcoords="offset points"
+        )
     axis.axhline(0.5, **drawing.CHANCE)
     found = rows[(rows["rule"] == rule) & (rows["target"] == "auroc")].set_index("measure")
     said = []
@@ -105,4 +107,4 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
         value, lower, upper = found.loc[kind, ["value", "lower", "upper"]].to_numpy(float)
         if np.isfinite(value):
             said.append(f"{symbol} = {value:.2f} [{lower:.2f}, {upper:.2f}]".replace("-", "−"))
-    axis.set_title("\n".join([drawing.readable(name, " "), *said]), fontsize=7)
+    axis.set_title("\n".join([drawing.readable(name, " "), *said]), fontsize="small")

@@ -84,6 +84,11 @@ def cells(axes: Axes) -> np.ndarray:
     return np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
 
 
+def every(layers) -> list[int]:
+    """The layers of a heat map's axis: all from the first to the last."""
+    return list(range(int(min(layers)), int(max(layers)) + 1))
+
+
 def marks(axes: Axes) -> np.ndarray:
     """Whether each cell of a heat map carries a mark."""
     (dots,) = axes.lines

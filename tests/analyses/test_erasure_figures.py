@@ -82,14 +82,15 @@ def test_the_figures_of_erasure_show_the_rows_of_their_span_measure_and_edit(tab
     change = table[(table["measure"] == "gap_change") & (table["edit"] == BEYOND)]
     order, (left, right) = ["mean", "tool", "fish", "bird"], drawn.panels(figures["hypernyms"])
     for span, axes in (("slot", left), ("cue", right)):
-        rows = change[change["span"] == span].pivot(index="target", columns="layer").loc[order]
-        np.testing.assert_allclose(drawn.cells(axes), rows["value"])
+        rows = change[change["span"] == span].pivot(index="target", columns="layer", values="value")
+        rows = rows.reindex(index=order, columns=drawn.every(rows.columns))
+        np.testing.assert_allclose(drawn.cells(axes), rows)
         largest = change["value"].abs().max()
         assert axes.images[0].get_clim() == (-largest, largest)
         q = table[(table["measure"] == "gap_change_q") & (table["span"] == span)]
         q = q.pivot(index="target", columns="layer", values="value")
         assert "mean" not in q.index
-        np.testing.assert_array_equal(drawn.marks(axes), (q <= 0.05).reindex(order, fill_value=False))
+        np.testing.assert_array_equal(drawn.marks(axes), q.reindex_like(rows) <= 0.05)
         assert axes.get_title() == span
     assert list(drawn.ticks(left, "y").values()) == order
 

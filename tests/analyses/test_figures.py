@@ -11,20 +11,9 @@ from PIL import Image
 
 from analyses.frame import drawing
 from probing.store import records
+from tests.analyses.colour_vision import VISION, distance, lab
 
 CONDITIONS = ("pretrained", "random_init", "within", "across")
-MODALITIES = ("image", "text", "text→image", "image→text")
-
-# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
-BLINDNESS = {
-    "none": np.eye(3),
-    "protanopia": np.array(
-        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
-    ),
-    "deuteranopia": np.array(
-        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-    ),
-}
 
 
 def curve_rows(n=12, seed=0):
@@ -56,22 +45,22 @@ def example() -> Figure:
     return figure
 
 
-def lab(colour, matrix):
-    """CIELAB of a colour seen through a matrix on linear RGB."""
-    rgb = np.array(matplotlib.colors.to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(matrix @ linear, 0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen
-    f = np.cbrt(xyz / np.array([0.9505, 1.0, 1.089]))
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+def test_all_colours_are_distinct_to_all_eyes_and_dark_enough_on_white():
+    for first, second in itertools.combinations(drawing.MARKER_OF, 2):
+        assert distance(first, second) > 15, (first, second)
+    assert all(lab(colour, VISION["none"])[0] < 75 for colour in drawing.MARKER_OF)
+    assert distance("#D55E00", "#8DB600") < distance("#D55E00", "#0072B2")  # what red-green blindness is
+    assert set(drawing.COLOURS.values()) <= set(drawing.MARKER_OF)
 
 
-@pytest.mark.parametrize("names", [CONDITIONS, MODALITIES])
-@pytest.mark.parametrize("matrix", BLINDNESS.values(), ids=BLINDNESS)
-def test_fixed_colours_are_told_apart_by_colour_blind_eyes(names, matrix):
-    for first, second in itertools.combinations(names, 2):
-        distance = np.linalg.norm(lab(drawing.colour(first), matrix) - lab(drawing.colour(second), matrix))
-        assert distance > 10, (first, second)  # 2.3 is the just noticeable difference
+def test_curves_are_distinct_without_colour():
+    shapes = list(drawing.MARKER_OF.values())
+    assert len(set(shapes)) == len(shapes)
+    axes = Figure().subplots()
+    for colour in drawing.MARKER_OF:
+        drawing.curve(axes, curve_rows(30), "layer", colour)
+    assert [line.get_marker() for line in axes.lines] == shapes
+    assert len({tuple(line.get_markevery()) for line in axes.lines}) > 1  # not one over the other
 
 
 def test_names_without_a_fixed_colour_get_different_ones_that_no_condition_has():

@@ -301,7 +301,9 @@ def test_figures_show_pictures_and_words_by_layer_and_the_value_that_says_nothin
 
 
 def test_maps_put_every_leaf_where_the_table_has_it_in_the_colour_of_its_hypernym(numbers, stores):
-    maps = figures.maps(numbers, TAXONOMY, white)
+    table = figures.map_rows(numbers, TAXONOMY)
+    maps = figures.maps(table, white)
+    assert list(figures.draw(table)) == ["map"]
     for name, figure in maps.items():
         assert [axes.get_title() for axes in figure.axes] == [
             "slot, before the first layer", "slot, layer 1", "slot, layer 4",

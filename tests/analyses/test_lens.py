@@ -162,7 +162,7 @@ def test_the_summary_has_the_numbers_of_its_rows(table):
     for (modality, lens_name, span), view in onset.groupby(["modality", "lens", "span"]):
         (line,) = [line for line in said if line.split()[:4] == [modality, lens_name, span, "first"]]
         assert " first layer detected: leaf " in line
-        expected = {row["target"]: numbers(row, "g") for row in view.to_dict("records")}
+        expected = {row["target"]: numbers(row, ".0f") for row in view.to_dict("records")}
         assert dict(re.findall(r"(?:: |; )([a-z −]+) (\S+ \[\S+ \S+\])", line)) == expected
         assert line.endswith("n = 40")
     beyond = table[table["words"] == BEYOND].set_index(

@@ -409,7 +409,12 @@ def test_the_diagonal_shows_every_reference_with_the_limit_of_its_null_and_the_c
             drawn.assert_dotted(axes, limit, colours[name])
         ceiling = at(numbers, span=span, measure="ceiling")
         drawn.assert_curve(axes, ceiling, colours["noise ceiling (grey)"], limits=False)
-    assert figure.axes[0].get_ylabel() == "cka_debiased, pictures against words"
+    assert figure.axes[0].get_ylabel() == "CKA debiased, pictures against words"
+
+
+def test_a_legend_names_a_ceiling_only_where_one_is_drawn(numbers):
+    without = figures.draw(numbers[numbers["measure"] != "ceiling"])["diagonal"]
+    assert list(drawn.legend(without)) == list(REFERENCES)
 
 
 def expected_map(table, index, columns, measure):

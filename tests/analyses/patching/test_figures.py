@@ -102,15 +102,16 @@ def test_maps_show_the_fraction_of_every_kind_of_state_and_mark_the_cells_that_c
         grid = (
             pick(rows, state=kind)
             .pivot(index="span", columns="layer", values="value")
-            .loc[SPANS[::-1], LAYERS]
+            .reindex(index=SPANS[::-1], columns=drawn.every(LAYERS))
         )
         np.testing.assert_array_equal(drawn.cells(panel), grid)
         assert drawn.ticks(panel, "y") == dict(enumerate(SPANS[::-1]))
         assert_scaled(panel.images[0], rows)
         assert len(panel.lines) == (kind == "clean")
-    assert drawn.ticks(panels[-1], "x") == dict(enumerate(map(str, LAYERS)))
+    assert drawn.ticks(panels[-1], "x") == {at - min(LAYERS): str(at) for at in drawn.every(LAYERS)}
     counts = pick(table, target=target, measure="counts").pivot(index="span", columns="layer", values="value")
-    np.testing.assert_array_equal(drawn.marks(panels[0]), counts.loc[SPANS[::-1], LAYERS] > 0)
+    counts = counts.reindex(index=SPANS[::-1], columns=drawn.every(LAYERS))
+    np.testing.assert_array_equal(drawn.marks(panels[0]), counts > 0)
     if target == "leaf":
         assert drawn.marks(panels[0]).sum() == len(COUNTED)
     assert bar_of(figure) == "restored fraction"
@@ -139,7 +140,9 @@ def test_where_no_fraction_is_known_maps_show_effects():
     panels = drawn.panels(figure)
     assert len(panels) == 5
     grid = pick(rows, state="random_init").pivot(index="span", columns="layer", values="value")
-    np.testing.assert_array_equal(drawn.cells(panels[-1]), grid.loc[SPANS[::-1]])
+    np.testing.assert_array_equal(
+        drawn.cells(panels[-1]), grid.reindex(SPANS[::-1], columns=drawn.every(LAYERS))
+    )
     assert_scaled(panels[0].images[0], rows)
     assert bar_of(figure) == "change of log-odds, nats"
     assert "Not shown" not in said(figure)
@@ -200,10 +203,10 @@ def test_heads_that_a_screen_left_stand_at_their_layer_and_head_in_every_panel(t
     panels = drawn.panels(figures["leaf_attn_hook_z_heads"])
     assert [panel.get_title(loc="left") for panel in panels] == ["slot", "cue"]
     rows = pick(table, target="leaf", measure="restored_fraction", state="clean", split="all")
-    layers, heads = [3, 5, 9], [1, 4, 7]
+    layers, heads = drawn.every([3, 5, 9]), [1, 4, 7]
     for panel in panels:
         span = panel.get_title(loc="left")
-        values, dots = np.full((3, 3), np.nan), np.zeros((3, 3), bool)
+        values, dots = np.full((3, 7), np.nan), np.zeros((3, 7), bool)
         for row in pick(rows, span=span).to_dict("records"):
             at = heads.index(int(row["head"])), layers.index(row["layer"])
             values[at], dots[at] = row["value"], (span, row["layer"], row["head"]) in counted
