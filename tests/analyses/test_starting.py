@@ -6,21 +6,22 @@ import os
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from analyses import starting
-from analyses.frame import registry
 from taxogen.__main__ import add_commands
 from taxogen.__main__ import command as taxogen
 from taxogen.runs.flags import Help
 
-COMMANDS = (*registry.questions(), "capture", "demo", "expected", "power", "report", "study")
+COMMANDS = sorted(path.parent.name for path in Path(starting.__file__).parent.glob("*/__main__.py"))
 HELP_OF_EACH = """
 import json, sys
 names, sys.argv = sys.argv[1:], ["taxoprobe", "--help"]
 import analyses
 from importlib import import_module
+from pathlib import Path
 modules = [import_module(f"analyses.{name}") for name in names]
 parsers = [getattr(module, "ANALYSIS", module).parser() for module in modules]
 real = [name for name, one in sys.modules.items() if "site-packages" in str(getattr(one, "__file__", ""))]
