@@ -37,11 +37,10 @@ def fit(figure: Figure, width: float, captioned: bool = True) -> None:
         figure.set_size_inches(width, height)
     panels = [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
     _whole_layers(panels)
-    if _forests(figure, panels):
-        return
-    figure.draw_without_rendering()
-    _label_ends(figure, panels)
-    _narrow_legends(figure)
+    if not _forests(figure, panels):
+        figure.draw_without_rendering()
+        _label_ends(figure, panels)
+        _narrow_legends(figure)
     if width != own:
         _wrap(panels)
 
@@ -171,7 +170,10 @@ def _wrap(panels: Sequence[Axes]) -> None:
             if text.get_text() and length > room * 1.1:
                 widest = max(map(len, text.get_text().split("\n")))
                 characters = max(8, int(widest * room * 1.1 / length))
-                lines = [textwrap.wrap(line, characters) for line in text.get_text().split("\n")]
+                lines = [
+                    textwrap.wrap(line, characters, break_long_words=False)
+                    for line in text.get_text().split("\n")
+                ]
                 text.set_text("\n".join(part for line in lines for part in line))
 
 
