@@ -240,8 +240,9 @@ def _footnote(rows: pd.DataFrame) -> str:
         "stretch that holds the largest effect. Half-rise: half of the maximum is kept. Grey, under each kind: onsets "
         "of controls, open at the right edge where there is none."
     )
-    missing = list(dict.fromkeys(rows.loc[rows["measure"] == MISSING, "kind"].astype(str)))
-    return f"{text} Not asked: {', '.join(missing)}." if missing else text
+    every, shown = rows.loc[rows["measure"] == MISSING, "kind"].astype(str), tuple(kinds_of(rows))
+    missing = [kind for kind in dict.fromkeys(every) if not any(one.startswith(kind) for one in shown)]
+    return f"{text} Not asked: {'; '.join(missing)}." if missing else text
 
 
 def _rank(about: str, order: Sequence[str]) -> int:
