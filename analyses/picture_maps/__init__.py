@@ -188,7 +188,8 @@ def _maps_of(subject: Subject, shown: Shown, options: Options, run: Run) -> dict
     if missing:
         cost = mapper.cost(missing[0], of_leaf[missing[0]], len(missing))
         print(f"picture_maps of {subject.run.name}: {cost}", file=sys.stderr, flush=True)
-    for leaf in tqdm(missing, desc=f"maps, {subject.run.name}", unit="leaf", leave=False, mininterval=1):
+    bar = {"desc": f"maps, {subject.run.name}", "unit": "leaf", "leave": False, "mininterval": 1}
+    for leaf in tqdm(missing, disable=not missing, **bar):
         make = partial(mapper.arrays, leaf, of_leaf[leaf])
         stored(parts.folder, names[leaf], make, ARRAYS, parts.settings)
     arrays = {}

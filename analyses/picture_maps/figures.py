@@ -90,7 +90,7 @@ def _about_maps(rows: pd.DataFrame, shares: pd.DataFrame) -> str:
         area = rows.drop_duplicates("patch")["inside"].mean()
         text += f"Under each map: the share of its mass on the object; the object has {area:.2f} of the area."
     else:
-        text += "The picture has no transparency, so that there is no object to be pointed at."
+        text += "The object in the picture is not known, for it has no transparency."
     return text
 
 
@@ -157,7 +157,7 @@ def pointed(table: pd.DataFrame) -> Figure:
         axes.hlines(
             places, own["lower"].astype(float), own["upper"].astype(float), color=colour, linewidth=1.4
         )
-        axes.plot(own["value"], places, marker, color=colour, markersize=3.5, label=label)
+        axes.scatter(own["value"], places, 14, colour, marker, label=label, zorder=3)
     axes.axvline(float(area["value"]), **drawing.CHANCE)
     axes.set_yticks(range(len(names)), [word(name, site, span) for name, span, site in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -185,9 +185,7 @@ def agreeing(table: pd.DataFrame) -> Figure:
             places, own["lower"].astype(float), own["upper"].astype(float), color=colour, linewidth=1.4
         )
         label = "this run" if model == "run" else "random init"
-        axes.plot(
-            own["value"], places, "o" if model == "run" else "s", color=colour, markersize=3.5, label=label
-        )
+        axes.scatter(own["value"], places, 14, colour, "o" if model == "run" else "s", label=label, zorder=3)
     axes.axvline(0, **drawing.CHANCE)
     axes.set_yticks(range(len(names)), [word(name, site, span) for name, span, site in names])
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -140,7 +140,7 @@ class Mapper:
         return {"integrated": self._contributions(leaf, tokens, self.steps), "ends": ends}
 
     def _patched(self, leaf: str, tokens: TokensOfRow) -> dict[str, Tensor | np.ndarray]:
-        """What is lost where one token comes from a picture of a leaf that shares no hypernym."""
+        """What is lost where a token comes from the same place of a picture of a leaf that shares no hypernym."""
         taxonomy, shown = self.subject.run.taxonomy, self._shown
         own = set(taxonomy.hypernyms_of(leaf))
         others = [name for name in shown["leaf"] if not own.intersection(taxonomy.hypernyms_of(name))]
@@ -149,6 +149,7 @@ class Mapper:
             picture = shown.loc[shown["leaf"] == other, "picture"].iloc[0]
             states = self.tokens(other, picture).embedded
             if len(states) == len(tokens):
+                states = states[list(tokens.order)] if tokens.order else states
                 return {"patch": self._exchanged(leaf, tokens, states)}
         return {"patch": np.full(len(tokens), np.nan)}
 

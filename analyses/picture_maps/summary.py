@@ -46,9 +46,7 @@ def summary(table: pd.DataFrame) -> str:
     lines = [f"Maps of pictures, {', '.join(table['run'].unique())}: {', '.join(drawn)}"]
     area = table[table["measure"] == "area"].iloc[0]
     if not area["n"]:
-        lines.append(
-            "  no pointing: the pictures have no transparency, so that the object in them is not known"
-        )
+        lines.append("  no pointing: the object in the pictures is not known, for they have no transparency")
     else:
         lines.append(
             f"  share on the object, which has {_interval(area)} of the area, n = {area['n']} leaves:"

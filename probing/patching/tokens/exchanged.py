@@ -59,7 +59,8 @@ def cut(tokens: TokensOfRow, read: Read) -> Float[Tensor, "tokens candidates"]:
     own, length, answers = tokens.embedded, tokens.length, []
     for chunk in tokens.chunks(len(tokens)):
         edges = [between(range(tokens.places[at] + 1, length), [tokens.places[at]]) for at in chunk]
+        rows = tokens.rows(own.repeat(len(chunk), 1, 1))
         with knock_out(tokens.model, edges, range(len(layout_of(tokens.model).blocks))):
-            out = forward(tokens.model, tokens.rows(own.repeat(len(chunk), 1, 1)))
+            out = forward(tokens.model, rows)
         answers.append(read(out.last_hidden_state[:, -1]))
     return torch.cat(answers)
