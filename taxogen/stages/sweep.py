@@ -95,7 +95,7 @@ def sweep(
         out: holds a directory for each run, the seconds of every stage, and the table `sweep.csv`, written anew after
             each stage.
         jobs: how many at once here; None: as many as this machine has cores and memory for.
-        stored: names of runs whose results are kept elsewhere; they are not made again, and not asked together.
+        stored: names of runs whose results are kept elsewhere; they are not made again; nothing is asked of all together then.
         ray: the address of a Ray cluster that does the work, or `here` for one that is started on this machine; None:
             processes of this machine.
 
@@ -120,7 +120,12 @@ def sweep(
     varied = {name: _varied(run, keys) for name, run in opened.items()}
     clock = _clock(plan, out, jobs, tasks, (lambda line: None) if live else log.info)
     progress = Progress(opened, varied, plan.stages, set(tasks.left), stored, clock, out, live)
-    failed = schedule(tasks.ahead(), workers, progress.hear, progress.tick)
+
+    def tick() -> None:
+        clock.jobs = max(1, int(workers.room().cpus))  # machines come and go
+        progress.tick()
+
+    failed = schedule(tasks.ahead(), workers, progress.hear, tick)
     return Swept(progress.table(), failed)
 
 
@@ -140,10 +145,9 @@ def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collecti
         lines.append(
             f"{name:<{width}}{len(group.runs):>6}{done:>6}{len(group.runs) - done:>6}  {about}".rstrip()
         )
-    if plan.together:
-        states = [
-            f"{one} ({'left' if f'{one} {plan.name}' in tasks.left else 'done'})" for one in plan.together
-        ]
+    together = [one for one in plan.together if f"{one} {plan.name}" in tasks.tasks]
+    if together:
+        states = [f"{one} ({'left' if f'{one} {plan.name}' in tasks.left else 'done'})" for one in together]
         lines.append(f"of all runs together: {', '.join(states)}")
     stages, ahead = len(opened) * len(plan.stages), sum(map(len, left.values()))
     jobs = jobs or usual_jobs(list(opened.values()))

@@ -94,15 +94,17 @@ class Cluster:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def _remote(self, do: Callable[..., object], room: Room, node: str = "") -> Any:
-        streams = "streaming" if do is _done else 1
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        """What gives calls of a function to Ray, to be done where there is room, or on one machine."""
+        strategies = self._ray.util.scheduling_strategies
         return self._ray.remote(do).options(
             num_cpus=room.cpus,
             num_gpus=room.gpus,
             memory=room.memory or None,
-            num_returns=streams,
+            num_returns="streaming" if do is _done else 1,
             max_retries=0,  # `schedule` begins a task again, and counts how often
-            scheduling_strategy=strategy if node else "DEFAULT",
+            scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+            if node
+            else "DEFAULT",
         )
 
     def _require_seen(self, folder: Path) -> None:

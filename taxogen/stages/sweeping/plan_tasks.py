@@ -40,7 +40,8 @@ def plan_tasks(
     """The tasks of some runs of a plan, named by stage and run, and which of them are left, by what files say now.
 
     Runs that read the same features wait for one task that makes them, but train even where that has failed. A question
-    to all runs is left where its answer is not there or not of the runs as they are, and where a run is not done.
+    to all runs is left where its answer is not there or not of the runs as they are, and where a run is not done; it is
+    no task where some runs are not made.
 
     Args:
         plan: the runs, and what they are asked.
@@ -74,7 +75,8 @@ def plan_tasks(
                 Task(f"{question} {name}", do[question], tuple(f"{one} {name}" for one in before), room=room)
             )
     of_runs = tuple(task.name for task in tasks if not task.name.startswith(f"{FEATURES} "))
-    for question, options in plan.together.items():
+    together = plan.together if len(runs) == len(plan.runs) else {}
+    for question, options in together.items():
         asked = (list(runs.values()), question, options, out)
         others = tuple(f"{one} {plan.name}" for one in plan.together if one != REPORT and question == REPORT)
         tasks.append(

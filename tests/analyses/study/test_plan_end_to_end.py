@@ -32,6 +32,8 @@ capture.spans = ["cue"]
 train.snapshots = ["last"]
 [questions]
 layer-probes = { step = ["last"], transfer = ["raw"], controls = 1, shuffled = 0, draws = 20 }
+[together]
+behaviour = { draws = 20 }
 [seconds]
 train = 2
 [equivalence]
@@ -98,6 +100,8 @@ def test_a_killed_plan_goes_on_and_says_what_is_done_and_left(made):
     assert "4 of 12 stages done, 8 left" in said[1]
     assert "as the stages that have ended took" in said[1]
     assert said[2].endswith("12 of 12 stages done, 0 left\n")
+    assert ["of all runs together: behaviour (left)" in one for one in said] == [True, True, False]
+    assert "of all runs together: behaviour (done)" in said[2]
     assert [line.split()[:4] for line in said[1].splitlines()[1:3]] == [
         ["full", "4", "1", "3"],
         ["shuffle", "2", "1", "1"],
@@ -105,7 +109,11 @@ def test_a_killed_plan_goes_on_and_says_what_is_done_and_left(made):
     assert "(2 of them are in a group above)" in said[1]
     seconds = json.loads((folder / "runs" / sweep.SECONDS).read_text())
     stages = ("train", "evaluate", "layer-probes")
-    assert set(seconds) == {f"features {RUNS[0]}", *(f"{stage} {run}" for run in RUNS for stage in stages)}
+    assert set(seconds) == {
+        f"features {RUNS[0]}",
+        *(f"{stage} {run}" for run in RUNS for stage in stages),
+        "behaviour toy",
+    }
 
 
 def test_the_table_has_a_column_for_each_varied_setting_and_the_main_scores(made):
@@ -119,6 +127,22 @@ def test_the_table_has_a_column_for_each_varied_setting_and_the_main_scores(made
         assert {name: row[name] for name in ("auroc", "top1", "leaf_naming")} == pytest.approx(
             main_scores(Run.open(folder / "runs" / row["run"]))
         )
+
+
+def test_what_was_asked_of_all_runs_lies_with_the_first_and_is_of_all_as_they_are(made):
+    folder, _ = made
+    behaviour = pd.read_parquet(folder / "runs" / RUNS[0] / "analyses" / "behaviour" / "behaviour.parquet")
+    conditions = behaviour[behaviour["contrast"] == ""]
+    assert set(conditions["condition"]) == {"pretrained", "random_init"}
+    assert set(conditions["runs"]) == {2}
+    scores = folder / "runs" / RUNS[3] / "scores.h5"
+    written = scores.read_bytes()
+    try:
+        scores.write_bytes(written[:-100])
+        assert "of all runs together: behaviour (left)" in listing(folder)
+    finally:
+        scores.write_bytes(written)
+    assert "of all runs together: behaviour (done)" in listing(folder)
 
 
 def test_another_plan_in_the_folder_is_refused_in_one_line(made, caplog):

@@ -147,6 +147,22 @@ def test_a_setting_that_runs_are_named_after_is_not_given_to_all(read, setting):
         ("span =", "spam =", 9, "layer-probes has no option 'spam'; did you mean 'span'?"),
         ("draws = 50", "draws = 'many'", 9, "argument --draws: invalid int value: 'many'"),
         ("cohesion = {}", "behaviour = {}", 10, "behaviour is asked of all runs together"),
+        (
+            "[seconds]",
+            "[together]\ncohesion = {}\n[seconds]",
+            13,
+            "cohesion is not asked of all runs together",
+        ),
+        ("[seconds]", "[together]\nbehavior = {}\n[seconds]", 13, "did you mean 'behaviour'?"),
+        ("[seconds]", "[together]\nbehaviour = { drawz = 9 }\n[seconds]", 13, "did you mean 'draws'?"),
+        ("[seconds]", "[together]\nreport = { draws = 9 }\n[seconds]", 13, "the report has no options"),
+        (
+            "[seconds]",
+            "[resources]\ngpu = 1\n[seconds]",
+            13,
+            "resources key 'gpu' is not known; did you mean 'gpus'?",
+        ),
+        ("[seconds]", "[resources]\ngpus = 0\n[seconds]", 13, "resources.gpus is a number above 0, found 0"),
         ("train = 100", "trian = 100", 13, "seconds key 'trian' is not known; did you mean 'train'?"),
         ("train = 100", "train = 0", 13, "seconds.train is a number above 0, found 0"),
         (
