@@ -157,7 +157,7 @@ def pointed(table: pd.DataFrame) -> Figure:
         axes.hlines(
             places, own["lower"].astype(float), own["upper"].astype(float), color=colour, linewidth=1.4
         )
-        axes.scatter(own["value"], places, 14, colour, marker, label=label, zorder=3)
+        axes.scatter(own["value"], places, s=14, c=colour, marker=marker, label=label, zorder=3)
     axes.axvline(float(area["value"]), **drawing.CHANCE)
     axes.set_yticks(range(len(names)), [word(name, site, span) for name, span, site in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -185,7 +185,9 @@ def agreeing(table: pd.DataFrame) -> Figure:
             places, own["lower"].astype(float), own["upper"].astype(float), color=colour, linewidth=1.4
         )
         label = "this run" if model == "run" else "random init"
-        axes.scatter(own["value"], places, 14, colour, "o" if model == "run" else "s", label=label, zorder=3)
+        axes.scatter(
+            own["value"], places, s=14, c=colour, marker="o" if model == "run" else "s", label=label, zorder=3
+        )
     axes.axvline(0, **drawing.CHANCE)
     axes.set_yticks(range(len(names)), [word(name, site, span) for name, span, site in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
