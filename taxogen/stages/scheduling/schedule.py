@@ -20,8 +20,9 @@ def schedule(
     workers: Workers,
     hear: Callable[[News], object],
     tick: Callable[[], object] = lambda: None,
+    tries: float = TRIES,
 ) -> dict[str, str]:
-    """Why each task that is not done is not: it failed, its worker was lost `TRIES` times, or one that it needs is not.
+    """Why each task that is not done is not: it failed, its worker was lost `tries` times, or one that it needs is not.
 
     Of the tasks that are ready the first in their order is begun first; a later one that fits goes ahead of one that
     does not. A task that fails ends no other but those that need it.
@@ -31,6 +32,7 @@ def schedule(
         workers: do them; closed at the end, also at a failure.
         hear: is called with all news.
         tick: is called every few seconds.
+        tries: how often a task is begun at most.
 
     Raises:
         ValueError: tasks wait for each other in a circle.
@@ -40,7 +42,7 @@ def schedule(
     for task in tasks:
         graph.add(task.name, *names.intersection([*task.needs, *task.after]))
     graph.prepare()
-    work = _Work({task.name: task for task in tasks}, graph, workers, hear)
+    work = _Work({task.name: task for task in tasks}, graph, workers, hear, tries)
     try:
         while graph.is_active():
             if work.begin():
@@ -58,6 +60,7 @@ class _Work:
     graph: TopologicalSorter[str]
     workers: Workers
     hear: Callable[[News], object]
+    most: float
     ready: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     tries: Counter[str] = field(default_factory=Counter)
@@ -89,11 +92,11 @@ class _Work:
             self.hear(news)
             return
         self.running.discard(news.task)
-        if news.kind == "lost" and self.tries[news.task] < TRIES:
+        if news.kind == "lost" and self.tries[news.task] < self.most:
             self.ready.append(news.task)
             self.hear(news)
         elif news.kind == "lost":
-            self._end(News(news.task, "failed", f"{news.text}, {TRIES} times: it is not begun again"))
+            self._end(News(news.task, "failed", f"{news.text}, {self.most} times: it is not begun again"))
         else:
             self._end(news)
 

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two machines that are played by two raylets: what is lost with one of them is done by the other."""
+"""A Ray cluster of two machines that two raylets play: what is lost with one of them is done by the other."""
 
 import json
 import os
