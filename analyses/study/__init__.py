@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: with code 2 and one line, where something cannot be done.
     """
     options = parser().parse_args(argv)
-    with refusing("python -m analyses.study"), drawing.style(options.style, options.width):
+    with refusing("python -m analyses.study"), drawing.style(options.style, options.columns):
         if sum(one is not None for one in (options.plan, options.tables, options.published)) != 1:
             raise ValueError(
                 "give --plan PLAN.toml with --runs DIR to collect results, --tables DIR to draw them, or --published "

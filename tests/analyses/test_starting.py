@@ -89,6 +89,12 @@ def test_each_flag_tells_its_default_and_whether_it_may_be_given_again():
             assert action.dest not in ("settings", "vary") or "such as" in text, flag
 
 
+def test_no_two_flags_of_a_command_fill_one_value():
+    for name, parser in parsers().items():
+        filled = [action.dest for action in parser._actions]
+        assert len(filled) == len(set(filled)), f"{name}: {filled}"
+
+
 def test_each_command_that_writes_results_tells_the_folder():
     for name, parser in parsers().items():
         if folder := next((one for one in parser._actions if "--out" in one.option_strings), None):
