@@ -39,7 +39,7 @@ class Cluster:
         environment = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
         try:
             self._ray.init(
-                address=address,
+                address=address or "local",  # else Ray joins whatever runs here
                 num_cpus=jobs,
                 include_dashboard=None if address else False,
                 configure_logging=False,
@@ -61,9 +61,11 @@ class Cluster:
         return _room(self._ray.cluster_resources())
 
     def largest(self) -> Room:
-        """The most that one machine has, of each kind."""
-        rooms = [_room(node["Resources"]) for node in self._nodes()]
-        return Room(*(max(getattr(one, kind) for one in rooms) for kind in ("cpus", "gpus", "memory")))
+        """What the machine has that has the most, of GPUs before memory before cores."""
+        return max(
+            (_room(node["Resources"]) for node in self._nodes()),
+            key=lambda room: (room.gpus, room.memory, room.cpus),
+        )
 
     def start(self, task: Task) -> None:
         """Gives a task to Ray."""
@@ -76,19 +78,25 @@ class Cluster:
             ready, _ = self._ray.wait(list(self._running), timeout=0 if said else seconds)
             if not ready:
                 break
-            name = self._running[ready[0]]
-            try:
-                said.append(self._ray.get(next(ready[0])))
-            except StopIteration:
+            said.append(self._said_by(ready[0]))
+            if said[-1].kind != "begun":
                 del self._running[ready[0]]
-            except self._ray.exceptions.RayError as loss:
-                del self._running[ready[0]]
-                said.append(News(name, "lost", f"its worker is gone ({type(loss).__name__})"))
         return said
 
     def close(self) -> None:
         """Leaves the cluster, which ends what still runs for this process; Ray that was started here ends."""
         self._ray.shutdown()
+
+    def _said_by(self, words: Any) -> News:
+        """The next word of a task; where its worker cannot say it any more, that it is lost."""
+        try:
+            return self._ray.get(next(words))
+        except (
+            self._ray.exceptions.RayTaskError
+        ) as fault:  # before it began, such as a folder that is not there
+            return News(self._running[words], "failed", f"{type(fault.cause).__name__}: {fault.cause}")
+        except (self._ray.exceptions.RayError, StopIteration) as loss:
+            return News(self._running[words], "lost", f"its worker is gone ({type(loss).__name__})")
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
