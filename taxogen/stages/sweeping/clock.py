@@ -19,7 +19,7 @@ class Clock:
     Attributes:
         path: of the file with the seconds.
         stages: stage, such as `train study-full-0` → the seconds that are expected, or a share; its first word is its
-            kind.
+            kind. Where none are expected (0), as where a cache decides, it says nothing about how fast others are.
         jobs: how many stages are worked on at once.
         say: is given a line when a stage begins.
         without: stages that are not to be done, or that were done without a clock.
@@ -73,9 +73,10 @@ class Clock:
         """
         ended = [name for name in self.stages if name in self.seconds]
         ahead = [name for name in self.stages if name not in self.seconds and name not in self.without]
-        if not ended or not ahead:
+        expected = sum(self.stages[name] for name in ended)
+        if not expected or not ahead:
             return ""
-        rate = sum(self.seconds[name] for name in ended) / sum(self.stages[name] for name in ended)
+        rate = sum(self.seconds[name] for name in ended if self.stages[name]) / expected
         of_kind: dict[str, list[float]] = {}
         for name in ended:
             of_kind.setdefault(_kind(name), []).append(self.seconds[name])

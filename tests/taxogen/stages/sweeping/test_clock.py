@@ -20,6 +20,14 @@ def test_a_stage_is_expected_to_take_as_long_as_those_of_its_kind(tmp_path):
     assert clock.left() == Clock(tmp_path / "none.json", STAGES, 2, print).left() == ""
 
 
+def test_a_stage_without_expectation_has_no_say(tmp_path):
+    clock = Clock(tmp_path / "seconds.json", {"look a": 0.0, "look b": 0.0, **STAGES}, 1, print)
+    clock.end("look a", 0.5)
+    assert clock.left() == "", "it came from a cache"
+    clock.end("train a", 100.0)
+    assert clock.left() == words(0.5 + 2 * 100 + 3 * 10)
+
+
 def test_what_has_begun_takes_the_rest_of_its_time_and_what_was_dropped_all_or_none(tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
