@@ -14,6 +14,8 @@ from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
 
 PAIR = ["fold", "base", "source", "up", "down"]
 EDIT = ["method", "trained", "rank", "edit", "draw"]
+SHARES = frozenset({"accuracy", "top_1", "other", "leaf"})
+"""Outcomes whose mean is a share of pairs, or of orders: no limit of it lies beyond 0 and 1."""
 Own = tuple[str, str, int]
 """Method, what it was trained on, and rank."""
 
@@ -59,7 +61,7 @@ class At:
         values = self.wide[outcome][chosen].to_numpy(float)
         if np.isnan(values).all(0).any():
             return
-        numbers, hypernyms = self._estimates(values)
+        numbers, hypernyms = self._estimates(values, share=outcome in SHARES)
         for edit, number in zip(chosen, numbers):
             yield edit[:4], number, hypernyms
 
@@ -92,14 +94,16 @@ class At:
         wanted = ("", "", own[2], control) if control == "random" else (*own, control)
         return [edit for edit in self.wide["effect"].columns if edit[:4] == wanted]
 
-    def _estimates(self, values: Float[np.ndarray, "pairs k"]) -> tuple[list[Estimate], int]:
+    def _estimates(
+        self, values: Float[np.ndarray, "pairs k"], share: bool = False
+    ) -> tuple[list[Estimate], int]:
         mean = DyadMean(values, self.ends)
         hypernyms = len(mean.clusters)
         weights = draw_weights(hypernyms, self.draws, self.seed)
         limits = studentised_interval(
             mean.value, mean.error, mean.at(weights), mean.errors(weights), hypernyms
         )
-        numbers = np.stack([mean.value, *limits], axis=1).tolist()
+        numbers = np.stack([mean.value, *(np.clip(limits, 0, 1) if share else limits)], axis=1).tolist()
         return [Estimate(*number, n=mean.n) for number in numbers], hypernyms
 
     def _over_draws(self, values: Float[np.ndarray, "pairs draws"]) -> Estimate:

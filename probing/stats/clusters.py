@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from probing.stats.undefined import divide
+from probing.stats.undefined import beyond_rounding, divide
 
 
 class ClusterStatistic(Protocol):
@@ -79,8 +79,9 @@ class ClusterMean:
         rows, away = self._rows, self._total - self.value * self._rows
         drawn = weights @ rows
         shift = divide(weights @ away, drawn)
-        squares = weights @ away**2 - 2 * shift * (weights @ (away * rows)) + shift**2 * (weights @ rows**2)
-        return divide(np.sqrt(np.maximum(squares, 0)), drawn)
+        own, moved = weights @ away**2, shift**2 * (weights @ rows**2)
+        squares = own - 2 * shift * (weights @ (away * rows)) + moved
+        return divide(np.sqrt(beyond_rounding(squares, own + moved)), drawn)
 
 
 def log_loss(

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from probing.stats.bands import studentised_interval
 from probing.stats.clusters import as_columns, check_rows, check_weights, sum_by_cluster
 from probing.stats.estimates import DRAWS, draw_weights
-from probing.stats.undefined import divide
+from probing.stats.undefined import beyond_rounding, divide
 
 _LEAST_CLUSTERS = 3
 """All rows between two clusters share both, and say nothing of how much clusters differ."""
@@ -95,11 +95,10 @@ class DyadMean:
         residual, whole = self._residual, self._whole
         of_cluster = self._sums(weights, residual) - shift[:, None] * self._sums(weights, whole)
         within = np.einsum("bh,bhk->bk", weights, of_cluster**2)
-        of_dyad = (
-            drawn @ residual**2 - 2 * shift * (drawn @ (residual * whole)) + shift**2 * (drawn @ whole**2)
-        )
-        variance = np.maximum(np.maximum(within - of_dyad, of_dyad), 0)
-        return divide(np.sqrt(variance), drawn @ whole)
+        own, moved = drawn @ residual**2, shift**2 * (drawn @ whole**2)
+        of_dyad = own - 2 * shift * (drawn @ (residual * whole)) + moved
+        variance = np.maximum(within - of_dyad, of_dyad)
+        return divide(np.sqrt(beyond_rounding(variance, own + moved)), drawn @ whole)
 
     def _sums(
         self, weights: Float[np.ndarray, "draws clusters"], of_dyads: Float[np.ndarray, "dyads k"]

@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 from jaxtyping import Float
 
 Array = Any
+_ROUNDING = 1e-13  # relative to the terms of a difference; their own is about 1e-16 times the square root of their number
 
 
 def divide(numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]) -> np.ndarray:
@@ -18,6 +19,19 @@ def divide(numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     empty = np.full(shape, np.nan)
     return np.divide(numerator, denominator, out=empty, where=np.broadcast_to(denominator > 0, shape))
+
+
+def beyond_rounding(
+    difference: Float[np.ndarray, "..."], terms: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "..."]:
+    """A difference of sums of squares; 0 where it is negative, or nothing beside the rounding of its terms.
+
+    Rows that are all alike would have a tiny spread otherwise, and lie millions of standard errors from anything.
+
+    >>> beyond_rounding(np.array([0.5, 2e-16, -1e-17]), np.array([1.0, 1.0, 1.0]))
+    array([0.5, 0. , 0. ])
+    """
+    return np.where(difference > _ROUNDING * terms, difference, 0.0)
 
 
 def nan_mean(values: Float[np.ndarray, "*rest k"]) -> Float[np.ndarray, "*rest"]:

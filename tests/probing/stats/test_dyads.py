@@ -128,3 +128,23 @@ def test_a_ratio_over_what_may_be_nothing_has_no_limits():
     value, lower, upper = ratio_limits(values, over, ends, draws=300)
     assert np.isfinite(value).all()
     assert np.isnan([lower, upper]).any(axis=0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rows_of", ["dyads", "clusters"])
+def test_draws_without_spread_have_no_error_and_do_not_stretch_the_limits(rows_of, seed):
+    """A few pairs of 40 succeed: draws without any of them are all zeros, with a spread of rounding alone."""
+    rng = np.random.default_rng(seed)
+    clusters = int(rng.integers(12, 26))
+    ends = np.array([rng.choice(clusters, 2, replace=False) for _ in range(40)])
+    values = (np.arange(40) < rng.integers(2, 7)).astype(float)[:, None] * rng.choice([1.0, 0.3, 7e5])
+    mean = DyadMean(values, ends) if rows_of == "dyads" else ClusterMean(values, ends[:, 0])
+    weights = draw_weights(len(mean.clusters), 500, seed)
+    none = np.isclose(mean.at(weights)[:, 0], 0, atol=1e-9)
+    assert none.any()
+    assert np.isin(np.nan_to_num(mean.errors(weights)[none]), 0).all()
+    lower, upper = studentised_interval(
+        mean.value, mean.error, mean.at(weights), mean.errors(weights), len(mean.clusters)
+    )
+    assert lower <= mean.value <= upper
+    assert upper - mean.value < 40 * mean.error
