@@ -7,7 +7,7 @@ from array_api_compat import array_namespace
 from jaxtyping import Float
 
 Array = Any
-_ROUNDING = 1e-13  # relative to the terms of a difference; their own is about 1e-16 times the square root of their number
+_ROUNDING = 1e-13  # relative to the terms of a difference, whose own is about 1e-16
 
 
 def divide(numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]) -> np.ndarray:
