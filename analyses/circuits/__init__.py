@@ -16,7 +16,6 @@ from functools import cache, partial
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from analyses.circuits.effects import circuits_effects
 from analyses.circuits.figures import draw
@@ -29,7 +28,7 @@ from analyses.circuits.summary import summary
 from analyses.frame import tables
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
-from analyses.frame.parts import ARRAYS, Parts, stored
+from analyses.frame.parts import ARRAYS, Parts, stored, tracked
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
@@ -145,12 +144,11 @@ def _numbers(subject: Subject, options: Options) -> _Numbers:
 
     def kept(what: str, make: Callable[[str, int], Arrays]) -> dict[tuple[str, int], Arrays]:
         keys = [(modality, half) for modality in MODALITIES for half in (0, 1)]
-        bar = tqdm(keys, desc=f"{what}, {subject.run.name}", unit="part", leave=False, mininterval=1)
         return {
             key: stored(
                 parts.folder, f"{what}-{key[0]}-{key[1]}", partial(make, *key), ARRAYS, parts.settings
             )
-            for key in bar
+            for key in tracked(keys, f"{what}, {subject.run.name}", "parts")
         }
 
     def searched(modality: str, half: int) -> Arrays:
@@ -234,5 +232,6 @@ ANALYSIS = Analysis(
     check=check,
     table_name=table_name,
     also=("circuits-resample",),
+    quick={"leaves": 16, "tested": 8, "random": 2, "members": 2},
 )
 main = ANALYSIS.main

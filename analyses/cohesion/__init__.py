@@ -5,7 +5,8 @@
 
 Reads: the activation stores, taxonomy, pictures' features and scores of each run; or stores and a taxonomy.
 Writes: analyses/cohesion/ in each run, or analyses/STORES/cohesion/ beside the stores: cohesion.parquet, .csv, and
-the figures as png and svg; of several runs a figure of all of them, in the folder of the first.
+the figures as png and svg; of several runs a figure of all of them, in the folder of the first; parts/, from which a
+killed start goes on.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from analyses.cohesion.figures import draw
 from analyses.cohesion.relation import score_tables
 from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.parts import Collect, Parts
 from analyses.frame.provenance import CAPTURES
-from analyses.frame.stores import Stores
+from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import PICTURES, SHARED, Evidence
 from analyses.inputs.categories import MEAN, held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
 from analyses.inputs.leaf_rows import captures
+from probing.categories.massive import TREATMENTS
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -45,9 +48,9 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     stores = captures(run, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     encoder = encoder_rows(run).of(stores.last.columns["picture"])
-    table = cohesion_table(
-        stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves)
-    )
+    features = encoder.pooled, encoder.leaves
+    collect = _parts(run, options)
+    table = cohesion_table(stores.images, stores.text, run.taxonomy, options, features, collect)
     whole = pd.concat([table, *score_tables(run, table, options)], ignore_index=True)
     return Result(whole.assign(run=run.name))
 
@@ -56,8 +59,14 @@ def of_stores(stores: Stores, options: Options) -> Result:
     """The long table of stores that no run made, without the features of an encoder and without scores."""
     given = captures(stores, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    table = cohesion_table(given.images, given.text, stores.taxonomy, options)
+    collect = _parts(stores, options)
+    table = cohesion_table(given.images, given.text, stores.taxonomy, options, collect=collect)
     return Result(table.assign(run=stores.name))
+
+
+def _parts(source: RunOrStores, options: Options) -> Collect:
+    """What keeps each place of the table."""
+    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments")).collect
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:
@@ -94,5 +103,6 @@ ANALYSIS = Analysis(
     check=check,
     conclude=conclude,
     order=40,
+    quick={"treatments": TREATMENTS[:1], "permutations": 199},
 )
 main = ANALYSIS.main

@@ -1,7 +1,8 @@
 """Tables of cohesion: every site, span, modality and treatment, with intervals and nulls."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from analyses.cohesion.pairs import Measured, Null, measured
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.parts import Collect, at_once
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
@@ -54,8 +56,9 @@ def cohesion_table(
     taxonomy: Taxonomy,
     options: Options = Options(),
     encoder: tuple[Float[np.ndarray, "n d"], np.ndarray] | None = None,
+    collect: Collect = at_once,
 ) -> pd.DataFrame:
-    """Long table of cohesion by step, site, span, modality and treatment.
+    """Long table of cohesion by step, site, span, modality and treatment; place by place.
 
     Modality "image~text" pairs pictures of one leaf with words of another; both are centred on their own
     mean. `cohesion` is the mean cosine within a hypernym less that between hypernyms; `_uncentred` leaves the
@@ -79,23 +82,29 @@ def cohesion_table(
     null = Null(categories.members, options.permutations, options.seed, weights)
     first, *others = stores.values()
     sites = [site for site in options.sites or first.sites if all(site in store.sites for store in others)]
-    rows: list[dict] = []
+    pieces: dict[str, Callable[[], list[dict]]] = {}
+
+    def look(sides, labels, new: Set[str]) -> list[dict]:
+        kinds, rows = measured(sides, sites, labels, null, new)
+        for (modality, _), kind in kinds.items():
+            step = NO_STEP if modality == "text" else labels["step"]
+            rows += _summaries(kind, categories, null, {**labels, "modality": modality, "step": step})
+        return rows
+
     for place, span, twin in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
-            labels = {"span": place, "treatment": treatment}
             for step in images or (NO_STEP,):
+                labels = {"span": place, "treatment": treatment, "step": step}
                 sides = {"image": (stored[f"image@{step}"], span)} if images else {}
                 sides |= {"text": (stored["text"], twin)} if twin else {}
                 # Text rows are the same at every step; once is enough.
                 new = {"image", "image~text"} | ({"text"} if step == min(images, default=NO_STEP) else set())
-                kinds, massive = measured(sides, sites, labels | {"step": step}, null, new)
-                rows += massive
-                for (modality, _), kind in kinds.items():
-                    at = {**labels, "modality": modality, "step": NO_STEP if modality == "text" else step}
-                    rows += _summaries(kind, categories, null, at)
+                name = "-".join([*map(str, labels.values()), *sorted(new)]).replace(" ", "_")
+                pieces[name] = partial(look, sides, labels, new)
     if encoder is not None:
-        rows += _encoder_rows(encoder, categories, null)
-    return tables.table(rows, "cohesion", options.seed)
+        pieces["encoder"] = partial(_encoder_rows, encoder, categories, null)
+    table = collect(pieces, lambda name: pd.DataFrame(pieces[name]()), "cohesion")
+    return tables.table(table, "cohesion", options.seed)
 
 
 def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:

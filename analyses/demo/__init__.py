@@ -48,6 +48,10 @@ PRESETS = {
 }
 PROBED = layer_probes.Options(spans=("slot", "cue"))
 """Probes at the last token add a third of the time and give the cue's curves."""
+FEATURES = "pictures and features"
+_CACHED = (
+    5  # times as fast as expected: features came from the cache, and say nothing about how fast the rest is
+)
 SHARES = {"pictures": 50, "train": 120, "evaluate": 27, "probe": 40, "report": 8}  # for the time left
 
 
@@ -67,11 +71,16 @@ def make(options: argparse.Namespace) -> None:
     clock = Clock(out / "seconds.json", _stages(runs), jobs, partial(print, flush=True))
     out.mkdir(parents=True, exist_ok=True)
     first = next(iter(runs.values()))
-    with clock.stage("pictures and features"), threads(1):
+    with clock.stage(FEATURES), threads(1):
         if not first.complete:
             run_stages.prepare(first)
+    seconds = clock.seconds[FEATURES]
+    if seconds < SHARES["pictures"] / _CACHED:
+        clock.without.add(FEATURES)
+        del clock.seconds[FEATURES]
     if faults := schedule(tasks_of(runs), local(jobs), partial(_hear, clock)):
         raise ChildProcessError("; ".join(f"{task}: {why}" for task, why in faults.items()))
+    clock.seconds[FEATURES] = seconds
     with clock.stage("report"):
         page = report.write(out, list(runs.values()), clock.seconds)
     table = page.tables["behaviour"]
@@ -135,7 +144,7 @@ def _probe(run: Run) -> None:
 
 def _stages(runs: dict[str, Run]) -> dict[str, float]:
     each = {f"{stage} {name}": SHARES[stage] for name in runs for stage in ("train", "evaluate", "probe")}
-    return {"pictures and features": SHARES["pictures"], **each, "report": SHARES["report"]}
+    return {FEATURES: SHARES["pictures"], **each, "report": SHARES["report"]}
 
 
 def summary(table: pd.DataFrame, seconds: dict[str, float]) -> dict[str, object]:

@@ -9,6 +9,7 @@ part for each span and layer, from which a second start goes on.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -49,7 +50,7 @@ class Options(Resampling):
     Attributes:
         step: of a saved projector, by default the last
         steer: steer towards hypernyms instead of erasing them
-        hypernyms: which; by default the largest with at most a sixth of the leaves, no two sharing one
+        hypernyms: which; by default the largest with at most a sixth of the leaves, else half, no two sharing one
         count: how many hypernyms, where none is named
         layers: behind which; by default eight, evenly spaced (for steering the middle one)
         spans: where states are edited
@@ -198,10 +199,14 @@ def hypernyms_of(subject: Subject, options: Options) -> tuple[str, ...]:
             f"hypernym {unread[0]!r} begins with the same token as another in {subject.run.path}, so that it cannot be "
             f"read by its first token; those that can: {', '.join(readable)}"
         )
-    names = options.hypernyms or choose_hypernyms(subject.run.taxonomy, readable, options.count)
+    taxonomy = subject.run.taxonomy
+    names = options.hypernyms or choose_hypernyms(taxonomy, readable, options.count)
+    if not names and (names := choose_hypernyms(taxonomy, readable, options.count, share=0.5)):
+        text = f"no hypernym has at most a sixth of the leaves of {subject.run.name}; those of up to half are taken"
+        print(f"erasure: {text}: {', '.join(names)}", file=sys.stderr, flush=True)
     if not names:
         raise ValueError(
-            f"no hypernym of {subject.run.path} has at most a sixth of the leaves; name one or more with --hypernym: "
+            f"no hypernym of {subject.run.path} has at most half of the leaves; name one or more with --hypernym: "
             f"{', '.join(readable)}"
         )
     return tuple(names)
@@ -249,5 +254,6 @@ ANALYSIS = Analysis(
     check=check,
     table_name=lambda options: "steering" if options.steer else "erasure",
     also=("steering",),
+    quick={"count": 2, "spans": ("cue",), "each": 6, "others": 10},
 )
 main = ANALYSIS.main

@@ -68,8 +68,12 @@ class EditInputs:
         return tuple(name for name in self.taxonomy.hypernyms if leaves & set(self.taxonomy.leaves_of(name)))
 
 
+SMALL = 1 / 6
+"""The share of all leaves that a hypernym has at most, where there are such."""
+
+
 def choose_hypernyms(
-    taxonomy: Taxonomy, names: Sequence[str], count: int, share: float = 1 / 6
+    taxonomy: Taxonomy, names: Sequence[str], count: int, share: float = SMALL
 ) -> tuple[str, ...]:
     """The largest of these hypernyms with at most that share of all leaves, no two with a leaf in common."""
     limit = share * len(taxonomy.leaves)

@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     command = parser()
     given = command.parse_args(argv)
-    with refusing(command.prog), drawing.style(given.style, given.width):
-        words = filter(None, ("figures", given.style or "screen", given.width))
+    with refusing(command.prog), drawing.style(given.style, given.columns):
+        words = filter(None, ("figures", given.style or "screen", given.columns))
         folder = given.out or given.table.parent / "-".join(words)
         names = redraw(given.table, folder)
         say(f"{', '.join(names)}: {folder}")
@@ -63,7 +63,7 @@ def redraw(path: Path, folder: Path) -> list[str]:
     table = _read(path)
     analysis = _analysis_of(path, table, str(record.get("analysis", "")))
     try:
-        figures = analysis.draw(table)
+        figures = analysis.figures(table)
     except _UNFIT as fault:
         raise _undrawn(path, analysis) from fault
     if not figures:

@@ -18,16 +18,18 @@ from matplotlib.figure import Figure
 
 from analyses.frame import command_line, console, drawing, provenance, tables, wording
 from analyses.frame.identity import distinguished
+from analyses.frame.results import QUICK, Extras, Result, marked, replacing
 from analyses.frame.section import Block, Lines
-from analyses.frame.store_flags import add_store_flags, store_flags_in, stores_from
 from analyses.frame.stores import RunOrStores, Stores
-from probing.store import cache, records
+from probing.store import cache
 from taxogen.models import ranks
 from taxogen.runs.flags import Help
 from taxogen.runs.run import Run
 
 REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
 """Exceptions whose message says what was asked, what is there and what to do: one line and exit code 2."""
+QUICK_DRAWS = 200
+"""Bootstrap draws of a quick look."""
 TRACEBACK = "TAXOPROBE_TRACEBACK"
 """The environment variable that lets refusals through, for those who look for a fault in the code."""
 
@@ -39,31 +41,6 @@ class Takes(Enum):
     RUNS_TOGETHER = "all runs together: one table, in --out or the first run's folder"
     RUNS_OR_NONE = "all runs together, or none: then what the options name"
     NO_RUN = "no run: what the options name"
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What is saved beside a table.
-
-    Attributes:
-        tables: further tables, by name.
-        figures: figures that need more than the table, by name.
-        files: file name → what writes it at a path.
-        notes: lines printed under the summary.
-    """
-
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
-    files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an analysis computes: its long table, and what is saved beside it."""
-
-    table: pd.DataFrame
-    extras: Extras = Extras()
 
 
 _Compute = Callable[[Sequence[Any], Any], Result]
@@ -92,6 +69,8 @@ class Analysis:
         section: table → blocks of its report section; by default its summary and figures.
         order: of its section in a report.
         light: whether a report computes it itself, where what it reads is there.
+        quick: options of a quick look, beside fewer draws: fewer layers, pairs or controls.
+        hurried: whether it is a quick look: in a folder of its own, and marked as one.
     """
 
     name: str
@@ -112,6 +91,14 @@ class Analysis:
     section: Callable[[pd.DataFrame], list[Block]] | None = None
     order: int = 100
     light: bool = False
+    quick: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    hurried: bool = False
+
+    @property
+    def quick_options(self) -> dict[str, Any]:
+        """The values of options in a quick look, as plain data."""
+        drawn = {"draws": QUICK_DRAWS} if "draws" in self.options.__dataclass_fields__ else {}
+        return {**drawn, **self.quick}
 
     @property
     def question(self) -> str:
@@ -126,7 +113,7 @@ class Analysis:
         """
         parser = self.parser()
         given = parser.parse_args(argv)
-        with refusing(parser.prog), drawing.style(given.style, given.width):
+        with refusing(parser.prog), drawing.style(given.style, given.columns):
             self._answer(given)
 
     def parser(self) -> argparse.ArgumentParser:
@@ -142,12 +129,15 @@ class Analysis:
         if self.takes is not Takes.NO_RUN:
             command_line.add_run_flags(parser)
         takes_stores = not isinstance(self.of_stores, str)
-        add_store_flags(parser, shown=takes_stores)
+        command_line.add_store_flags(parser, shown=takes_stores)
         first = "" if self.takes is Takes.EACH_RUN else "first "
         where = "artifacts/" if self.takes is Takes.NO_RUN else f"the {first}run's folder, analyses/"
         where += self.name + (", or analyses/STORES beside stores" if takes_stores else "")
         text = f"of the results (default: {where}; another question has another folder)"
         parser.add_argument("--out", type=Path, metavar="DIR", help=text)
+        if values := self.quick_options:
+            text = f"a first look, marked as one, in a folder of its own: {wording.spelled(self.options, values)}"
+            parser.add_argument("--quick", action="store_true", help=text)
         command_line.add_flags(parser, self.options)
         drawing.add_style_flags(parser)
         return parser
@@ -165,8 +155,9 @@ class Analysis:
         groups = [[run] for run in runs] if self.takes is Takes.EACH_RUN else [list(runs)]
         results = []
         for number, group in enumerate(groups, start=1):
-            if len(groups) > 1:
-                print(f"[{number}/{len(groups)}] {self.name} of {group[0].name}", file=sys.stderr, flush=True)
+            more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+            of = f" of {group[0].name}{more}" if group else ""
+            print(f"[{number}/{len(groups)}] {self.name}{of}", file=sys.stderr, flush=True)
             folder = self.place(group, options, out)
             with _threads_of(group):
                 results.append(self._answered(folder, group, options, self.compute))
@@ -175,7 +166,8 @@ class Analysis:
             with cache.locked(folder.resolve()):  # one at a time: who holds two locks may wait for ever
                 made_from = provenance.made_from(self, runs, options)
                 extras = self.conclude(runs, results, options)
-                self._save_extras(extras, folder, made_from)
+                with replacing(folder, extras.tables, self.options, made_from):
+                    extras.save(folder, made_from, self.hurried)
             console.say(*extras.notes)
         return results
 
@@ -193,7 +185,7 @@ class Analysis:
             self.check((), options)
         for note in stores.notes:
             print(f"{self.name}: {note}", file=sys.stderr)
-        folder = out or stores.results / wording.folder_name(self.name, options)
+        folder = out or stores.results / self._folder_name(options)
         return self._answered(folder, [stores], options, lambda _, options: of_stores(stores, options))
 
     def place(self, runs: Sequence[Run], options: Any, out: Path | None = None) -> Path:
@@ -202,7 +194,7 @@ class Analysis:
             return out
         if runs and getattr(options, "step", None) == runs[0].record["steps"]:
             options = replace(options, step=None)
-        folder = wording.folder_name(self.name, options)
+        folder = self._folder_name(options)
         return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
 
     def table_name_of(self, options: Any) -> str:
@@ -212,12 +204,18 @@ class Analysis:
     def save(self, result: Result, folder: Path, options: Any, made_from: Mapping[str, Any]) -> None:
         """Writes a table, its figures, and what is beside them, each with what it was made from."""
         name = self.table_name_of(options)
-        provenance.say_what_is_replaced(folder / f"{name}.parquet", self.options, made_from)
-        tables.save(result.table, folder, name, made_from)
-        for figure_name, figure in self.draw(result.table).items():
-            shown = figure_name if name == self.name else f"{name}-{figure_name}"
-            drawing.save(figure, folder, shown, made_from)
-        self._save_extras(result.extras, folder, made_from)
+        table = result.table.assign(**{QUICK: True}) if self.hurried else result.table
+        with replacing(folder, [name], self.options, made_from):
+            tables.save(table, folder, name, made_from)
+            for figure_name, figure in self.figures(table).items():
+                shown = figure_name if name == self.name else f"{name}-{figure_name}"
+                drawing.save(figure, folder, shown, made_from)
+            result.extras.save(folder, made_from, self.hurried)
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """The figures of a table by name; of a quick look, marked as such."""
+        figures = self.draw(table)
+        return {name: marked(one) for name, one in figures.items()} if QUICK in table else figures
 
     def table_path(self, run: RunOrStores, name: str = "") -> Path:
         """Where the table of the default question about a run lies, or another table in its folder."""
@@ -249,10 +247,14 @@ class Analysis:
         return self.section(table) if self.section is not None else [Lines(self.summary(table))]
 
     def _answer(self, given: argparse.Namespace) -> None:
-        options, out = command_line.options_from(self.options, given), getattr(given, "out", None)
-        if store_flags_in(given):
+        if getattr(given, "quick", False) and not self.hurried:
+            replace(self, hurried=True)._answer(given)
+            return
+        options = command_line.options_from(self.options, given, self.quick_options if self.hurried else {})
+        out = getattr(given, "out", None)
+        if command_line.store_flags_in(given):
             self._of_stores()
-            self.ask_stores(stores_from(given), options, out)
+            self.ask_stores(command_line.stores_from(given), options, out)
             return
         runs = [Run.open(path) for path in command_line.runs_in(given)]
         if not runs and self.takes in (Takes.EACH_RUN, Takes.RUNS_TOGETHER):
@@ -278,16 +280,14 @@ class Analysis:
             made_from = provenance.made_from(self, sources, options)
             result = compute(sources, options)
             self.save(result, folder, options, made_from)
-        console.say(self.summary(result.table), *result.extras.notes, f"Table and figures: {folder}")
+        said = f"A quick look, not the answer ({wording.spelled(self.options, wording.plain(options))}):"
+        ends = *result.extras.notes, f"Table and figures: {folder}"
+        console.say(*[said] * self.hurried, self.summary(result.table), *ends)
         return result
 
-    def _save_extras(self, extras: Extras, folder: Path, made_from: Mapping[str, Any]) -> None:
-        for name, table in extras.tables.items():
-            tables.save(table, folder, name, made_from)
-        for name, figure in extras.figures.items():
-            drawing.save(figure, folder, name, made_from)
-        for name, write in extras.files.items():
-            records.write(folder / name, write, made_from)
+    def _folder_name(self, options: Any) -> str:
+        name = wording.folder_name(self.name, options)
+        return f"{name}-{QUICK}" if self.hurried else name
 
 
 def _threads_of(runs: Sequence[Run]) -> AbstractContextManager[None]:

@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analyses.frame.stores import LEAF, Stores
 from probing.stats import DRAWS
 from taxogen.runs.flags import Help
 from taxogen.runs.setting import help_of
@@ -38,6 +39,58 @@ def runs_in(given: argparse.Namespace) -> list[Path]:
     folders = list(getattr(given, "run", None) or ())
     folders += [path for sweep in getattr(given, "sweep", None) or () for path in runs_of_sweep(sweep)]
     return folders
+
+
+_OF_STORES: dict[str, tuple[str, dict[str, Any]]] = {
+    "--images": (
+        "activation store of picture rows, in place of a run, one for each step",
+        {"action": "append", "type": Path, "metavar": "STORE"},
+    ),
+    "--text": ("activation store of rows of words, in place of a run", {"type": Path, "metavar": "STORE"}),
+    "--taxonomy": (
+        "of the leaves in these stores: a CSV file with the columns leaf, hypernym (default: none)",
+        {"type": Path, "metavar": "TABLE"},
+    ),
+    "--leaf-column": (
+        f"of these stores, which names the leaf of a row (default: {LEAF})",
+        {"metavar": "NAME"},
+    ),
+}
+
+
+def add_store_flags(parser: argparse.ArgumentParser, shown: bool) -> None:
+    """Adds the flags; hidden where a question takes no stores, and a reason is better than an unknown flag."""
+    for flag, (text, settings) in _OF_STORES.items():
+        parser.add_argument(flag, help=text if shown else argparse.SUPPRESS, **settings)
+
+
+def store_flags_in(given: argparse.Namespace) -> list[str]:
+    """The flags about stores that a command line gives."""
+    return [
+        flag for flag in _OF_STORES if getattr(given, flag.lstrip("-").replace("-", "_"), None) is not None
+    ]
+
+
+def stores_from(given: argparse.Namespace) -> Stores:
+    """The stores that a command line names.
+
+    Raises:
+        ValueError: runs were named as well, or no store, or no taxonomy; and as `Stores.open`.
+    """
+    first = store_flags_in(given)[0]
+    if named := [flag for flag in ("run", "sweep") if getattr(given, flag, None)]:
+        raise ValueError(
+            f"--{named[0]} and {first} were both given; a run has stores and a taxonomy of its own: drop one of the two"
+        )
+    if given.images is None and given.text is None:
+        raise ValueError(f"{first} was given without a store; give --images STORE, --text STORE, or both")
+    if given.taxonomy is None:
+        raise ValueError(
+            "stores were given without --taxonomy TABLE: a CSV file with the columns leaf, hypernym over their leaves"
+        )
+    return Stores.open(
+        given.images or (), given.text, taxonomy=given.taxonomy, leaf=given.leaf_column or LEAF
+    )
 
 
 ASKS, EXTENT, TABLE, NAME, PARTNER = "asks", "extent", "table", "name", "partner"
@@ -142,9 +195,12 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         parser.add_argument(flag, **settings)
 
 
-def options_from(options: type, given: argparse.Namespace) -> Any:
-    """The options that a parsed command line asks for."""
-    values = {name: value for name, value in vars(given).items() if name in options.__dataclass_fields__}
+def options_from(
+    options: type, given: argparse.Namespace, instead: Mapping[str, Any] = types.MappingProxyType({})
+) -> Any:
+    """The options that a parsed command line asks for; `instead` has defaults that are others this time."""
+    known = options.__dataclass_fields__
+    values = {name: value for name, value in {**(instead or {}), **vars(given)}.items() if name in known}
     return options(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

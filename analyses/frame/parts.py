@@ -1,25 +1,37 @@
-"""Parts: the pieces of a long computation, each kept on disk as soon as it is done, so that a second start goes on."""
+"""Parts: the pieces of a long computation, each kept on disk as soon as it is done, so that a second start goes on.
+
+Its size is said before it begins, and how long it will take as soon as that is measured.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import math
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from analyses.frame import provenance
+from analyses.frame.stores import RunOrStores
 from probing.store import cache, records
+from taxogen.stages.sweeping.clock import words
+
+if TYPE_CHECKING:
+    from analyses.frame.analysis import Analysis
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
+_FIRST, _BETWEEN = 5, 30  # seconds, until and between lines about the time left
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,84 @@ def _whole(path: Path) -> bool:
     return path.is_file()
 
 
+class Progress:
+    """Work whose size is said before it begins, and the time left as soon as some of it is measured.
+
+    In a terminal a bar, elsewhere a line at the beginning and then one every half minute.
+    """
+
+    def __init__(self, what: str, unit: str, **counts: int) -> None:
+        """Says the size of the work, unless it has no name.
+
+        Args:
+            what: is done.
+            unit: of the work, in the plural.
+            counts: what is counted → how often; the work is their product.
+        """
+        self.what, self.unit, self.total = what, unit, math.prod(counts.values())
+        self.begun, self.ended, self.there = time.monotonic(), 0, 0
+        self._next = self.begun + _FIRST
+        product = " × ".join(f"{count:,} {name}" for name, count in counts.items())
+        whole = f" = {self.total:,} {unit}" if len(counts) > 1 else ""
+        size = f": {product}{whole}" if self.total != 1 else ""
+        self._say(f"{what}{size}")
+        shown = bool(what) and sys.stderr.isatty()
+        look: dict[str, Any] = {"leave": False, "mininterval": 1, "disable": not shown}
+        self._bar = tqdm(total=self.total, desc=what, unit=unit, **look)
+
+    def done(self, count: int = 1) -> None:
+        """Some of the work has ended."""
+        self.ended += count
+        self._bar.update(count)
+        if self._bar.disable and (now := time.monotonic()) >= self._next:
+            self._next = now + _BETWEEN
+            self._say(f"{self.what}: {self}")
+
+    def known(self, count: int) -> None:
+        """Some of it need not be done, as it is there: it says nothing about how long the rest takes."""
+        self.there += count
+        if not self._bar.disable:
+            self._bar.initial += count
+            self._bar.update(count)
+
+    def __str__(self) -> str:
+        at = self.there + self.ended
+        if not self.ended:
+            return f"{at:,} of {self.total:,} {self.unit}"
+        left = (time.monotonic() - self.begun) / self.ended * (self.total - at)
+        return f"{at:,} of {self.total:,} {self.unit}, about {words(left)} left"
+
+    def _say(self, text: str) -> None:
+        if self.what:
+            print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def tracked(items: Iterable[Value], what: str, unit: str, **counts: int) -> Iterator[Value]:
+    """The items, with the time left while they are worked on; without a count there are as many as they are."""
+    if not counts:
+        items = list(items)
+        counts = {unit: len(items)}
+    with Progress(what, unit, **counts) as progress:
+        for item in items:
+            yield item
+            progress.done()
+
+
+Collect = Callable[[Iterable[str], Callable[[str], pd.DataFrame], str], pd.DataFrame]
+"""What makes all pieces of these names one table, in order: (names, what makes a piece, what it is about) → table."""
+
+
+def at_once(names: Iterable[str], make: Callable[[str], pd.DataFrame], _: str) -> pd.DataFrame:
+    """All pieces as one table, none of them kept on disk."""
+    return pd.concat([make(name) for name in names], ignore_index=True)
+
+
 @dataclass(frozen=True)
 class Parts:
     """A folder of tables, one for each piece; pieces of other settings lie in other folders."""
@@ -93,6 +183,18 @@ class Parts:
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, json.loads(text))
 
+    @classmethod
+    def of_question(
+        cls, analysis: Analysis, source: RunOrStores, options: Any, idle: Collection[str]
+    ) -> Parts:
+        """The parts of a question to a run, or to stores in place of one; `idle` options do not matter to them."""
+        made_from = provenance.made_from(analysis, [source], options)
+        chosen = {name: value for name, value in made_from["options"].items() if name not in idle}
+        (makers,), (reads,) = made_from["runs"].values(), made_from["reads"].values()
+        return cls.of(
+            provenance.home_of(source) / analysis.name, {"options": chosen, "makers": makers, "reads": reads}
+        )
+
     def missing(self, names: Iterable[str]) -> list[str]:
         """The pieces that are not there yet."""
         return [name for name in names if not (self.folder / f"{name}{TABLE.suffix}").is_file()]
@@ -100,8 +202,12 @@ class Parts:
     def collect(self, names: Iterable[str], make: Callable[[str], pd.DataFrame], what: str) -> pd.DataFrame:
         """All pieces as one table, in order; those that are missing are made, with the time left on a bar."""
         names = list(names)
-        for name in tqdm(self.missing(names), desc=what, unit="part", leave=False, mininterval=1):
-            self._piece(name, make)
+        if missing := self.missing(names):
+            with Progress(what, "parts", parts=len(names)) as progress:
+                progress.known(len(names) - len(missing))
+                for name in missing:
+                    self._piece(name, make)
+                    progress.done()
         return pd.concat([self._piece(name, make) for name in names], ignore_index=True)
 
     def _piece(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:

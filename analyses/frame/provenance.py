@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,22 +52,18 @@ def set_aside_unreadable(folder: Path) -> None:
         log.warning("%s; until then it is set aside, and files beside it count as without a record", damage)
 
 
-def say_what_is_replaced(path: Path, options: type, made_from: Mapping[str, Any]) -> None:
-    """A line where a table lies at a path that was made with other options, or from other runs or stores."""
-    set_aside_unreadable(path.parent)
-    try:
-        before = records.made_from(path) if path.is_file() else None
-    except records.DamagedError:
-        return
-    if not before:
-        return
+def difference(options: type, before: Mapping[str, Any], made_from: Mapping[str, Any]) -> tuple[str, bool]:
+    """How older results differ, in words, and whether they are of another question to what is as it was.
+
+    No words where they were made with the same options of the same runs or stores, by whichever version of the code.
+    """
+    old, new = _without_code(before), _without_code(made_from)
+    stale = any(old[name] != new[name] for name in {*old} & {*new})
     if before["options"] != made_from["options"]:
         how = f"with {wording.spelled(options, before['options']) or 'the default options'}"
-    elif (other := _without_code(before)) and other != _without_code(made_from):
-        how = "from others or from another state of them"
     else:
-        return
-    print(f"{made_from['analysis']}: {path} was made {how}; it is replaced", file=sys.stderr, flush=True)
+        how = "" if old == new else "from another state of them" if stale else "from others"
+    return how, bool(how) and not stale
 
 
 @dataclass(frozen=True)

@@ -106,10 +106,11 @@ def row(measure: str, number: Estimate | float, n: int = 0, **labels: Any) -> di
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], analysis: str, seed: int, extra: Sequence[str] = ()
+    rows: Sequence[Mapping[str, Any]] | pd.DataFrame, analysis: str, seed: int, extra: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The long table of these rows; `extra` columns stand before the span, labels that no row has are empty."""
-    frame = pd.DataFrame(list(rows)).assign(run="", analysis=analysis, seed=seed)
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    frame = frame.assign(run="", analysis=analysis, seed=seed)
     frame["layer"] = [layer_of(site) for site in frame["site"]]
     columns = [*COLUMNS[:5], *extra, *COLUMNS[5:]]
     for name in columns:

@@ -92,5 +92,6 @@ ANALYSIS = Analysis(
     check=check,
     conclude=conclude,
     order=60,
+    quick={"permutations": 199},
 )
 main = ANALYSIS.main

@@ -151,13 +151,16 @@ def _scatter(
 
 
 def _hypernym_of(taxonomy: Taxonomy, leaves: Sequence[str]) -> dict[str, str]:
-    """Leaf → the largest hypernym of middling size it is under, of the few that get a colour; "" for none."""
+    """Leaf → the largest hypernym of middling size it is under, of the few that get a colour; "" for none.
+
+    Middling are 3 leaves to a fifth of all; where no hypernym is, 2 leaves to half of all.
+    """
     sizes = taxonomy.labels(leaves).sum(axis=0)
-    named = [
-        taxonomy.hypernyms[k]
-        for k in np.argsort(-sizes, kind="stable")
-        if 3 <= sizes[k] <= max(3, len(leaves) // 5)
-    ][:_NAMED]
+    bounds = [(3, max(3, len(leaves) // 5)), (2, len(leaves) // 2)]
+    middling = [np.flatnonzero((sizes >= least) & (sizes <= most)) for least, most in bounds]
+    chosen = next(filter(len, middling), middling[0])
+    order = chosen[np.argsort(-sizes[chosen], kind="stable")]
+    named = [taxonomy.hypernyms[k] for k in order[:_NAMED]]
     return {
         leaf: next((name for name in named if name in taxonomy.hypernyms_of(leaf)), "") for leaf in leaves
     }

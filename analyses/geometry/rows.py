@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.parts import tracked
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
@@ -102,22 +103,23 @@ def geometry_table(
         given[f"{RSA}_given_words"] = [word_distances(words, leaves[known].tolist())], known
     categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
     mapped_steps = {max(images, default=NO_STEP), NO_STEP}
-    rows: list[dict] = []
+    sides: list[tuple[str, int, str, leaf_rows.LeafRows, str]] = []
     for place, span, twin in leaf_rows.places(images, text, options.spans):
-        sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
-        sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
-        for step, modality, side, at in sides:
-            labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
-            means, spread = _read(side, at, options)
-            rows += _distance_rows(means, distances, given, labels, options)
-            mapped = mapped_sites(list(means), options.map_layers) if step in mapped_steps else ()
-            for site, x in means.items():
-                at_site = {**labels, "site": site}
-                for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
-                    rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
-                rows += _hierarchy_rows(x, spread.get(site), categories, at_site, options)
-                if site in mapped:
-                    rows += map_rows(x, leaves, options.map, at_site, options.seed)
+        sides += [(place, step, "image", stored[f"image@{step}"], span) for step in images]
+        sides += [(place, NO_STEP, "text", stored["text"], twin)] if twin else []
+    rows: list[dict] = []
+    for place, step, modality, side, at in tracked(sides, "geometry", "places"):
+        labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
+        means, spread = _read(side, at, options)
+        rows += _distance_rows(means, distances, given, labels, options)
+        mapped = mapped_sites(list(means), options.map_layers) if step in mapped_steps else ()
+        for site, x in means.items():
+            at_site = {**labels, "site": site}
+            for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
+                rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
+            rows += _hierarchy_rows(x, spread.get(site), categories, at_site, options)
+            if site in mapped:
+                rows += map_rows(x, leaves, options.map, at_site, options.seed)
     return tables.table(rows, "geometry", options.seed)
 
 

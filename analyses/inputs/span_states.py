@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
-from tqdm import tqdm
 
+from analyses.frame.parts import tracked
 from analyses.inputs.subject import Subject
 from probing.edits.erasure import Eraser, Whitening, leace, random_eraser
 from probing.hooks import record
@@ -101,7 +101,7 @@ def span_states(
     }
     model = subject.bench.vlm.model
     starts = range(0, len(shown), BATCH)
-    for start in tqdm(starts, desc=f"states, {task}", unit="batch", leave=False, mininterval=1):
+    for start in tracked(starts, f"states, {task}", "batches"):
         rows = subject.rows_of(task, shown.iloc[start : start + BATCH])
         with record(model, [post(layer) for layer in layers]) as seen:
             forward(model, rows)

@@ -108,6 +108,7 @@ ANALYSIS = Analysis(
     check=check,
     table_name=lambda options: options.direction,
     also=tuple(DIRECTIONS),
+    quick={"methods": ("means",), "controls": 4},
 )
 main = ANALYSIS.main
 """`python -m analyses.interchange`."""

@@ -24,7 +24,7 @@ from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown
 from analyses.inputs.subject import check as check_run
 from analyses.knockout.effects import knockout_effects
 from analyses.knockout.figures import draw
-from analyses.knockout.parts import PATHS, Window, check_paths, knocked_out, windows
+from analyses.knockout.parts import PATHS, Window, check_paths, knocked_out, width_of, windows
 from analyses.knockout.rows import knockout_table, summary
 from probing.hooks.layouts import layout_of
 from probing.stats import draw_weights
@@ -40,14 +40,15 @@ class Options(Resampling):
     Attributes:
         step: of a saved projector, by default the last
         paths: from which span to which attention is blocked
-        width: layers that are blocked at a time; windows follow each other, and one holds all layers
+        width: layers that are blocked at a time, by default 5, or half of them in a model of fewer than 10; windows
+            follow each other, and one holds all layers
         leaves: leaf concepts that are drawn, one picture each; 0 for all
         placebos: draws of as many edges at random, the same in all windows; a p takes 19
     """
 
     step: int | None = option(None)
     paths: tuple[str, ...] = option(PATHS, flag="--path", choices=PATHS, role=EXTENT)
-    width: int = option(5, flag="--window", role=EXTENT)
+    width: int | None = option(None, flag="--window", role=EXTENT)
     leaves: int = option(48, role=EXTENT)
     placebos: int = option(19, role=EXTENT)
 
@@ -79,8 +80,9 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     subject = Subject.of(run, options.step)
     model = subject.bench.vlm.model
     depth = len(layout_of(model).blocks)
-    if not 1 <= options.width <= depth:
-        raise ValueError(f"windows of {options.width} layers were asked for; this model has {depth}")
+    width = width_of(depth) if options.width is None else options.width
+    if not 1 <= width <= depth:
+        raise ValueError(f"windows of {width} layers were asked for; this model has {depth}")
     settings = {name: value for name, value in asdict(options).items() if name not in ("draws", "width")}
     settings |= {"placebos_of": "all edges, the same in every window", "step": subject.step}
     settings |= {**subject.wording, "makers": subject.makers}
@@ -95,7 +97,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         window = Window.parse(part)
         return knocked_out(model, questions(), window, options.paths, options.placebos, options.seed)
 
-    names = [str(window) for window in windows(depth, options.width)]
+    names = [str(window) for window in windows(depth, width)]
     read_outs = parts.collect(names, make, f"knock-out, {run.name}")
     weights = draw_weights(read_outs["leaf"].nunique(), options.draws, options.seed)
     table = knockout_table(read_outs, weights, options.seed).assign(run=run.name, step=subject.step)
@@ -118,5 +120,6 @@ ANALYSIS = Analysis(
     example="python -m analyses.knockout --run artifacts/runs/demo-pretrained --leaves 40 --window 10",
     of_stores="it asks the model again, without some paths of attention",
     check=check,
+    quick={"leaves": 12, "placebos": 4},
 )
 main = ANALYSIS.main

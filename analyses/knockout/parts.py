@@ -18,6 +18,7 @@ from probing.sites import Site
 from probing.stats.seeding import stream
 
 PATHS = ("slot → cue", "slot → last", "cue → last", "slot → cue, last")
+USUAL_WIDTH = 5
 SINK = 0  # the first token takes the attention that goes nowhere (Xiao et al. 2023, arXiv:2309.17453)
 
 
@@ -48,6 +49,11 @@ def windows(depth: int, width: int) -> list[Window]:
     narrow = [Window(first, min(first + width, depth) - 1) for first in range(0, depth, width)]
     whole = Window(0, depth - 1)
     return narrow if whole in narrow else [*narrow, whole]
+
+
+def width_of(depth: int) -> int:
+    """Layers of a window where none were asked for."""
+    return USUAL_WIDTH if depth >= 2 * USUAL_WIDTH else max(1, depth // 2)
 
 
 def check_paths(paths: Sequence[str]) -> None:

@@ -6,8 +6,8 @@
 Reads: the activation stores, the taxonomy and the encoder features of each run; or stores and a taxonomy.
 Writes: analyses/layer_probes/ in each run, or analyses/STORES/layer_probes/ beside the stores: layer_probes.parquet and
 .csv, directions.h5, draws.h5 (bootstrap draws of mean curves, for means over runs), figures (png and svg); with
---against also contrasts.parquet and .csv. Another probe, target, split or choice of sites has a folder of its own, such
-as analyses/layer_probes-leaf-ungrouped/.
+--against also contrasts.parquet and .csv; parts/, from which a killed start goes on. Another probe, target, split or
+choice of sites has a folder of its own, such as analyses/layer_probes-leaf-ungrouped/.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from dataclasses import dataclass, replace
 
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.identity import distinguished
+from analyses.frame.parts import Parts
 from analyses.frame.provenance import CAPTURES
-from analyses.frame.stores import Stores
+from analyses.frame.stores import RunOrStores, Stores
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
-from analyses.inputs.leaf_rows import captures
+from analyses.inputs.leaf_rows import captures, places
 from analyses.inputs.probe_curves import FILE as DRAWS_FILE
 from analyses.inputs.probe_curves import write_draws
+from analyses.layer_probes.at_span import Keep, kept_in
 from analyses.layer_probes.contrasts import contrast_summary, contrast_table
+from analyses.layer_probes.design import design
 from analyses.layer_probes.figures import draw
-from analyses.layer_probes.layers import LayerProbes, probe_layers
+from analyses.layer_probes.layers import LayerProbes, probe_spans
 from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
 from analyses.layer_probes.rows import summary
 from taxogen.runs import closed
@@ -76,7 +79,9 @@ def of_stores(stores: Stores, options: Options) -> Probed:
     columns = given.last.columns
     sources = dict(zip(columns["picture"], columns["source"])) if "source" in columns else None
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    probes = probe_layers(given.images, given.text, stores.taxonomy, options, source_of=sources)
+    plan = design(given.images, given.text, stores.taxonomy, options, source_of=sources)
+    spans, keep = places(given.images, given.text, options.spans), _kept(stores, options)
+    probes = probe_spans(plan, spans, options, keep, f"probes of {stores.name}")
     return _probed(replace(probes, table=probes.table.assign(run=stores.name)), stores.name)
 
 
@@ -105,8 +110,16 @@ def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerPro
     features = encoder_rows(run).of(item.picture for item in run.manifest("capture").items if item.picture)
     encoder = dict(zip(features.pictures.tolist(), features.raw.numpy()))
     options = replace(options, held_out=held_out)
-    probes = probe_layers(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
+    plan = design(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
+    spans = places(stores.images, stores.text, options.spans)
+    probes = probe_spans(plan, spans, options, _kept(run, options), f"probes of {run.name}")
     return replace(probes, table=probes.table.assign(run=run.name))
+
+
+def _kept(source: RunOrStores, options: Options) -> Keep:
+    """What keeps the probes of each span of a run, or of stores, whichever spans and partners are asked for."""
+    alone = replace(options, against=())
+    return kept_in(Parts.of_question(ANALYSIS, source, alone, idle=("spans", "against", "workers")))
 
 
 def _probed(probes: LayerProbes, name: str) -> Probed:
@@ -132,5 +145,6 @@ ANALYSIS = Analysis(
     conclude=conclude,
     reads=lambda _: (CAPTURES,),
     order=30,
+    quick={"step": ("last",), "controls": 1, "shuffled": 0, "transforms": ("centred",)},
 )
 main = ANALYSIS.main

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from analyses.frame.parts import Progress
 from analyses.frame.tables import NO_STEP
 from analyses.inputs.encoder import ENCODER
 from analyses.inputs.leaf_rows import places
+from analyses.layer_probes.at_span import AtSpan, Keep, made_at_once
 from analyses.layer_probes.design import Design, design
 from analyses.layer_probes.options import Options
 from analyses.layer_probes.table import COLUMNS, Curves, Key, code_rows, rows_and_curves
@@ -88,39 +90,86 @@ def probe_layers(
         MismatchError: the stores do not belong together.
     """
     plan = design(images, text, taxonomy, options, encoder, source_of)
+    return probe_spans(plan, places(images, text, options.spans), options)
+
+
+def probe_spans(
+    plan: Design,
+    spans: Sequence[tuple[str, str, str]],
+    options: Options,
+    keep: Keep = made_at_once,
+    what: str = "",
+) -> LayerProbes:
+    """The probes of a design at some spans: each with its name in the stores of pictures and in that of text.
+
+    Args:
+        plan: what probes are fitted to.
+        spans: a name in the table, in pictures and in text.
+        options: how layers are probed.
+        keep: gives what there is under a name, or makes it.
+        what: is probed, where the time left is to be said.
+    """
     weights = draw_weights(len(plan.leaves), options.draws, options.seed)
+    chosen: list[tuple[str, list[str], dict[str, str]]] = []
+    for position, (span, in_pictures, in_text) in enumerate(spans):
+        names = {name: in_text if name == "text" else in_pictures for name in plan.sources}
+        names = {name: place for name, place in names.items() if place}
+        featured = position == 0 and any(one.encoder is not None for one in plan.sources.values())
+        chosen.append((span, ([ENCODER] if featured else []) + _sites(plan, names, options), names))
+    done: list[AtSpan] = []
     # One thread of linear algebra a worker: a threaded eigendecomposition of this size gains little.
-    with threadpool_limits(1), ThreadPoolExecutor(options.workers) as pool:
-        waiting: list[Future] = []
-        directions, undefined = {}, {}
-        for position, (span, in_pictures, in_text) in enumerate(places(images, text, options.spans)):
-            spans = {name: in_text if name == "text" else in_pictures for name in plan.sources}
-            spans = {name: place for name, place in spans.items() if place}
-            sites = ([ENCODER] if encoder is not None and position == 0 else []) + _sites(
-                plan, spans, options
-            )
-            done = pool.map(lambda site, spans=spans: _at_site(plan, site, spans, options), sites)
-            at_sites = dict(zip(sites, done))
-            directions |= {
-                (_step(name), span, name.split("@")[0], site): values
-                for site in sites
-                for name, values in at_sites[site].directions.items()
-            }
-            scores = {site: at_sites[site].scores for site in sites}
-            undefined |= dict.fromkeys(_reasons(scores))
-            for modality in ("image", "text"):
-                arguments = (plan, scores, span, modality, weights, options.probe)
-                waiting.append(pool.submit(rows_and_curves, *arguments))
-            if options.code:
-                bits = {site: at_sites[site].bits for site in sites}
-                waiting.append(pool.submit(code_rows, plan, bits, span, weights, options.probe))
-        results = [job.result() for job in waiting]
-    table = pd.concat([part for part, _ in results if len(part)], ignore_index=True)
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(options.workers) as pool,
+        Progress(what, "sites", sites=sum(len(sites) for _, sites, _ in chosen)) as progress,
+    ):
+        for span, sites, names in chosen:
+            before = progress.ended
+
+            def make(span=span, sites=sites, names=names) -> AtSpan:
+                scored = pool.map(lambda site: _at_site(plan, site, names, options), sites)
+                at_sites = {}
+                for site, at_site in zip(sites, scored):
+                    at_sites[site] = at_site
+                    progress.done()
+                return _at_span(plan, span, at_sites, weights, options, pool)
+
+            done.append(keep(f"{span}{'-encoder' * (ENCODER in sites)}", make))
+            progress.known(len(sites) - (progress.ended - before))
+    table = pd.concat([one.table for one in done], ignore_index=True)
     table = table.assign(run="", analysis="layer_probes", split=options.split, seed=options.seed)
+    curves = {condition: curve for one in done for condition, curve in one.curves.items()}
+    directions = {place: values for one in done for place, values in one.directions.items()}
+    undefined = tuple(dict.fromkeys(line for one in done for line in one.undefined))
+    return LayerProbes(table[list(COLUMNS)], curves, directions, plan.targets, plan.leaves, undefined)
+
+
+def _at_span(
+    plan: Design,
+    span: str,
+    at_sites: Mapping[str, _AtSite],
+    weights: np.ndarray,
+    options: Options,
+    pool: ThreadPoolExecutor,
+) -> AtSpan:
+    """What the scores of all sites of a span come to."""
+    directions = {
+        (_step(name), span, name.split("@")[0], site): values
+        for site, at_site in at_sites.items()
+        for name, values in at_site.directions.items()
+    }
+    scores = {site: at_site.scores for site, at_site in at_sites.items()}
+    waiting = [
+        pool.submit(rows_and_curves, plan, scores, span, modality, weights, options.probe)
+        for modality in ("image", "text")
+    ]
+    if options.code:
+        bits = {site: at_site.bits for site, at_site in at_sites.items()}
+        waiting.append(pool.submit(code_rows, plan, bits, span, weights, options.probe))
+    results = [job.result() for job in waiting]
+    table = pd.concat([part for part, _ in results if len(part)], ignore_index=True)
     curves = {condition: curve for _, part in results for condition, curve in part.items()}
-    return LayerProbes(
-        table[list(COLUMNS)], curves, directions, plan.targets, plan.leaves, _named(undefined, plan)
-    )
+    return AtSpan(table, curves, directions, _named(dict.fromkeys(_reasons(scores)), plan))
 
 
 def _reasons(scores: Mapping[str, Mapping[Key, HeldOut]]) -> Iterator[tuple[str, int, int]]:

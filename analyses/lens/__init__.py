@@ -171,5 +171,6 @@ ANALYSIS = Analysis(
     example="python -m analyses.lens --run artifacts/runs/demo-pretrained --leaves 40 --every 6",
     of_stores="it reads activations with the model's own head",
     check=check,
+    quick={"every": 6, "leaves": 40},
 )
 main = ANALYSIS.main

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
+from analyses.frame.parts import tracked
 from analyses.inputs.subject import Subject
 from probing.hooks import record
 from taxogen.models.rows import Row
@@ -56,7 +56,7 @@ def token_states(subject: Subject, shown: pd.DataFrame, modality: str, sites: Se
     slot = prompts.span_name("slot", "image" if modality == "image" else "text")
     states: dict[str, list[Tensor]] = {site: [] for site in sites}
     starts = range(0, len(rows), BATCH)
-    for start in tqdm(starts, desc=f"states, {modality}", unit="batch", leave=False, mininterval=1):
+    for start in tracked(starts, f"states, {modality}", "batches"):
         batch = rows[start : start + BATCH]
         places = [
             (at, p - len(vlm.prefix_ids)) for at, row in enumerate(batch) for p, _ in _places(row, slot)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.parts import tracked
 from analyses.inputs.intervals import Rule
 from analyses.lm_knowledge.figures import draw
 from analyses.lm_knowledge.readouts import LeafList, ask_fitting, of_runs
@@ -62,7 +63,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     if runs:
         return Result(knowledge_table(*of_runs(runs, readouts, options.prompts, options.chat), rule))
     leaves, lm = LeafList.read(options.leaves), lms.load(options.lm, options.init, options.seed)  # pyright: ignore[reportArgumentType]
-    known = [ask_fitting(lm, leaves, readout, options.prompts, options.chat) for readout in readouts]
+    asking = tracked(readouts, f"{lm.name} in words", "read-outs")
+    known = [ask_fitting(lm, leaves, readout, options.prompts, options.chat) for readout in asking]
     return Result(knowledge_table(known, {}, rule))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from analyses.frame.parts import tracked
 from analyses.inputs.conditions import Condition, condition_of, conditions
 from analyses.inputs.published.released import HEIGHTS, taxonomy_of
 from probing.store import MismatchError
@@ -148,7 +149,8 @@ def of_runs(
             places[key] = len(known)
             lm = own_lm(members[0])
             leaves = LeafList.of(members[0].taxonomy, config.data.pictures)
-            known += [ask_fitting(lm, leaves, readout, templates, chat) for readout in readouts]
+            asking = tracked(readouts, f"{lm.name} in words", "read-outs")
+            known += [ask_fitting(lm, leaves, readout, templates, chat) for readout in asking]
         for place in range(places[key], places[key] + len(readouts)):
             found.setdefault(place, []).append(condition)
     return known, found

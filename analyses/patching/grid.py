@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from analyses.frame import parts
 from analyses.inputs.stimuli import States, Stimuli, first_rows, of_one_length
@@ -70,14 +69,16 @@ class PatchGrid:
 
     def run(self, label: str) -> dict[str, Outcomes]:
         """The outcomes of every patched run, by question; parts that are on disk are not run again."""
-        outcomes, each = {}, len(self.cells) * len(self.options.kinds) * len(self.pairs)
-        with tqdm(total=each * len(self.options.questions), desc=label, unit="patch", mininterval=1) as bar:
+        outcomes, options = {}, self.options
+        size = {"questions": len(options.questions), "states": len(options.kinds)}
+        size |= {"cells": len(self.cells), "pairs": len(self.pairs)}
+        with parts.Progress(label, "patched runs", **size) as progress:
             for question in self.options.questions:
                 chunks = []
                 for first in range(0, len(self.pairs), self.options.chunk):
-                    at = bar.n
-                    chunk = self.part("patched", question, first, partial(self.patched, done=bar.update))
-                    bar.update(chunk["log_odds"].size - (bar.n - at))  # what was on disk
+                    before = progress.ended
+                    chunk = self.part("patched", question, first, partial(self.patched, done=progress.done))
+                    progress.known(chunk["log_odds"].size - (progress.ended - before))
                     chunks.append(chunk)
                 outcomes[question] = joined(chunks)
         return outcomes

@@ -45,7 +45,7 @@ class Options(Resampling):
         questions: which names are asked for
         kinds: states to compare with; without a value, none
         placebo_run: a run of a random-init language model, patched in the same way
-        pairs: of leaves
+        pairs: of leaves; by default 200, or as many as the leaves make
         screen: patch only this many cells, those of the largest attribution (without a value: 30)
         sampled: cells on which attributions are compared with patches
         integrated: steps of integrated gradients; 0 for the plain gradient
@@ -65,7 +65,7 @@ class Options(Resampling):
     questions: tuple[str, ...] = option(QUESTIONS, flag="--question", choices=QUESTIONS, role=EXTENT)
     kinds: tuple[str, ...] = option(PLACEBOS, flag="--placebo", choices=PLACEBOS, empty=True, role=EXTENT)
     placebo_run: Path | None = option(None, metavar="DIR", role=PARTNER)
-    pairs: int = option(200, role=EXTENT)
+    pairs: int | None = option(None, role=EXTENT)
     screen: int = option(0, const=30, metavar="CELLS")
     sampled: int = option(30, role=EXTENT)
     integrated: int = option(0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from analyses.inputs import subject
 from analyses.inputs.stimuli import Stimuli, pictures_of, placebo_runs
-from analyses.inputs.stimuli.pairs import Pair, pairs_of
+from analyses.inputs.stimuli.pairs import PAIRS, Pair, pairs_of
 from analyses.inputs.subject import Subject
 from analyses.patching.grid import PatchGrid
 from analyses.patching.options import Options
@@ -34,14 +35,13 @@ def check(runs: Sequence[Run], options: Options) -> None:
     _check_sites(options)
     if options.name:
         plain_name(options.name, "--name")
-    if options.window < 1 or options.pairs < 1:
-        raise ValueError(
-            f"a window of {options.window} layers and {options.pairs} pairs were asked for; give 1 or more"
-        )
+    for flag, value in (("--window", options.window), ("--pairs", options.pairs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{flag} {value} was asked for; give 1 or more")
     placebo = Run.open(options.placebo_run) if options.placebo_run else None
     for run in runs:
         subject.check(run)
-        if (leaves := len(pictures_of(run, options.seed))) < options.pairs:
+        if (leaves := len(pictures_of(run, options.seed))) < (options.pairs or 0):
             raise ValueError(
                 f"{options.pairs} pairs of leaves were asked for; {run.path} has test pictures of {leaves} leaves, "
                 "and none is in two pairs: ask for fewer with --pairs"
@@ -69,6 +69,9 @@ def prepare(subject: Subject, options: Options, pairs: Sequence[Pair] | None = N
         first_tokens = {leaf: token_of[leaf] for leaf in sorted(pictures)}
         noising = options.mode == "noising"
         pairs = pairs_of(run.taxonomy, first_tokens, hypernyms, options.pairs, options.seed, noising=noising)
+        if options.pairs is None and len(pairs) < PAIRS:
+            text = f"{len(pairs)} pairs in place of {PAIRS}: leaves of {run.name} make no more"
+            print(f"patching: {text}", file=sys.stderr, flush=True)
     _check_pairs(run, pairs, pictures, hypernyms)
     stimuli = Stimuli(subject, pictures, alignments)
     if "slot" in options.spans and options.slot == "each":

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from analyses.frame.parts import tracked
 from analyses.patching.grid import PatchGrid
 from analyses.patching.outcomes import joined
 from analyses.patching.rows import screen_rows
@@ -25,7 +25,7 @@ def screen(grid: PatchGrid, top: int, sampled: int) -> tuple[pd.DataFrame, Patch
     question = grid.options.questions[0]
     chunks = [
         grid.part("attributed", question, first, grid.attributed)
-        for first in tqdm(range(0, len(grid.pairs), grid.options.chunk), desc="attributions", unit="part")
+        for first in tracked(range(0, len(grid.pairs), grid.options.chunk), "attributions", "parts")
     ]
     attribution = joined(chunks)["attribution"]
     rng = stream(grid.options.seed, "screened sample")

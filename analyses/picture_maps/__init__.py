@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from analyses.frame import provenance
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import ASKS, EXTENT, PARTNER, Resampling, option
-from analyses.frame.parts import ARRAYS, Parts, stored
+from analyses.frame.parts import ARRAYS, Parts, stored, tracked
 from analyses.inputs.stimuli import placebo_runs
 from analyses.inputs.subject import TASKS, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -188,8 +187,7 @@ def _maps_of(subject: Subject, shown: Shown, options: Options, run: Run) -> dict
     if missing:
         cost = mapper.cost(missing[0], of_leaf[missing[0]], len(missing))
         print(f"picture_maps of {subject.run.name}: {cost}", file=sys.stderr, flush=True)
-    bar = {"desc": f"maps, {subject.run.name}", "unit": "leaf", "leave": False, "mininterval": 1}
-    for leaf in tqdm(missing, disable=not missing, **bar):
+    for leaf in tracked(missing, f"maps, {subject.run.name}", "leaves") if missing else ():
         make = partial(mapper.arrays, leaf, of_leaf[leaf])
         stored(parts.folder, names[leaf], make, ARRAYS, parts.settings)
     arrays = {}
@@ -215,5 +213,6 @@ ANALYSIS = Analysis(
     of_stores="it asks the model again, patch by patch",
     reads=lambda options: (provenance.CAPTURES,) if "probe" in options.maps else (),
     check=check,
+    quick={"leaves": 4, "integrated": 4},
 )
 main = ANALYSIS.main

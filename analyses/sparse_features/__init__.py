@@ -65,5 +65,6 @@ ANALYSIS = Analysis(
     reads=lambda _: (CAPTURES,),
     check=check,
     order=75,
+    quick={"permutations": 19},
 )
 main = ANALYSIS.main

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.parts import tracked
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import categories_of
@@ -142,7 +143,8 @@ def features_table(
     rows: list[dict] = []
     chosen: list[pd.DataFrame] = []
     for site, dictionary in dictionaries(options, given.last).items():
-        for place, span, twin in leaf_rows.places(given.images, given.text, options.spans):
+        places = leaf_rows.places(given.images, given.text, options.spans)
+        for place, span, twin in tracked(places, f"dictionary of {site}", "spans"):
             words = _side(stored["text"], site, twin, dictionary) if twin else None
             labels = {"span": place, "site": site}
             if words is not None:

@@ -7,7 +7,7 @@ Reads: the activation stores and taxonomy of each run, its layer-probe table, if
 or stores, a taxonomy, and the layer-probe table about them.
 Writes: analyses/text_alignment/ in each run, or analyses/STORES/text_alignment/ beside the stores:
 text_alignment.parquet, .csv, and the figures as png and svg; of several runs a figure of all of them, in the folder of
-the first.
+the first; parts/, from which a killed start goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.parts import Collect, Parts
 from analyses.frame.provenance import CAPTURES
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import SHARED, Evidence
@@ -32,6 +33,7 @@ from analyses.text_alignment.digest import probe_lines, probe_onsets, summary
 from analyses.text_alignment.figures import draw
 from analyses.text_alignment.rows import Options, alignment_table, matrix_measure
 from analyses.text_alignment.text_encoders import encoded_nouns
+from probing.categories.massive import TREATMENTS
 from probing.store import MismatchError
 from probing.store.records import DamagedError
 from taxogen.models import lms
@@ -66,7 +68,9 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     others = _nouns(run, options)
     nouns = _own_nouns(run, stores.last.sites) | others
-    table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns).assign(run=run.name)
+    table = alignment_table(
+        stores.images, stores.text, run.taxonomy, options, nouns, _parts(run, options)
+    ).assign(run=run.name)
     return Result(table, Extras(notes=_beside_probes(run, table)))
 
 
@@ -80,7 +84,8 @@ def of_stores(stores: Stores, options: Options) -> Result:
         raise ValueError("text_alignment compares pictures with words, and --images was not given; give both")
     given = captures(stores, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    table = alignment_table(given.images, given.text, stores.taxonomy, options, _nouns(stores, options))
+    nouns, collect = _nouns(stores, options), _parts(stores, options)
+    table = alignment_table(given.images, given.text, stores.taxonomy, options, nouns, collect)
     table = table.assign(run=stores.name)
     return Result(table, Extras(notes=_beside_probes(stores, table)))
 
@@ -91,6 +96,11 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
         return Extras()
     table = figures.on_diagonal(with_conditions(runs, [one.table for one in results]))
     return Extras(tables={"runs": table}, figures=figures.draw(table))
+
+
+def _parts(source: RunOrStores, options: Options) -> Collect:
+    """What keeps each place of the table."""
+    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments")).collect
 
 
 def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:
@@ -141,5 +151,6 @@ ANALYSIS = Analysis(
     check=check,
     conclude=conclude,
     order=50,
+    quick={"treatments": TREATMENTS[:1], "permutations": 199, "splits": 2},
 )
 main = ANALYSIS.main

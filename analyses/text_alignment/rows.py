@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.parts import Collect, at_once
 from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import leaves_under
@@ -85,8 +87,9 @@ def alignment_table(
     taxonomy: Taxonomy,
     options: Options = Options(),
     nouns: Mapping[str, Nouns] | None = None,
+    collect: Collect = at_once,
 ) -> pd.DataFrame:
-    """Long table of similarity between leaf geometries, by step, span, site, reference and its site.
+    """Long table of similarity between leaf geometries, by step, span, site, reference and its site; place by place.
 
     References: "same prompt" (the same language model reading the leaf's name in the slot), each of `nouns`,
     and "taxonomic distance" (steps through the taxonomy). Rows of one leaf are averaged; leaves are the units of n, of
@@ -108,18 +111,24 @@ def alignment_table(
     held = leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
-    table: list[dict] = []
+    pieces: dict[str, Callable[[], list[dict]]] = {}
+
+    def look(pictures, references: References, labels, whole_map: bool) -> list[dict]:
+        place = _place(pictures, references, labels, splits[labels["split"]], options)
+        return alignment_rows(place, options, whole_map)
+
     for span, picture_span, text_span in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
             twin = (rows["text"], text_span) if text_span else None
             references = References(twin, nouns or {}, taxonomy, measure, treatment, held)
             for step in images:
                 pictures = rows[f"image@{step}"], picture_span
-                labels = {"step": step, "span": span, "treatment": treatment}
                 whole = treatment == TREATMENTS[0] and step == max(images)
-                for split, leaves in splits.items() if whole else [("", splits[""])]:
-                    place = _place(pictures, references, labels | {"split": split}, leaves, options)
-                    table += alignment_rows(place, options, whole_map=whole and not split)
+                for split in splits if whole else [""]:
+                    labels = {"step": step, "span": span, "treatment": treatment, "split": split}
+                    name = "-".join(map(str, labels.values())).replace(" ", "_") + "-map" * whole
+                    pieces[name] = partial(look, pictures, references, labels, whole and not split)
+    table = collect(pieces, lambda name: pd.DataFrame(pieces[name]()), "text_alignment")
     return tables.table(table, "text_alignment", options.seed, EXTRA)
 
 

@@ -52,5 +52,6 @@ ANALYSIS = Analysis(
     reads=lambda _: ("scores.h5",),
     check=check,
     order=70,
+    quick={"permutations": 199},
 )
 main = ANALYSIS.main

@@ -64,6 +64,34 @@ def recorded(folder: Path) -> list[str]:
     return sorted(_read(folder))
 
 
+def last(path: Path) -> dict[str, Any] | None:
+    """What a file was recorded to be made from, whole or not; None where it or its record is not there."""
+    versions = _read(path.parent).get(path.name) if path.is_file() else None
+    return versions[0]["made_from"] if versions else None
+
+
+def made_alike(folder: Path, made_from: Mapping[str, Any]) -> list[Path]:
+    """The files of a folder that were recorded to be made from the same."""
+    return [path for name in recorded(folder) if last(path := folder / name) == made_from]
+
+
+def remove(path: Path) -> None:
+    """Removes a file and its record."""
+    entries = _read(path.parent)
+    path.unlink(missing_ok=True)
+    if entries.pop(path.name, None):
+        write_sealed(path.parent / FILE, {"files": entries})
+
+
+def move(path: Path, folder: Path) -> None:
+    """Moves a file with its record into another folder, in place of one of its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = _read(folder) | {path.name: _read(path.parent)[path.name]}
+    path.replace(folder / path.name)
+    write_sealed(folder / FILE, {"files": entries})
+    remove(path)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as opened:

@@ -190,4 +190,4 @@ def test_a_smaller_question_replaces_the_table_with_a_line_and_another_one_does_
     capsys.readouterr()
     lens.main(["--run", str(run.path), "--draws", "20", "--leaves", "5"])
     assert path.read_bytes() != whole
-    assert f"{path} was made with --draws 20; it is replaced" in capsys.readouterr().err
+    assert f"{path} was made with --draws 20; it lies in" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def add_style_flags(parser: argparse.ArgumentParser) -> None:
     said = "where figures are shown: " + ", ".join(STYLES)
     parser.add_argument("--style", default="", metavar="NAME", help=f"{said} (default: screen)")
     said = "of figures, in columns: one or two (default: as the panels ask)"
-    parser.add_argument("--width", default="", metavar="COLUMNS", help=said)
+    parser.add_argument("--width", dest="columns", default="", metavar="COLUMNS", help=said)
 
 
 def save(figure: Figure, folder: Path, name: str, made_from: Mapping[str, Any]) -> None:

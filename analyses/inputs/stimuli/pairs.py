@@ -11,6 +11,9 @@ from jaxtyping import Bool
 from probing.stats.seeding import stream
 from taxogen.world.taxonomy import Taxonomy
 
+PAIRS = 200
+"""Pairs that are drawn where none are asked for, and the leaves make so many."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -39,7 +42,7 @@ def pairs_of(
     taxonomy: Taxonomy,
     first_tokens: Mapping[str, int],
     hypernyms: Collection[str],
-    count: int,
+    count: int | None,
     seed: int = 0,
     *,
     noising: bool = False,
@@ -50,12 +53,12 @@ def pairs_of(
         taxonomy: what is above each leaf.
         first_tokens: by which each leaf is read that there are pictures of; those of a pair differ.
         hypernyms: those that can be read.
-        count: how many pairs.
+        count: how many pairs; without one as many as there are, up to `PAIRS`.
         seed: of the draw.
         noising: states come from the corrupted leaf, so that its hypernym is what a sibling shares.
 
     Raises:
-        ValueError: there are fewer pairs.
+        ValueError: there are fewer pairs, or none.
     """
     leaves, starts = list(first_tokens), list(first_tokens.values())
     labels = np.asarray(taxonomy.labels(leaves))
@@ -65,7 +68,7 @@ def pairs_of(
     order, free = rng.permutation(len(leaves)), list(rng.permutation(len(leaves)))
     pairs: list[Pair] = []
     for clean in order:
-        if len(pairs) == count:
+        if len(pairs) == (count or PAIRS):
             break
         others = [row for row in free if starts[row] != starts[clean]]
         partner = _partner(clean, others, labels, askable, rank, near=len(pairs) % 2 == 0)
@@ -83,10 +86,11 @@ def pairs_of(
         near = bool((labels[clean] & labels[corrupted]).any())
         up_name, down_name = taxonomy.hypernyms[up], taxonomy.hypernyms[down]
         pairs.append(Pair(names[0], names[1], up_name, down_name, near, *names[2:]))
-    if len(pairs) < count:
+    if len(pairs) < (count or 1):
         raise ValueError(
-            f"{count} pairs of leaves were asked for; {len(leaves)} leaves make {len(pairs)} that differ in a "
-            "hypernym that can be read: ask for fewer with --pairs"
+            f"{count or PAIRS} pairs of leaves were asked for; {len(leaves)} leaves make {len(pairs)} that differ in a "
+            "hypernym that can be read, beside a leaf that shares none with either: ask for fewer with --pairs, or "
+            "give a taxonomy of three hypernyms or more"
         )
     return pairs
 

@@ -8,7 +8,7 @@ from dataclasses import make_dataclass, replace
 import pytest
 
 from analyses.frame import analysis, provenance, registry
-from analyses.report import page
+from analyses.report.sections import stored
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
 from tests.analyses.frame.planted_runs import (
@@ -149,15 +149,6 @@ def test_records_that_cannot_be_read_are_refused_and_set_aside_by_the_next_start
     assert len(COUNT.table(run)) == 1
 
 
-def test_a_table_that_is_replaced_by_one_of_other_options_is_named(run, table, capsys):
-    COUNT.ask([run], Options())
-    assert "replaced" not in capsys.readouterr().err
-    COUNT.ask([run], Options(draws=20))
-    assert f"{table} was made with the default options; it is replaced" in capsys.readouterr().err
-    COUNT.ask([run], Options(draws=30, seed=2))
-    assert f"{table} was made with --draws 20; it is replaced" in capsys.readouterr().err
-
-
 def test_the_last_step_by_number_is_the_default_question(run):
     COUNT.ask([run], Options(step=STEPS))
     assert COUNT.table_path(run).is_file()
@@ -194,7 +185,7 @@ def test_a_question_that_needs_a_table_is_made_from_that_table(run, monkeypatch)
 
 def shown(run):
     """The section of the report about the run's tables."""
-    return page._stored(COUNT, [run])
+    return stored(COUNT, [run])
 
 
 def test_the_report_shows_what_fits_and_lists_the_rest_with_reason_and_command(run, table):

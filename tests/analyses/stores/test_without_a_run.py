@@ -211,7 +211,7 @@ def test_results_go_where_they_are_asked_to_and_are_replaced_with_a_line(own, ca
     again("pictures", write_pictures, seed=3)
     capsys.readouterr()
     ask("geometry", *BOTH, "--out", "elsewhere")
-    assert "was made from others or from another state of them; it is replaced" in capsys.readouterr().err
+    assert "was made from another state of them; it is replaced" in capsys.readouterr().err
 
 
 def test_alignment_reads_the_probes_of_the_same_stores(own):
