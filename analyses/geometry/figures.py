@@ -139,6 +139,8 @@ def _scatter(
     """One map; `wide` has the columns x and y and a row for each leaf."""
     for name, colour in {"": "0.8", **palette}.items():
         mine = wide.loc[[leaf for leaf in wide.index if groups[leaf] == name]]
+        if mine.empty:
+            continue
         look = {"color": colour, "markersize": 3, "label": name or "others"}
         axes.plot(mine["x"], mine["y"], drawing.marker(colour), **look)
     if pictures is not None:

@@ -84,6 +84,6 @@ ANALYSIS = Analysis(
     check=check,
     table_name=lambda options: options.table,
     also=tuple(f"{direction}-{mode}" for direction in DIRECTIONS for mode in MODES),
-    quick={"pairs": 24, "questions": ("hypernym",), "kinds": ("stranger",)},
+    quick={"pairs": 8, "questions": ("hypernym",), "kinds": ("stranger",)},
 )
 main = ANALYSIS.main

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from analyses import layer_probes
+from analyses.frame.parts import Parts
 from analyses.frame.tables import layer_of
-from analyses.inputs.leaf_rows import span_pairs
+from analyses.inputs.leaf_rows import places, span_pairs
 from analyses.inputs.probe_curves import ENCODER_LAYER
 from analyses.layer_probes import layers
+from analyses.layer_probes.at_span import kept_in
 from analyses.layer_probes.design import design
-from analyses.layer_probes.layers import every_site, probe_layers
+from analyses.layer_probes.layers import every_site, probe_layers, probe_spans
 from analyses.layer_probes.options import Options
 from analyses.layer_probes.rows import probe_table, summary
 from analyses.layer_probes.table import COLUMNS
@@ -302,3 +304,39 @@ def test_directions_are_kept_by_place_and_point_from_without_to_with(probed, sto
     for column, name in enumerate(probed.targets):
         with_it = has[:, TAXONOMY.hypernyms.index(name)]
         assert along[with_it, column].mean() > along[~with_it, column].mean()
+
+
+def test_a_second_start_reads_the_spans_that_are_there_and_ends_the_same(stores, tmp_path):
+    image, text = stores
+    options = replace(QUICK, draws=20, folds=2, held_out=("bird",), code=False)
+    plan, spans = design({9: image}, text, TAXONOMY, options), places({9: image}, text)
+    assert len(spans) > 1
+    at_once = probe_spans(plan, spans, options)
+    keep, made = kept_in(Parts.of(tmp_path, {})), []
+
+    def killed(name, make):
+        made.append(name)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return keep(name, make)
+
+    with pytest.raises(KeyboardInterrupt):
+        probe_spans(plan, spans, options, killed)
+    again = probe_spans(
+        plan, spans, options, lambda name, make: keep(name, never if name == made[0] else make)
+    )
+    pd.testing.assert_frame_equal(again.table, at_once.table, check_exact=True)
+    assert list(again.directions) == list(at_once.directions)
+    assert list(again.curves) == list(at_once.curves)
+    for place, values in at_once.directions.items():
+        np.testing.assert_array_equal(again.directions[place], values.astype(np.float32), strict=True)
+    for condition, (sites, along) in at_once.curves.items():
+        other_sites, other = again.curves[condition]
+        assert (sites, list(along)) == (other_sites, list(other))
+        for subset, series in along.items():
+            for name, values in vars(series).items():
+                np.testing.assert_array_equal(getattr(other[subset], name), values, strict=True)
+
+
+def never():
+    raise AssertionError("a span that is on disk was probed again")

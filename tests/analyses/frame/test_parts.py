@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.frame.parts import ARRAYS, TABLE, Parts, stored
+from analyses.frame import parts as parts_module
+from analyses.frame.parts import ARRAYS, TABLE, Parts, Progress, stored, tracked
 from probing.store import records
 
 
@@ -105,3 +106,41 @@ def test_a_second_start_makes_what_is_missing_and_keeps_the_order(tmp_path):
     assert again["name"].tolist() == ["b", "b", "a", "a", "c", "c", "d", "d"]
     assert calls == ["b", "a", "c", "c", "d"]
     assert Parts.of(tmp_path, {"seed": 1}).missing(["a"]) == ["a"]
+
+
+def said_by(work, capsys, monkeypatch, times):
+    """The lines that work says in no terminal, at these seconds of the clock."""
+    clock = iter(times)
+    monkeypatch.setattr(parts_module.time, "monotonic", lambda: next(clock))
+    work()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_the_size_is_said_before_and_the_time_left_once_measured(capsys, monkeypatch):
+    def work():
+        with Progress("patch", "patched runs", spans=3, cells=40) as progress:
+            progress.known(60)
+            progress.done(6)
+            progress.done(24)
+            progress.done(30)
+
+    said = said_by(work, capsys, monkeypatch, [100.0, 101.0, 130.0, 130.0, 150.0])
+    assert said == [
+        "patch: 3 spans × 40 cells = 120 patched runs",
+        "patch: 90 of 120 patched runs, about 30 s left",
+    ]
+
+
+def test_what_is_there_is_not_counted_as_work_and_nothing_is_said_of_work_that_is_done(capsys, tmp_path):
+    parts, made = Parts.of(tmp_path, {}), []
+
+    def make(name):
+        made.append(name)
+        return pd.DataFrame({"name": [name]})
+
+    parts.collect(["a", "b"], make, "cells")
+    assert capsys.readouterr().err.splitlines() == ["cells: 2 parts"]
+    parts.collect(["a", "b"], make, "cells")
+    assert capsys.readouterr().err == ""
+    assert list(tracked("ab", "letters", "letters")) == made == ["a", "b"]
+    assert capsys.readouterr().err.splitlines() == ["letters: 2 letters"]
