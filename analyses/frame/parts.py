@@ -185,14 +185,23 @@ class Parts:
 
     @classmethod
     def of_question(
-        cls, analysis: Analysis, source: RunOrStores, options: Any, idle: Collection[str]
+        cls, analysis: Analysis, source: RunOrStores, options: Any, idle: Collection[str], **also: Any
     ) -> Parts:
-        """The parts of a question to a run, or to stores in place of one; `idle` options do not matter to them."""
+        """The parts of a question to a run, or to stores in place of one.
+
+        Args:
+            analysis: the question.
+            source: that is asked.
+            options: of the question.
+            idle: options that do not matter to parts.
+            also: what else does.
+        """
         made_from = provenance.made_from(analysis, [source], options)
         chosen = {name: value for name, value in made_from["options"].items() if name not in idle}
         (makers,), (reads,) = made_from["runs"].values(), made_from["reads"].values()
         return cls.of(
-            provenance.home_of(source) / analysis.name, {"options": chosen, "makers": makers, "reads": reads}
+            provenance.home_of(source) / analysis.name,
+            {"options": chosen, "makers": makers, "reads": reads, **also},
         )
 
     def missing(self, names: Iterable[str]) -> list[str]:

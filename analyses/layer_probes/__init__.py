@@ -145,6 +145,6 @@ ANALYSIS = Analysis(
     conclude=conclude,
     reads=lambda _: (CAPTURES,),
     order=30,
-    quick={"step": ("last",), "controls": 1, "shuffled": 0, "transforms": ("centred",)},
+    quick={"step": ("last",), "controls": 1, "shuffled": 0, "transforms": ("raw",)},
 )
 main = ANALYSIS.main

@@ -12,15 +12,17 @@ the first; parts/, from which a killed start goes on.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Extras, Result
-from analyses.frame.parts import Collect, Parts
+from analyses.frame.parts import ARRAYS, Parts, stored
 from analyses.frame.provenance import CAPTURES
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import SHARED, Evidence
@@ -67,10 +69,10 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     stores = captures(run, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     others = _nouns(run, options)
-    nouns = _own_nouns(run, stores.last.sites) | others
-    table = alignment_table(
-        stores.images, stores.text, run.taxonomy, options, nouns, _parts(run, options)
-    ).assign(run=run.name)
+    parts = _parts(run, options, others)
+    nouns = _own_nouns(run, stores.last.sites, parts) | others
+    table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns, parts.collect)
+    table = table.assign(run=run.name)
     return Result(table, Extras(notes=_beside_probes(run, table)))
 
 
@@ -84,7 +86,8 @@ def of_stores(stores: Stores, options: Options) -> Result:
         raise ValueError("text_alignment compares pictures with words, and --images was not given; give both")
     given = captures(stores, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    nouns, collect = _nouns(stores, options), _parts(stores, options)
+    nouns = _nouns(stores, options)
+    collect = _parts(stores, options, nouns).collect
     table = alignment_table(given.images, given.text, stores.taxonomy, options, nouns, collect)
     table = table.assign(run=stores.name)
     return Result(table, Extras(notes=_beside_probes(stores, table)))
@@ -98,9 +101,13 @@ def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -
     return Extras(tables={"runs": table}, figures=figures.draw(table))
 
 
-def _parts(source: RunOrStores, options: Options) -> Collect:
-    """What keeps each place of the table."""
-    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments")).collect
+def _parts(source: RunOrStores, options: Options, others: Mapping[str, Nouns]) -> Parts:
+    """What keeps each place of the table, whichever are asked for; a folder may hold another model later."""
+    digests = {
+        name: hashlib.sha256(b"".join(layer.tobytes() for layer in nouns.layers.values())).hexdigest()
+        for name, nouns in others.items()
+    }
+    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments"), others=digests)
 
 
 def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:
@@ -111,9 +118,14 @@ def _beside_probes(run: RunOrStores, table: pd.DataFrame) -> list[str]:
         return [f"  {refusal}"]
 
 
-def _own_nouns(run: Run, sites: Sequence[str]) -> dict[str, Nouns]:
-    """Bare nouns in the run's own language model."""
-    return {BARE: bare_nouns(own_lm(run), run.taxonomy.leaves, sites)}
+def _own_nouns(run: Run, sites: Sequence[str], parts: Parts) -> dict[str, Nouns]:
+    """Bare nouns in the run's own language model, which is loaded the first time only."""
+    leaves = run.taxonomy.leaves
+
+    def make() -> dict[str, np.ndarray]:
+        return dict(bare_nouns(own_lm(run), leaves, sites).layers)
+
+    return {BARE: Nouns(leaves, stored(parts.folder, "bare_nouns", make, ARRAYS, parts.settings))}
 
 
 def _nouns(source: RunOrStores, options: Options) -> dict[str, Nouns]:
