@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.study import answers, collecting, main
+from analyses.study import answers, asking, collecting, main
 from analyses.study.estimates import Study
 from analyses.study.tables import COLUMNS, Tables
+from probing.store import records
 from taxogen.__main__ import main as taxogen
 from taxogen.runs.run import Run
 from taxogen.runs.setting import flatten
@@ -143,6 +144,32 @@ def test_what_was_asked_of_all_runs_lies_with_the_first_and_is_of_all_as_they_ar
     finally:
         scores.write_bytes(written)
     assert "of all runs together: behaviour (done)" in listing(folder)
+
+
+def test_a_question_that_was_cut_off_behind_its_table_is_asked_again(made, monkeypatch):
+    folder, _ = made
+    run, options = (
+        Run.open(folder / "runs" / RUNS[2]),
+        plan_file.read(folder / "plan.toml").questions["layer-probes"],
+    )
+    draws = next((run.path / "analyses").rglob("draws.h5"))
+    before = draws.read_bytes()
+
+    def killed(path, *others):
+        if path.name == draws.name:
+            raise KeyboardInterrupt
+        write(path, *others)
+
+    write = records.write
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write", killed)
+        draws.unlink()
+        with pytest.raises(KeyboardInterrupt):
+            asking.ask([run], "layer-probes", options)
+    assert not asking.asked([run], "layer-probes", options)
+    asking.ask([run], "layer-probes", options)
+    assert asking.asked([run], "layer-probes", options)
+    assert draws.read_bytes() == before
 
 
 def test_another_plan_in_the_folder_is_refused_in_one_line(made, caplog):
