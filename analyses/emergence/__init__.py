@@ -93,6 +93,7 @@ ANALYSIS = Analysis(
     needs=("layer_probes",),
     reads=lambda _: (f"analyses/layer_probes/{FILE}", *read_by()),
     check=check,
+    also=(TABLE,),
     section=section,
     order=20,
     light=True,

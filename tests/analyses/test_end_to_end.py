@@ -55,7 +55,7 @@ def test_the_page_is_self_contained_and_says_n_interval_and_null(made):
     page = (made / "demo" / "report.html").read_text()
     shown = [path.stem for path in (made / "demo").glob("*.png")]
     probed = list((made / "runs").glob("*/analyses/layer_probes/*.png"))
-    assert {"behaviour", "baselines", "emergence", "training"} == set(shown)
+    assert {"behaviour", "baselines", "emergence", "training", "evidence-pretrained"} <= set(shown)
     assert page.count("data:image/png;base64,") == len(shown) + len(probed) > 4
     assert 'src="http' not in page
     for said in ("n = 11", "95 %", "chance", "Credits of the pictures", "CC-BY"):

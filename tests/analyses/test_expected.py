@@ -2,7 +2,6 @@
 
 import os
 import re
-from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -11,7 +10,7 @@ from analyses import expected
 from analyses.expected import judged, registration
 from analyses.expected.hypotheses import EXAMPLE, parse, read
 from analyses.expected.judged import FAILS, HOLDS, UNDECIDED, Judged, cells, judge
-from analyses.report.page import _template
+from analyses.report.page import template
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 
@@ -184,8 +183,7 @@ def test_the_step_before_training_is_no_trace_of_it(run, file):
 
 def test_the_report_marks_what_holds_and_what_fails():
     verdicts = [Judged(hypothesis(), outcome, "because") for outcome in (HOLDS, FAILS, UNDECIDED)]
-    samples = {"conditions": [], "rows": []}
-    page = _template().render(expected=verdicts, samples=samples, runs=[MagicMock()], about={})
+    page = template().render(expected=verdicts)
     classes = dict(re.findall(r'<td class="(\w*)">(holds|fails|undecided)<', page))
     assert classes == {"right": HOLDS, "wrong": FAILS, "": UNDECIDED}
 

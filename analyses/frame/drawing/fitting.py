@@ -70,6 +70,11 @@ def footnote(figure: Figure, text: str, grow: bool = False) -> None:
     figure.text(0.012, 3 / 72 / height, "\n".join(lines), gid=CAPTION, **look)
 
 
+def caption_inches(figure: Figure) -> float:
+    """The height of the caption of a figure; 0 where it has none."""
+    return sum(_inches(text.get_text().count("\n") + 1) for text in figure.texts if text.get_gid() == CAPTION)
+
+
 def _inches(lines: int) -> float:
     """The height of a caption of so many lines."""
     return (lines * _SMALL * 1.35 + 5) / 72

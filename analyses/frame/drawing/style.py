@@ -135,6 +135,13 @@ def save(figure: Figure, folder: Path, name: str, made_from: Mapping[str, Any]) 
             )
 
 
+def captioned(figure: Figure) -> tuple[str, float, tuple[int, int]]:
+    """The caption of a figure, the share of its height that it takes on the screen, and the pixels of its PNG there."""
+    (width, height), dots = figure.get_size_inches(), STYLES["screen"].dots
+    share = fitting.caption_inches(figure) / height
+    return str(figure.get_label()), share, (round(width * dots), round(height * dots))
+
+
 def _inches(figure: Figure) -> float:
     """The width of a figure in the style of this context."""
     name, columns = _CURRENT.get()
