@@ -155,9 +155,10 @@ class Analysis:
         groups = [[run] for run in runs] if self.takes is Takes.EACH_RUN else [list(runs)]
         results = []
         for number, group in enumerate(groups, start=1):
-            more = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            of = f" of {group[0].name}{more}" if group else ""
-            print(f"[{number}/{len(groups)}] {self.name}{of}", file=sys.stderr, flush=True)
+            if group and (len(groups) > 1 or sys.stderr.isatty()):  # one refusal is one line in a log
+                more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+                at = f"[{number}/{len(groups)}] {self.name} of {group[0].name}{more}"
+                print(at, file=sys.stderr, flush=True)
             folder = self.place(group, options, out)
             with _threads_of(group):
                 results.append(self._answered(folder, group, options, self.compute))

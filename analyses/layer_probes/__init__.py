@@ -27,7 +27,7 @@ from analyses.inputs.probe_curves import FILE as DRAWS_FILE
 from analyses.inputs.probe_curves import write_draws
 from analyses.layer_probes.at_span import Keep, kept_in
 from analyses.layer_probes.contrasts import contrast_summary, contrast_table
-from analyses.layer_probes.design import design
+from analyses.layer_probes.design import design as design_of
 from analyses.layer_probes.figures import draw
 from analyses.layer_probes.layers import LayerProbes, probe_spans
 from analyses.layer_probes.options import Options, refuse_unanswerable, steps_of
@@ -79,7 +79,7 @@ def of_stores(stores: Stores, options: Options) -> Probed:
     columns = given.last.columns
     sources = dict(zip(columns["picture"], columns["source"])) if "source" in columns else None
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
-    plan = design(given.images, given.text, stores.taxonomy, options, source_of=sources)
+    plan = design_of(given.images, given.text, stores.taxonomy, options, source_of=sources)
     spans, keep = places(given.images, given.text, options.spans), _kept(stores, options)
     probes = probe_spans(plan, spans, options, keep, f"probes of {stores.name}")
     return _probed(replace(probes, table=probes.table.assign(run=stores.name)), stores.name)
@@ -110,7 +110,7 @@ def probe_run(run: Run, options: Options, held_out: tuple[str, ...]) -> LayerPro
     features = encoder_rows(run).of(item.picture for item in run.manifest("capture").items if item.picture)
     encoder = dict(zip(features.pictures.tolist(), features.raw.numpy()))
     options = replace(options, held_out=held_out)
-    plan = design(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
+    plan = design_of(stores.images, stores.text, run.taxonomy, options, encoder, source_of)
     spans = places(stores.images, stores.text, options.spans)
     probes = probe_spans(plan, spans, options, _kept(run, options), f"probes of {run.name}")
     return replace(probes, table=probes.table.assign(run=run.name))
