@@ -89,10 +89,10 @@ class SetTest:
         for side in ("faithfulness", "completeness"):
             own, drawn = self._areas(curves, side), self._areas(random, side)
             difference, n = own - drawn, self.levels.shape[1]
-            number = over_draws(difference[:, 0], difference[:, 1:].mean(0), n, n)
-            (p,) = rank_p(np.concatenate([own[:, 0], drawn[:, 0]])[None, :, None], corrected=False)
-            if not self._defined:
-                number, p = Estimate(float("nan"), float("nan"), float("nan"), n), float("nan")
+            number, p = Estimate(float("nan"), float("nan"), float("nan"), n), float("nan")
+            if self._defined:
+                number = over_draws(difference[:, 0], difference[:, 1:].mean(0), n, n)
+                (p,) = rank_p(np.concatenate([own[:, 0], drawn[:, 0]])[None, :, None], corrected=False)
             label = f"{order} − {name}"
             records.append(self._row(f"{AREAS[side]}_excess", number, order=label))
             records.append(self._row(f"{AREAS[side]}_p", float(p), order=label))

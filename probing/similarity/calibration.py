@@ -36,6 +36,11 @@ class Calibration:
 
     Source: Westfall & Young 1993, Resampling-Based Multiple Testing, ch. 2 (maximum); Gröger, Wen & Brbić
     2026, Revisiting the Platonic Representation Hypothesis, algorithms 1 and 2 (the calibrated score).
+
+    >>> from probing.similarity import MEASURES
+    >>> rows = np.random.default_rng(0).normal(size=(20, 4))
+    >>> calibrate(MEASURES["cka_debiased"], [rows, rows[:, :1]], [rows]).value.shape  # layers of both sides
+    (2, 1)
     """
 
     value: Float[np.ndarray, "layers others"]
@@ -65,6 +70,11 @@ def calibrate(
     Rows that are massive on both sides at once are no sign of likeness, but p takes them for one: with one row in 30
     four to nine times as long, `cka_debiased` finds .27 and `rsa_spearman` .91 at .05 where nothing is. Calibrate
     `unit_rows` of the standardised rows as well (.05 both), and believe p only where both are small.
+
+    >>> from probing.similarity import MEASURES
+    >>> rows = np.random.default_rng(0).normal(size=(20, 4))
+    >>> calibrate(MEASURES["cka_debiased"], [rows], [rows @ np.diag([1.0, 2.0, 1.0, 1.0])]).p.round(3)
+    array([[0.001]])
     """
     for x in left:
         check_paired_rows(x, right[0], measure.name)
