@@ -33,13 +33,27 @@ _SHORT = 12
 
 
 def conditions(of: Sequence[Design]) -> Grid:
-    """Each condition: what it is, how many runs it has, and what a right answer shows."""
+    """Each condition: what it is, how many runs it has, what training said, and what a right answer shows."""
     first = {design.condition: design for design in reversed(of)}
     names = list(dict.fromkeys(design.condition for design in of))
     rows = [
-        [name, what_it_is(first[name]), _count(of, name), what_right_shows(first[name], of)] for name in names
+        [
+            name,
+            what_it_is(first[name]),
+            _count(of, name),
+            about_hypernyms(first[name]),
+            what_right_shows(first[name], of),
+        ]
+        for name in names
     ]
-    return Grid(["condition", "what it is", "runs", "what a right answer shows"], rows, "The conditions.")
+    header = [
+        "condition",
+        "what it is",
+        "runs",
+        "what training said of hypernyms",
+        "what a right answer shows",
+    ]
+    return Grid(header, rows, "The conditions.")
 
 
 def made(of: Sequence[Design], seconds: Mapping[str, float]) -> list[Block]:

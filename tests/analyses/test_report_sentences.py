@@ -77,6 +77,9 @@ def test_the_contrast_with_random_weights_is_stated_where_both_are_there_and_ali
     pretrained, floor = design(), design("model.init=random", name="random_init")
     said = " ".join(sentences.lead([pretrained, floor]))
     assert f"What pretrained gets right beyond random init rests on what the language model {KNOWS}" in said
+    assert "beyond random init rests" in sentences.what_right_shows(pretrained, [pretrained, floor])
+    rows = provenance.conditions([pretrained, design("data.ablation=none", name="taught")]).rows
+    assert ["No training question names a hypernym." in " ".join(row) for row in rows] == [True, False]
     for other in ("data.shuffle=across", "data.ablation=none", "train.steps=7", "model.image_tokens=9"):
         unlike = design("model.init=random", other, name="random_init")
         assert KNOWS not in " ".join(sentences.lead([pretrained, unlike]))
