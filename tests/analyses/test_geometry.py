@@ -145,7 +145,7 @@ def test_tsne_places_leaves_beside_their_category(stores):
     distances = np.linalg.norm(x[:, None] - x[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
     assert (category[distances.argmin(1)] == category).mean() > 0.5  # chance is 7 of 31
-    maps = figures.maps(table, TAXONOMY, white)
+    maps = figures.maps(figures.map_rows(table, TAXONOMY), white)
     assert len(maps["map"].axes) == 1
     assert maps["map"].axes[0].get_xlabel() == "t-SNE 1"
 
