@@ -172,6 +172,8 @@ def test_a_second_start_gives_the_same_bytes_and_runs_the_model_only_to_open_it(
     name, answered, toy, monkeypatch
 ):
     folder = answered(name)
+    if name == "emergence":  # which reads what others have answered since
+        asked(name, "plain", "across")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".parquet", ".npz")}
     passes, forward = [0], LlamaModel.forward
 

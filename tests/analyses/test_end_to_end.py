@@ -58,8 +58,9 @@ def test_the_page_is_self_contained_and_says_n_interval_and_null(made):
     assert {"behaviour", "baselines", "emergence", "training", "evidence-pretrained"} <= set(shown)
     assert page.count("data:image/png;base64,") == len(shown) + len(probed) > 4
     assert 'src="http' not in page
-    for said in ("n = 11", "95 %", "chance", "Credits of the pictures", "CC-BY"):
+    for said in ("n = 11", "95 %", "chance", "not recorded: see where they come from"):
         assert said in page
+    assert "Credits of the pictures" not in page  # these are not the bundled ones
 
 
 def test_a_second_start_keeps_everything(made, capsys):

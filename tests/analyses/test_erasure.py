@@ -16,7 +16,7 @@ from analyses.erasure.edits import (
 )
 from analyses.erasure.erasing import Erasers, erase, erased_states
 from analyses.erasure.rows import BEYOND, erasure_table
-from analyses.inputs.subject import Candidates, Question
+from analyses.inputs.subject import Candidates, Question, Subject
 from probing.stats import draw_weights
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import train_run
@@ -273,11 +273,14 @@ def test_unknown_names_are_refused_before_anything_is_loaded(toy, options, messa
         erasure.check([toy], options)
 
 
-def test_a_layer_that_the_model_does_not_have_and_a_taxonomy_of_large_hypernyms_are_refused(toy):
+def test_a_layer_that_the_model_does_not_have_is_refused(toy):
     with pytest.raises(KeyError, match="layers 0 to 1"):
         erasure.compute([toy], erasure.Options(layers=(7,), hypernyms=("bird",)))
-    with pytest.raises(ValueError, match="name one or more with --hypernym: bird, fruit"):
-        erasure.compute([toy], erasure.Options())
+
+
+def test_of_a_taxonomy_of_large_hypernyms_those_of_up_to_half_the_leaves_are_taken(toy, capsys):
+    assert erasure.hypernyms_of(Subject.of(toy), erasure.Options()) == ("bird", "fruit")
+    assert "those of up to half are taken: bird, fruit" in capsys.readouterr().err
 
 
 def test_refusals_of_steering_say_what_to_do(toy, capsys):

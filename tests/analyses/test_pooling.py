@@ -201,7 +201,7 @@ def test_figures_leave_a_gap_for_layers_that_were_not_asked():
     forest = figures["forest_hypernym_effect"].axes[0]
     names = [label.get_text() for label in forest.get_yticklabels()]
     assert names[:4] == ["pretrained-0", "pretrained-1", "pretrained-2", "pretrained"]
-    assert names[-1] == "pretrained − random_init"
+    assert names[-1] == "pretrained − random init"
     text = summary(table)
     assert "few seeds: the upper limit says little" in text
     assert "pretrained, hypernym effect: most at site blocks." in text

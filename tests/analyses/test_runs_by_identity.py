@@ -13,7 +13,7 @@ from analyses.frame.analysis import Takes
 from probing.store import MismatchError, records
 from taxogen.runs.run import Run
 from taxogen.stages.pipeline import evaluate_run, train_run
-from tests.test_contract import BEFORE, OF_RUNS, arguments
+from tests.test_contract import BEFORE, OF_RUNS, PATCHES, arguments
 from tests.world import toy_config, toy_folder
 
 WAYS = ("the path", "a link", "a copy")
@@ -25,7 +25,7 @@ def toy(tmp_path_factory, asking_lm):
     folder = tmp_path_factory.mktemp("identity")
     with toy_folder(folder, asking_lm) as settings:
         for name, more in {"a": (), "b": ("data.shuffle=across",), "c": ("model.init=random",)}.items():
-            run = Run.create(Path(name, "toy"), toy_config(settings, *more))
+            run = Run.create(Path(name, "toy"), toy_config(settings, *PATCHES, *more))
             train_run(run)
             evaluate_run(run)
         width = run.store(None, "text").read("blocks.1.hook_resid_post", "last").shape[1]
@@ -112,8 +112,8 @@ def test_one_language_model_by_two_names_is_refused(toy, capsys):
 def test_the_report_names_runs_apart_and_refuses_one_twice(toy, tmp_path):
     page = report.write(tmp_path / "page", [Run.open("a/toy"), Run.open("b/toy")], {})
     text = page.path.read_text(encoding="utf-8")
-    assert "<td>a/toy</td>" in text
-    assert "<td>b/toy</td>" in text
+    assert ">a/toy</" in text
+    assert ">b/toy</" in text
     for way in WAYS:
         with pytest.raises(MismatchError, match="one run was given twice"):
             report.write(tmp_path / "twice", [Run.open("a/toy"), Run.open(path_of(way))], {})

@@ -528,7 +528,7 @@ def test_the_measure_comes_from_the_table(stores):
     options = Options(measure="rsa_spearman", permutations=19, draws=10, splits=2, treatments=("raw",))
     table = alignment_table({0: image}, text, TAXONOMY, options).assign(run="toy")
     figure = analysis.draw(table)["diagonal"]
-    assert figure.axes[0].get_ylabel() == "rsa_spearman, pictures against words"
+    assert figure.axes[0].get_ylabel() == "rsa spearman, pictures against words"
     rows = diagonal(pick(table, measure="rsa_spearman", treatment="raw"))
     drawn.assert_curve(figure.axes[0], rows, drawn.legend(figure)[TWIN])
     assert "(rsa_spearman, leaf means)" in analysis.summary(table)
@@ -558,7 +558,7 @@ def test_whole_from_toy_runs(toy, tmp_path, toy_lm, capsys):
     assert set(table["run"]) == {"run"}
     assert (own / "maps.png").is_file()
     assert (own / "runs.png").is_file()
-    assert not (toy.path / "analyses" / "text_alignment").exists()
+    assert not (toy.path / "analyses" / "text_alignment" / "text_alignment.parquet").exists()
     assert not list(other.path.glob("analyses/text_alignment*/runs.png"))
     said = capsys.readouterr().out
     assert "Pictures against words, run (cka_debiased" in said
