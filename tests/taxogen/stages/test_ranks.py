@@ -75,6 +75,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.nightly
 def test_two_processes_killed_on_their_way_train_and_score_as_one(one, flags, monkeypatch):
     path = Path("two/toy")
     monkeypatch.setenv("TROUBLE", "killed")
