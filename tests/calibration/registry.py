@@ -55,9 +55,9 @@ UNCHECKED: Mapping[str, str] = {
     "interval of the index",
     "sparse_features.*": "limits over leaves, widened by the factors that were measured for probes, not for features; "
     "p are ranks among labels exchanged between leaves, q those of all hypernyms and places by Benjamini–Hochberg",
-    "picture_maps.*": "percentile limits over leaves of shares of mass, of which worlds were not drawn; with one picture "
-    "a leaf they are of leaves and pictures together. Area and shuffled tokens, the chance beside them, are of the same "
-    "pictures",
+    "picture_maps.*": "percentile limits over leaves of shares of mass, of which worlds were not drawn; with one "
+    "picture a leaf they are of leaves and pictures together. Area and shuffled tokens, the chance beside them, are "
+    "of the same pictures",
     "mediation.*": "limits are those of contrasts of answers over leaves, hypernyms, seeds, which are checked there; "
     "levels of naming, at which conditions are compared, are taken as they were measured",
     "lens.nearest*": "limits over leaves and shuffled banks, as of knock-out, and exact ones where all leaves agree; p "
