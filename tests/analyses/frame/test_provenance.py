@@ -23,18 +23,6 @@ from tests.analyses.frame.planted_runs import (
 )
 
 
-@pytest.fixture
-def run(tmp_path):
-    return planted_run(tmp_path / "toy")
-
-
-@pytest.fixture
-def table(run):
-    """The path of a table about the run."""
-    COUNT.ask([run], Options())
-    return run.path / "analyses" / "count" / "count.parquet"
-
-
 def test_every_file_says_what_it_was_made_from(run, table):
     assert records.recorded(table.parent) == sorted(FILES)
     (record,) = {json.dumps(records.made_from(table.with_name(name)), sort_keys=True) for name in FILES}

@@ -15,18 +15,6 @@ from probing.store import records
 from tests.analyses.frame.planted_runs import COUNT, FILES, Options, fill, planted_run
 
 
-@pytest.fixture
-def run(tmp_path):
-    return planted_run(tmp_path / "toy")
-
-
-@pytest.fixture
-def table(run):
-    """The path of a table about the run."""
-    COUNT.ask([run], Options())
-    return run.path / "analyses" / "count" / "count.parquet"
-
-
 def moved(folder: Path) -> dict[str, Path]:
     """The names of files in folders of earlier results → where they lie."""
     return {path.name: path for path in folder.glob(f"{EARLIER}/*/*") if path.name in FILES}
