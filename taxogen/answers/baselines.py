@@ -21,7 +21,8 @@ from probing.probes.splits import grouped_folds
 from probing.stats.seeding import stream
 from probing.store import MismatchError, records
 from probing.store.records import DamagedError
-from taxogen.answers.evaluate import best_names
+from taxogen.answers import Readout
+from taxogen.answers.evaluate import best_names, readout_of
 from taxogen.answers.scores import Scores
 from taxogen.models import ranks
 from taxogen.runs.bench import Bench
@@ -42,11 +43,13 @@ ABOUT = {
 """Every baseline by name. Scores are nats, of the two probes the linear probability minus one half."""
 
 
-def baselines(run: Run, bench: Bench | None = None) -> dict[str, Float[np.ndarray, "rows hypernyms"]]:
+def baselines(
+    run: Run, bench: Bench | None = None, readout: Readout | None = None
+) -> dict[str, Float[np.ndarray, "rows hypernyms"]]:
     """Read-outs of each baseline (`ABOUT`): rows as in `Scores.read(run).image`, columns as in `.hypernyms`.
 
     They are read from `baselines.h5`; with a bench they are made and written where they are not there yet, damaged,
-    or of other scores.
+    or of other scores; `readout` then is what asks its model, if there is one already.
 
     Raises:
         FileNotFoundError: they were not made and no bench is given; the command is named.
@@ -54,7 +57,7 @@ def baselines(run: Run, bench: Bench | None = None) -> dict[str, Float[np.ndarra
     """
     path = run.file(FILE)
     if bench is not None and not ranks.by_first(lambda: fits(run)):
-        _make(run, bench)
+        _make(run, bench, readout or readout_of(bench))
     _require(run)
     with h5py.File(path) as stored:
         return {name: cast(h5py.Dataset, stored[name])[:] for name in ABOUT}
@@ -92,11 +95,11 @@ def named_leaves(run: Run) -> list[str]:
         return list(cast(h5py.Dataset, stored["named_leaf"]).asstr()[:])
 
 
-def _make(run: Run, bench: Bench) -> None:
+def _make(run: Run, bench: Bench, readout: Readout) -> None:
     scores, table, taxonomy = Scores.read(run), bench.world.table, run.taxonomy
     leaves = np.asarray(scores.image["leaf"], dtype=str)
     place = {leaf: row for row, leaf in enumerate(scores.text["leaf"])}
-    named = best_names(run, bench.vlm, bench.features, bench.picture_index)
+    named = best_names(readout)
     rows = [bench.picture_index[picture] for picture in scores.image["picture"]]
     pooled = torch.cat([torch.from_numpy(part).mean(1) for part in bench.features.parts()]).numpy()
     known, held_out = probe_scores(pooled, table, rows, taxonomy, run.config.seed)

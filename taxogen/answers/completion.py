@@ -114,8 +114,18 @@ class Completions(Readout):
     def _baseline_of_names(
         self, prompt: str, names: Sequence[tuple[int, ...]]
     ) -> Float[np.ndarray, " names"]:
-        rows = [self.picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["leaf"]]]
-        return log_probs(self.vlm, rows, self.features, names, what="names of baseline").mean(0)
+        key = (prompt, tuple(names))
+        if key not in self._expected:
+            rows = [self.picture_row(prompt, p) for p in self._baseline[: BASELINE_PICTURES["leaf"]]]
+            self._expected[key] = log_probs(
+                self.vlm, rows, self.features, names, what="names of baseline"
+            ).mean(0)
+        return self._expected[key]
+
+    @cached_property
+    def _expected(self) -> dict[tuple[str, tuple[tuple[int, ...], ...]], Float[np.ndarray, " names"]]:
+        """Of prompts and names, what pictures of other leaves expect: asked for twice, in scoring and in naming."""
+        return {}
 
     def _hypernyms(self, prompt: str) -> list[tuple[int, ...]]:
         return [

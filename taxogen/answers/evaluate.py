@@ -17,12 +17,11 @@ from jaxtyping import Bool, Float
 from probing.stats.seeding import stream
 from probing.store import MismatchError
 from probing.store.records import DamagedError
-from taxogen.answers import READOUTS, Readout, calibration
+from taxogen.answers import READOUTS, Readout, calibration, words
 from taxogen.answers.rows import named_leaves
 from taxogen.answers.scores import Scores, candidates
-from taxogen.models.features import PictureFeatures
-from taxogen.models.vlm import Vlm
 from taxogen.questions.items import prompts_of
+from taxogen.runs.bench import Bench
 from taxogen.runs.prepare import few_per_leaf
 from taxogen.runs.run import Run
 
@@ -31,16 +30,23 @@ log = logging.getLogger("taxogen")
 __all__ = ["Scores", "best_names", "candidates", "evaluate"]
 
 
-def evaluate(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> Scores:
+def readout_of(bench: Bench) -> Readout:
+    """What asks a trained run as its questions ask."""
+    run = bench.run
+    return READOUTS[run.config.data.task](run, bench.vlm, bench.features, bench.picture_index)
+
+
+def evaluate(readout: Readout) -> Scores:
     """Scores every hypernym for every test picture and every leaf's name, and names the leaf among a few choices.
 
     With several templates the scores are the mean of their read-outs; each stands beside it.
     """
-    readout, templates = _readout(run, vlm, features, picture_index), templates_of(run)
+    run = readout.run
+    templates = templates_of(run)
     frame = asked_pictures(run)
     shown, leaves = frame["picture"].tolist(), run.taxonomy.leaves
     image = {name: readout.hypernyms_of_pictures(shown, name) for name in templates["hypernym"]}
-    text = {name: readout.hypernyms_of_names(leaves, name) for name in templates["hypernym"]}
+    text = {name: words.hypernyms_of_names(readout, leaves, name) for name in templates["hypernym"]}
     choices = min(run.config.evaluate.leaf_choices, len(leaves))
     offered = leaf_choices(frame, leaves, choices, run.config.seed)
     named = sum(readout.names_of_pictures(shown, name, offered) for name in templates["leaf"])
@@ -81,13 +87,14 @@ def _wanted(run: Run) -> str:
     return json.dumps([wanted.templates, wanted.leaf_choices, wanted.pictures_per_leaf])
 
 
-def best_names(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> list[str]:
+def best_names(readout: Readout) -> list[str]:
     """For each test picture the leaf that the model calls it: of all leaves, where its read-out can (`best_names`).
 
     Otherwise of its choices (`evaluate.leaf_choices`). The right leaf is always among them, so that there what rests
     on the names is an upper bound.
     """
-    readout, (prompt, *_) = _readout(run, vlm, features, picture_index), templates_of(run)["leaf"]
+    run = readout.run
+    prompt, *_ = templates_of(run)["leaf"]
     best = readout.best_names(asked_pictures(run)["picture"].tolist(), prompt)
     if best is None:
         return Scores.read(run).image["named"].tolist()
@@ -122,10 +129,6 @@ def leaf_choices(
         offered[at, [other for other in others if other != place[str(item.leaf)]][: count - 1]] = True
         offered[at, place[str(item.leaf)]] = True
     return offered
-
-
-def _readout(run: Run, vlm: Vlm, features: PictureFeatures, picture_index: dict[str, int]) -> Readout:
-    return READOUTS[run.config.data.task](run, vlm, features, picture_index)
 
 
 def templates_of(run: Run) -> dict[str, tuple[str, ...]]:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from taxogen.answers import READOUTS, readout_about
+from taxogen.answers import READOUTS, readout_about, words
 from taxogen.answers.evaluate import templates_of
 from taxogen.models.rows import IMAGE
 from taxogen.models.vlm import answer_tokens
@@ -102,3 +103,62 @@ def test_closed_questions_have_two_answers_that_the_tokenizer_distinguishes(read
         return
     yes, no = answer_tokens(readout.vlm, readout.format)
     assert [readout.vlm.lm.tokenizer.decode([token]).strip() for token in (yes, no)] == list(answers)
+
+
+@pytest.fixture
+def asked(readout, monkeypatch, tmp_path):
+    """A read-out with an empty cache, and the names that its language model is asked about from now on."""
+    monkeypatch.setenv("TAXOPROBE_CACHE", str(tmp_path / "cache"))
+    kind, questions = type(readout), []
+    compute = kind.hypernyms_of_names
+    monkeypatch.setattr(
+        kind,
+        "hypernyms_of_names",
+        lambda self, names, prompt: questions.append((tuple(names), prompt)) or compute(self, names, prompt),
+    )
+    return questions
+
+
+def test_a_language_model_is_asked_about_a_name_once_for_all_its_runs(readout, asked):
+    leaves, (prompt, *_) = readout.run.taxonomy.leaves, templates_of(readout.run)["hypernym"]
+    first = words.hypernyms_of_names(readout, leaves, prompt)
+    with torch.no_grad():  # another projector: another run of the same language model
+        for weight in readout.vlm.projector.parameters():
+            weight.add_(1)
+    again = words.hypernyms_of_names(readout, leaves, prompt)
+    assert len(asked) == 1
+    assert first.dtype == again.dtype
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(first, readout.hypernyms_of_names(leaves, prompt))
+
+
+def test_what_changes_the_answer_about_a_name_is_asked_anew(readout, asked):
+    leaves, (prompt, *_) = readout.run.taxonomy.leaves, templates_of(readout.run)["hypernym"]
+    words.hypernyms_of_names(readout, leaves, prompt)
+    words.hypernyms_of_names(readout, leaves[::-1], prompt)
+    words.hypernyms_of_names(readout, leaves[:-1], prompt)
+    weight = next(readout.vlm.model.parameters())
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(1.25)
+    other = words.hypernyms_of_names(readout, leaves, prompt)
+    np.testing.assert_array_equal(other, readout.hypernyms_of_names(leaves, prompt))
+    with torch.no_grad():
+        weight.copy_(before)
+    assert len(asked) == 5
+    words.hypernyms_of_names(readout, leaves, prompt)
+    assert len(asked) == 5
+
+
+def test_a_damaged_entry_is_made_again(readout, asked, tmp_path, caplog):
+    leaves, (prompt, *_) = readout.run.taxonomy.leaves, templates_of(readout.run)["hypernym"]
+    first = words.hypernyms_of_names(readout, leaves, prompt)
+    (entry,) = (tmp_path / "cache/words").glob("*/readouts.npy")
+    content = bytearray(entry.read_bytes())
+    content[-1] ^= 1
+    entry.write_bytes(content)
+    np.testing.assert_array_equal(words.hypernyms_of_names(readout, leaves, prompt), first)
+    assert len(asked) == 2
+    assert "is damaged" in caplog.text
+    np.testing.assert_array_equal(words.hypernyms_of_names(readout, leaves, prompt), first)
+    assert len(asked) == 2
