@@ -4,6 +4,7 @@
 kind of processor that recorded them they are equal to the last bit, on another one to the precision of the model.
 """
 
+import hashlib
 import json
 import platform
 from functools import cache
@@ -77,11 +78,21 @@ FOLDER = {"steering": "erasure", "behaviour_yes_no": "behaviour", "layer_probes_
 
 
 def processor() -> str:
-    """What decides the last bits of a matrix product, as far as this machine says it."""
-    names = Path("/proc/cpuinfo")
-    lines = names.read_text().splitlines() if names.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{platform.machine()} {model} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+    """What decides the last bits of a matrix product; several kinds of processor share a name, so some are computed."""
+    kind = np.random.default_rng(0)
+    digest = hashlib.sha256()
+    for size in (8, 33, 300):
+        left, right = kind.standard_normal((2, size, size))
+        for dtype in (np.float32, np.float64):
+            rows, columns = left.astype(dtype), right.astype(dtype)
+            digest.update((rows @ columns).tobytes())
+            digest.update(np.linalg.eigvalsh(rows + rows.T).tobytes())
+            digest.update(
+                torch.nn.functional.linear(torch.tensor(rows), torch.tensor(columns)).numpy().tobytes()
+            )
+            digest.update(torch.tensor(rows).softmax(-1).numpy().tobytes())
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {capability} torch {torch.__version__} products {digest.hexdigest()[:16]}"
 
 
 @pytest.fixture(scope="module")
