@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.frame import panels
+from analyses.frame.drawing import panels
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import MEAN
 from analyses.inputs.encoder import ENCODER

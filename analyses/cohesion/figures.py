@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing, panels
+from analyses.frame import drawing
+from analyses.frame.drawing import panels
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
 from analyses.inputs.encoder import ENCODER
 from probing.categories.massive import TREATMENTS

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analyses.emergence.curves import HALF, ONSET, Curve
 from analyses.emergence.seeds import mean_draws
-from analyses.frame import panels
 from analyses.frame.analysis import Analysis
+from analyses.frame.drawing import panels
 from analyses.frame.tables import PICTURES, SHARED, WORDS, Evidence, layer_of
 from analyses.inputs.probe_curves import Condition, Draws, error_factor
 from probing.probes.evaluate import Series

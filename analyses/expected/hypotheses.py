@@ -12,8 +12,8 @@ from typing import Any
 from analyses.expected import verdicts
 from analyses.frame import registry
 from analyses.inputs.measures import MEASURES
+from taxogen.runs.config.toml_file import line_of, tables, text_of
 from taxogen.runs.setting import shown
-from taxogen.runs.toml_file import line_of, tables, text_of
 from taxogen.stages.sweeping.plan_file import known
 
 RELATIONS = ("above", "below", "within")

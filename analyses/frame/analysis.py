@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.frame import command_line, console, drawing, provenance, tables, wording
+from analyses.frame import command_line, console, drawing, notebook, provenance, tables, wording
 from analyses.frame.identity import distinguished
 from analyses.frame.results import QUICK, Extras, Result, marked, replacing
 from analyses.frame.section import Block, Lines
@@ -93,6 +93,7 @@ class Analysis:
     light: bool = False
     quick: Mapping[str, Any] = field(default_factory=dict, hash=False)
     hurried: bool = False
+    _repr_html_ = notebook.analysis_html
 
     @property
     def quick_options(self) -> dict[str, Any]:

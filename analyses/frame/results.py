@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing, provenance, tables
+from analyses.frame import drawing, notebook, provenance, tables
 from probing.store import records
 
 EARLIER = "earlier"
@@ -53,6 +53,7 @@ class Result:
 
     table: pd.DataFrame
     extras: Extras = Extras()
+    _repr_html_ = notebook.result_html
 
 
 def marked(figure: Figure) -> Figure:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from analyses.frame import drawing, panels
+from analyses.frame import drawing
+from analyses.frame.drawing import panels
 from analyses.geometry.maps import MAPS, Thumbnails
 from taxogen.world.taxonomy import Taxonomy
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.frame.panels import of_last_step, unique
+from analyses.frame.drawing.panels import of_last_step, unique
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
 from analyses.inputs.encoder import ENCODER
 from analyses.layer_probes.rows import OVER_TARGETS

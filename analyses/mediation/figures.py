@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.frame.panels import unique
+from analyses.frame.drawing.panels import unique
 from analyses.inputs.intervals import INTERVALS, ONE_SEED
 
 READOUTS = {

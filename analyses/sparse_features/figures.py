@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.frame.panels import of_last_step
+from analyses.frame.drawing.panels import of_last_step
 from analyses.sparse_features.shared import OVERLAP, PICTURES
 
 NAMES = {"image": "pictures", "text": "words"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyses.frame import panels, registry
+from analyses.frame import registry
+from analyses.frame.drawing import panels
 from analyses.frame.stores import RunOrStores
 from analyses.frame.tables import layer_text
 from analyses.inputs import leaf_rows

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.frame import drawing, panels
+from analyses.frame import drawing
+from analyses.frame.drawing import panels
 from analyses.frame.tables import OUTSIDE, layer_of
 from analyses.inputs.references import TWIN
 from analyses.text_alignment.rows import measure_of

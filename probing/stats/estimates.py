@@ -32,6 +32,12 @@ class Estimate:
     def __str__(self):
         return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] (n = {self.n})"
 
+    def _repr_html_(self) -> str:
+        value, limits, n = f"{self.value:.3f}", f"[{self.lower:.3f}, {self.upper:.3f}]", f"(n = {self.n})"
+        return (
+            f"<strong>undefined</strong> {n}" if value == "nan" else f"<strong>{value}</strong> {limits} {n}"
+        )
+
 
 def draw_weights(
     n_clusters: int, draws: int = DRAWS, seed: int = 0

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from probing.store import notebook
 from probing.store.headers import MismatchError, read_header, read_index, require_shard_of
 from probing.store.shard_files import (
     HEADER_FILE,
@@ -101,6 +102,8 @@ class ActivationStore:
 
     def __repr__(self) -> str:
         return f"ActivationStore({str(self.path)!r}, {len(self.sites)} sites, spans {list(self.spans)})"
+
+    _repr_html_ = notebook.store_html
 
     @cached_property
     def shards(self) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from probing.store import INDEX_FILE, ActivationStore, MismatchError, cache, records
 from taxogen.questions.manifest import Manifest
-from taxogen.runs import agreement
+from taxogen.runs import agreement, notebook
 from taxogen.runs.config import Config
 from taxogen.world.taxonomy import Taxonomy
 
@@ -41,6 +41,7 @@ class Run:
     config: Config
     captures: str = "captures"
     label: str = ""
+    _repr_html_ = notebook.run_html
 
     @classmethod
     def create(cls, path: str | Path, wanted: Config) -> Run:

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from probing.store import files
+from probing.store import files, notebook
 from taxogen.world import edges as checks
 
 COLUMNS = ("leaf", "hypernym", "synset", "hypernym_synset")
+_SHOWN = 8  # hypernyms that a notebook shows before the reader asks for more
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ class Taxonomy:
     def __repr__(self) -> str:
         first = ", ".join(self.leaves[:3]) + (", …" if len(self.leaves) > 3 else "")
         return f"Taxonomy({len(self.leaves)} leaves ({first}) under {len(self.hypernyms)} hypernyms)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, ", ".join(self.above(name)), len(self.leaves_of(name)), ", ".join(self.leaves_of(name)))
+            for name in sorted(self.hypernyms, key=lambda name: (-len(self.leaves_of(name)), name))
+        ]
+        header = ["hypernym", "directly under", "leaves", "such as"]
+        caption = f"Taxonomy: {len(self.leaves)} leaves under {len(self.hypernyms)} hypernyms"
+        first, rest = notebook.grid(caption, header, rows[:_SHOWN]), rows[_SHOWN:]
+        return first + (notebook.folded(f"{len(rest)} more", notebook.grid("", header, rest)) if rest else "")
 
     # -- nodes ---------------------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from taxogen.runs.config.groups import (
     ModelConfig,
     TrainConfig,
 )
+from taxogen.runs.config.toml_file import read_settings
 from taxogen.runs.names import plain_name
 from taxogen.runs.setting import Setting, Takes, flatten, help_of, setting, shown
-from taxogen.runs.toml_file import read_settings
 
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")

@@ -13,9 +13,9 @@ from typing import Any
 
 from taxogen.runs import config
 from taxogen.runs.config import Config
+from taxogen.runs.config.toml_file import line_of, tables, text_of
 from taxogen.runs.names import plain_name
 from taxogen.runs.setting import flatten, shown
-from taxogen.runs.toml_file import line_of, tables, text_of
 from taxogen.stages.sweeping.captured import refuse_uncaptured
 from taxogen.stages.sweeping.plan_runs import Group, Runs, word
 

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analyses.frame import drawing, panels
+from analyses.frame import drawing
+from analyses.frame.drawing import panels
 
 CAPTION = drawing.caption(31, "leaf concepts", "95 % bootstrap", "dashed, 0")
 

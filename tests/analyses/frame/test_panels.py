@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from analyses.frame import panels
+from analyses.frame.drawing import panels
 
 
 def heights(axes):
