@@ -1,11 +1,11 @@
-# make demo | shell | test | nightly | calibration | check | bench | mutants: each sets up .venv by itself; a second time it
-# is quick. make shell opens a shell in which python and taxoprobe are those of .venv.
+# make demo | shell | test | nightly | calibration | check | bench | docs | mutants: each sets up .venv by itself; a
+# second time it is quick. make shell opens a shell in which python and taxoprobe are those of .venv.
 PYTHON ?= python3
 PRESET ?= demo
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo shell test nightly calibration check bench mutants clean
+.PHONY: demo shell test nightly calibration check bench docs mutants clean
 
 demo: $(INSTALLED)
 	@echo "The demo takes 0.55 GB in the cache (TAXOPROBE_CACHE) and 1.4 GB in artifacts/; PRESET=full takes more."
@@ -35,6 +35,10 @@ calibration: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/site/index.html; it needs no server and no network"
 
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
+import runpy
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from analyses.frame import console
+from taxogen.runs import config
+from taxogen.runs.setting import flatten
 
 DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -46,14 +53,14 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run_page(page: Path, instead: dict[str, str]) -> Iterator[tuple[Block, str]]:
-    """Each block that was run with what it printed; files of these names get other contents than the page gives them.
+    """Each block that was run, with what it printed; files of these names get other contents than the page gives them.
 
     Raises:
         ValueError: a block is of a language that nothing runs.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
-        if block.language == "toml":
+        if block.file:
             Path(block.file).write_text(instead.get(block.file, block.text), encoding="utf-8")
             continue
         said = io.StringIO()
@@ -69,15 +76,27 @@ def run_page(page: Path, instead: dict[str, str]) -> Iterator[tuple[Block, str]]
 
 
 def command(line: str) -> None:
-    """Does what a shell would do with a line that calls taxoprobe, or asks a module of the project."""
+    """Does what a shell would do with a line that calls taxoprobe, or Python with a file or a module."""
     program, *words = shlex.split(line, comments=True)
-    if program == "python":
-        _, module, *words = words
-        words = ["analyse", module.removeprefix("analyses."), *words]
-    elif program != "taxoprobe":
+    if program == "taxoprobe":
+        if status := console.main(words):
+            raise ChildProcessError(f"{line!r} ended with status {status}")
+        return
+    if program != "python":
         raise ValueError(f"{program!r} is not run by the tests")
-    if status := console.main(words):
-        raise ChildProcessError(f"{line!r} ended with status {status}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words[words[0] == "-m" :])
+        if words[0] == "-m":
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+
+
+def as_toml(settings: Iterable[str]) -> str:
+    """Settings such as `train.steps=4` as the contents of a TOML file."""
+    default = dict(flatten(config.Config().to_dict()))
+    flat = flatten(config.read(None, settings).to_dict())
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flat if value != default[key])
 
 
 def same(shown: str, said: str, tolerance: float = 0.0) -> list[str]:

@@ -5,26 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from taxogen.runs import config
-from taxogen.runs.setting import flatten
-from tests.docs.running import DOCS, blocks, run_page, same
-from tests.world import toy_config, toy_folder
+from tests.docs.running import DOCS, as_toml, blocks, run_page, same
+from tests.world import toy_folder
 
 PAGE = DOCS / "tutorial.md"
 FIGURES = DOCS / "figures" / "tutorial"
 
 
-def toml(settings: tuple[str, ...]) -> str:
-    """The settings of a toy run as the file that the tutorial writes."""
-    default = dict(flatten(config.Config().to_dict()))
-    flat = flatten(toy_config(settings).to_dict())
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flat if value != default[key])
-
-
 @pytest.fixture
 def outputs(tmp_path, toy_lm):
     with toy_folder(tmp_path, toy_lm) as settings:
-        yield list(run_page(PAGE, {"crow.toml": toml((*settings, "capture.at=0,last"))}))
+        yield list(run_page(PAGE, {"crow.toml": as_toml((*settings, "capture.at=0,last"))}))
 
 
 def test_every_block_runs_on_a_toy_world_and_prints_where_the_page_shows_an_output(outputs):
