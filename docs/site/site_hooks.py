@@ -5,11 +5,13 @@ never imported. Writes: nothing; MkDocs writes the site.
 """
 
 import ast
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,7 +26,9 @@ REFERENCE = "Python"
 """The heading in the navigation under which that reference stands."""
 NO_PROSE = re.compile(r"(^(?:```|~~~)(?s:.*?)^(?:```|~~~)|^(?: {4}.*\n)+|`[^`\n]*`)", flags=re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)")
-LANGUAGES = {".py": "python", ".toml": "toml", ".sbatch": "bash", ".csv": "text", ".ipynb": "json"}
+LANGUAGES = {".py": "python", ".toml": "toml", ".sbatch": "bash"}
+SOURCE = "source/"
+"""The folder in the site of files that pages link to."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -55,7 +59,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Makes links between files of the repository links between pages of the site."""
     here = page.file.src_uri
-    home = dirname({place: name for name, place in BESIDE.items()}.get(here, f"docs/{here}"))
+    names = {place: name for name, place in BESIDE.items()}
+    home = dirname(here.removeprefix(SOURCE) if here.startswith(SOURCE) else names.get(here, f"docs/{here}"))
 
     def linked(match: re.Match[str]) -> str:
         path = normpath(join(home, match[1]))
@@ -75,7 +80,7 @@ def _place(path: str) -> str:
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     folder = (ROOT / path).is_dir()
-    return BESIDE.get(path, f"source/{path}/index.md" if folder else f"source/{path}.md")
+    return BESIDE.get(path, f"{SOURCE}{path}/index.md" if folder else f"{SOURCE}{path}.md")
 
 
 def _source_page(path: str) -> str:
@@ -83,7 +88,24 @@ def _source_page(path: str) -> str:
         about = {file.name: _about(file) for file in sorted(folder.iterdir()) if file.suffix == ".py"}
         return f"# {path}\n\n" + "".join(f"- `{name}` {text}\n" for name, text in about.items())
     text = folder.read_text(encoding="utf-8")
+    if folder.suffix == ".ipynb":
+        return "\n\n".join(_cell(cell) for cell in json.loads(text)["cells"])
     return f"# {path}\n\n~~~~~~{LANGUAGES.get(folder.suffix, 'text')}\n{text}\n~~~~~~\n"
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """A cell of a notebook with its outputs."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return source
+    parts = [f"```python\n{source}\n```"]
+    for output in cell["outputs"]:
+        data = {kind: "".join(lines) for kind, lines in output.get("data", {}).items()}
+        if picture := data.get("image/png"):
+            parts.append(f'<img alt="figure" src="data:image/png;base64,{picture.strip()}">')
+        else:
+            parts.append(data.get("text/html") or f"```text\n{''.join(output['text'])}\n```")
+    return "\n\n".join(parts)
 
 
 def _about(file: Path) -> str:
@@ -99,8 +121,7 @@ def _reference_pages() -> dict[str, str]:
             if file.stem == "__main__":
                 continue
             room = ".".join(module.split(".")[:2])
-            if (ROOT / room.replace(".", os.sep)).is_dir() is False:
-                room = module.split(".")[0]
+            room = room if (ROOT / room.replace(".", os.sep)).is_dir() else module.split(".")[0]
             place = f"python/{room}.md"
             pages.setdefault(place, f"# {room}\n")
             pages[place] += _module_section(module, _defined(file))
