@@ -19,6 +19,7 @@ from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config, flags
 from taxogen.runs.presets import preset
+from taxogen.stages.planning import command as commands_of_planning
 from taxogen.stages.sweeping import command as commands_of_sweeps
 
 if TYPE_CHECKING:  # each command imports what it needs: help and completion do not wait for torch
@@ -185,13 +186,6 @@ def _config(options: argparse.Namespace) -> None:
     sys.stdout.write(to_toml(wanted))
 
 
-def _plan(options: argparse.Namespace) -> None:
-    from taxogen.stages import cards, plan
-
-    wanted = config.read(options.config, options.settings, preset(options.preset or "default"))
-    sys.stdout.write(plan.text(plan.plan(wanted, cards.card(options.card))))
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from taxogen.runs.run import Run
     from taxogen.stages import doctor
@@ -222,11 +216,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         ("train", _train, "prepare, then train the projector; goes on where it was stopped"),
         ("evaluate", _evaluate, "score every hypernym for every test picture"),
         ("config", _config, "print every setting with its value, meaning, unit and choices, as TOML"),
-        ("plan", _plan, "say what a run will take on a card, before anything is loaded"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(do=do)
         _add_settings(command, name)
+    about = "say what a run, or a whole plan, will take on some cards, before anything is loaded"
+    commands_of_planning.add(commands.add_parser("plan", help=about, description=about))
     about = "make the runs of a plan file, or of each combination of settings"
     sweep = commands.add_parser("sweep", help=about, description=about)
     _add_settings(sweep, "sweep")
@@ -255,14 +250,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
     """The flags that choose settings, and those of single commands beside them."""
     flags.add_settings(command)
-    if name == "plan":
-        command.add_argument(
-            "--card",
-            default="cpu",
-            metavar="CARD",
-            help="h100, h200, a100, l40s, rtx4090, t4, or cpu: this machine",
-        )
-    elif name not in ("config", "sweep"):
+    if name not in ("config", "sweep"):
         holds = f"the run directory (default: {RUNS}/NAME)"
         command.add_argument("--run", "--out", type=Path, metavar="DIR", help=holds)
     if name == "train":

@@ -16,7 +16,7 @@ from taxogen.questions.ablation import ablate
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.nouns import refuse_shared_words
 from taxogen.questions.prompts import FORMATS
-from taxogen.runs.config import DataConfig
+from taxogen.runs.config import Config, DataConfig
 from taxogen.runs.run import Run
 from taxogen.world import pictures, shuffle, splits
 from taxogen.world.taxonomy import Taxonomy
@@ -47,6 +47,23 @@ class World:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The pictures that a run shows and their names in its world, before anything is asked.
+
+    Attributes:
+        table: picture, leaf (its name in this world), shown_leaf, split …; sorted by picture.
+        taxonomy: of the leaves that are shown.
+        leaf_map: for every leaf, the name of its pictures in this world.
+        left_out: leaves with pictures that the shuffle could not exchange one to one, and that are not shown.
+    """
+
+    table: pd.DataFrame
+    taxonomy: Taxonomy
+    leaf_map: dict[str, str]
+    left_out: tuple[str, ...]
+
+
 def world(run: Run) -> World:
     """The pictures, names and manifests of a run's config; every choice is seeded, none depends on file order.
 
@@ -55,11 +72,27 @@ def world(run: Run) -> World:
         ValueError: pictures cannot be read, a leaf has too few, leaves share a word, nothing is left to train on, or
             evidence leaks.
     """
-    data, seed = run.config.data, run.config.seed
+    config, data = run.config, run.config.data
     collection = pictures.load(data.pictures)
-    taxonomy = taxonomy_of(data)
-    _check_leaves(collection.table, taxonomy, data)
-    table = _chosen_leaves(collection.table, taxonomy, data.leaves, seed)
+    chosen = shown(config, collection.table, taxonomy_of(data))
+    everything = training_questions(config, chosen)
+    manifests = {"train": without_ablated(config, chosen, everything)}
+    prompts = items.prompts_of(data.task, data.templates)
+    manifests |= _asked(run, chosen.table, chosen.taxonomy, prompts["hypernym"][:1])
+    _say_idle(prompts, manifests["train"], trained=not config.model.vlm)
+    names, left_out = chosen.leaf_map, chosen.left_out
+    return World(collection, chosen.table, chosen.taxonomy, manifests, names, len(everything), left_out)
+
+
+def shown(config: Config, table: pd.DataFrame, taxonomy: Taxonomy) -> Shown:
+    """The pictures of a collection's table that a config shows, split, under their names in its world.
+
+    Raises:
+        KeyError, ValueError: as `world`.
+    """
+    data, seed = config.data, config.seed
+    _check_leaves(table, taxonomy, data)
+    table = _chosen_leaves(table, taxonomy, data.leaves, seed)
     table = few_per_leaf(table, data.pictures_per_leaf, seed)
     taxonomy = taxonomy.restrict(sorted(set(table["leaf"])))
     names = shuffle.leaf_map(taxonomy, data.shuffle, seed, coherence=data.coherence)
@@ -70,13 +103,26 @@ def world(run: Run) -> World:
     refuse_shared_words(taxonomy.leaves)
     table = splits.split_pictures(table, data.split, seed=seed)
     table = shuffle.relabel(table, names).sort_values("picture", kind="stable").reset_index(drop=True)
-    prompts = items.prompts_of(data.task, data.templates)
-    everything = items.training_items(table, taxonomy, prompts=prompts, negatives=data.negatives, seed=seed)
-    options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out, "seed": seed}
-    manifests = {"train": ablate(everything, taxonomy, data.ablation, **options)}
-    manifests |= _asked(run, table, taxonomy, prompts["hypernym"][:1])
-    _say_idle(prompts, manifests["train"], trained=not run.config.model.vlm)
-    return World(collection, table, taxonomy, manifests, names, len(everything), left_out)
+    return Shown(table, taxonomy, names, left_out)
+
+
+def training_questions(config: Config, chosen: Shown) -> Manifest:
+    """The questions about training pictures, before the ablation."""
+    data = config.data
+    return items.training_items(
+        chosen.table,
+        chosen.taxonomy,
+        prompts=items.prompts_of(data.task, data.templates),
+        negatives=data.negatives,
+        seed=config.seed,
+    )
+
+
+def without_ablated(config: Config, chosen: Shown, everything: Manifest) -> Manifest:
+    """The training questions that the ablation leaves."""
+    data = config.data
+    options = {"fraction": data.fraction, "rule": data.rule or None, "held_out": data.held_out}
+    return ablate(everything, chosen.taxonomy, data.ablation, **options, seed=config.seed)
 
 
 def _say_idle(prompts: Mapping[str, Sequence[str]], train: Manifest, trained: bool) -> None:

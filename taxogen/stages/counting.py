@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import cast
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from taxogen.answers.completion import BASELINE_PICTURES, BEAM
 from taxogen.answers.evaluate import templates_of
 from taxogen.answers.readout import common_start
 from taxogen.models import lms
@@ -19,11 +21,12 @@ from taxogen.models.packing import Layout, smallest
 from taxogen.models.rows import IMAGE, Row, Speller, common_prefix
 from taxogen.models.shapes import LmShape
 from taxogen.questions import prompts
-from taxogen.questions.prompts import Segments
-from taxogen.runs import prepare
+from taxogen.questions.manifest import FIELDS, Item
+from taxogen.questions.prompts import Modality, Segments
 from taxogen.runs.config import Config
+from taxogen.runs.prepare import Shown
 from taxogen.runs.run import Run
-from taxogen.stages.train import batch_indices, subjects
+from taxogen.stages.train import batch_indices
 
 STEPS_LOOKED_AT = 32
 TOKENS_PER_WORD = 1.3
@@ -95,6 +98,13 @@ class Reader:
             segments = replace(segments, end="") if known is None else prompts.in_chat(segments, known)
         return self._speller.row("", segments, picture)
 
+    def rows(self, frame: pd.DataFrame, pictures: Mapping[str, int]) -> list[Row]:
+        """The items of a manifest's frame; `pictures` has the number of each."""
+        items = [
+            Item(*values) for values in frame[list(FIELDS)].astype(str).itertuples(index=False, name=None)
+        ]
+        return [self.row(prompts.of_item(item), pictures.get(item.picture, -1)) for item in items]
+
     def _tokens(self, text: str) -> tuple[int, ...]:
         if self.tokenizer is None:
             return guessed(text)
@@ -113,15 +123,26 @@ def guessed(text: str) -> tuple[int, ...]:
     )
 
 
-def steps_of_training(config: Config, rows: Sequence[Row], steps: int) -> list[Work]:
-    """The work of steps over the whole of training: of all, or of some at even distances."""
-    together, prefix = subjects(rows, config.train.order), len(common_prefix(rows))
+def steps_of_training(config: Config, frame: pd.DataFrame, reader: Reader, steps: int) -> list[Work]:
+    """The work of steps over the whole of training: of all, or of some at even distances, whose rows alone are read.
+
+    Args:
+        config: of the run.
+        frame: of its training manifest.
+        reader: makes rows of items.
+        steps: of training.
+    """
+    numbers, names = pd.factorize(frame["picture"].astype(str))
+    pictures = {name: number for number, name in enumerate(names)}
+    together = np.arange(len(frame)) if config.train.order == "items" else numbers
+    firsts = reader.rows(frame.drop_duplicates(["task", "prompt"]), pictures)  # no noun stands before a picture
+    prefix = len(common_prefix(firsts))
     chosen = sorted({round(at) for at in np.linspace(0, steps - 1, min(steps, STEPS_LOOKED_AT))})
     works = []
     for step in chosen:
-        batch = [rows[at] for at in batch_indices(together, config.train.batch, step, config.seed)]
-        read = [row.without_last for row in batch]
-        layout = smallest(read, prefix, lambda: True)
+        at = batch_indices(together, config.train.batch, step, config.seed)
+        batch = reader.rows(frame.iloc[at], pictures)
+        layout = smallest([row.without_last for row in batch], prefix, lambda: True)
         works.append(_work(layout, batch, prefix))
     return works
 
@@ -142,25 +163,62 @@ def _work(layout: Layout, batch: Sequence[Row], prefix: int) -> Work:
     )
 
 
-def scoring(run: Run, world: prepare.World, reader: Reader) -> tuple[Work, int, int]:
-    """The work of scoring test pictures × hypernyms with all templates, and their numbers.
+def scoring(run: Run, chosen: Shown, reader: Reader) -> tuple[Work, int, int]:
+    """The work of scoring, and the numbers of test pictures and hypernyms.
 
-    A picture's questions share what they begin with. Names, validation pictures and baselines are not counted.
+    Each test picture and each leaf's name is asked about every hypernym, with all templates, and each picture for its
+    name among a few; completions are compared with those of some training pictures, and named among the nearest leaves
+    too; closed questions are put to validation pictures. What a subject's questions begin with is read once.
     """
-    config, hypernyms = run.config, world.taxonomy.hypernyms
-    frame = world.manifests["test"].where(modality="image").frame.astype(str).drop_duplicates("picture")
-    shown = len(prepare.few_per_leaf(frame, config.evaluate.pictures_per_leaf, config.seed))
-    total, templates = Work(), templates_of(run)["hypernym"]
-    for prompt in templates:
-        asked = [reader.row(prompts.segments(prompt, leaf=name, hypernym=name)) for name in hypernyms]
-        if prompts.template(prompt).answers:
-            questions = [row.prompt.ids for row in asked]
-            shared = len(common_start(questions))
-            rests, outputs = [len(ids) - shared for ids in questions], len(hypernyms)
-        else:
-            shared, rests = asked[0].answer, [len(row.ids) - row.answer - 1 for row in asked]
-            outputs = 1 + sum(rests)
-        pairs = shared**2 + sum(rest * (shared + rest) for rest in rests)
-        tokens = shared + sum(rests)
-        total += Work(tokens, reader.image_tokens, tokens - reader.image_tokens, pairs, outputs, 1)
-    return shown * total, shown, len(hypernyms)
+    config, templates = run.config, templates_of(run)
+    hypernyms, leaves = chosen.taxonomy.hypernyms, chosen.taxonomy.leaves
+    shown = pictures_of(chosen, "test", config.evaluate.pictures_per_leaf)
+    closed = bool(prompts.FORMATS[config.data.task].answers)
+    most = config.evaluate.pictures_per_leaf
+    beside, of_names = (min(BASELINE_PICTURES[kind], len(leaves)) for kind in ("hypernym", "leaf"))
+    more = pictures_of(chosen, "validation", most) if closed else beside
+    total = Work()
+    for prompt in templates["hypernym"]:
+        total += (shown + more) * _asked(reader, prompt, hypernyms)
+        total += len(leaves) * _asked(reader, prompt, hypernyms, leaves[0])
+    for prompt in templates["leaf"]:
+        total += shown * _asked(reader, prompt, leaves[: config.evaluate.leaf_choices])
+        if not closed:
+            total += shown * _asked(reader, prompt, leaves[:BEAM])
+            total += of_names * (_asked(reader, prompt, leaves) + _asked(reader, prompt, leaves[:1]))
+    return total, shown, len(hypernyms)
+
+
+def pictures_of(chosen: Shown, split: str, most: int) -> int:
+    """How many pictures of a split are asked about, at most so many of each leaf (0: all)."""
+    counts = chosen.table.loc[chosen.table["split"] == split, "leaf"].value_counts()
+    return int((counts.clip(upper=most) if most else counts).sum())
+
+
+def _asked(reader: Reader, prompt: str, nouns: Sequence[str], name: str = "") -> Work:
+    """The work of asking about some nouns: a picture, or the name that stands in its place."""
+    modality: Modality = "text" if name else "image"
+    closed = bool(prompts.template(prompt).answers)
+    asked = [
+        reader.row(
+            prompts.segments(
+                prompt,
+                leaf=name or noun,
+                hypernym=noun,
+                asked=noun if closed else "",
+                modality=modality,
+            )
+        )
+        for noun in nouns
+    ]
+    if closed:
+        questions = [row.prompt.ids for row in asked]
+        shared = len(common_start(questions))
+        rests, outputs = [len(ids) - shared for ids in questions], len(nouns)
+    else:
+        shared, rests = asked[0].answer, [len(row.ids) - row.answer - 1 for row in asked]
+        outputs = 1 + sum(rests)
+    prefix = min(asked[0].spans[prompts.span_name("slot", modality)])  # is read once for all
+    pairs = (shared - prefix) * shared + sum(rest * (shared + rest) for rest in rests)
+    tokens, image = shared - prefix + sum(rests), 0 if name else reader.image_tokens
+    return Work(tokens, image, tokens - image, pairs, outputs, 0 if name else 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -12,13 +12,14 @@ from taxogen.models import shapes
 from taxogen.models.features import bins
 from taxogen.models.projectors import Projector
 from taxogen.models.shapes import EncoderShape, LmShape
-from taxogen.questions import prompts
-from taxogen.runs import prepare
 from taxogen.runs.config import Config
-from taxogen.runs.run import Run
 from taxogen.stages.cards import DTYPES, Card
-from taxogen.stages.counting import TOKENS_PER_WORD, Reader, Work, scoring, steps_of_training
-from taxogen.stages.train import total_steps
+from taxogen.stages.counting import TOKENS_PER_WORD, Work
+from taxogen.stages.planning.census import Census, Counted
+from taxogen.stages.train import resolve_steps
+
+A_QUESTION = 94
+"""Bytes of a row of a manifest on disk: the mean over those of the preset `study` on the bundled pictures."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,7 @@ class Plan:
         card: planned for.
         lm: sizes of the language model.
         encoder: sizes of the image encoder.
-        estimated: whether tokens of words are estimated, for want of the tokenizer.
-        pictures: how many, of all splits.
-        items: training questions.
-        steps: of training.
-        step: the mean of the steps that were looked at.
-        largest: the step among them with most tokens.
-        scoring: the work of scoring, and for how many pictures and hypernyms.
+        counted: what the run asks and reads.
         projector: matrices of the projector as (rows of a picture, inputs, outputs).
     """
 
@@ -44,13 +39,7 @@ class Plan:
     card: Card
     lm: LmShape
     encoder: EncoderShape
-    estimated: bool
-    pictures: int
-    items: int
-    steps: int
-    step: Work
-    largest: Work
-    scoring: tuple[Work, int, int]
+    counted: Counted
     projector: tuple[tuple[int, int, int], ...]
 
     @property
@@ -62,35 +51,76 @@ class Plan:
     def projector_flops(self) -> float:
         """FLOPs of the projector in a step: forward, to its weights, and to all inputs but the features."""
         products = [2.0 * rows * inputs * outputs for rows, inputs, outputs in self.projector]
-        return self.step.pictures * (3 * sum(products) - products[0])
+        return self.counted.step.pictures * (3 * sum(products) - products[0])
 
     @property
     def step_flops(self) -> float:
         """FLOPs of a step."""
-        return self.step.training(self.lm) + self.projector_flops
+        return self.counted.step.training(self.lm) + self.projector_flops
 
     @property
     def step_seconds(self) -> float:
         """Seconds of a step; the projector computes in float32."""
-        lm = self.step.training(self.lm) / self.card.rate(self.dtype)
+        lm = self.counted.step.training(self.lm) / self.card.rate(self.dtype)
         return lm + self.projector_flops / self.card.rate("float32")
 
     @property
     def encoder_flops(self) -> float:
         """FLOPs of encoding all pictures, once."""
-        return self.pictures * self.encoder.flops
+        return self.counted.pictures * self.encoder.flops
 
     @property
     def scoring_flops(self) -> float:
         """FLOPs of scoring."""
-        return self.scoring[0].forward(self.lm)
+        return self.counted.scoring[0].forward(self.lm)
+
+    @property
+    def captures(self) -> int:
+        """How many times pictures are captured."""
+        return len(resolve_steps(self.config.capture.at, self.counted.steps))
+
+    @property
+    def capture_flops(self) -> float:
+        """FLOPs of all captures, of pictures and of names."""
+        image, text = self.counted.image, self.counted.text
+        pictures = self.captures * image.rows * image.read.forward(self.lm)
+        return pictures + text.rows * text.read.forward(self.lm)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage: `features` (encoding all pictures, once), `train` with captures, `evaluate`."""
+        rate = self.card.rate(self.dtype)
+        return {
+            "features": self.encoder_flops / self.card.rate("float32"),
+            "train": self.counted.steps * self.step_seconds + self.capture_flops / rate,
+            "evaluate": self.scoring_flops / rate,
+        }
+
+    @property
+    def learned(self) -> int:
+        """Weights of the projector."""
+        return sum(inputs * outputs + outputs for _, inputs, outputs in self.projector)
+
+    @cached_property
+    def disk(self) -> dict[str, float]:
+        """Bytes on disk by their parts; features are shared by runs that read the same."""
+        counted, model = self.counted, self.config.model
+        steps = counted.steps
+        saved = {*resolve_steps(self.config.train.snapshots, steps), *resolve_steps(self.config.capture.at, steps)}
+        stored = self.captures * counted.image.bytes(self.config, self.lm)
+        width = model.encoder_tokens * self.encoder.width * DTYPES[model.feature_dtype].itemsize
+        return {
+            "features": counted.pictures * width,
+            "projectors": 4 * self.learned * len(saved | {steps}),
+            "captures": stored + counted.text.bytes(self.config, self.lm),
+            "questions": A_QUESTION * counted.asked,
+        }
 
     @property
     def bytes(self) -> dict[str, float]:
         """Peak memory of training by its parts."""
         size = DTYPES[self.dtype].itemsize
-        work, lm = self.largest, self.lm
-        learned = sum(inputs * outputs + outputs for _, inputs, outputs in self.projector)
+        work, lm = self.counted.largest, self.lm
         mapped = work.pictures * sum(
             rows * (inputs + 2 * outputs) for rows, inputs, outputs in self.projector
         )
@@ -98,19 +128,24 @@ class Plan:
         logits = work.outputs * lm.vocabulary * (size + 8)
         return {
             "weights": size * lm.weights,
-            "projector": 16 * learned,
+            "projector": 16 * self.learned,
             "activations": blocks + logits + 4 * mapped,
         }
 
 
-def plan(config: Config, card: Card) -> Plan:
+def plan(config: Config, card: Card, census: Census | None = None) -> Plan:
     """The cost of a run of a config on a card: pictures and questions are counted, no model is loaded.
+
+    Args:
+        config: of the run.
+        card: on which it is made.
+        census: counts the run; one that counted others before is quicker.
 
     Raises:
         FileNotFoundError: the sizes of the language model or of the encoder are neither known nor on this disk.
         ValueError, KeyError: the config names something that does not exist or cannot be.
     """
-    model, run = config.model, Run(Path(config.name), config)
+    model = config.model
     if model.vlm:
         raise ValueError(
             f"model.vlm={model.vlm} is not trained, and its cost is not planned; `taxoprobe adopt` captures it"
@@ -121,26 +156,8 @@ def plan(config: Config, card: Card) -> Plan:
         raise ValueError(
             "model.dtype=float64 was asked for; no card's peak in it is known: plan with another number type"
         )
-    world = prepare.world(run)
-    reader = Reader(shapes.tokenizer(model.lm), model.image_tokens, config.data.chat)
-    index = {picture: row for row, picture in enumerate(world.table["picture"])}
-    rows = [reader.row(prompts.of_item(item), index[item.picture]) for item in world.manifests["train"].items]
-    steps = total_steps(config.train, world.asked if config.train.match_steps else len(rows))
-    works = steps_of_training(config, rows, steps)
-    return Plan(
-        config=config,
-        card=card,
-        lm=lm,
-        encoder=encoder,
-        estimated=reader.tokenizer is None,
-        pictures=len(world.table),
-        items=len(rows),
-        steps=steps,
-        step=1 / len(works) * sum(works, Work()),
-        largest=max(works, key=lambda work: work.tokens),
-        scoring=scoring(run, world, reader),
-        projector=_matrices(config, lm, encoder),
-    )
+    counted = (census or Census()).count(config)
+    return Plan(config, card, lm, encoder, counted, _matrices(config, lm, encoder))
 
 
 def _matrices(config: Config, lm: LmShape, encoder: EncoderShape) -> tuple[tuple[int, int, int], ...]:
@@ -154,43 +171,39 @@ def _matrices(config: Config, lm: LmShape, encoder: EncoderShape) -> tuple[tuple
     return tuple((rows, layer.in_features, layer.out_features) for layer in layers)
 
 
-def text(plan: Plan) -> str:
-    """The plan as lines to read."""
-    config, card, step, bytes = plan.config, plan.card, plan.step, plan.bytes
-    _, pictures, hypernyms = plan.scoring
-    guess = (
-        f", estimated at {TOKENS_PER_WORD} a word: its tokenizer is not on this disk"
-        if plan.estimated
-        else ""
-    )
+def text(plan: Plan, world: str = "") -> str:
+    """The plan as lines to read; `world` says where the numbers of pictures and leaves are from, if not counted."""
+    config, card, counted, bytes = plan.config, plan.card, plan.counted, plan.bytes
+    step, (_, pictures, hypernyms) = counted.step, counted.scoring
+    why = "names are not known" if world else "its tokenizer is not on this disk"
+    guess = f", estimated at {TOKENS_PER_WORD} a word: {why}" if counted.estimated else ""
     peaks = ", ".join(f"{dtype} {peak / 1e12:.3g}" for dtype, peak in sorted(card.peaks.items()))
     padding = step.tokens - step.image - step.text
-    total, memory = sum(bytes.values()), card.memory / 1e9
-    features = plan.pictures * config.model.encoder_tokens * plan.encoder.width
+    total, memory, seconds = sum(bytes.values()), card.memory / 1e9, plan.seconds
+    room = f"{card.name} has {memory:.0f}" if total <= card.memory else f"{total / 1e9 - memory:.1f} GB too few"
     lines = {
         "run": f"{config.name}: {config.model.encoder}, {config.model.projector}, {config.model.lm} in {plan.dtype}",
         "card": f"{card.name}: TFLOP/s {peaks} ({card.about}); {card.share:.2f} of them assumed",
-        "items": f"{plan.items:,} training questions about {plan.pictures:,} pictures of all splits",
-        "steps": f"{plan.steps:,} of {config.train.batch} items, order {config.train.order}",
+        "world": f"{world}, as stated" if world else "",
+        "items": f"{counted.items:,} training questions about {counted.pictures:,} pictures of all splits",
+        "steps": f"{counted.steps:,} of {config.train.batch} items, order {config.train.order}",
         "tokens": f"{step.tokens:,.0f} a step: {step.image:,.0f} of pictures, {step.text:,.0f} of words, "
         f"{padding:,.0f} of padding{guess}",
-        "FLOPs": f"{plan.step_flops:.3g} a step, {plan.steps * plan.step_flops:.3g} in training; "
-        f"{plan.encoder_flops:.3g} of the encoder; {plan.scoring_flops:.3g} in scoring",
-        "encoding": f"{_time(plan.encoder_flops / card.rate('float32'))}, once",
-        "training": f"{_time(plan.steps * plan.step_seconds)}, {plan.step_seconds:.3g} s a step",
-        "scoring": f"{_time(plan.scoring_flops / card.rate(plan.dtype))} for {pictures:,} pictures × {hypernyms} "
-        "hypernyms (without names, thresholds and baselines)",
+        "FLOPs": f"{plan.step_flops:.3g} a step, {counted.steps * plan.step_flops:.3g} in training; "
+        f"{plan.encoder_flops:.3g} of the encoder; {plan.scoring_flops:.3g} in scoring; "
+        f"{plan.capture_flops:.3g} in captures",
+        "encoding": f"{duration(seconds['features'])}, once",
+        "training": f"{duration(seconds['train'])} with captures, {plan.step_seconds:.3g} s a step",
+        "scoring": f"{duration(seconds['evaluate'])} for {pictures:,} pictures × {hypernyms} hypernyms, and names "
+        "(without probes as baselines)",
         "memory": f"{total / 1e9:.2f} GB at the peak of training: "
         + ", ".join(f"{name} {part / 1e9:.2f}" for name, part in bytes.items())
-        + (
-            f"; {card.name} has {memory:.0f}"
-            if total <= card.memory
-            else f"; {total / 1e9 - memory:.1f} GB too few"
-        ),
-        "disk": f"{features * DTYPES[config.model.feature_dtype].itemsize / 1e9:.2f} GB of features",
+        + f"; {room}",
+        "disk": ", ".join(f"{part / 1e9:.2f} GB of {name}" for name, part in plan.disk.items()),
     }
-    return "".join(f"{name:<10}{line}\n" for name, line in lines.items())
+    return "".join(f"{name:<10}{line}\n" for name, line in lines.items() if line)
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h" if seconds >= 360 else f"{seconds:.0f} s"
+def duration(seconds: float) -> str:
+    """A time in seconds, or from six minutes on in hours."""
+    return f"{seconds / 3600:,.2f} h" if seconds >= 360 else f"{seconds:.0f} s"

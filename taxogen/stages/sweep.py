@@ -20,7 +20,7 @@ from taxogen.stages.scheduling.processes import local, usual_jobs
 from taxogen.stages.scheduling.schedule import schedule
 from taxogen.stages.scheduling.task import Room
 from taxogen.stages.sweeping import plan_file, plan_runs
-from taxogen.stages.sweeping.clock import Clock, words
+from taxogen.stages.sweeping.clock import OF_A_QUESTION, Clock, words
 from taxogen.stages.sweeping.plan_file import PlanFile
 from taxogen.stages.sweeping.plan_tasks import FEATURES, PlanTasks, plan_tasks
 from taxogen.stages.sweeping.progress import STORED, Progress
@@ -31,7 +31,6 @@ __all__ = ["SECONDS", "STORED", "Swept", "grid", "listing", "sweep", "varied_key
 log = logging.getLogger("taxogen")
 SECONDS = "sweep-seconds.json"
 _EXPECTED = {FEATURES: 0.0, "train": 120.0, "evaluate": 27.0}
-_OF_A_QUESTION = 20.0
 """Seconds of a stage where the plan states none; only their ratios count, and only until one of its kind has ended."""
 
 
@@ -191,4 +190,4 @@ def _clock(
 
 def _expected(plan: PlanFile, task: str) -> float:
     stage = task.partition(" ")[0]
-    return plan.seconds.get(stage, _EXPECTED.get(stage, _OF_A_QUESTION))
+    return plan.seconds.get(stage, _EXPECTED.get(stage, OF_A_QUESTION))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import TopologicalSorter
 
 from taxogen.stages.scheduling.task import News, Task, Workers
@@ -67,10 +68,14 @@ class _Work:
     faults: dict[str, str] = field(default_factory=dict)
     waits: bool = False
 
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """The place of each task among all."""
+        return {name: number for number, name in enumerate(self.tasks)}
+
     def begin(self) -> bool:
         """Begins what is ready and fits; whether news is to be waited for."""
-        order = {name: number for number, name in enumerate(self.tasks)}
-        self.ready = sorted([*self.ready, *self.graph.get_ready()], key=order.__getitem__)
+        self.ready = sorted([*self.ready, *self.graph.get_ready()], key=self.order.__getitem__)
         for name in [one for one in self.ready if self.faults.keys() & self.tasks[one].needs]:
             fault = next(one for one in self.tasks[name].needs if one in self.faults)
             self.ready.remove(name)

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,14 +51,22 @@ class Simulated:
         fleet: the machines.
         work: task → seconds of its work, on a machine that never dies.
         rng: draws when machines die.
+        unsaved: tasks that save nothing on their way, and begin again from nothing.
 
     Attributes:
         now: seconds since the beginning.
         busy: slot-seconds in which tasks were at work, for nothing or not.
     """
 
-    def __init__(self, fleet: Fleet, work: Mapping[str, float], rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        work: Mapping[str, float],
+        rng: np.random.Generator,
+        unsaved: Collection[str] = (),
+    ) -> None:
         self.now = self.busy = 0.0
+        self._unsaved = frozenset(unsaved)
         self._fleet, self._rng, self._rest = fleet, rng, dict(work)
         self._free = [machine for machine in range(fleet.machines) for _ in range(fleet.slots)]
         self._running: dict[str, tuple[int, float, int]] = {}
@@ -74,7 +82,7 @@ class Simulated:
     def start(self, task: Task) -> None:
         """Begins a task, which will end if its machine does not die before."""
         number, rest, fleet = next(self._number), self._rest[task.name], self._fleet
-        saves = max(0, math.ceil(rest / fleet.interval) - 1)  # none at the end
+        saves = max(0, math.ceil(rest / self._interval(task.name)) - 1)  # none at the end
         self._running[task.name] = (self._free.pop(), self.now, number)
         ends = self.now + fleet.start + rest + saves * fleet.checkpoint
         heapq.heappush(self._events, (ends, number, "end", task.name))
@@ -94,8 +102,8 @@ class Simulated:
         lost = [name for name, (machine, *_) in self._running.items() if machine == what]
         for name in lost:
             segments = max(0.0, self.now - self._running[name][1] - self._fleet.start)
-            saved = segments // (self._fleet.interval + self._fleet.checkpoint)
-            self._rest[name] -= saved * self._fleet.interval if saved else 0.0
+            saved = segments // (self._interval(name) + self._fleet.checkpoint)
+            self._rest[name] -= saved * self._interval(name) if saved else 0.0
             self._leave(name)
         self._free = [machine for machine in self._free if machine != what]
         heapq.heappush(self._events, (self.now + self._fleet.repair, next(self._number), "back", what))
@@ -103,6 +111,9 @@ class Simulated:
 
     def close(self) -> None:
         """Nothing runs."""
+
+    def _interval(self, name: str) -> float:
+        return math.inf if name in self._unsaved else self._fleet.interval
 
     def _leave(self, name: str) -> int:
         machine, begun, _ = self._running.pop(name)
@@ -115,10 +126,25 @@ class Simulated:
             heapq.heappush(self._events, (at, next(self._number), "death", machine))
 
 
-def simulate(fleet: Fleet, work: Mapping[str, float], rng: np.random.Generator) -> tuple[float, float]:
-    """Seconds until all tasks are done, and the share of the slots' busy time that was not work that counts."""
-    workers = Simulated(fleet, work, rng)
-    schedule([Task(name, print) for name in work], workers, lambda news: None, tries=math.inf)
+def simulate(
+    fleet: Fleet,
+    work: Mapping[str, float],
+    rng: np.random.Generator,
+    tasks: Sequence[Task] | None = None,
+    unsaved: Collection[str] = (),
+) -> tuple[float, float]:
+    """Seconds until all tasks are done, and the share of the slots' busy time that was not work that counts.
+
+    Args:
+        fleet: the machines.
+        work: task → seconds.
+        rng: draws when machines die.
+        tasks: those of the work, with what each waits for; by default none waits for another.
+        unsaved: as `Simulated`.
+    """
+    workers = Simulated(fleet, work, rng, unsaved)
+    graph = [Task(name, print) for name in work] if tasks is None else tasks
+    schedule([replace(task, room=Room()) for task in graph], workers, lambda news: None, tries=math.inf)
     return workers.now, 1 - sum(work.values()) / workers.busy
 
 

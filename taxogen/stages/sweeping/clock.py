@@ -11,6 +11,9 @@ from pathlib import Path
 
 from probing.store import files
 
+OF_A_QUESTION = 20.0
+"""Seconds that a question to a run is expected to take where nothing states them."""
+
 
 @dataclass
 class Clock:

@@ -16,10 +16,14 @@ from taxogen.runs.config import Config
 from taxogen.runs.config.toml_file import line_of, tables, text_of
 from taxogen.runs.names import plain_name
 from taxogen.runs.setting import flatten, shown
+from taxogen.stages.planning import counts
 from taxogen.stages.sweeping.captured import refuse_uncaptured
 from taxogen.stages.sweeping.plan_runs import Group, Runs, word
 
-KEYS = ("name", "seeds", "common", "questions", "together", "seconds", "resources", "equivalence", "groups")
+KEYS = (
+    *("name", "seeds", "common", "questions", "together", "seconds", "resources", "world", "equivalence"),
+    "groups",
+)
 KEYS_OF_GROUP = ("about", "seeds", "settings", "cases", "vary")
 STAGES = ("train", "evaluate")
 """The stages of every run; those of the plan's questions follow."""
@@ -45,6 +49,7 @@ class PlanFile:
         together: analysis → its options; asked of all runs together.
         seconds: stage → core-seconds of a run that the file expects; of a question to all runs, of all.
         resources: what every stage takes on a cluster (`RESOURCES`), where the file says so.
+        world: how large the world is (`counts.NAMES`), for `taxoprobe plan` where pictures are not on the disk; no run depends on it.
         equivalence: measure → the bound within which a difference counts as none, stated before the runs.
         conditions: run → its name without the seed.
     """
@@ -58,6 +63,7 @@ class PlanFile:
     conditions: Mapping[str, str] = field(default_factory=dict)
     together: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
+    world: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -136,6 +142,7 @@ class _Reader:
             made.conditions,
             together,
             self._numbers("resources", RESOURCES),
+            self._numbers("world", counts.NAMES),
         )
 
     def _questions(

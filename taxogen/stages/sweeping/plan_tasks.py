@@ -39,9 +39,8 @@ def plan_tasks(
 ) -> PlanTasks:
     """The tasks of some runs of a plan, named by stage and run, and which of them are left, by what files say now.
 
-    Runs that read the same features wait for one task that makes them, but train even where that has failed. A question
-    to all runs is left where its answer is not there or not of the runs as they are, and where a run is not done; it is
-    no task where some runs are not made.
+    A question to all runs is left where its answer is not there or not of the runs as they are, and where a run is not
+    done.
 
     Args:
         plan: the runs, and what they are asked.
@@ -49,17 +48,38 @@ def plan_tasks(
         out: holds the folder of a report.
         rooms: what a task of each run takes; a core by default.
     """
-    tasks: list[Task] = []
+    tasks = graph(plan, runs, out, rooms)
     left: set[str] = set()
+    for name, run in runs.items():
+        stages = run_stages.remaining(run, plan.questions)
+        left |= {f"{stage} {name}" for stage in stages}
+        if f"{FEATURES} {name}" in tasks and TRAIN in stages and not run.closed:
+            left.add(f"{FEATURES} {name}")
+    for question, options in plan.together.items():
+        task = tasks.get(f"{question} {plan.name}")
+        if task is not None and (
+            left.intersection((*task.needs, *task.after))
+            or not run_stages.asked_together(list(runs.values()), question, options, out)
+        ):
+            left.add(task.name)
+    return PlanTasks(tasks, frozenset(left))
+
+
+def graph(
+    plan: PlanFile, runs: Mapping[str, Run], out: Path, rooms: Mapping[str, Room] | None = None
+) -> dict[str, Task]:
+    """The tasks of some runs of a plan, by name, done or not; no file is looked at.
+
+    Runs that read the same features wait for one task that makes them, but train even where that has failed. A question
+    to all runs is no task where some runs are not made. Arguments as of `plan_tasks`.
+    """
+    tasks: list[Task] = []
     firsts: dict[tuple[object, ...], str] = {}
     for name, run in runs.items():
         room = (rooms or {}).get(name, Room())
-        stages = run_stages.remaining(run, plan.questions)
-        left |= {f"{stage} {name}" for stage in stages}
-        first = firsts.setdefault(_features_of(run.config), name)
+        first = firsts.setdefault(features_of(run.config), name)
         if first == name:
             tasks.append(Task(f"{FEATURES} {name}", partial(run_stages.prepare, run), room=room))
-            left |= {f"{FEATURES} {name}"} if TRAIN in stages and not run.closed else set()
         do = {
             stage: partial(run_stages.do_stage, run, stage, plan.questions.get(stage, {}))
             for stage in plan.stages
@@ -67,27 +87,19 @@ def plan_tasks(
         tasks.append(Task(f"{TRAIN} {name}", do[TRAIN], after=(f"{FEATURES} {first}",), room=room))
         tasks.append(Task(f"{EVALUATE} {name}", do[EVALUATE], (f"{TRAIN} {name}",), room=room))
         for question in plan.questions:
-            before = [
-                EVALUATE,
-                *(one for one in run_stages.asking().needs(question) if one in plan.questions),
-            ]
-            tasks.append(
-                Task(f"{question} {name}", do[question], tuple(f"{one} {name}" for one in before), room=room)
-            )
+            needs = (one for one in run_stages.asking().needs(question) if one in plan.questions)
+            before = tuple(f"{one} {name}" for one in (EVALUATE, *needs))
+            tasks.append(Task(f"{question} {name}", do[question], before, room=room))
     of_runs = tuple(task.name for task in tasks if not task.name.startswith(f"{FEATURES} "))
     together = plan.together if len(runs) == len(plan.runs) else {}
     for question, options in together.items():
-        asked = (list(runs.values()), question, options, out)
+        do_together = partial(run_stages.ask_together, list(runs.values()), question, options, out)
         others = tuple(f"{one} {plan.name}" for one in plan.together if one != REPORT and question == REPORT)
-        tasks.append(
-            Task(f"{question} {plan.name}", partial(run_stages.ask_together, *asked), of_runs, others)
-        )
-        if left.intersection((*of_runs, *others)) or not run_stages.asked_together(*asked):
-            left.add(tasks[-1].name)
-    return PlanTasks({task.name: task for task in tasks}, frozenset(left))
+        tasks.append(Task(f"{question} {plan.name}", do_together, of_runs, others))
+    return {task.name: task for task in tasks}
 
 
-def _features_of(config: Config) -> tuple[object, ...]:
+def features_of(config: Config) -> tuple[object, ...]:
     """What decides which features a run reads; the seed where it draws pictures."""
     data, model = config.data, config.model
     drawn = config.seed if data.pictures_per_leaf or data.leaves else None

@@ -55,7 +55,7 @@ def test_counts_are_those_of_the_prepared_run(settings, tmp_path, more):
     rows, together = bench.rows(bench.world.manifests["train"]), wanted.train.order
     asked = bench.world.asked if wanted.train.match_steps else len(rows)
     steps = total_steps(wanted.train, asked)
-    assert (planned.items, planned.steps, planned.pictures) == (len(rows), steps, len(bench.world.table))
+    assert (planned.counted.items, planned.counted.steps, planned.counted.pictures) == (len(rows), steps, len(bench.world.table))
     assert steps <= STEPS_LOOKED_AT, "all steps are looked at, so that the mean is exact"
     vlm, sizes, pictures, answers = bench.vlm, [], [], []
     vlm.use_prefix(common_prefix(rows))
@@ -66,11 +66,11 @@ def test_counts_are_those_of_the_prepared_run(settings, tmp_path, more):
         sizes.append(layout.ids.numel())
         pictures.append(int((layout.ids < 0).sum()))
         answers.append(sum(len(row.ids) - row.answer for row in batch))
-    assert planned.step.tokens == pytest.approx(sum(sizes) / steps)
-    assert planned.step.image == pytest.approx(sum(pictures) / steps)
-    assert planned.step.outputs == pytest.approx(sum(answers) / steps)
-    assert 0 < planned.step.text <= planned.step.tokens - planned.step.image
-    assert not planned.estimated
+    assert planned.counted.step.tokens == pytest.approx(sum(sizes) / steps)
+    assert planned.counted.step.image == pytest.approx(sum(pictures) / steps)
+    assert planned.counted.step.outputs == pytest.approx(sum(answers) / steps)
+    assert 0 < planned.counted.step.text <= planned.counted.step.tokens - planned.counted.step.image
+    assert not planned.counted.estimated
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_words_are_estimated_where_the_tokenizer_is_not_there(settings, monkeypa
     exact = plan.plan(toy_config(settings), cards.card("h100"))
     monkeypatch.setattr(shapes, "tokenizer", lambda name: None)
     rough = plan.plan(toy_config(settings), cards.card("h100"))
-    assert rough.estimated
-    assert rough.step.image == exact.step.image
+    assert rough.counted.estimated
+    assert rough.counted.step.image == exact.counted.step.image
     assert "estimated at 1.3 a word" in plan.text(rough)
     assert len(guessed("Is there a crow in this image of ten words?")) == 13
     assert guessed("Is there a crow")[:2] == guessed("Is there food")[:2]
