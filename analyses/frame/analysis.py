@@ -21,7 +21,7 @@ from analyses.frame.identity import distinguished
 from analyses.frame.results import QUICK, Extras, Result, marked, replacing
 from analyses.frame.section import Block, Lines
 from analyses.frame.stores import RunOrStores, Stores
-from probing.store import cache
+from probing.store import cache, records
 from taxogen.models import ranks
 from taxogen.runs.flags import Help
 from taxogen.runs.run import Run
@@ -204,15 +204,20 @@ class Analysis:
         return self.table_name(options) if self.table_name else self.name
 
     def save(self, result: Result, folder: Path, options: Any, made_from: Mapping[str, Any]) -> None:
-        """Writes a table, its figures, and what is beside them, each with what it was made from."""
+        """Writes figures, what is beside them, and last the table, each with what it was made from.
+
+        A table that is there is so the sign of a whole answer: one that was there before is taken away first.
+        """
         name = self.table_name_of(options)
         table = result.table.assign(**{QUICK: True}) if self.hurried else result.table
+        figures = self.figures(table)  # before anything is taken away: drawing may fail
         with replacing(folder, [name], self.options, made_from):
-            tables.save(table, folder, name, made_from)
-            for figure_name, figure in self.figures(table).items():
+            records.remove(folder / f"{name}.parquet")
+            for figure_name, figure in figures.items():
                 shown = figure_name if name == self.name else f"{name}-{figure_name}"
                 drawing.save(figure, folder, shown, made_from)
             result.extras.save(folder, made_from, self.hurried)
+            tables.save(table, folder, name, made_from)
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """The figures of a table by name; of a quick look, marked as such."""

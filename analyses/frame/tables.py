@@ -120,6 +120,6 @@ def table(
 
 
 def save(table: pd.DataFrame, folder: Path, name: str, made_from: Mapping[str, Any]) -> None:
-    """Writes name.parquet for programs and name.csv for people, each whole or not at all, with its record."""
-    records.write(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False), made_from)
+    """Writes name.csv for people and, last, name.parquet for programs, each whole or not at all, with its record."""
     records.write(folder / f"{name}.csv", lambda part: table.to_csv(part, index=False), made_from)
+    records.write(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False), made_from)

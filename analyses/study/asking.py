@@ -63,12 +63,12 @@ def asked(runs: Sequence[Run], question: str, options: Mapping[str, Any], out: P
 def answer(runs: Sequence[Run], question: str, options: Mapping[str, Any]) -> Path | None:
     """The table that answers a question with these options; None where it was not asked with them, or not to the end.
 
+    The table is written last (`Analysis.save`).
+
     Raises:
         DamagedError, MismatchError: it is not as it was written, or not of the runs as they are now.
     """
     found = stored(runs, question, options)
-    if _mark(found.path).exists():
-        return None
     record = found.require() if found.path.is_file() else None
     same = record is not None and record["options"] == wording.plain(_asked_with(question, options)[1])
     return found.path if same else None
@@ -89,16 +89,7 @@ def ask(runs: Sequence[Run], question: str, options: Mapping[str, Any], out: Pat
             _report(runs, _page(out))
             return
         analysis, wanted = _asked_with(question, options)
-        mark = _mark(stored(runs, question, options).path)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()  # figures and more are written behind the table: a killed process leaves it without them
         analysis.ask(runs, wanted)
-        mark.unlink(missing_ok=True)
-
-
-def _mark(table: Path) -> Path:
-    """A file beside the folder of a table that is there while the question is being asked, or was asked in vain."""
-    return table.parent.with_name(f"{table.parent.name}.asked.part")
 
 
 def _report(runs: Sequence[Run], page: Path) -> None:

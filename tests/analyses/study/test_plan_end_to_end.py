@@ -146,7 +146,7 @@ def test_what_was_asked_of_all_runs_lies_with_the_first_and_is_of_all_as_they_ar
     assert "of all runs together: behaviour (done)" in listing(folder)
 
 
-def test_a_question_that_was_cut_off_behind_its_table_is_asked_again(made, monkeypatch):
+def test_a_question_that_was_cut_off_while_it_was_saved_is_asked_again(made, monkeypatch):
     folder, _ = made
     run, options = (
         Run.open(folder / "runs" / RUNS[2]),

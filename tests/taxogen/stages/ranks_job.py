@@ -1,4 +1,4 @@
-"""The command line of taxogen in one of several processes: the first comes late, or the second's training breaks."""
+"""The command line of taxogen in one of several processes: the first comes late, or the last one's training breaks."""
 
 import os
 import signal
@@ -14,6 +14,8 @@ answer_loss = Vlm.answer_loss
 
 def troubled(*arguments):
     CALLS.append(arguments)
+    if len(CALLS) == 2 and os.environ["TROUBLE"] == "stopped":
+        raise KeyboardInterrupt
     if len(CALLS) == 7 and os.environ["TROUBLE"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if len(CALLS) == 7:
@@ -24,6 +26,6 @@ def troubled(*arguments):
 if __name__ == "__main__":
     if os.environ["TROUBLE"] == "late":
         time.sleep(3 * (os.environ["RANK"] == "0"))
-    elif os.environ["RANK"] == "1":
+    elif int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
         Vlm.answer_loss = troubled
     sys.exit(main())

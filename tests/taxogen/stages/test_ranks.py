@@ -45,9 +45,10 @@ def run_of_one(path, flags):
     return Run.open(path)
 
 
-def launched(*words, module="taxogen"):
-    """The exit code of torchrun, and all that two processes with this command line say."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+def launched(*words, module="taxogen", processes=2):
+    """The exit code of torchrun, and all that its processes with this command line say."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node", str(processes), "-m"]
     process = subprocess.Popen(
         [*torchrun, module, *map(str, words)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
