@@ -135,7 +135,9 @@ def steps_of_training(config: Config, frame: pd.DataFrame, reader: Reader, steps
     numbers, names = pd.factorize(frame["picture"].astype(str))
     pictures = {name: number for number, name in enumerate(names)}
     together = np.arange(len(frame)) if config.train.order == "items" else numbers
-    firsts = reader.rows(frame.drop_duplicates(["task", "prompt"]), pictures)  # no noun stands before a picture
+    firsts = reader.rows(
+        frame.drop_duplicates(["task", "prompt"]), pictures
+    )  # no noun stands before a picture
     prefix = len(common_prefix(firsts))
     chosen = sorted({round(at) for at in np.linspace(0, steps - 1, min(steps, STEPS_LOOKED_AT))})
     works = []

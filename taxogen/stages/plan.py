@@ -14,7 +14,7 @@ from taxogen.models.projectors import Projector
 from taxogen.models.shapes import EncoderShape, LmShape
 from taxogen.runs.config import Config
 from taxogen.stages.cards import DTYPES, Card
-from taxogen.stages.counting import TOKENS_PER_WORD, Work
+from taxogen.stages.counting import TOKENS_PER_WORD
 from taxogen.stages.planning.census import Census, Counted
 from taxogen.stages.train import resolve_steps
 
@@ -106,7 +106,10 @@ class Plan:
         """Bytes on disk by their parts; features are shared by runs that read the same."""
         counted, model = self.counted, self.config.model
         steps = counted.steps
-        saved = {*resolve_steps(self.config.train.snapshots, steps), *resolve_steps(self.config.capture.at, steps)}
+        saved = {
+            *resolve_steps(self.config.train.snapshots, steps),
+            *resolve_steps(self.config.capture.at, steps),
+        }
         stored = self.captures * counted.image.bytes(self.config, self.lm)
         width = model.encoder_tokens * self.encoder.width * DTYPES[model.feature_dtype].itemsize
         return {
@@ -180,7 +183,9 @@ def text(plan: Plan, world: str = "") -> str:
     peaks = ", ".join(f"{dtype} {peak / 1e12:.3g}" for dtype, peak in sorted(card.peaks.items()))
     padding = step.tokens - step.image - step.text
     total, memory, seconds = sum(bytes.values()), card.memory / 1e9, plan.seconds
-    room = f"{card.name} has {memory:.0f}" if total <= card.memory else f"{total / 1e9 - memory:.1f} GB too few"
+    room = (
+        f"{card.name} has {memory:.0f}" if total <= card.memory else f"{total / 1e9 - memory:.1f} GB too few"
+    )
     lines = {
         "run": f"{config.name}: {config.model.encoder}, {config.model.projector}, {config.model.lm} in {plan.dtype}",
         "card": f"{card.name}: TFLOP/s {peaks} ({card.about}); {card.share:.2f} of them assumed",

@@ -21,6 +21,7 @@ from taxogen.stages.scheduling.schedule import schedule
 from taxogen.stages.scheduling.task import Room
 from taxogen.stages.sweeping import plan_file, plan_runs
 from taxogen.stages.sweeping.clock import OF_A_QUESTION, Clock, words
+from taxogen.stages.sweeping.copying import COPY, copy_results, require_writable
 from taxogen.stages.sweeping.plan_file import PlanFile
 from taxogen.stages.sweeping.plan_tasks import FEATURES, PlanTasks, plan_tasks
 from taxogen.stages.sweeping.progress import STORED, Progress
@@ -30,7 +31,7 @@ __all__ = ["SECONDS", "STORED", "Swept", "grid", "listing", "sweep", "varied_key
 
 log = logging.getLogger("taxogen")
 SECONDS = "sweep-seconds.json"
-_EXPECTED = {FEATURES: 0.0, "train": 120.0, "evaluate": 27.0}
+_EXPECTED = {FEATURES: 0.0, COPY: 0.0, "train": 120.0, "evaluate": 27.0}
 """Seconds of a stage where the plan states none; only their ratios count, and only until one of its kind has ended."""
 
 
@@ -82,6 +83,7 @@ def sweep(
     jobs: int | None = None,
     stored: Collection[str] = (),
     ray: str | None = None,
+    copy_to: str = "",
 ) -> Swept:
     """What became of a plan's runs, all made below `out`; what is finished is left as it is.
 
@@ -98,13 +100,16 @@ def sweep(
             asked of all together.
         ray: the address of a Ray cluster that does the work, or `here` for one that is started on this machine; None:
             processes of this machine.
+        copy_to: a URL to which finished runs are copied, and the table and the report at the end; none by default.
 
     Raises:
         ModuleNotFoundError: Ray was asked for and is not installed.
         MismatchError: a directory holds a run of another config; nothing was started.
-        OSError: the folder cannot be written to, or is not seen by a machine of the cluster.
+        OSError: the folder or the URL cannot be written to, or a machine of the cluster does not see the folder.
     """
     mark_in(out).unlink()
+    if copy_to:
+        require_writable(copy_to)
     opened = _opened(plan, out)
     waiting = {name: run for name, run in opened.items() if name not in stored}
     if ray is None:
@@ -115,7 +120,7 @@ def sweep(
         workers = Cluster(None if ray == "here" else ray, jobs, out)
         takes = rooms(plan, workers.largest())
         jobs = max(1, int(workers.room().cpus))
-    tasks = plan_tasks(plan, waiting, out, takes)
+    tasks = plan_tasks(plan, waiting, out, takes, copy_to)
     keys, live = varied_keys(plan), sys.stderr.isatty() and jobs > 1
     varied = {name: _varied(run, keys) for name, run in opened.items()}
     clock = _clock(plan, out, jobs, tasks, (lambda line: None) if live else log.info)
@@ -126,6 +131,8 @@ def sweep(
         progress.tick()
 
     failed = schedule(tasks.ahead(), workers, progress.hear, tick)
+    if copy_to:
+        copy_results(out, copy_to)
     return Swept(progress.table(), failed)
 
 

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from probing.store import cache
+from taxogen.world.remote import RemoteFolder
 
+Folder = Path | RemoteFolder
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "WEBP")
 """No other decoder sees a file, whatever its name: Pillow would hand an EPS to Ghostscript."""
@@ -72,7 +74,7 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def find(root: Path) -> list[str]:
+def find(root: Folder) -> list[str]:
     """The sorted paths ``<leaf>/<file>`` of all pictures below `root`, hidden files and folders aside.
 
     Links to files and folders are followed, wherever they lead.
@@ -81,13 +83,13 @@ def find(root: Path) -> list[str]:
         ValueError: no leaf folder, leaves with fewer than 2 pictures, entries with a picture's name that are no files
             (links that lead nowhere), or names with line breaks and the like (all are listed).
     """
-    leaves = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    lost = [entry.name for entry in leaves if entry.is_symlink() and not entry.exists()]
-    names = {entry.name: _picture_names(entry) for entry in leaves if entry.is_dir()}
+    names, lost = _leaves(root)
     if not names and not lost:
         raise ValueError(f"{root} holds no leaf folders: put pictures into <leaf>/<file>.jpg.")
     entries = sorted(f"{leaf}/{name}" for leaf, inside in names.items() for name in inside)
-    if lost := lost + [name for name in entries if not (root / name).is_file()]:
+    if isinstance(root, Path):
+        lost += [name for name in entries if not (root / name).is_file()]
+    if lost:
         raise ValueError(
             f"{len(lost)} entries of {root} are no files and no leaf folders, or links that lead nowhere: "
             f"{_some(lost)}. Restore or remove them."
@@ -105,20 +107,32 @@ def find(root: Path) -> list[str]:
     return entries
 
 
-def listed(root: Path) -> list[str]:
+def listed(root: Folder) -> list[str]:
     """The names that `find` gives, unchecked; none where there is no such folder."""
-    leaves = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-    return sorted(
-        f"{leaf.name}/{name}" for leaf in leaves if leaf.name[0] != "." for name in _picture_names(leaf)
-    )
+    try:
+        names, _ = _leaves(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(f"{leaf}/{name}" for leaf, inside in names.items() for name in inside)
 
 
-def _picture_names(leaf: Path) -> list[str]:
-    return [
-        entry.name
-        for entry in leaf.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    ]
+def _leaves(root: Folder) -> tuple[dict[str, list[str]], list[str]]:
+    """The names of pictures in each folder of a leaf, and links that lead nowhere in place of one."""
+    if isinstance(root, Path):
+        leaves = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+        lost = [entry.name for entry in leaves if entry.is_symlink() and not entry.exists()]
+        inside = {leaf.name: [entry.name for entry in leaf.iterdir()] for leaf in leaves if leaf.is_dir()}
+    else:
+        lost, inside = [], {}
+        for path in root.files():
+            leaf, _, name = path.partition("/")
+            if name and "/" not in name and not leaf.startswith("."):
+                inside.setdefault(leaf, []).append(name)
+    return {leaf: [name for name in names if _is_picture(name)] for leaf, names in inside.items()}, lost
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -127,20 +141,19 @@ def _some(names: Sequence[str]) -> str:
     return shown + (", …" if len(names) > 5 else "")
 
 
-def verified_hashes(root: Path, names: list[str]) -> list[str]:
+def verified_hashes(root: Folder, names: list[str]) -> list[str]:
     """The content hash of every file, each of which has been decoded once, now or before.
 
-    The result is cached until a file's size, time of change or time of its inode's change differs.
+    The result is cached until a file's size, time of change or time of its inode's change differs; of a remote one its
+    size or version.
 
     Raises:
         ValueError: files that cannot be read as pictures, all of them listed.
     """
-    stats = [(root / name).stat() for name in names]
-    listing = [
-        str(root.resolve()),
-        *((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in zip(names, stats)),
-    ]
-    key = content_hash(json.dumps(listing).encode())
+    if (versions := _versions(root, names)) is None:
+        return _verify(root, names)
+    where = str(root.resolve()) if isinstance(root, Path) else root.url
+    key = content_hash(json.dumps([where, *versions]).encode())
 
     def make(part: Path) -> None:
         text = "\n".join(_verify(root, names))
@@ -154,7 +167,16 @@ def verified_hashes(root: Path, names: list[str]) -> list[str]:
     return text.decode().splitlines()
 
 
-def _verify(root: Path, names: list[str]) -> list[str]:
+def _versions(root: Folder, names: list[str]) -> list[tuple[object, ...]] | None:
+    """What tells whether a file is still the same; None where a remote folder does not say."""
+    if isinstance(root, Path):
+        stats = [(root / name).stat() for name in names]
+        return [(name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in zip(names, stats)]
+    versions = root.files()
+    return [(name, versions[name]) for name in names] if all(versions[name] for name in names) else None
+
+
+def _verify(root: Folder, names: list[str]) -> list[str]:
     def visit(name: str) -> tuple[str, str]:
         try:
             data = (root / name).read_bytes()

@@ -1,7 +1,8 @@
-"""Pictures of leaf concepts: the bundled pictograms, THINGS, or any folder of leaf/*.jpg."""
+"""Pictures of leaf concepts: the bundled pictograms, THINGS, or any folder of leaf/*.jpg, here or by a URL."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import zipfile
@@ -17,7 +18,8 @@ from PIL import Image
 
 from probing.store import MismatchError
 from taxogen.world import picture_files
-from taxogen.world.picture_files import decode
+from taxogen.world.picture_files import Folder, decode
+from taxogen.world.remote import MARK, RemoteFolder
 
 COLUMNS = ("picture", "leaf", "source", "style_group", "licence", "content_hash")
 BUNDLED = ("pictograms",)
@@ -31,12 +33,12 @@ class Pictures:
         name: the name by which the collection was loaded.
         table: picture (its path inside the collection), leaf, source, style_group (sources that redraw each
             other), licence, content_hash (SHA-256 of the file); sorted by picture, which is unique.
-        folder: of the files, or None for a bundled collection, which is read from the package.
+        folder: of the files, maybe a remote one; None for a bundled collection, which is read from the package.
     """
 
     name: str
     table: pd.DataFrame
-    folder: Path | None = None
+    folder: Folder | None = None
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
@@ -121,20 +123,21 @@ class Pictures:
 
 
 def load(name_or_folder: str | os.PathLike[str]) -> Pictures:
-    """The bundled collection of that name, or the pictures of a folder.
+    """The bundled collection of that name, or the pictures of a folder, or of a URL that fsspec reads.
 
     A folder holds ``<leaf>/<file>`` or, as THINGS is distributed, ``images/<leaf>/<file>``; files are .jpg,
     .jpeg, .png or .webp. Every picture of a folder is decoded once here, so that a broken one is found before
     anything is trained; bundled pictures are compared with their content hashes instead.
 
     Raises:
-        FileNotFoundError: neither a bundled name nor a folder.
+        FileNotFoundError: neither a bundled name nor a folder, or nothing is at the URL.
+        OSError, ModuleNotFoundError: the URL cannot be read, or what reads such ones is not installed.
         ValueError: leaves have fewer than 2 pictures, or pictures cannot be read (all are listed).
     """
     if str(name_or_folder) in BUNDLED:
         return _load_bundled(str(name_or_folder))
-    folder = Path(name_or_folder)
-    if not folder.is_dir():
+    folder = _place(name_or_folder)
+    if isinstance(folder, Path) and not folder.is_dir():
         raise FileNotFoundError(
             f"No pictures called {str(name_or_folder)!r}: neither bundled ({', '.join(BUNDLED)}) nor a "
             "folder. Give a folder of <leaf>/<file>.jpg."
@@ -162,7 +165,7 @@ def of_table(name_or_folder: str | os.PathLike[str], table: pd.DataFrame) -> Pic
             f"A table of pictures names each once as <leaf>/<file>; found {odd[0]!r} and {len(odd) - 1} more"
         )
     bundled = str(name_or_folder) in BUNDLED
-    folder = None if bundled else _root(Path(name_or_folder))
+    folder = None if bundled else _root(_place(name_or_folder))
     return _sorted(str(name_or_folder), texts, folder)
 
 
@@ -202,7 +205,12 @@ def _bundled(name: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(_data(f"{name}.zip")))
 
 
-def _bytes(name: str, folder: Path | None, picture: str) -> bytes:
+def _place(name_or_folder: str | os.PathLike[str]) -> Folder:
+    text = os.fspath(name_or_folder)
+    return RemoteFolder(text) if MARK in text else Path(text)
+
+
+def _bytes(name: str, folder: Folder | None, picture: str) -> bytes:
     if folder is not None:
         return (folder / picture).read_bytes()
     try:
@@ -236,23 +244,29 @@ def _load_bundled(name: str) -> Pictures:
     return _sorted(name, table, None)
 
 
-def _load_folder(folder: Path) -> Pictures:
+def _load_folder(folder: Folder) -> Pictures:
     root = _root(folder)
     names = picture_files.find(root)
     table = pd.DataFrame({"picture": names, "leaf": [name.split("/", 1)[0] for name in names]})
-    table["source"] = folder.resolve().name if root == folder else "things"
+    named = folder.resolve().name if isinstance(folder, Path) else folder.name
+    table["source"] = named if root == folder else "things"
     table["style_group"] = table["source"]
     table["licence"] = ""
     table["content_hash"] = picture_files.verified_hashes(root, names)
     return _sorted(str(folder), table, root)
 
 
-def _root(folder: Path) -> Path:
+def _root(folder: Folder) -> Folder:
     """The folder of the leaves: as THINGS is distributed, that is `images`."""
-    inside = folder / "images"
-    return inside if inside.is_dir() and any(entry.is_dir() for entry in inside.iterdir()) else folder
+    if isinstance(folder, Path):
+        inside = folder / "images"
+        return inside if inside.is_dir() and any(entry.is_dir() for entry in inside.iterdir()) else folder
+    with contextlib.suppress(FileNotFoundError):
+        if any(name.startswith("images/") and name.count("/") > 1 for name in folder.files()):
+            return folder.below("images")
+    return folder
 
 
-def _sorted(name: str, table: pd.DataFrame, folder: Path | None) -> Pictures:
+def _sorted(name: str, table: pd.DataFrame, folder: Folder | None) -> Pictures:
     ordered = table.sort_values("picture", ignore_index=True)
     return Pictures(name, ordered.loc[:, list(COLUMNS)], folder)

@@ -22,7 +22,8 @@ class DataConfig:
         templates: wordings of leaf and of hypernym questions; empty: one of each
         chat: whether questions stand in the chat template of the language model
         negatives: how the hypernyms of questions answered No are drawn (task yes_no only)
-        pictures: pictograms, the bundled ones; or a folder that holds a folder of pictures for each leaf
+        pictures: pictograms, the bundled ones; or a folder that holds a folder of pictures for each leaf, here or by a
+            URL such as s3://BUCKET/FOLDER
         taxonomy: a CSV table with the columns leaf, hypernym; empty: the one that comes with the pictures
         split: pictures inside each leaf (seeded; study: by name), whole leaf concepts, or whole picture sources
         leaves: number of leaf concepts, a seeded draw over all categories; 0: all

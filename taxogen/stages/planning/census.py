@@ -125,7 +125,9 @@ class Census:
         works = steps_of_training(config, train.frame, reader, steps)
         run = Run(Path(config.name), config)
         tested = (
-            pictures_of(chosen, "test", 0) + pictures_of(chosen, "validation", 0) + len(chosen.taxonomy.leaves)
+            pictures_of(chosen, "test", 0)
+            + pictures_of(chosen, "validation", 0)
+            + len(chosen.taxonomy.leaves)
         )
         closed = bool(FORMATS[data.task].answers)
         return Counted(
@@ -162,9 +164,7 @@ def _captured(config: Config, chosen: Shown, reader: Reader, name: str) -> Captu
     leaf = chosen.taxonomy.leaves[0]
     row = reader.row(prompts.segments(prompt, leaf=leaf, hypernym=hypernym, modality=modality)).prompt
     subjects = (
-        len(chosen.taxonomy.leaves)
-        if name
-        else pictures_of(chosen, "test", config.capture.pictures_per_leaf)
+        len(chosen.taxonomy.leaves) if name else pictures_of(chosen, "test", config.capture.pictures_per_leaf)
     )
     named = (span.partition(":") for span in config.capture.spans)
     vectors = [

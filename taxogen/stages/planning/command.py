@@ -22,7 +22,11 @@ def add(command: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     flags.add_settings(command)
     command.add_argument(
-        "plan", nargs="?", type=Path, metavar="PLAN", help="a plan file in TOML: all its runs (docs/clusters.md)"
+        "plan",
+        nargs="?",
+        type=Path,
+        metavar="PLAN",
+        help="a plan file in TOML: all its runs (docs/clusters.md)",
     )
     cards = "h100, h200, a100, l40s, rtx4090, t4, or cpu: this machine"
     command.add_argument("--card", metavar="CARD", help=f"of one run: {cards} (default: cpu)")
@@ -42,7 +46,10 @@ def add(command: argparse.ArgumentParser) -> None:
     for name, what in (
         ("between", "hours from one death of a machine to its next, on average (default: 24)"),
         ("repair", "seconds without it (default: 600)"),
-        ("start", "seconds that a task takes before its work begins or goes on (default: to load its weights)"),
+        (
+            "start",
+            "seconds that a task takes before its work begins or goes on (default: to load its weights)",
+        ),
         ("price", "of an hour of a card, in any currency (default: none is assumed)"),
     ):
         command.add_argument(f"--{name}", type=float, metavar="N", help=f"of a plan: {what}")

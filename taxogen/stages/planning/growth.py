@@ -58,7 +58,12 @@ def _cells(wanted: config.Config, card: Card, counts: Counts | None) -> list[str
     cost = plan(wanted, card, Census(counts))
     counted, seconds = cost.counted, cost.seconds
     return [
-        *(f"{counted.items:,}", f"{counted.steps:,}", f"{counted.step.tokens:,.0f}", f"{cost.step_seconds:.3g}"),
+        *(
+            f"{counted.items:,}",
+            f"{counted.steps:,}",
+            f"{counted.step.tokens:,.0f}",
+            f"{cost.step_seconds:.3g}",
+        ),
         *(duration(seconds["train"]), duration(seconds["evaluate"])),
         *(f"{sum(cost.bytes.values()) / 1e9:.1f}", f"{sum(cost.disk.values()) / 1e9:,.1f}"),
     ]

@@ -59,7 +59,9 @@ class Machines:
         """
         slots = int(self.each / gpus + 1e-6)
         if not slots:
-            raise ValueError(f"a task takes {gpus:g} cards ([resources] of the plan); a machine has {self.each}")
+            raise ValueError(
+                f"a task takes {gpus:g} cards ([resources] of the plan); a machine has {self.each}"
+            )
         return slots
 
 

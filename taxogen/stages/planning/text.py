@@ -47,7 +47,11 @@ def _totals(whole: Whole) -> dict[str, str]:
         )
     ]
     dying = whole.with_deaths(own)[0] * cards
-    price = f"{machines.price * dying:,.0f} at {machines.price:g} each" if machines.price else "--price gives a price"
+    price = (
+        f"{machines.price * dying:,.0f} at {machines.price:g} each"
+        if machines.price
+        else "--price gives a price"
+    )
     return {
         "work": f"{sum(kinds.values()):,.1f} {unit}-hours: "
         + ", ".join(f"{kind} {value:,.1f}" for kind, value in kinds.items())

@@ -56,6 +56,10 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="give it to the Ray cluster with this head, which this machine has joined (auto: the one that it is in)",
     )
+    command.add_argument(
+        "--copy-to", default="", metavar="URL",
+        help="where each run is copied once everything of it is done, such as s3://BUCKET/study (default: nowhere)",
+    )  # fmt: skip
     command.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
     command.set_defaults(do=_sweep)
 
@@ -76,12 +80,13 @@ def _sweep(options: argparse.Namespace) -> int:
         out = options.run or RUNS
     known = stored.names(options.tables, plan) if options.tables else frozenset()
     if options.dry_run:
+        _refuse(options, "beside --dry-run, which copies nothing", "copy_to")
         sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
         return 0
     if options.address:
         _refuse(options, "beside --address: a cluster does as many at once as it has room for", "jobs")
     ray = options.address or ("here" if options.ray else None)
-    failed = sweep.sweep(plan, out, options.jobs, known, ray).failed
+    failed = sweep.sweep(plan, out, options.jobs, known, ray, options.copy_to).failed
     log.info("table: %s", out / TABLE)
     if failed:
         log.error("not done:\n%s", "\n".join(f"    {task}: {why}" for task, why in failed.items()))
@@ -102,4 +107,4 @@ def _plan(options: argparse.Namespace) -> PlanFile:
 
 def _refuse(options: argparse.Namespace, where: str, *names: str) -> None:
     if given := [name for name in names if getattr(options, name)]:
-        raise ValueError(f"--{given[0]} was given {where}; leave it out")
+        raise ValueError(f"--{given[0].replace('_', '-')} was given {where}; leave it out")

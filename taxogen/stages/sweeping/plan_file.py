@@ -49,7 +49,7 @@ class PlanFile:
         together: analysis → its options; asked of all runs together.
         seconds: stage → core-seconds of a run that the file expects; of a question to all runs, of all.
         resources: what every stage takes on a cluster (`RESOURCES`), where the file says so.
-        world: how large the world is (`counts.NAMES`), for `taxoprobe plan` where pictures are not on the disk; no run depends on it.
+        world: how large the world is (`counts.NAMES`), for `taxoprobe plan` without the pictures.
         equivalence: measure → the bound within which a difference counts as none, stated before the runs.
         conditions: run → its name without the seed.
     """

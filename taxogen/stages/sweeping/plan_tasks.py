@@ -11,6 +11,7 @@ from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 from taxogen.stages.scheduling.task import Room, Task
 from taxogen.stages.sweeping import run_stages
+from taxogen.stages.sweeping.copying import COPY, copy_run, is_copied
 from taxogen.stages.sweeping.plan_file import REPORT, STAGES, PlanFile
 
 FEATURES = "features"
@@ -35,7 +36,11 @@ class PlanTasks:
 
 
 def plan_tasks(
-    plan: PlanFile, runs: Mapping[str, Run], out: Path, rooms: Mapping[str, Room] | None = None
+    plan: PlanFile,
+    runs: Mapping[str, Run],
+    out: Path,
+    rooms: Mapping[str, Room] | None = None,
+    copy_to: str = "",
 ) -> PlanTasks:
     """The tasks of some runs of a plan, named by stage and run, and which of them are left, by what files say now.
 
@@ -47,8 +52,9 @@ def plan_tasks(
         runs: those that are made, by name.
         out: holds the folder of a report.
         rooms: what a task of each run takes; a core by default.
+        copy_to: a URL to which each run is copied once everything of it is done; none by default.
     """
-    tasks = graph(plan, runs, out, rooms)
+    tasks = graph(plan, runs, out, rooms, copy_to)
     left: set[str] = set()
     for name, run in runs.items():
         stages = run_stages.remaining(run, plan.questions)
@@ -62,11 +68,19 @@ def plan_tasks(
             or not run_stages.asked_together(list(runs.values()), question, options, out)
         ):
             left.add(task.name)
+    for name, run in runs.items() if copy_to else ():
+        task = tasks[f"{COPY} {name}"]
+        if left.intersection((*task.needs, *task.after)) or not is_copied(run, copy_to):
+            left.add(task.name)
     return PlanTasks(tasks, frozenset(left))
 
 
 def graph(
-    plan: PlanFile, runs: Mapping[str, Run], out: Path, rooms: Mapping[str, Room] | None = None
+    plan: PlanFile,
+    runs: Mapping[str, Run],
+    out: Path,
+    rooms: Mapping[str, Room] | None = None,
+    copy_to: str = "",
 ) -> dict[str, Task]:
     """The tasks of some runs of a plan, by name, done or not; no file is looked at.
 
@@ -96,6 +110,12 @@ def graph(
         do_together = partial(run_stages.ask_together, list(runs.values()), question, options, out)
         others = tuple(f"{one} {plan.name}" for one in plan.together if one != REPORT and question == REPORT)
         tasks.append(Task(f"{question} {plan.name}", do_together, of_runs, others))
+    answers = tuple(f"{question} {plan.name}" for question in together)  # they lie in the first run's folder
+    for number, (name, run) in enumerate(runs.items() if copy_to else ()):
+        own = tuple(f"{stage} {name}" for stage in plan.stages)
+        tasks.append(
+            Task(f"{COPY} {name}", partial(copy_run, run, copy_to), own, answers if number == 0 else ())
+        )
     return {task.name: task for task in tasks}
 
 

@@ -55,7 +55,11 @@ def test_counts_are_those_of_the_prepared_run(settings, tmp_path, more):
     rows, together = bench.rows(bench.world.manifests["train"]), wanted.train.order
     asked = bench.world.asked if wanted.train.match_steps else len(rows)
     steps = total_steps(wanted.train, asked)
-    assert (planned.counted.items, planned.counted.steps, planned.counted.pictures) == (len(rows), steps, len(bench.world.table))
+    assert (planned.counted.items, planned.counted.steps, planned.counted.pictures) == (
+        len(rows),
+        steps,
+        len(bench.world.table),
+    )
     assert steps <= STEPS_LOOKED_AT, "all steps are looked at, so that the mean is exact"
     vlm, sizes, pictures, answers = bench.vlm, [], [], []
     vlm.use_prefix(common_prefix(rows))

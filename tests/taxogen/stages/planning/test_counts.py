@@ -53,7 +53,9 @@ def test_a_stated_world_needs_neither_pictures_nor_a_taxonomy():
     wanted = config.read(None, ["data.pictures=nowhere", "data.taxonomy=nowhere.csv"])
     counted = Census(Counts(40, 5, 60, 400)).count(wanted)
     assert counted.pictures == 400
-    assert counted.items == 280, "70 % of the pictures, asked for their leaf alone: no hypernym evidence is left"
+    assert counted.items == 280, (
+        "70 % of the pictures, asked for their leaf alone: no hypernym evidence is left"
+    )
 
 
 def test_runs_that_ask_the_same_are_counted_once():
@@ -69,7 +71,10 @@ def test_runs_that_ask_the_same_are_counted_once():
     ("numbers", "message"),
     [
         ({"leaves": 10, "hypernyms": 3, "pairs": 12}, "states leaves, hypernyms, pairs, pictures as whole"),
-        ({"leaves": 10, "hypernyms": 3, "pairs": 12.5, "pictures": 30}, "found leaves=10, hypernyms=3, pairs=12.5"),
+        (
+            {"leaves": 10, "hypernyms": 3, "pairs": 12.5, "pictures": 30},
+            "found leaves=10, hypernyms=3, pairs=12.5",
+        ),
         ({"leaves": 10, "hypernyms": 11, "pairs": 12, "pictures": 30}, "a leaf for each"),
         ({"leaves": 10, "hypernyms": 3, "pairs": 9, "pictures": 30}, "pairs lie between 10 and 30"),
         ({"leaves": 10, "hypernyms": 3, "pairs": 31, "pictures": 30}, "pairs lie between 10 and 30"),

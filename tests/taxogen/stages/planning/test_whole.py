@@ -1,4 +1,4 @@
-"""A whole plan: its work is the sum over its runs, features once; time and losses are those of the simulated machines."""
+"""A whole plan: its work is the sum over its runs, features once; time and losses are those of simulated machines."""
 
 import math
 from dataclasses import replace
@@ -68,7 +68,9 @@ def test_work_and_disk_are_sums_over_runs_with_features_once(file):
         assert kinds[stage] == pytest.approx(sum(run.seconds[stage] for run in each.values()), rel=1e-3)
     assert kinds["features"] == pytest.approx(next(iter(each.values())).seconds["features"])
     assert kinds["layer-probes"] == 8 * 50
-    assert kinds["starts"] == pytest.approx(25 * np.mean([run.bytes["weights"] for run in each.values()]) / LOADED)
+    assert kinds["starts"] == pytest.approx(
+        25 * np.mean([run.bytes["weights"] for run in each.values()]) / LOADED
+    )
     assert planned.disk["captures"] == sum(run.disk["captures"] for run in each.values())
     assert planned.disk["features"] == next(iter(each.values())).disk["features"]
     assert "8b" in planned.largest
@@ -82,7 +84,7 @@ def test_a_share_of_a_card_takes_as_many_times_longer_and_more_fit(file):
     assert quarter.work[name] == pytest.approx(4 * alone.work[name])
     assert quarter.of_kind["layer-probes"] == alone.of_kind["layer-probes"], "on cores"
     assert (fleet(each=1).slots(0.25), fleet(each=8).slots(2.0)) == (4, 4)
-    with pytest.raises(ValueError, match="a task takes 4 cards .* a machine has 2"):
+    with pytest.raises(ValueError, match=r"a task takes 4 cards .* a machine has 2"):
         whole(replace(file, resources={"gpus": 4.0}), fleet(), Census(WORLD))
 
 
@@ -104,7 +106,8 @@ def test_what_waits_is_not_begun_before(file):
     """Many slots do not help a run whose stages wait for each other."""
     planned = whole(file, fleet(each=64, start=0.0), Census(WORLD))
     longest = max(
-        sum(planned.work[f"{stage} {name}"] for stage in ("train", "evaluate", "layer-probes")) for name in file.runs
+        sum(planned.work[f"{stage} {name}"] for stage in ("train", "evaluate", "layer-probes"))
+        for name in file.runs
     )
     features = next(seconds for task, seconds in planned.work.items() if task.startswith("features"))
     assert planned.hours()[0] * 3600 >= features + longest - 1e-6
@@ -132,7 +135,9 @@ def test_the_command_prints_the_whole_plan(path, capsys):
     assert lines["machines"].startswith("2 × 4 h100, 8 tasks at once")
     assert lines["world"] == "20 leaves under 4 hypernyms (30 pairs), 200 pictures, as stated"
     assert "of a machine every 6 h" in lines["deaths"]
-    paid, price = (float(word.replace(",", "")) for word in (lines["cost"].split()[0], lines["cost"].split()[-4]))
+    paid, price = (
+        float(word.replace(",", "")) for word in (lines["cost"].split()[0], lines["cost"].split()[-4])
+    )
     assert price == pytest.approx(2.5 * paid, abs=1)
     assert main([*words, "--world", "leaves=10,hypernyms=2,pairs=10,pictures=40"]) == 0
     assert "10 leaves under 2 hypernyms" in capsys.readouterr().out
@@ -168,7 +173,10 @@ def test_the_published_study_can_be_planned_without_its_pictures():
         (("--between", "0"), "--between 0: give a number above 0"),
         (("--price", "-1"), "--price -1: give a number above 0"),
         (("--world", "leaves=ten"), "--world 'leaves=ten' states leaves, hypernyms"),
-        (("--set", "model.encoder=nobody/knows"), "small-full-pretrained-qwen_qwen3-0.6b-0: the image encoder"),
+        (
+            ("--set", "model.encoder=nobody/knows"),
+            "small-full-pretrained-qwen_qwen3-0.6b-0: the image encoder",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_one_line(path, words, message, caplog):
@@ -199,12 +207,20 @@ def test_growth_has_a_row_for_each_value(capsys):
     rows = [line.split() for line in first.splitlines()]
     assert [row[0] for row in rows] == ["world.pictures", "200", "400"]
     assert int(rows[2][1]) == pytest.approx(2 * int(rows[1][1]), rel=0.1)
-    assert [line.split()[0] for line in second.splitlines()] == ["model.lm", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B"]
+    assert [line.split()[0] for line in second.splitlines()] == [
+        "model.lm",
+        "Qwen/Qwen3-0.6B",
+        "Qwen/Qwen3-8B",
+    ]
 
 
 @pytest.mark.parametrize(
     ("varied", "message"),
-    [("world.leafs=3,4", "world.leaves, world.hypernyms"), ("world.pictures=3,a", "found 'a'"), ("seed", "KEY=A,B")],
+    [
+        ("world.leafs=3,4", "world.leaves, world.hypernyms"),
+        ("world.pictures=3,a", "found 'a'"),
+        ("seed", "KEY=A,B"),
+    ],
 )
 def test_growth_along_nothing_is_refused(varied, message, caplog):
     world = "leaves=20,hypernyms=4,pairs=30,pictures=200"

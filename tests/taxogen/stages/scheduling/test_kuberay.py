@@ -40,8 +40,14 @@ def container(job):
     [
         (lambda job: job["spec"].update(entryPoint="ls"), "'entryPoint' was unexpected"),
         (lambda job: job["spec"].update(backoffLimit="three"), "'three' is not of type 'integer'"),
-        (lambda job: job["spec"]["rayClusterSpec"].pop("headGroupSpec"), "'headGroupSpec' is a required property"),
-        (lambda job: job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0].pop("groupName"), "'groupName' is a"),
+        (
+            lambda job: job["spec"]["rayClusterSpec"].pop("headGroupSpec"),
+            "'headGroupSpec' is a required property",
+        ),
+        (
+            lambda job: job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0].pop("groupName"),
+            "'groupName' is a",
+        ),
         (lambda job: container(job).update(volumeMount=[]), "'volumeMount' was unexpected"),
         (lambda job: container(job)["resources"]["limits"].update(memory="lots"), "'lots'"),
         (lambda job: container(job)["env"].append({"value": "1"}), "'name' is a required property"),
