@@ -35,7 +35,7 @@ SIZES: Mapping[str, tuple[str, ...]] = {
         "data.task=yes_no",
     ),
 }
-COMMON = ("data.pictures_per_leaf=4", "capture.at=last", "capture.pictures_per_leaf=1")
+COMMON = ("data.leaves=60", "data.pictures_per_leaf=4", "capture.at=last", "capture.pictures_per_leaf=1")
 STEPS = 6
 
 

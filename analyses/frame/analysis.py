@@ -204,13 +204,10 @@ class Analysis:
         return self.table_name(options) if self.table_name else self.name
 
     def save(self, result: Result, folder: Path, options: Any, made_from: Mapping[str, Any]) -> None:
-        """Writes figures, what is beside them, and last the table, each with what it was made from.
-
-        A table that is there is so the sign of a whole answer: one that was there before is taken away first.
-        """
+        """Writes figures, what is beside them, and last the table, which is so the sign of a whole answer."""
         name = self.table_name_of(options)
         table = result.table.assign(**{QUICK: True}) if self.hurried else result.table
-        figures = self.figures(table)  # before anything is taken away: drawing may fail
+        figures = self.figures(table)  # may fail: before an older table is taken away
         with replacing(folder, [name], self.options, made_from):
             records.remove(folder / f"{name}.parquet")
             for figure_name, figure in figures.items():
