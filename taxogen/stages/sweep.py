@@ -18,7 +18,7 @@ from taxogen.stages.scheduling.cluster import Cluster
 from taxogen.stages.scheduling.folders import mark_in
 from taxogen.stages.scheduling.processes import local, usual_jobs
 from taxogen.stages.scheduling.schedule import schedule
-from taxogen.stages.scheduling.task import Room
+from taxogen.stages.scheduling.task import Room, Workers
 from taxogen.stages.sweeping import plan_file, plan_runs
 from taxogen.stages.sweeping.clock import OF_A_QUESTION, Clock, words
 from taxogen.stages.sweeping.copying import COPY, copy_results, require_writable
@@ -112,14 +112,8 @@ def sweep(
         require_writable(copy_to)
     opened = _opened(plan, out)
     waiting = {name: run for name, run in opened.items() if name not in stored}
-    if ray is None:
-        takes: dict[str, Room] = {}
-        jobs = jobs or usual_jobs(list(waiting.values()))
-        workers = local(jobs)
-    else:
-        workers = Cluster(None if ray == "here" else ray, jobs, out)
-        takes = rooms(plan, workers.largest())
-        jobs = max(1, int(workers.room().cpus))
+    workers, takes = _workers(plan, waiting, out, jobs, ray)
+    jobs = max(1, int(workers.room().cpus))
     tasks = plan_tasks(plan, waiting, out, takes, copy_to)
     keys, live = varied_keys(plan), sys.stderr.isatty() and jobs > 1
     varied = {name: _varied(run, keys) for name, run in opened.items()}
@@ -134,6 +128,16 @@ def sweep(
     if copy_to:
         copy_results(out, copy_to)
     return Swept(progress.table(), failed)
+
+
+def _workers(
+    plan: PlanFile, waiting: Mapping[str, Run], out: Path, jobs: int | None, ray: str | None
+) -> tuple[Workers, dict[str, Room]]:
+    """What works on the tasks, and what a task of each run takes of it where that counts."""
+    if ray is None:
+        return local(jobs or usual_jobs(list(waiting.values()))), {}
+    cluster = Cluster(None if ray == "here" else ray, jobs, out)
+    return cluster, rooms(plan, cluster.largest())
 
 
 def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collection[str] = ()) -> str:
