@@ -1,8 +1,8 @@
 """What `taxoprobe plan` expects of real training steps on this machine, beside what they take: time and peak memory.
 
 SmolLM2-135M behind three projectors, each in a process of its own with one thread, after another has made the features.
-Seconds are those of the processor, so that other work beside counts little; memory is what the process takes beyond
-what it had before models were loaded. Reads: the embedded models. Writes: runs in a temporary folder.
+Seconds are those of the processor, so that other work beside counts little; memory is the peak of the steps alone,
+beyond what the process had before models were loaded. Reads: the embedded models. Writes: runs in a temporary folder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,12 +77,13 @@ def _measure(folder: str, wanted: config.Config, steps: int) -> dict[str, float]
     bench.vlm.use_prefix(common_prefix(rows))
     optimiser = torch.optim.AdamW(bench.vlm.projector.parameters(), lr=settings.lr)
     taken = []
+    _forget_peak()
     for step in [0, *np.linspace(1, expected.counted.steps - 1, steps).round().astype(int)]:
         batch = [rows[at] for at in train.batch_indices(together, settings.batch, int(step), wanted.seed)]
         start = time.process_time()
         train._step(bench.vlm, optimiser, batch, bench.features, settings, settings.lr, int(step))
         taken.append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = _peak()
     return {
         "seconds planned": expected.step_seconds,
         "seconds real": statistics.mean(taken[1:]),  # the first prepares kernels
@@ -89,6 +91,20 @@ def _measure(folder: str, wanted: config.Config, steps: int) -> dict[str, float]
         "bytes real": peak - before,
         "tokens a step": expected.counted.step.tokens,
     }
+
+
+def _forget_peak() -> None:
+    """Lets the peak begin anew, so that loading does not count; only Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak() -> int:
+    """The most bytes that this process has had resident."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _in_process(do: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
