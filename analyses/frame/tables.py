@@ -4,13 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from probing.sites import EMBED, Site
 from probing.stats import Estimate
 from probing.store import records
+from probing.store.labelled import library
+
+if TYPE_CHECKING:
+    import xarray  # pyright: ignore[reportMissingImports]
 
 COLUMNS = (
     *(
@@ -28,6 +33,8 @@ COLUMNS = (
     ),
     *("value", "lower", "upper", "n", "seed"),
 )
+_NUMBERS = ("value", "lower", "upper", "n")
+_MOST_PLACES = 10_000_000
 OUTSIDE = ("encoder", "taxonomy", "text encoder", "scores", "all")
 """Entries of the site column that are no sites of the language model."""
 NO_STEP = -1
@@ -123,3 +130,84 @@ def save(table: pd.DataFrame, folder: Path, name: str, made_from: Mapping[str, A
     """Writes name.csv for people and, last, name.parquet for programs, each whole or not at all, with its record."""
     records.write(folder / f"{name}.csv", lambda part: table.to_csv(part, index=False), made_from)
     records.write(folder / f"{name}.parquet", lambda part: table.to_parquet(part, index=False), made_from)
+
+
+def to_xarray(table: pd.DataFrame, dims: Sequence[str] = ()) -> "xarray.Dataset":
+    """A long table as a data set of xarray: an axis for each label that tells rows apart; needs the extra `xarray`.
+
+    `value`, `lower`, `upper` and `n` lie along all axes, NaN where the table has no row. A label that another decides,
+    such as the layer of a site, is a coordinate along that axis; one that all rows share has no axis.
+
+    Args:
+        table: as every analysis makes and saves it.
+        dims: columns that are the axes; by default those that tell rows apart, as few as that takes.
+
+    Raises:
+        ModuleNotFoundError: xarray is not installed.
+        KeyError: the table has no such column.
+        ValueError: rows are alike in all `dims`, or the axes have more than 10 million places.
+    """
+    xr = library()
+    if lacking := [name for name in dims if name not in table]:
+        raise KeyError(f"the table has no column {lacking[0]!r}; it has {', '.join(map(str, table.columns))}")
+    labels = [str(name) for name in table.columns if name not in _NUMBERS]
+    varying = [name for name in labels if table[name].nunique(dropna=False) > 1]
+    axes = list(dims) or _axes(table, varying)
+    _require_apart(table, axes, varying)
+    codes, values = zip(*(pd.factorize(table[name], use_na_sentinel=False) for name in axes))
+    shape = tuple(map(len, values))
+    if math.prod(shape) > _MOST_PLACES:
+        raise ValueError(
+            f"{len(table)} rows would stand in an array of {' × '.join(map(str, shape))} places ({', '.join(axes)}); "
+            "choose rows first, such as those of one measure"
+        )
+
+    def spread(name: str) -> np.ndarray:
+        column = table[name].to_numpy()
+        text = column.dtype == object
+        whole = np.full(shape, "" if text else np.nan, dtype=object if text else float)
+        whole[codes] = column
+        return whole
+
+    coords: dict[str, Any] = {name: np.asarray(own) for name, own in zip(axes, values)}
+    variables = {name: (axes, spread(name)) for name in _NUMBERS if name in table}
+    for name in (one for one in labels if one not in axes):
+        held_by = [axis for axis in axes if _decides(table, axis, name)]
+        if name not in varying:
+            coords[name] = table[name].iloc[0]
+        elif held_by:
+            firsts = table.drop_duplicates(held_by[0])[name]
+            coords[name] = (held_by[0], firsts.to_numpy())
+        else:
+            variables[name] = (axes, spread(name))
+    return xr.Dataset(variables, coords)
+
+
+def _axes(table: pd.DataFrame, varying: Sequence[str]) -> list[str]:
+    """The labels that tell rows apart, as few as that takes: of several the first in the table, and always `step`."""
+    axes = list(varying)
+    for name in reversed(varying):
+        others = [one for one in axes if one != name]
+        if name != "step" and others and not table.duplicated(others).any():
+            axes = others
+    return axes
+
+
+def _decides(table: pd.DataFrame, axis: str, name: str) -> bool:
+    """Whether rows that are alike in one column are so in the other."""
+    return bool(table.groupby(axis, dropna=False)[name].nunique(dropna=False).max() == 1)
+
+
+def _require_apart(table: pd.DataFrame, axes: Sequence[str], varying: Sequence[str]) -> None:
+    """Refuses a table of which rows are alike in all axes."""
+    if not axes:
+        raise ValueError(f"the {len(table)} rows differ in no label, so there is no axis for an array")
+    if (alike := table.duplicated(list(axes), keep=False)).any():
+        groups = table.loc[alike].groupby(list(axes), dropna=False)
+        differing = [name for name in varying if groups[name].nunique(dropna=False).max() > 1]
+        remedy = (
+            f"they differ in {', '.join(differing)}: choose rows, or name it as well"
+            if differing
+            else "drop them"
+        )
+        raise ValueError(f"{alike.sum()} of {len(table)} rows are alike in {', '.join(axes)}; {remedy}")

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from probing.sites import Sites
 from probing.store import notebook
 from probing.store.headers import MismatchError, read_header, read_index, require_shard_of
+from probing.store.labelled import to_xarray
 from probing.store.shard_files import (
     HEADER_FILE,
     INDEX_FILE,
@@ -31,6 +33,9 @@ from probing.store.shard_files import (
     read_text,
     shard_files,
 )
+
+if TYPE_CHECKING:
+    import xarray  # pyright: ignore[reportMissingImports]
 
 __all__ = ["HEADER_FILE", "INDEX_FILE", "ActivationStore", "CorruptShardError", "MismatchError"]
 
@@ -211,6 +216,28 @@ class ActivationStore:
                 "position": np.concatenate([np.array([], dtype=np.int64), *positions]),
             }
         )
+
+    def to_xarray(
+        self, sites: Sites | None = None, spans: str | Sequence[str] | None = None
+    ) -> xarray.DataArray:
+        """The activations as one labelled array: site × item × span × width; needs the extra `xarray`.
+
+        Nothing is read before numbers are asked for, then only the sites and spans of these, and each time anew:
+        `.load()` keeps them. Of one point of the blocks (`blocks.*.hook_resid_post`) the first axis is `layer`. A span
+        with a row for each token has the axis `token` in the place of `item` and `span`, labelled with `item_id`, the
+        `position` in the sequence and the `place` within the span, from 0. Columns of the manifest are labels along
+        `item` or `token` (with `column_` before a name that an axis has), attributes of the store those of the array.
+
+        Args:
+            sites: patterns of `probing.sites.select`; all but attention patterns by default.
+            spans: names of spans; all that are pooled by default, or one with a row for each token.
+
+        Raises:
+            ModuleNotFoundError: xarray is not installed.
+            KeyError: the store has no such site or span.
+            ValueError: sites of different widths, or spans of different rows, in one array.
+        """
+        return to_xarray(self, sites, spans)
 
     def require(self, **expected: Any) -> None:
         """Refuse to go on when an attribute (`manifest_hash`, `weight_hash`, ...) is not the expected one.
