@@ -1,4 +1,4 @@
-"""Pictures of leaf concepts: the bundled pictograms, THINGS, or any folder of leaf/*.jpg, here or by a URL."""
+"""Pictures of leaf concepts: the bundled pictograms, THINGS, a folder of leaf/*.jpg, here or by a URL, or a data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from probing.store import MismatchError
-from taxogen.world import picture_files
+from taxogen.world import dataset_pictures, picture_files
 from taxogen.world.picture_files import Folder, decode
 from taxogen.world.remote import MARK, RemoteFolder
 
@@ -123,26 +123,34 @@ class Pictures:
 
 
 def load(name_or_folder: str | os.PathLike[str]) -> Pictures:
-    """The bundled collection of that name, or the pictures of a folder, or of a URL that fsspec reads.
+    """The bundled collection of that name, or the pictures of a folder, a URL that fsspec reads, or a data set.
 
-    A folder holds ``<leaf>/<file>`` or, as THINGS is distributed, ``images/<leaf>/<file>``; files are .jpg,
-    .jpeg, .png or .webp. Every picture of a folder is decoded once here, so that a broken one is found before
+    A data set is spelled `datasets:NAME?…` (`taxogen.world.dataset_pictures`) and laid into the cache as a folder. A
+    folder holds ``<leaf>/<file>`` or, as THINGS is distributed, ``images/<leaf>/<file>``; files are .jpg, .jpeg, .png
+    or .webp. Every picture of a folder is decoded once here, so that a broken one is found before
     anything is trained; bundled pictures are compared with their content hashes instead.
 
     Raises:
-        FileNotFoundError: neither a bundled name nor a folder, or nothing is at the URL.
-        OSError, ModuleNotFoundError: the URL cannot be read, or what reads such ones is not installed.
-        ValueError: leaves have fewer than 2 pictures, or pictures cannot be read (all are listed).
+        FileNotFoundError: neither a bundled name nor a folder, no such data set, or nothing is at the URL.
+        OSError: the URL cannot be read.
+        ModuleNotFoundError: what reads such a URL, or a data set, is not installed.
+        ValueError: a data set's columns are not told, leaves have fewer than 2 pictures, or pictures cannot be read
+            (all are listed).
     """
     if str(name_or_folder) in BUNDLED:
         return _load_bundled(str(name_or_folder))
+    if dataset_pictures.is_spelled(str(name_or_folder)):
+        found = dataset_pictures.extracted(str(name_or_folder))
+        return _load_folder(str(name_or_folder), found.folder, found.source, found.licence)
     folder = _place(name_or_folder)
     if isinstance(folder, Path) and not folder.is_dir():
         raise FileNotFoundError(
             f"No pictures called {str(name_or_folder)!r}: neither bundled ({', '.join(BUNDLED)}) nor a "
             "folder. Give a folder of <leaf>/<file>.jpg."
         )
-    return _load_folder(folder)
+    root = _root(folder)
+    named = folder.resolve().name if isinstance(folder, Path) else folder.name
+    return _load_folder(str(folder), root, named if root == folder else "things")
 
 
 def of_table(name_or_folder: str | os.PathLike[str], table: pd.DataFrame) -> Pictures:
@@ -165,7 +173,7 @@ def of_table(name_or_folder: str | os.PathLike[str], table: pd.DataFrame) -> Pic
             f"A table of pictures names each once as <leaf>/<file>; found {odd[0]!r} and {len(odd) - 1} more"
         )
     bundled = str(name_or_folder) in BUNDLED
-    folder = None if bundled else _root(_place(name_or_folder))
+    folder = None if bundled else _root_of(os.fspath(name_or_folder))
     return _sorted(str(name_or_folder), texts, folder)
 
 
@@ -244,16 +252,23 @@ def _load_bundled(name: str) -> Pictures:
     return _sorted(name, table, None)
 
 
-def _load_folder(folder: Folder) -> Pictures:
-    root = _root(folder)
+def _load_folder(name: str, root: Folder, source: str, licence: str = "") -> Pictures:
     names = picture_files.find(root)
     table = pd.DataFrame({"picture": names, "leaf": [name.split("/", 1)[0] for name in names]})
-    named = folder.resolve().name if isinstance(folder, Path) else folder.name
-    table["source"] = named if root == folder else "things"
-    table["style_group"] = table["source"]
-    table["licence"] = ""
+    table["source"] = table["style_group"] = source
+    table["licence"] = licence
     table["content_hash"] = picture_files.verified_hashes(root, names)
-    return _sorted(str(folder), table, root)
+    return _sorted(name, table, root)
+
+
+def _root_of(name: str) -> Folder:
+    """The folder of the leaves of a folder, URL or data set, which need not be there."""
+    if not dataset_pictures.is_spelled(name):
+        return _root(_place(name))
+    try:
+        return dataset_pictures.extracted(name).folder
+    except FileNotFoundError:
+        return Path(name)  # nothing is there: each picture is missing when it is read
 
 
 def _root(folder: Folder) -> Folder:
