@@ -24,7 +24,9 @@ from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
 from taxogen.runs.run import Run
+from taxogen.stages import tracking
 from taxogen.stages.capture_batches import capture_batches
+from taxogen.stages.sweeping.main_scores import main_scores
 from taxogen.stages.train import load_projector, resolve_steps, save_projector, total_steps, train
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ def train_run(run: Run, bench: Bench | None = None) -> None:
                 f"capture.at names step {min(unsaved)}; training of {run.path} has ended, and the projector was saved "
                 f"at {list(run.snapshots)}: name some of these, or train another run with --out"
             )
+    tracking.require(run.config.train.track)
     bench = ranks.in_turn(lambda: open_bench(run)) if bench is None else bench
     ranks.by_first(run.save_config)
     with threads(run.world["threads"]):
@@ -116,6 +119,7 @@ def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
             if not scored:
                 scores = scoring.evaluate(readout)
                 ranks.by_first(lambda: scores.write(run.file("scores.h5"), run.makers()))
+                tracking.track_scores(run, main_scores)
             baselines.baselines(run, bench, readout)
     return scoring.Scores.read(run)
 

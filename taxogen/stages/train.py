@@ -25,6 +25,7 @@ from taxogen.models.rows import Row, common_prefix
 from taxogen.models.vlm import Vlm
 from taxogen.runs.config import TrainConfig
 from taxogen.runs.run import Run
+from taxogen.stages.tracking import tracking
 
 log = logging.getLogger("taxogen")
 Snapshot = Callable[[int], None]
@@ -108,6 +109,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite; the step and the learning rate are named.
+        ValueError: the tracker cannot start.
     """
     config = run.config.train
     optimiser = torch.optim.AdamW(vlm.projector.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -115,7 +117,8 @@ def train(
     made_from = {"world": run.world["digest"]}
     prefix, saved = common_prefix(rows), time.monotonic()
     together = np.array(subjects(rows, config.order))
-    with tqdm(total=steps, initial=len(losses), desc=f"train {run.name}", unit="step", mininterval=1) as bar:
+    bar_of = partial(tqdm, total=steps, desc=f"train {run.name}", unit="step", mininterval=1)
+    with tracking(run, len(losses) + 1) as track, bar_of(initial=len(losses)) as bar:
         for step in range(len(losses), steps + 1):
             if step in at_step:
                 snapshot, makers = run.snapshot(step), {**made_from, "step": step}
@@ -125,9 +128,9 @@ def train(
                 break
             vlm.use_prefix(prefix)  # a capture in between has used its own
             batch = [rows[i] for i in batch_indices(together, config.batch, step, run.config.seed)]
-            losses.append(
-                _step(vlm, optimiser, batch, features, config, learning_rate(config, step, steps), step)
-            )
+            rate = learning_rate(config, step, steps)
+            losses.append(_step(vlm, optimiser, batch, features, config, rate, step))
+            track({"train/loss": losses[-1], "train/lr": rate}, step + 1)
             bar.set_postfix_str(f"loss {losses[-1]:.3f} nats", refresh=False)
             bar.update()
             if ranks.number() == 0 and time.monotonic() - saved > config.checkpoint_seconds:

@@ -1,4 +1,4 @@
-"""Pictures of leaf concepts: the bundled pictograms, THINGS, a folder of leaf/*.jpg, here or by a URL, or a data set."""
+"""Pictures of leaf concepts: the bundled pictograms, THINGS, a folder of leaf/*.jpg or its URL, or a data set."""
 
 from __future__ import annotations
 

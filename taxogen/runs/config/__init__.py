@@ -26,7 +26,7 @@ from taxogen.runs.setting import Setting, Takes, flatten, help_of, setting, show
 
 DEFAULTS = 1  # to be raised when the default of a setting that decides weights changes: runs before it differ
 DECIDING = ("data.", "model.", "train.")
-INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds", "model.device")
+INCIDENTAL = ("train.snapshots", "train.checkpoint_seconds", "train.track", "model.device")
 RETIRED = {
     "evaluate.draws": "nothing ever read it; analyses that draw have an option --draws",
     "data.disjoint": "data.shuffle=across never maps to a leaf that shares a hypernym, across-plain may",

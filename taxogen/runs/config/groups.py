@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from taxogen.runs.names import device, site_pattern, step
 from taxogen.runs.setting import setting
+from taxogen.world.dataset_pictures import spelling
 
 _SPANS = tuple(
     f"{span}{pooling}" for span in ("slot", "cue", "last") for pooling in ("", ":mean", ":last", ":all")
@@ -22,8 +23,9 @@ class DataConfig:
         templates: wordings of leaf and of hypernym questions; empty: one of each
         chat: whether questions stand in the chat template of the language model
         negatives: how the hypernyms of questions answered No are drawn (task yes_no only)
-        pictures: pictograms, the bundled ones; or a folder that holds a folder of pictures for each leaf, here or by a
-            URL such as s3://BUCKET/FOLDER
+        pictures: pictograms, the bundled ones; a folder that holds a folder of pictures for each leaf, here or by a URL
+            such as s3://BUCKET/FOLDER; or datasets:NAME?split=…&image=…&label=…, a data set of Hugging Face's datasets,
+            in a folder or on the hub
         taxonomy: a CSV table with the columns leaf, hypernym; empty: the one that comes with the pictures
         split: pictures inside each leaf (seeded; study: by name), whole leaf concepts, or whole picture sources
         leaves: number of leaf concepts, a seeded draw over all categories; 0: all
@@ -45,7 +47,7 @@ class DataConfig:
     templates: tuple[str, ...] = setting((), known=_TEMPLATES)
     chat: bool = False
     negatives: str = setting("random", known="taxogen.questions.negatives:RULES")
-    pictures: str = setting("pictograms", needed=True)
+    pictures: str = setting("pictograms", needed=True, spelled=spelling)
     taxonomy: str = ""
     split: str = setting("seeded", known="taxogen.world.splits:RULES")
     leaves: int = setting(0, at_least=2, zero=True)
@@ -120,6 +122,7 @@ class TrainConfig:
         clip: largest norm of the whole gradient in a step
         snapshots: steps after which the projector is saved: numbers, and last
         checkpoint_seconds: seconds between checkpoints, from which an interrupted training goes on; 0: after each step
+        track: where loss, learning rate and scores are shown while a run grows; decides nothing of it
     """
 
     steps: int = setting(300, at_least=0)
@@ -133,6 +136,7 @@ class TrainConfig:
     clip: float = setting(1.0, above=0)
     snapshots: tuple[str, ...] = setting(("0", "25", "50", "100", "200", "last"), spelled=step, numbers=True)
     checkpoint_seconds: float = setting(20.0, at_least=0)
+    track: str = setting("none", known=("none", "tensorboard", "wandb", "trackio"))
 
 
 @dataclass(frozen=True)

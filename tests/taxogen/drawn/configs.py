@@ -67,6 +67,7 @@ VALUES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "train.clip": (("0.5", "2"), ("0", "nan")),
     "train.snapshots": (("last", "0,1,last", "9"), ("often", "1.5", "01")),
     "train.checkpoint_seconds": (("0", "5"), ("-1",)),
+    "train.track": (("none",), ("mlflow",)),
     "capture.at": (("last", "0,last", "1", "100"), ("soon", "-1")),
     "capture.sites": (
         ("blocks.*.hook_resid_post", "hook_embed,ln_final.hook_normalized"),

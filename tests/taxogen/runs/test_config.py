@@ -77,7 +77,13 @@ def test_command_line_settings_win_over_the_file(tmp_path):
 
 def test_the_hash_knows_what_decides_the_weights():
     plain = Config()
-    for same in ("name=other", "capture.at=0", "evaluate.leaf_choices=5", "train.checkpoint_seconds=1"):
+    for same in (
+        "name=other",
+        "capture.at=0",
+        "evaluate.leaf_choices=5",
+        "train.checkpoint_seconds=1",
+        "train.track=wandb",
+    ):
         assert config.read(None, [same]).hash == plain.hash
     for other in ("seed=1", "data.shuffle=within", "model.init=random", "train.steps=5"):
         assert config.read(None, [other]).hash != plain.hash
