@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing, notebook, provenance, tables
 from probing.store import records
+from taxogen.runs.run import EARLIER
 
-EARLIER = "earlier"
-"""The folder, beside results, of results about other questions that lay there before."""
 QUICK = "quick"
 """The column of the tables of a quick look, and the end of the name of their folder."""
 

@@ -23,6 +23,7 @@ from taxogen.world.taxonomy import Taxonomy
 FREE_BYTES = 200_000_000  # insisted on before a run starts: snapshots, manifests, tables
 WORLD = "world.json"
 PASSING = (".lock", ".holder", ".part")  # suffixes of files that no run hangs on
+EARLIER = "earlier"  # folder, beside results, of results about other questions that lay there before
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from taxogen.models.vlm import Vlm
 from taxogen.runs import bench, closed, prepare
 from taxogen.runs.agreement import differences
 from taxogen.runs.prepare import World
-from taxogen.runs.run import PASSING, WORLD, Run
+from taxogen.runs.run import EARLIER, PASSING, WORLD, Run
 from taxogen.world import pictures
 
 FAULTS = (MismatchError, DamagedError, FileNotFoundError, ValueError, KeyError, OSError)
@@ -48,7 +48,7 @@ def examine(run: Run) -> Report:
             _check("taxonomy", lambda: _taxonomy(run, world)),
         ]
         checks += [_check("features", lambda: _features(run, world)), *_models(run, world)]
-    checks += [*_recorded(run), *_unrecorded(run), *_captures(run)]
+    checks += [*recorded(run), *_unrecorded(run), *_captures(run)]
     return Report(str(run.path), tuple(checks))
 
 
@@ -112,21 +112,27 @@ def _models(run: Run, world: World) -> Iterator[Check]:
         yield from verify(vlm.lm.model).checks
 
 
-def _recorded(run: Run) -> Iterator[Check]:
-    """Files with a record: a line for each that is bad, one for all that are good."""
-    good, snapshots = 0, {records.sha256(run.snapshot(step)) for step in run.snapshots}
+def recorded(run: Run) -> Iterator[Check]:
+    """Files with a record: a line for each that is bad, one for all that are good.
+
+    Results that were set aside need not fit the run as it is now: they only have to be as they were written.
+    """
+    good, aside, snapshots = 0, 0, {records.sha256(run.snapshot(step)) for step in run.snapshots}
     for folder in sorted({path.parent for path in run.path.rglob(records.FILE)}):
         try:
             paths = [folder / name for name in records.recorded(folder)]
         except DamagedError as fault:
             yield Check(str(folder.relative_to(run.path)), False, str(fault))
             continue
+        is_aside = EARLIER in folder.relative_to(run.path).parts
+        look = _whole if is_aside else partial(_fits, run, snapshots=snapshots)
         for path in filter(Path.is_file, paths):
-            check = _check(str(path.relative_to(run.path)), partial(_fits, run, path, snapshots))
-            good += check.holds
+            check = _check(str(path.relative_to(run.path)), partial(look, path))
+            good, aside = good + (check.holds and not is_aside), aside + (check.holds and is_aside)
             if not check.holds:
                 yield check
-    yield Check("results", True, f"{good} files as they were written, made from this run as it is")
+    also = f"; {aside} of other questions, set aside in {EARLIER}/, as they were written" if aside else ""
+    yield Check("results", True, f"{good} files as they were written, made from this run as it is{also}")
     if run.file("scores.h5").is_file():
         yield _check("scores", lambda: f"{len(Scores.read(run).image)} pictures scored")
         yield _check("baselines", lambda: f"{len(baselines.baselines(run))} rules beside them")
@@ -148,6 +154,11 @@ def _unrecorded(run: Run) -> Iterator[Check]:
             yield Check(
                 name, True, ", ".join(shown[:FEW]) + (f" and {len(shown) - FEW} more" * (len(shown) > FEW))
             )
+
+
+def _whole(path: Path) -> str:
+    records.made_from(path)
+    return "as it was written"
 
 
 def _fits(run: Run, path: Path, snapshots: set[str]) -> str:

@@ -197,6 +197,22 @@ def test_results_of_another_projector_are_red(copy):
     assert not any(STORES[1] in line for line in lines)
 
 
+def test_results_that_were_set_aside_are_green_while_they_are_whole(copy):
+    results = RUN / "analyses" / "behaviour"
+    aside = results / "earlier" / "0a1b2c3d"
+    for name in ("behaviour.parquet", "behaviour.csv"):
+        records.move(results / name, aside)
+    entries = json.loads((aside / records.FILE).read_text())["files"]
+    for versions in entries.values():
+        versions[0]["made_from"]["runs"]["run"]["projector"] = "of another training"
+    records.write_sealed(aside / records.FILE, {"files": entries})
+    assert not red()
+    assert "; 2 of other questions, set aside in earlier/, as they were written" in examined().said
+    (aside / "behaviour.csv").write_text("altered")
+    (line,) = red()
+    assert "earlier/0a1b2c3d/behaviour.csv" in line
+
+
 @pytest.mark.parametrize(
     "folder", ["analyses/behaviour", "projector", "captures/text", "captures/step-000006"]
 )
