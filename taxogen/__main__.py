@@ -1,4 +1,4 @@
-"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | adopt | export | import | sweep | doctor
+"""python -m taxogen config | plan | taxonomy | prepare | train | evaluate | adopt | export | import | push | sweep …
 
 Reads: a TOML config, pictures, package or hub weights. Writes: a run directory (`--run`, default artifacts/runs/NAME).
 """
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr
     )
-    for library in ("httpx", "transformers", "matplotlib"):
+    for library in ("httpx", "httpx2", "transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     options = parser().parse_args(argv)
     try:

@@ -32,7 +32,7 @@ ANALYSE = "analyse"
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Make a run": ("demo", "config", "plan", "taxonomy", "prepare", "train", "evaluate", "sweep", "capture"),
     "Plan a study": ("power", "expected"),
-    "Bring and take models": ("adopt", "export", "import"),
+    "Bring and take models": ("adopt", "export", "import", "push"),
     "Ask a question": (ANALYSE,),
     "Look at results": ("report", "study", "figures"),
     "Check": ("doctor",),

@@ -1,8 +1,8 @@
-"""Card: the README of an exported checkpoint: what it is, made from what, under which licences, and how to use it."""
+"""Card: the README of an exported checkpoint or a pushed run: what it is, made from what, under which licences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from taxogen.models.encoders import Encoder
 from taxogen.runs.run import Run
 from taxogen.world import pictures
 
+_HOME = "https://arxiv.org/abs/2603.07474"
 _CARD = """\
 ---
 library_name: transformers
@@ -60,6 +61,47 @@ The image token `{token}` has the id {id}{instead}.
 It was made for research on how words and pictures meet: what its projector has learned is to name these pictures.
 """
 
+_OF_RUN = """\
+---
+tags: [taxoprobe]
+---
+
+# {name}
+
+What a run of taxoprobe ({home}) came to: {subject}.
+The frozen models are not in this repository.
+
+    from huggingface_hub import hf_hub_download
+    from safetensors.torch import load_file
+
+    load_file(hf_hub_download({repo!r}, {projector!r}))
+
+`run.toml` has every setting: `taxoprobe train --config run.toml` trains it again, where pictures, taxonomy and models
+have the hashes in `world.json`. Tables are long, one row per number with its interval and n; each figure is made from
+the table beside it.
+
+## Made from
+
+| | |
+|---|---|
+| run | `{config_hash}` (config), `{world}` (world) |
+{made_from}
+
+## Files
+
+{files}
+
+## Pictures
+
+| source | licence | pictures | credit |
+|---|---|---|---|
+{pictures}
+
+It was made for research on how words and pictures meet: {limits}
+"""
+_LEARNED = "what its projector has learned is to name these pictures."
+_ADOPTED = "nothing was trained."
+
 
 def text(
     run: Run,
@@ -83,7 +125,7 @@ def text(
     texts = {name: spelled for name, spelled in prompts.items() if spelled is not None}
     return _CARD.format(
         name=run.name,
-        home="https://arxiv.org/abs/2603.07474",
+        home=_HOME,
         difference=difference,
         example=next(iter(texts.values()), token.text),
         chat="in the turns of the language model"
@@ -106,9 +148,50 @@ def text(
         lm_revision=lm["revision"],
         init=model.init,
         dtype=lm["dtype"],
-        lm_licence="Apache-2.0" if model.lm == lms.EMBEDDED else f"see the model card of {model.lm}",
+        lm_licence=_licence_of_lm(model.lm),
         pictures=_pictures(run),
     )
+
+
+def of_run(run: Run, repo: str, step: int, files: Sequence[str]) -> str:
+    """The card of a repository with what a run came to, in Markdown.
+
+    Args:
+        run: trained to its end.
+        repo: USER/NAME on the hub.
+        step: of the projector.
+        files: what lies beside the card, as paths in the repository.
+    """
+    model, lm = run.config.model, run.world["lm"]
+    encoder = run.world["encoder"]
+    adopted = bool(model.vlm)
+    if adopted:
+        rows = [f"| model | {model.vlm}, revision `{lm['revision']}`, in {lm['dtype']}: see its model card |"]
+    else:
+        rows = [
+            f"| projector | {model.projector}, {_origin(run, step)} |",
+            f"| encoder | {model.encoder}, revision `{encoder['revision']}`: under its own licence |",
+            f"| language model | {model.lm}, revision `{lm['revision']}`, {model.init}, in {lm['dtype']}: "
+            f"{_licence_of_lm(model.lm)} |",
+        ]
+    trained = f"the projector between {model.encoder} and {model.lm}, and what was measured of it"
+    return _OF_RUN.format(
+        name=run.name,
+        home=_HOME,
+        subject=f"what was measured of {model.vlm}, untrained" if adopted else trained,
+        repo=repo,
+        projector=next(name for name in files if name.startswith("projector/")),
+        config_hash=run.config.hash,
+        world=run.world["digest"][:16],
+        made_from="\n".join(rows),
+        files="\n".join(f"- `{name}`" for name in files),
+        pictures=_pictures(run, "test" if adopted else "train"),
+        limits=_ADOPTED if adopted else _LEARNED,
+    )
+
+
+def _licence_of_lm(name: str) -> str:
+    return "Apache-2.0" if name == lms.EMBEDDED else f"see the model card of {name}"
 
 
 def _origin(run: Run, step: int) -> str:
@@ -125,13 +208,13 @@ def _code(spelled: str | None) -> str:
     return f"`{repr(spelled)[1:-1]}`".replace("|", r"\|")
 
 
-def _pictures(run: Run) -> str:
-    """The sources of the training pictures, a row each, with licence, number and credit."""
+def _pictures(run: Run, split: str = "train") -> str:
+    """The sources of the pictures of a split, a row each, with licence, number and credit."""
     table = pd.read_csv(run.part_of_world("pictures.csv"), dtype=str, keep_default_na=False, na_filter=False)
     credit = pictures.credits().set_index("source")["credit"].to_dict()
     if run.config.data.pictures not in pictures.BUNDLED:
         credit = {}
-    counts = table[table["split"] == "train"].value_counts(["source", "licence"], sort=False).reset_index()
+    counts = table[table["split"] == split].value_counts(["source", "licence"], sort=False).reset_index()
     return "\n".join(
         f"| {source} | {licence or 'not recorded'} | {count} | {credit.get(source, '')} |"
         for source, licence, count in counts.itertuples(index=False)

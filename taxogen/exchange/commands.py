@@ -1,16 +1,17 @@
-"""`taxoprobe export` and `taxoprobe import`: runs as checkpoints of other libraries, and theirs as runs."""
+"""`taxoprobe export`, `import`, `push`: runs as checkpoints of other libraries, theirs as runs, and runs on the hub."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 log = logging.getLogger("taxogen")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Adds both commands to the subcommands of a parser."""
+    """Adds these commands to the subcommands of a parser."""
     about = "write a run as a checkpoint that transformers opens"
     export = commands.add_parser("export", help=about, description=about)
     export.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
@@ -30,6 +31,24 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     taken.add_argument("--run", type=Path, required=True, metavar="DIR", help="prepared, not trained")
     taken.set_defaults(do=_import)
+    about = "put projector, settings, tables, figures and a card of a run into a repository of the Hugging Face hub"
+    push = commands.add_parser("push", help=about, description=about)
+    push.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run directory")
+    push.add_argument(
+        "--repo", required=True, metavar="USER/NAME", help="on the hub; made where it is not there"
+    )
+    push.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also the page that taxoprobe report wrote into this folder",
+    )
+    push.add_argument("--step", type=int, metavar="N", help="of a saved projector (default: the last)")
+    seen = push.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", help="only you see it (the default)")
+    seen.add_argument("--public", action="store_true", help="everybody sees it")
+    push.add_argument("--dry-run", action="store_true", help="list files and sizes, and send nothing")
+    push.set_defaults(do=_push)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -53,3 +72,22 @@ def _import(options: argparse.Namespace) -> None:
     path = import_prismatic(options.prismatic, Run.open(options.run))
     log.info("wrote %s", path)
     log.info("next: python -m taxogen evaluate --run %s", options.run)
+
+
+def _push(options: argparse.Namespace) -> None:
+    from taxogen.exchange.push import gather, push
+    from taxogen.runs.run import Run
+
+    run = Run.open(options.run)
+    upload = gather(run, options.repo, options.report, options.step)
+    total = sum(upload.sizes.values())
+    if options.dry_run:
+        lines = [f"{size / 1e6:10.3f} MB  {name}" for name, size in upload.sizes.items()]
+        seen = "public" if options.public else "private"
+        lines.append(
+            f"{total / 1e6:10.3f} MB  {len(lines)} files, to {options.repo} ({seen}); nothing was sent"
+        )
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
+    address = push(upload, options.repo, f"Run {run.name} ({run.config.hash})", options.public)
+    log.info("pushed %d files (%.1f MB) to %s", len(upload.files), total / 1e6, address)
