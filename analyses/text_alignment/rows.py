@@ -113,8 +113,20 @@ def alignment_table(
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
     pieces: dict[str, Callable[[], list[dict]]] = {}
 
+    last: dict[int, dict[str, dict[str, np.ndarray]]] = {}
+
+    def matrices_of(references: References, split: str) -> dict[str, dict[str, np.ndarray]]:
+        """Those over all leaves are the same at every step; of one place at a time they are kept."""
+        if split:
+            return references.matrices(splits[split])
+        if id(references) not in last:
+            last.clear()
+            last[id(references)] = references.matrices(splits[split])
+        return last[id(references)]
+
     def look(pictures, references: References, labels, whole_map: bool) -> list[dict]:
-        place = _place(pictures, references, labels, splits[labels["split"]], options)
+        against = matrices_of(references, labels["split"])
+        place = _place(pictures, references, labels, splits[labels["split"]], options, against)
         return alignment_rows(place, options, whole_map)
 
     for span, picture_span, text_span in leaf_rows.places(images, text, options.spans):
@@ -252,7 +264,14 @@ def _splits(leaves, held: Sequence[str]) -> dict[str, np.ndarray]:
     return splits
 
 
-def _place(side: tuple[LeafRows, str], references: References, labels, leaves, options: Options) -> Place:
+def _place(
+    side: tuple[LeafRows, str],
+    references: References,
+    labels,
+    leaves,
+    options: Options,
+    against: dict[str, dict[str, np.ndarray]] | None = None,
+) -> Place:
     """Matrices of picture rows of these leaves at every site, and noise ceilings under the default treatment."""
     rows = side[0]
     pictures, ceilings = {}, {}
@@ -275,9 +294,8 @@ def _place(side: tuple[LeafRows, str], references: References, labels, leaves, o
         references.twin[0].leaves
     )
     counts = {TWIN: shown_times} if both else {}
-    return Place(
-        dict(labels), tuple(leaves.tolist()), pictures, references.matrices(leaves), ceilings, counts
-    )
+    against = references.matrices(leaves) if against is None else against
+    return Place(dict(labels), tuple(leaves.tolist()), pictures, against, ceilings, counts)
 
 
 def _shared(rows: dict[str, LeafRows], nouns: Mapping[str, Nouns]) -> dict[str, LeafRows]:

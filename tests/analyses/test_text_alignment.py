@@ -12,7 +12,7 @@ from analyses import text_alignment as analysis
 from analyses.frame import drawing
 from analyses.geometry.rows import Options as GeometryOptions
 from analyses.geometry.rows import geometry_table
-from analyses.inputs.references import TAXONOMIC, TWIN, Nouns, bare_nouns, taxonomic_distances
+from analyses.inputs.references import TAXONOMIC, TWIN, Nouns, References, bare_nouns, taxonomic_distances
 from analyses.text_alignment import figures
 from analyses.text_alignment.digest import probe_lines, probe_onsets
 from analyses.text_alignment.rows import Options, alignment_table
@@ -72,6 +72,28 @@ def test_pictures_are_like_words_from_the_planted_layer_on(found):
     values = diagonal(pick(found, measure="cka_debiased"))
     assert ((values["lower"] < values["value"]) & (values["value"] < values["upper"])).all()
     assert (values["n"] == len(LEAVES)).all()
+
+
+def test_references_are_read_once_for_all_steps_and_no_number_depends_on_it(stores, monkeypatch):
+    (image, text), (other, _) = stores, planted(seed=5)
+    options = Options(permutations=19, draws=20, splits=2, treatments=TREATMENTS[:2])
+    calls, own = [], References.matrices
+    alone = {
+        step: alignment_table({step: one}, text, TAXONOMY, options) for step, one in ((0, image), (9, other))
+    }
+    monkeypatch.setattr(References, "matrices", lambda self, leaves: calls.append(self) or own(self, leaves))
+    both = alignment_table({0: image, 9: other}, text, TAXONOMY, options)
+    assert len(calls) == len(options.treatments) * both["span"].nunique()
+    keys = ["span", "treatment", "site", "other_site", "reference", "measure"]
+    for step, table in alone.items():
+        of_step = both[both["step"] == step]
+        there = table.merge(of_step[keys], on=keys)  # the map of the last step alone is whole
+        assert len(there) == len(of_step)
+        pd.testing.assert_frame_equal(
+            there.sort_values(keys, ignore_index=True),
+            of_step.sort_values(keys, ignore_index=True),
+            check_exact=True,
+        )
 
 
 def test_map_holds_every_layer_pair_once(found):
