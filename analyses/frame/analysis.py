@@ -210,9 +210,8 @@ class Analysis:
         figures = self.figures(table)  # may fail: before an older table is taken away
         with replacing(folder, [name], self.options, made_from):
             records.remove(folder / f"{name}.parquet")
-            for figure_name, figure in figures.items():
-                shown = figure_name if name == self.name else f"{name}-{figure_name}"
-                drawing.save(figure, folder, shown, made_from)
+            for shown, figure in figures.items():
+                drawing.save(figure, folder, shown if name == self.name else f"{name}-{shown}", made_from)
             result.extras.save(folder, made_from, self.hurried)
             tables.save(table, folder, name, made_from)
 
