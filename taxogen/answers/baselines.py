@@ -57,7 +57,7 @@ def baselines(
     """
     path = run.file(FILE)
     if bench is not None and not ranks.by_first(lambda: fits(run)):
-        _make(run, bench, readout or readout_of(bench))
+        _make(run, bench, readout or readout_of(run, bench))
     _require(run)
     with h5py.File(path) as stored:
         return {name: cast(h5py.Dataset, stored[name])[:] for name in ABOUT}

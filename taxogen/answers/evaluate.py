@@ -30,9 +30,8 @@ log = logging.getLogger("taxogen")
 __all__ = ["Scores", "best_names", "candidates", "evaluate"]
 
 
-def readout_of(bench: Bench) -> Readout:
-    """What asks a trained run as its questions ask."""
-    run = bench.run
+def readout_of(run: Run, bench: Bench) -> Readout:
+    """What asks a trained run as its questions ask; `bench` has its model, and may be of other settings `evaluate`."""
     return READOUTS[run.config.data.task](run, bench.vlm, bench.features, bench.picture_index)
 
 

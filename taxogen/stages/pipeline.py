@@ -115,7 +115,7 @@ def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
         load_projector(bench.vlm.projector, run.require_snapshot(run.record["steps"]))
         ranks.by_first(run.save_config)
         with threads(run.world["threads"]):
-            readout = scoring.readout_of(bench)
+            readout = scoring.readout_of(run, bench)
             if not scored:
                 scores = scoring.evaluate(readout)
                 ranks.by_first(lambda: scores.write(run.file("scores.h5"), run.makers()))

@@ -41,7 +41,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--vary", action="append", default=[], metavar="KEY=A,B",
-        help="of one run: a table of its cost along a setting, or along world.NAME",
+        help="of one run: a table of its cost along a setting, such as model.image_tokens=1,4, or along world.NAME",
     )  # fmt: skip
     for name, what in (
         ("between", "hours from one death of a machine to its next, on average (default: 24)"),
