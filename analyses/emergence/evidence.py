@@ -134,7 +134,9 @@ class _Condition:
         return [replace(one, step=self.last) for one in curves]
 
     def _missing(self, analysis: str, kind: str, runs: Sequence[Run], why: str = "") -> None:
-        command = f"python -m analyses.{analysis} " + " ".join(f"--run {run.path}" for run in runs)
+        command = f"python -m analyses.{analysis} " + " ".join(f"--run {run.path.name}" for run in runs)
+        for run in runs:  # the table is the same wherever the runs lie
+            why = why.replace(str(run.path), run.path.name)
         note = f"{why}; {command}" if why else command
         self.missing.append({"measure": MISSING, "kind": kind, "note": note, "seeds": len(runs)})
 

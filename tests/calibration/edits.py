@@ -276,7 +276,7 @@ CHECKS: tuple[Check, ...] = (
         _OVER + _LEVEL,
         "coverage",
         _erasure_levels,
-        300,
+        120,
     ),
     Check(
         "erasure_p",
@@ -311,7 +311,7 @@ CHECKS: tuple[Check, ...] = (
         _OVER,
         "coverage",
         _steering_change,
-        300,
+        150,
     ),
     Check(
         "steering_p",

@@ -272,7 +272,7 @@ CHECKS: tuple[Check, ...] = (
         [_RISE],
         "half_rise",
         truth=4.0,
-        trials=200,
+        trials=80,
         conservative="layers are whole numbers.",
     ),
     Check(
