@@ -176,7 +176,8 @@ def _note(published: pd.DataFrame | None) -> str:
         return ""
     return (
         "\nCrosses: the published study's macro-F1 (yes/no questions on THINGS, 53 hypernyms, single-class hypernyms "
-        "counted as 1), against the share that its rule really removed: another world and threshold, compare shapes."
+        "counted as 1), against the share that its rule really removed: another world and threshold, compare shapes. "
+        "Its across may show a leaf as one that shares a hypernym (across-plain)."
     )
 
 

@@ -24,7 +24,9 @@ def of_evidence(table: pd.DataFrame) -> list[Block]:
     ]
     missing = table[table["measure"] == MISSING].drop_duplicates(["condition", "kind"])
     commands = missing[["condition", "kind", "note"]].astype(str).to_numpy().tolist()
-    caption = "Kinds of evidence that are not there, with the commands that make them in the folder of the runs."
+    caption = (
+        "Kinds of evidence that are not there, with the commands that make them in the folder of the runs."
+    )
     asked = [Grid(["condition", "kind", "command"], commands, caption, folded=True)] if commands else []
     return [*shown, _grid(table), Lines("\n".join(sentences(table))), *asked]
 

@@ -165,6 +165,9 @@ def _of_pairs(claim: Claim, contrasts: pd.DataFrame, bound: float) -> Verdict:
     each += [UNDECIDED] * len(missing)
     outcome = together(each)
     text = f"{_differences(known)}{_REMOVED if claim.without else ''}{_tail(claim, outcome, bound)}"
+    apart = (known["lower"] > 0) | (known["upper"] < 0)
+    if claim.kind == "alike" and outcome == UNDECIDED and apart.any():
+        text += "; they differ" + ("" if np.isnan(bound) else ", but whether by more than the bounds is open")
     if claim.beside:
         other = contrasts[(contrasts["key"] == claim.key) & (contrasts["measure"] == claim.beside)]
         other = other[other["value"].notna()]

@@ -70,16 +70,22 @@ def test_one_exceeds_another_where_the_whole_interval_does(lower, upper, outcome
 
 @pytest.mark.parametrize(
     ("lower", "upper", "outcome"),
-    [(-0.02, 0.029, HOLDS), (-0.02, 0.031, UNDECIDED), (0.031, 0.2, FAILS), (-0.2, -0.031, FAILS)],
+    [
+        *((-0.02, 0.029, HOLDS), (-0.02, 0.031, UNDECIDED), (0.031, 0.2, FAILS), (-0.2, -0.031, FAILS)),
+        *((0.001, 0.031, UNDECIDED), (-0.08, -0.019, UNDECIDED), (0.001, 0.029, HOLDS)),
+    ],
 )
 def test_two_are_alike_only_where_the_whole_interval_lies_within_the_bounds(lower, upper, outcome):
     rows = [contrast("encoder", lower, upper)]
     found = verdict_of("encoder", "alike", rows)
     assert found.outcome == outcome
     assert "bounds of equivalence ±0.03, stated in the plan" in str(found)
+    shown = "they differ, but whether by more than the bounds is open" in str(found)
+    assert shown == (outcome == UNDECIDED and not lower <= 0 <= upper)
     without = verdict_of("encoder", "alike", rows, bound=np.nan)
     assert without.outcome == UNDECIDED
     assert "the plan states no bounds of equivalence" in str(without)
+    assert str(without).endswith("they differ.") == (not lower <= 0 <= upper)
 
 
 @pytest.mark.parametrize(
