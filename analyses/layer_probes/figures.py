@@ -87,7 +87,9 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     """AUROC by layer of each target at the last place, pictures and text → pictures."""
     rows = _plain(of_last_step(table[(table["measure"] == "auroc") & ~table["target"].isin(OVER_TARGETS)]))
     rows = rows[rows["modality"].isin(["image", "text→image"])]
-    targets = sorted(rows["target"].unique())
+    every = int(table.loc[table["target"] == MEAN, "n"].max())
+    having = rows.groupby("target", sort=True)["n"].max().astype(int).to_dict()
+    targets = list(having)
     if not targets or len(targets) > 60:
         return None
     rows = rows[rows["span"] == _spans(rows)[-1]]
@@ -101,7 +103,8 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
             if len(curve):
                 drawing.curve(axes, curve, "layer", drawing.colour(modality), _LABELS[modality])
         axes.axhline(0.5, **drawing.CHANCE)
-        axes.set_title(textwrap.fill(target, 14))
+        count = f" ({having[target]})" if having[target] < every else ""  # older tables count all
+        axes.set_title(textwrap.fill(target + count, 14))
     for axes in panels[len(targets) :]:
         axes.set_visible(False)
     for axes in panels[len(targets) - columns : len(targets)]:
@@ -110,8 +113,8 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     panels[columns * (lines // 2)].set_ylabel("AUROC")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=2)
-    note = f"At {rows['span'].iloc[0]}; each panel: leaf concepts under its hypernym against all others."
-    _footnote(figure, rows, note)
+    note = f"At {rows['span'].iloc[0]}; each panel: leaf concepts under its hypernym (how many) against all others."
+    _footnote(figure, rows, note, every)
     return figure
 
 
@@ -215,13 +218,14 @@ def _finish(figure: Figure, panels: dict[str, Axes], rows: pd.DataFrame, note: s
     _footnote(figure, rows, note)
 
 
-def _footnote(figure: Figure, rows: pd.DataFrame, note: str) -> None:
+def _footnote(figure: Figure, rows: pd.DataFrame, note: str, n: int | None = None) -> None:
+    """What is to be known of a figure; `n` leaves, where its rows are of hypernyms, which count their own."""
     first = rows.iloc[0]
     run = f"{first['run']}, " if first["run"] else ""
     steps = sorted({int(step) for step in rows["step"] if step >= 0})
     when = f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}; " if steps else ""
     facts = drawing.caption(
-        int(first["n"]),
+        int(first["n"]) if n is None else n,
         "leaf concepts",
         "95 % over leaf concepts, which also train the probes",
         "AUROC .5, no information",

@@ -34,7 +34,7 @@ def probe_table(
     held-out leaves of the other. Chance AUROC is .5; `control_auroc` is the floor, the AUROC of the tested
     modality's own probes the ceiling. Step −1 means that no training step touches the rows; layer −1 is the input of
     the language model, layer −2 the encoder's features of a picture (`encoder`: picture → features). `source_of` maps
-    a picture to its source, for the split `source`.
+    a picture to its source, for the split `source`. `n` counts leaves, of a single target those that have it.
     """
     return probe_layers(images, text, taxonomy, options, encoder, source_of).table
 
@@ -46,7 +46,7 @@ def summary(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     targets = table.loc[~table["target"].isin(OVER_TARGETS), "target"].nunique()
     lines = [
-        f"Layer probes of {first['run'] or 'a run'}: {targets} targets, {int(first['n'])} leaf concepts, "
+        f"Layer probes of {first['run'] or 'a run'}: {targets} targets, {int(means['n'].max())} leaf concepts, "
         f"split by {first['split']}, {step_text(step)}mean AUROC (chance .5)"
     ]
     for span in dict.fromkeys(means["span"]):

@@ -57,7 +57,7 @@ def estimates(
     Rows: `auroc` of each target; of each subset of targets the mean `auroc`, `control_auroc` (chance .5),
     `selectivity` (their difference), `shuffled_auroc` (labels permuted over rows), `macro_f1`,
     `balanced_accuracy` and `log_loss` (nats). Columns: index (of the site), target, measure, value, lower,
-    upper, n (clusters). At most five control tasks are bootstrapped.
+    upper, n (clusters; of a single target, those that have it). At most five control tasks are bootstrapped.
 
     Limits are `widening` times as far from the value as those of the bootstrap, which holds the probes fixed, and end
     where the measure does (an AUROC at 0 and 1); those of decisions `OUT_OF_FOLD_DECISIONS` times wider still, and NaN
@@ -75,7 +75,9 @@ def estimates(
     floors, shuffled = floors[:repeats], floors[repeats:]
     flat = real[0].ravel(), real[1].reshape(len(weights), -1)
     factor = np.stack([widening(rows, [k], within) for k in range(len(targets))], axis=1)
-    table = [_frame(np.repeat(each, len(targets)), list(targets) * sites, "auroc", flat, n, factor.ravel())]
+    having = np.array([len(np.unique(rows.groups[of_target])) for of_target in rows.labels.T])
+    places = np.repeat(each, len(targets)), list(targets) * sites
+    table = [_frame(*places, "auroc", flat, np.tile(having, sites), factor.ravel())]
     series = {}
     for subset, members in subsets.items():
         columns = list(members)
@@ -162,7 +164,7 @@ def _pair(statistic: ClusterStatistic, weights: np.ndarray) -> Pair:
 
 
 def _frame(
-    index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int, factor: np.ndarray
+    index: np.ndarray, target: list[str], measure: str, pair: Pair, n: int | np.ndarray, factor: np.ndarray
 ) -> pd.DataFrame:
     value, draws = pair
     if measure in _DECIDED:

@@ -52,7 +52,8 @@ def table(tmp_path_factory):
     """All that a run with parts and heads can give, no number twice, read from disk."""
     frame = pd.DataFrame(planned((*STREAM, *PARTS, *HEADS, FINAL)))
     frame["layer"] = [layer_of(site, ENCODER_LAYER) if site else np.nan for site in frame["site"]]
-    frame = frame.assign(run="toy", analysis="layer_probes", split="leaf", n=31, seed=0)
+    having = frame["target"].map({"bird": 7, "seen from afar": 12, "tool": 3}).fillna(31).astype(int)
+    frame = frame.assign(run="toy", analysis="layer_probes", split="leaf", n=having, seed=0)
     frame = drawn.distinct(frame)
     onset = frame["measure"] == "onset"
     limits = np.tile([[2.0, 1.0, 3.0], [1.0, 0.0, np.inf], [3.0, 3.0, 3.0]], (len(frame), 1))[: onset.sum()]
@@ -113,13 +114,21 @@ def test_seen_and_held_out_hypernyms_have_their_own_curves(table, figures):
 
 def test_hypernyms_are_shown_at_the_last_place_each_under_its_name(table, figures):
     panels = titled(figures["hypernyms"])
-    assert set(panels) == {"bird", "seen from afar", "tool"}
-    for (target, axes), modality in itertools.product(panels.items(), ("image", "text→image")):
-        wanted = {"target": target, "modality": modality, "measure": "auroc", "probe": "ridge"}
+    assert set(panels) == {"bird (7)", "seen from afar\n(12)", "tool (3)"}
+    for (title, axes), modality in itertools.product(panels.items(), ("image", "text→image")):
+        wanted = {
+            "target": title.rpartition("(")[0].strip(),
+            "modality": modality,
+            "measure": "auroc",
+            "probe": "ridge",
+        }
         rows = pick(stream(table), span=SPANS[-1], step=max(STEPS), **wanted)
         drawn.assert_curve(axes, rows, drawing.COLOURS[modality])
     assert {drawn.lines_drawn(axes) for axes in panels.values()} == {2}
-    assert f"At {SPANS[-1]}; each panel" in figures["hypernyms"].texts[-1].get_text()
+    about = figures["hypernyms"].texts[-1].get_text().replace("\n", " ")
+    assert f"At {SPANS[-1]}; each panel" in about
+    assert "n = 31 leaf concepts." in about
+    assert set(titled(draw(table.assign(n=31))["hypernyms"])) == {"bird", "seen from afar", "tool"}
 
 
 def test_the_heat_map_over_training_has_every_step_and_one_axis_of_layers(table, figures):
