@@ -72,7 +72,7 @@ class Clock:
         """How long the stages ahead will take together, in words; empty where there are none, or none has ended.
 
         A stage takes as long as those of its kind took on average; without one, its expected seconds times by how much
-        the others differed from theirs. One that has begun takes the rest of that.
+        the others differed from theirs. One that has begun takes the rest of that. All end no sooner than the longest.
         """
         ended = [name for name in self.stages if name in self.seconds]
         ahead = [name for name in self.stages if name not in self.seconds and name not in self.without]
@@ -85,11 +85,11 @@ class Clock:
             of_kind.setdefault(_kind(name), []).append(self.seconds[name])
         means = {kind: sum(seconds) / len(seconds) for kind, seconds in of_kind.items()}
         now = time.monotonic()
-        rests = (
+        rests = [
             max(0.0, means.get(_kind(name), rate * self.stages[name]) - (now - self.begun.get(name, now)))
             for name in ahead
-        )
-        return words(sum(rests) / self.jobs)
+        ]
+        return words(max(sum(rests) / self.jobs, *rests))
 
 
 def words(seconds: float) -> str:
