@@ -125,7 +125,12 @@ def over_picture(axes: Axes, rows: pd.DataFrame, shown: Image.Image, largest: fl
 def on_pixels(
     values: Float[np.ndarray, " tokens"], boxes: Float[np.ndarray, "tokens 4"]
 ) -> Float[np.ndarray, "side side"]:
-    """A map in pixels of the picture: the mean of the patches at each, small ones count more; NaN where none is."""
+    """A map in pixels of the picture: the mean of the patches at each, small ones count more; NaN where none is.
+
+    Tokens whose place has no area, such as those that end a row, are not drawn.
+    """
+    placed = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    values, boxes = values[placed], boxes[placed]
     middles = (np.arange(SIDE) + 0.5) / SIDE
     across = (boxes[:, None, 0] <= middles) & (middles < boxes[:, None, 2])
     down = (boxes[:, None, 1] <= middles) & (middles < boxes[:, None, 3])

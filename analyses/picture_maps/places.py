@@ -123,6 +123,8 @@ def off_white(pixels: Int[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "he
 def inside(shape: np.ndarray, boxes: Boxes) -> Float[np.ndarray, " tokens"]:
     """The share of each box that lies on a shape [height, width] of true pixels; what lies outside the picture is not.
 
+    A box without an area, as of a token that ends a row, lies on nothing: 0.
+
     >>> shape = np.array([[True, False], [False, False]])
     >>> inside(shape, np.array([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [-0.5, 0, 0.5, 0.5], [0.25, 0.25, 0.75, 0.75]]))
     array([0.25, 1.  , 0.5 , 0.25])
@@ -136,4 +138,4 @@ def inside(shape: np.ndarray, boxes: Boxes) -> Float[np.ndarray, " tokens"]:
 
     on = upto(right, bottom) - upto(left, bottom) - upto(right, top) + upto(left, top)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * height * width
-    return on / area
+    return np.divide(on, area, out=np.zeros_like(on), where=area > 0)

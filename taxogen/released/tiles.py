@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 
@@ -17,7 +18,9 @@ def token_boxes(vlm: ReleasedVlm, picture: int) -> Float[np.ndarray, "tokens 4"]
     """Left, top, right and bottom of each picture token, in shares of the picture's width and height.
 
     Known are models whose tiles all have one square grid of tokens, read row by row and tile by tile (LLaVA-1.5,
-    SmolVLM and Idefics 3, Gemma 3), and those whose processor names the grid of the whole picture (Qwen-VL).
+    SmolVLM and Idefics 3, Gemma 3), those whose processor names the grid of the whole picture (Qwen-VL) or the size to
+    which it is brought (Pixtral, Mistral 3), and LLaVA-NeXT: the whole picture first, then the rows of all tiles
+    joined, without those that are margin alone. There a token ends each row, which has a place without width.
 
     Raises:
         ValueError: the tokens have no grid that is known.
@@ -31,8 +34,6 @@ def token_boxes(vlm: ReleasedVlm, picture: int) -> Float[np.ndarray, "tokens 4"]
         if frames == 1 and len(boxes) == tokens:
             return boxes
         raise _unknown(vlm, f"{tokens} tokens for a grid of {frames} × {rows} × {columns} patches")
-    if "image_sizes" in made:
-        raise _unknown(vlm, "some tokens are cut off, and some end a line")
 
     def prepare(image: Image.Image) -> np.ndarray:
         return np.asarray(vlm.processed(image)["pixel_values"].float())
@@ -41,14 +42,49 @@ def token_boxes(vlm: ReleasedVlm, picture: int) -> Float[np.ndarray, "tokens 4"]
         found = tiles(prepare, shown.size)
     except ValueError as error:
         raise _unknown(vlm, str(error)) from error
+    if "image_sizes" in made:
+        height, width = made["image_sizes"][0].tolist()
+        boxes = (
+            _joined(found, vlm, (height, width)) if len(found) > 1 else _sized(found[0], vlm, (height, width))
+        )
+        if len(boxes) == tokens:
+            return boxes
+        raise _unknown(
+            vlm, f"{tokens} tokens for {len(found)} tiles of a picture of {width} × {height} pixels"
+        )
     side = math.isqrt(tokens // len(found))
     if side * side * len(found) != tokens:
         raise _unknown(vlm, f"{tokens} tokens for {len(found)} tiles, which is no square for each")
     return np.concatenate([tile.cells(side, side) for tile in found])
 
 
+def _sized(tile: Tile, vlm: ReleasedVlm, size: tuple[int, int]) -> Float[np.ndarray, "tokens 4"]:
+    """The grid of a picture that was brought to a size of whole patches."""
+    processor = vlm.released.processor
+    patch = processor.patch_size * getattr(processor, "spatial_merge_size", 1)
+    return tile.cells(size[0] // patch, size[1] // patch)
+
+
+def _joined(found: list[Tile], vlm: ReleasedVlm, size: tuple[int, int]) -> Float[np.ndarray, "tokens 4"]:
+    """The whole picture, then the rows of all tiles without margins, each with what ends it."""
+    from transformers.models.llava_next.modeling_llava_next import unpad_image  # of this model alone
+
+    model = vlm.released.model
+    if model.config.model_type != "llava_next":
+        raise _unknown(vlm, f"how {model.config.model_type} joins {len(found)} tiles")
+    whole, *parts = found
+    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    across = sum(abs(part.top - parts[0].top) < 0.5 * (part.bottom - part.top) for part in parts)
+    cells = np.stack([part.cells(side, side) for part in parts]).reshape(-1, across, side, side, 4)
+    grid = cells.transpose(0, 2, 1, 3, 4).reshape(-1, across * side, 4)
+    kept = unpad_image(torch.tensor(grid).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
+    ends = kept[:, -1:, [2, 1, 2, 3]]
+    return np.concatenate([whole.cells(side, side), np.concatenate([kept, ends], axis=1).reshape(-1, 4)])
+
+
 def _unknown(vlm: ReleasedVlm, why: str) -> ValueError:
     return ValueError(
         f"the places of picture tokens of {vlm.lm.name} were asked for; their grid is not known ({why}): maps can be "
-        "drawn of LLaVA-1.5, SmolVLM, Gemma 3, Qwen-VL and the like, and of runs with model.projector=gelu-mlp"
+        "drawn of LLaVA-1.5, LLaVA-NeXT, SmolVLM, Gemma 3, Qwen-VL, Pixtral and the like, and of runs with "
+        "model.projector=gelu-mlp"
     )

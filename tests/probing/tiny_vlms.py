@@ -174,6 +174,68 @@ def idefics3() -> tuple[Any, Any]:
     return _model(hf.Idefics3ForConditionalGeneration, config), processor
 
 
+def llava_next() -> tuple[Any, Any]:
+    """Cuts a picture into tiles, drops what is margin alone, and ends each row with a token of its own."""
+    tokenizer = _tokenizer(image_token="<image>")
+    pixels = hf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 12},
+        crop_size={"height": 12, "width": 12},
+        image_grid_pinpoints=[[12, 24], [24, 12], [24, 24], [12, 36]],
+    )
+    processor = hf.LlavaNextProcessor(
+        pixels,
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT.replace("IMAGE", "<image>\n"),
+    )
+    vision = hf.CLIPVisionConfig(**_VISION, image_size=12, patch_size=4, projection_dim=16)
+    config = hf.LlavaNextConfig(
+        vision_config=vision,
+        text_config=hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=pixels.image_grid_pinpoints,
+        vision_feature_layer=-1,
+    )
+    return _model(hf.LlavaNextForConditionalGeneration, config), processor
+
+
+class _Pixtral:
+    """What `PixtralProcessor` does with one picture; that class itself needs torchvision."""
+
+    image_token, spatial_merge_size, chat_template = "[IMG]", 1, None
+
+    def __init__(self, tokenizer: Any, patch_size: int, longest: int):
+        self.tokenizer, self.patch_size = tokenizer, patch_size
+        patch = {"height": patch_size, "width": patch_size}
+        self.image_processor = hf.PixtralImageProcessorPil(size={"longest_edge": longest}, patch_size=patch)
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+
+    def __call__(self, text: Any, images: Any, return_tensors: str) -> dict[str, Any]:
+        made = self.image_processor(images[0], return_tensors=return_tensors)
+        rows, columns = (int(side) // self.patch_size for side in made["image_sizes"][0])
+        lines = [self.image_token * columns] * rows
+        text = [text[0].replace(self.image_token, "[IMG_BREAK]".join(lines) + "[IMG_END]")]
+        return {**self.tokenizer(text, return_tensors=return_tensors), **made}
+
+
+def pixtral() -> tuple[Any, Any]:
+    """A grid of the picture's own shape, with tokens of the tokenizer between its rows."""
+    names = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
+    tokenizer = _tokenizer(**names)
+    processor = _Pixtral(tokenizer, patch_size=4, longest=24)
+    vision = hf.PixtralVisionConfig(**_VISION, image_size=24, patch_size=4)
+    config = hf.LlavaConfig(
+        vision_config=vision,
+        text_config=hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    return _model(hf.LlavaForConditionalGeneration, config), processor
+
+
 VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava,
     "qwen2_5_vl": qwen2_5_vl,
@@ -181,11 +243,14 @@ VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "gemma3": gemma3,
     "idefics3": idefics3,
 }
+"""Of each architecture that is captured in a way of its own."""
+GRIDS = {**VLMS, "llava_next": llava_next, "pixtral": pixtral}
+"""Of each way in which a picture becomes tokens; that of Pixtral cannot be saved."""
 
 
 def save(name: str, folder: Path) -> Path:
     """The model and its processor in a folder, as they are on a hub."""
-    model, processor = VLMS[name]()
+    model, processor = GRIDS[name]()
     model.save_pretrained(folder)
     if "video_processor" in processor.get_attributes():  # which cannot be saved without torchvision
         processor.image_processor.save_pretrained(folder)

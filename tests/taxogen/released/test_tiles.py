@@ -7,6 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from analyses.picture_maps.figures import on_pixels
+from analyses.picture_maps.places import inside
+from analyses.picture_maps.pointing import pointing
 from taxogen.models.rows import IMAGE
 from taxogen.questions import prompts
 from taxogen.released import loading
@@ -39,14 +42,23 @@ class Shown:
 
 
 NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in ("qwen2_5_vl", "idefics3")]
+JOINED = ["llava_next", "pixtral"]
 
 
 @pytest.fixture(scope="module")
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("vlm")
-    tiny_vlms.save(request.param, folder)
+    if request.param in JOINED:
+        released = loading.Released(*tiny_vlms.GRIDS[request.param](), request.param, "")
+        for name, weight in released.model.named_parameters():
+            if "vision_tower" in name and name.endswith(
+                ("o_proj.weight", "out_proj.weight", "out_proj.bias")
+            ):
+                weight.zero_()  # a token then sees its own patch alone
+    else:
+        folder = tiny_vlms.save(request.param, tmp_path_factory.mktemp("vlm"))
+        released = loading.load(str(folder), "float32", "cpu")
     shown = Shown()
-    return ReleasedVlm(loading.load(str(folder), "float32", "cpu"), shown, chat=False), shown
+    return ReleasedVlm(released, shown, chat=False), shown
 
 
 def embedded(vlm: ReleasedVlm, picture: int) -> torch.Tensor:
@@ -70,10 +82,52 @@ def test_the_token_of_a_place_changes_most_when_the_picture_changes_there(opened
         ).argmax(1)
         overview = len(set(map(tuple, boxes.round(3)))) > len(boxes) // 2 and _area(boxes).sum() > 1.5
         if overview:  # a place is in a tile and in the view of the whole picture, which may change more
-            inside = [_overlap(boxes[at], boxes[int(most)]) for at, most in enumerate(changes)]
-            assert min(inside) > 0.9
+            overlaps = [_overlap(boxes[at], boxes[int(most)]) for at, most in enumerate(changes)]
+            assert min(overlaps) > 0.9
         else:
             assert changes.tolist() == list(range(len(boxes)))
+
+
+@pytest.mark.parametrize("side", [0, 40])
+@pytest.mark.parametrize("opened", JOINED, indirect=True)
+def test_an_object_is_seen_by_the_tokens_that_lie_on_it(opened, side, monkeypatch) -> None:
+    vlm, shown = opened
+    monkeypatch.setattr(vlm, "side", side)
+    vlm._slots.clear()
+    vlm._handed.clear()
+    boxes = token_boxes(vlm, 0)
+    placed = _area(boxes) > 0
+    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]]
+    for x, y in ((16, 12), (40, 14), (46, 36), (20, 34)):
+        shape = ((columns - x) / 15) ** 2 + ((rows - y) / 11) ** 2 < 1
+        shown.pictures.append(Image.fromarray(np.where(shape[..., None], 255, np.array(shown.pictures[0]))))
+        on = inside(shape, boxes)
+        seen = (embedded(vlm, len(shown.pictures) - 1) - embedded(vlm, 0)).norm(dim=-1).numpy()
+        assert (on > 0.5).sum() > 3
+        assert seen[on > 0.5].min() > seen[on == 0].max()
+        assert (seen[~placed] == 0).all()
+        assert (on[~placed] == 0).all()
+        assert pointing(seen, "attention", on) > 2 * on.mean()
+        assert (
+            np.isfinite(on_pixels(seen, boxes)).mean() > 0.85
+        )  # where margins are cut off, nothing is drawn
+
+
+@pytest.mark.parametrize("opened", ["llava_next"], indirect=True)
+def test_the_whole_picture_comes_before_the_joined_tiles_and_each_row_has_an_end(opened, monkeypatch) -> None:
+    vlm, _ = opened
+    monkeypatch.setattr(vlm, "side", 40)
+    vlm._slots.clear()
+    boxes = token_boxes(vlm, 0)
+    np.testing.assert_allclose(_area(boxes[:9]), 1 / 9, atol=0.01)
+    rows = boxes[9:].reshape(6, 7, 4)
+    np.testing.assert_allclose(_area(rows[:, :6].reshape(-1, 4)), 1 / 36, atol=0.01)
+    np.testing.assert_allclose(rows[:, 6, 0], rows[:, 5, 2])
+    np.testing.assert_allclose(rows[:, 6, 2], rows[:, 5, 2])
+    np.testing.assert_allclose(rows[:, :, 1], np.arange(6)[:, None] / 6 * np.ones(7), atol=0.01)
+    monkeypatch.setattr(vlm.released.model.config, "model_type", "llava_onevision")
+    with pytest.raises(ValueError, match="how llava_onevision joins 5 tiles"):
+        token_boxes(vlm, 0)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
@@ -101,15 +155,15 @@ def test_tiles_come_before_the_whole_picture(opened) -> None:
 def test_tokens_without_a_known_grid_are_refused_in_one_line(opened, monkeypatch) -> None:
     vlm, _ = opened
     monkeypatch.setattr(vlm, "side", 0)
-    made, tokens = dict(vlm.processed(vlm.shown(0))), vlm.slot(0)
+    real, tokens = vlm.processed, vlm.slot(0)
     monkeypatch.setattr(vlm.released.processor.image_processor, "merge_size", 2, raising=False)
     monkeypatch.setattr(vlm, "slot", lambda picture: tokens)
     for more, said in (
-        ({"image_sizes": torch.tensor([[48, 64]])}, "some tokens are cut off"),
+        ({"image_sizes": torch.tensor([[16, 20]])}, "9 tokens for 1 tiles of a picture of 20 × 16 pixels"),
         ({"image_grid_thw": torch.tensor([[2, 4, 4]])}, "9 tokens for a grid of 2 × 4 × 4 patches"),
         ({"pixel_values": torch.zeros(20, 48)}, r"values of shape \(20, 48\)"),
     ):
-        monkeypatch.setattr(vlm, "processed", lambda shown, more=more: made | more)
+        monkeypatch.setattr(vlm, "processed", lambda shown, more=more: {**real(shown), **more})
         with pytest.raises(ValueError, match=said) as refusal:
             token_boxes(vlm, 0)
         assert "their grid is not known" in str(refusal.value)
