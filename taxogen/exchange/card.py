@@ -11,6 +11,7 @@ from taxogen.exchange.picture_token import PictureToken
 from taxogen.models import lms
 from taxogen.models.encoders import Encoder
 from taxogen.runs.run import Run
+from taxogen.stages.sweeping.main_scores import scored
 from taxogen.world import pictures
 
 _HOME = "https://arxiv.org/abs/2603.07474"
@@ -80,6 +81,10 @@ The frozen models are not in this repository.
 have the hashes in `world.json`. Tables are long, one row per number with its interval and n; each figure is made from
 the table beside it.
 
+## Scores
+
+{scores}
+
 ## Made from
 
 | | |
@@ -99,6 +104,11 @@ the table beside it.
 
 It was made for research on how words and pictures meet: {limits}
 """
+_SCORES = {
+    "auroc": "mean AUROC of hypernyms",
+    "top1": "the hypernym that is likeliest is true",
+    "leaf_naming": "the leaf concept is named among others",
+}
 _LEARNED = "what its projector has learned is to name these pictures."
 _ADOPTED = "nothing was trained."
 
@@ -183,11 +193,29 @@ def of_run(run: Run, repo: str, step: int, files: Sequence[str]) -> str:
         projector=next(name for name in files if name.startswith("projector/")),
         config_hash=run.config.hash,
         world=run.world["digest"][:16],
+        scores=_scores(run),
         made_from="\n".join(rows),
         files="\n".join(f"- `{name}`" for name in files),
         pictures=_pictures(run, "test" if adopted else "train"),
         limits=_ADOPTED if adopted else _LEARNED,
     )
+
+
+def _scores(run: Run) -> str:
+    """The main scores of a run with their intervals, as a table with a line that says what they are."""
+    if not run.file("scores.h5").is_file():
+        return f"None: it was not asked yet (`taxoprobe evaluate --run {run.name}`)."
+    of = scored(run)
+    which = "whose evidence was removed from training" if of.removed else "of the taxonomy"
+    lines = ["| of test pictures | score | 95 % interval | chance |", "|---|---|---|---|"]
+    for name, one in of.estimates.items():
+        numbers = f"{one.value:.3f} | [{one.lower:.3f}, {one.upper:.3f}] | {of.chance[name]:.3f}"
+        lines.append(f"| {_SCORES[name]} | {numbers} |")
+    told = (
+        f"Intervals are over {len(of.statistics['auroc'].clusters)} leaf concepts, those of the AUROC also over the "
+        f"{of.hypernyms} hypernyms {which}; how runs of other seeds differ is not in them."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def _licence_of_lm(name: str) -> str:

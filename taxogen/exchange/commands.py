@@ -90,4 +90,4 @@ def _push(options: argparse.Namespace) -> None:
         sys.stdout.write("\n".join(lines) + "\n")
         return
     address = push(upload, options.repo, f"Run {run.name} ({run.config.hash})", options.public)
-    log.info("pushed %d files (%.1f MB) to %s", len(upload.files), total / 1e6, address)
+    sys.stdout.write(f"pushed {len(upload.files)} files ({total / 1e6:.1f} MB) to {address}\n")

@@ -2,10 +2,7 @@
 
 import base64
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +12,8 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
+from analyses.behaviour.rows import behaviour_table
+from analyses.inputs.conditions import conditions
 from probing.store import records
 from taxogen.__main__ import main
 from taxogen.exchange.push import gather
@@ -24,6 +23,8 @@ from taxogen.stages import pipeline
 from tests.world import toy_config, toy_folder
 
 REPO = "me/toy-run"
+OF_THE_CLIENT = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+"""What the hub's client warns of, about its own call."""
 
 
 class Hub(ThreadingHTTPServer):
@@ -157,13 +158,6 @@ def place(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
 
 
-def push(*words: str) -> subprocess.CompletedProcess:
-    """What `taxoprobe push` says with a hub as HF_ENDPOINT, which its client reads when it is imported."""
-    command = [sys.executable, "-m", "taxogen", "push", "--run", "run", "--repo", REPO, *words]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture
 def here(hub, monkeypatch):
     """That hub as the one of this process; its files are sent as they are, without the deduplication of Xet."""
@@ -171,20 +165,18 @@ def here(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
 
-def said(caplog, *words: str, status: int = 2, repo: str = REPO) -> str:
-    """The last line about a push in this process."""
-    assert main(["push", "--run", "run", "--repo", repo, *words]) == status
+def said(caplog, *words: str, repo: str = REPO) -> str:
+    """The last line about a push that is refused."""
+    assert main(["push", "--run", "run", "--repo", repo, *words]) == 2
     return caplog.messages[-1]
 
 
-def test_a_run_is_in_the_repository_as_it_is_here(place, hub, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    done = push("--report", "page")
-    assert done.returncode == 0, done.stderr
-    run = Run.open("run")
-    assert "pushed 12 files" in done.stderr
-    assert f"to {hub.address}/{REPO}" in done.stderr
+@OF_THE_CLIENT
+def test_a_run_is_in_the_repository_as_it_is_here(place, hub, here, capsys):
+    assert main(["push", "--run", "run", "--repo", REPO, "--report", "page"]) == 0
+    done, run = capsys.readouterr().out, Run.open("run")
+    assert "pushed 12 files" in done
+    assert f"to {hub.address}/{REPO}" in done
     assert hub.visibility == {REPO: "private"}
     assert hub.tokens == {"Bearer hf_secret"}
     assert hub.commits == [f"Run run ({run.config.hash})"]
@@ -209,6 +201,27 @@ def test_a_run_is_in_the_repository_as_it_is_here(place, hub, monkeypatch):
     assert "- `analyses/behaviour/behaviour.parquet`" in card
 
 
+def test_the_card_has_the_main_scores_as_the_behaviour_table_has_them(place):
+    run = Run.open("run")
+    assert (
+        "it was not asked yet (`taxoprobe evaluate --run run`)"
+        in gather(run, REPO).files["README.md"].decode()
+    )
+    pipeline.evaluate_run(run)
+    card = gather(run, REPO).files["README.md"].decode()
+    table = behaviour_table(conditions([run]))
+    table = table[table["headline"] & (table["target"] == "mean") & (table["modality"] == "image")]
+    of = table.set_index("measure").loc[["auroc", "top1", "leaf_naming"]]
+    scores = card.partition("## Scores")[2].partition("##")[0]
+    lines = [line.split(" | ")[1:] for line in scores.splitlines() if "[" in line]
+    assert lines == [
+        [f"{row.value:.3f}", f"[{row.lower:.3f}, {row.upper:.3f}]", f"{row.chance:.3f} |"]
+        for row in of.itertuples()
+    ]
+    assert f"over {of['n'].iloc[0]} leaf concepts" in card
+    assert "over the 3 hypernyms whose evidence was removed" in card
+
+
 def test_a_dry_run_lists_files_and_sizes_and_asks_nobody(place, monkeypatch, capsys):
     monkeypatch.setattr("taxogen.exchange.push.HfApi", lambda: pytest.fail("the hub was asked"))
     assert main(["push", "--run", "run", "--repo", REPO, "--dry-run", "--public"]) == 0
@@ -222,15 +235,13 @@ def test_a_dry_run_lists_files_and_sizes_and_asks_nobody(place, monkeypatch, cap
     assert f"11 files, to {REPO} (public); nothing was sent" in last
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Use 'content=:DeprecationWarning"
-)  # of the hub's client, about its own call
+@OF_THE_CLIENT
 @pytest.mark.parametrize(("there", "flag"), [("public", "--private"), ("private", "--public")])
 def test_a_repository_that_is_seen_by_others_than_asked_gets_nothing(place, hub, here, there, flag, caplog):
     hub.visibility[REPO] = there
     assert f"{REPO} is there and {there}: give --{there}, or another --repo" in said(caplog, flag)
     assert not hub.files
-    said(caplog, f"--{there}", status=0)
+    assert main(["push", "--run", "run", "--repo", REPO, f"--{there}"]) == 0
     assert hub.visibility == {REPO: there}
     assert len(hub.files) == 11
 
