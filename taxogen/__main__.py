@@ -36,7 +36,7 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status of the command line: 0, or 2 after a refusal, whose one message says what to do."""
-    first = os.environ.get("RANK", "0") == "0"  # under torchrun, the one that tells how it goes
+    first = _first()
     if not first:
         os.environ["TQDM_DISABLE"] = "1"
     logging.basicConfig(
@@ -58,6 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.count() == 1 or ranks.speaks():
             raise
         return 2  # another process has refused, said why, and left this one
+
+
+def _first() -> bool:
+    """Whether this process tells how it goes: under torchrun the first alone does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def command() -> int:
@@ -108,14 +113,11 @@ def _prepare(options: argparse.Namespace) -> None:
         made = bench.open_bench(run, adopt=True)
         run.save_config()
     counts = {name: len(manifest) for name, manifest in made.world.manifests.items()}
-    log.info(
-        "%s: %d pictures of %d leaves, features %s",
-        run.path,
-        len(made.world.table),
-        len(made.world.taxonomy.leaves),
-        tuple(made.features.shape),
-    )
     log.info("items: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    _say(
+        f"{run.path} is prepared, {len(made.world.table)} pictures of {len(made.world.taxonomy.leaves)} leaves, "
+        f"features {tuple(made.features.shape)}; next: taxoprobe train --run {run.path}"
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -128,8 +130,8 @@ def _train(options: argparse.Namespace) -> None:
             options.settings = [*options.settings, f"capture.{name}={getattr(options, name)}"]
     with opened(options) as run:
         pipeline.train_run(run)
-    log.info("%s is trained; captured at steps %s", run.path, ", ".join(map(str, run.steps)))
-    log.info("next: python -m taxogen evaluate --run %s", run.path)
+    steps = ", ".join(map(str, run.steps))
+    _say(f"{run.path} is trained, captured at steps {steps}; next: taxoprobe evaluate --run {run.path}")
 
 
 def _adopt(options: argparse.Namespace) -> None:
@@ -145,8 +147,11 @@ def _adopt(options: argparse.Namespace) -> None:
     with opened(options) as run:
         pipeline.train_run(run)
         scores = pipeline.evaluate_run(run)
-    log.info("%s: captured; %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
-    log.info("next: python -m analyses.layer_probes --run %s", run.path)
+    pictures, hypernyms = scores.image_scores.shape
+    _say(
+        f"{run.path} is captured, {pictures} pictures × {hypernyms} hypernyms scored; "
+        f"next: taxoprobe analyse layer-probes --run {run.path}"
+    )
 
 
 def _adopt_words(options: argparse.Namespace) -> None:
@@ -164,9 +169,9 @@ def _adopt_words(options: argparse.Namespace) -> None:
     folder = (options.run or RUNS / "words") / "words"
     store = capture_words(options.lm, taxonomy, folder, template=template, chat=options.chat, sites=wanted)
     taxonomy.write(folder.parent / "taxonomy.csv")
-    log.info("%s: captured; %d leaves at %d sites", folder, len(store), len(store.sites))
-    log.info(
-        "next: taxoprobe analyse layer-probes --text %s --taxonomy %s", folder, folder.parent / "taxonomy.csv"
+    _say(
+        f"{folder} is captured, {len(store)} leaves at {len(store.sites)} sites; "
+        f"next: taxoprobe analyse layer-probes --text {folder} --taxonomy {folder.parent / 'taxonomy.csv'}"
     )
 
 
@@ -175,8 +180,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     with opened(options) as run:
         scores = pipeline.evaluate_run(run)
-    log.info("%s: %d pictures × %d hypernyms scored", run.path, *scores.image_scores.shape)
-    log.info("next: python -m analyses.behaviour --run %s", run.path)
+    pictures, hypernyms = scores.image_scores.shape
+    _say(
+        f"{run.path} is evaluated, {pictures} pictures × {hypernyms} hypernyms scored; "
+        f"next: taxoprobe analyse behaviour --run {run.path}"
+    )
+
+
+def _say(text: str) -> None:
+    """Writes what a command came to, in one line."""
+    if _first():
+        sys.stdout.write(f"{text}\n")
 
 
 def _config(options: argparse.Namespace) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from analyses.frame.parts import tracked
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.intervals import ONE_SEED, Rule
@@ -31,8 +33,19 @@ def behaviour_table(
     (`analyses.inputs.answers.Part`); `headline` marks what the condition's ablation says to look at.
     """
     statistics = _Statistics(of, Rule(interval, draws, seed))
-    rows = [row for condition in of for row in statistics.condition(condition)]
-    rows += [row for pair in contrasted(of) for row in statistics.contrast(*pair)]
+    asked: list[partial[Iterator[dict[str, Any]]]] = [
+        partial(statistics.condition, condition, part, measure)
+        for condition in of
+        for part, measures in _parts(condition)
+        for measure in measures
+    ]
+    asked += [
+        partial(statistics.contrast, *pair, part, measure)
+        for pair in contrasted(of)
+        for part, measures in _contrast_parts(*pair)
+        for measure in measures
+    ]
+    rows = [row for rows_of in tracked(asked, "behaviour", "numbers") for row in rows_of()]
     return pd.DataFrame(rows).assign(analysis="behaviour", interval=interval, split="test", seed=seed)
 
 
@@ -75,38 +88,35 @@ class _Statistics:
         self.rule, self.frame = rule, Frame.of(of)
         self._made: dict[Any, Measured | None] = {}
 
-    def condition(self, condition: Condition) -> Iterator[dict[str, Any]]:
-        """Rows of every part and measure of a condition."""
-        for part, measures in _parts(condition):
-            for measure in measures:
-                found = self._measured(condition, part, measure)
-                if found is None:
-                    continue
-                common = _common(condition, part, measure, condition.headline) | {
-                    "chance": _chance(condition, part, measure)
-                }
-                yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
-                if measure in HYPERNYM_MEASURES and not part.baseline:
-                    each = self.rule.each(found.statistics, found.counted.sum(axis=0), found.fewest)
-                    for hypernym, one in zip(self.frame.hypernyms, each, strict=True):
-                        yield common | _numbers(hypernym, one)
+    def condition(self, condition: Condition, part: Part, measure: str) -> Iterator[dict[str, Any]]:
+        """Rows of a measure of a part of a condition."""
+        found = self._measured(condition, part, measure)
+        if found is None:
+            return
+        common = _common(condition, part, measure, condition.headline) | {
+            "chance": _chance(condition, part, measure)
+        }
+        yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
+        if measure in HYPERNYM_MEASURES and not part.baseline:
+            each = self.rule.each(found.statistics, found.counted.sum(axis=0), found.fewest)
+            for hypernym, one in zip(self.frame.hypernyms, each, strict=True):
+                yield common | _numbers(hypernym, one)
 
-    def contrast(self, first: Condition, second: Condition) -> Iterator[dict[str, Any]]:
-        """Rows of the difference of two conditions that have the same seeds."""
+    def contrast(
+        self, first: Condition, second: Condition, part: Part, measure: str
+    ) -> Iterator[dict[str, Any]]:
+        """The row of the difference of two conditions that have the same seeds."""
         about = {"contrast": f"{first.name}_minus_{second.name}", "chance": 0.0}
         matched = "named" in (first.headline.leaves, second.headline.leaves)
         main = replace(first.headline, leaves="both_named" if matched else "all")
-        for part, measures in _contrast_parts(first, second):
-            for measure in measures:
-                sides = [
-                    self._measured(one, part, measure, other)
-                    for one, other in ((first, second), (second, first))
-                ]
-                if sides[0] is None or sides[1] is None:
-                    continue
-                n = int((sides[0].counted & sides[1].counted).any(axis=1).sum())
-                found = self.rule.contrast(sides[0].statistics, sides[1].statistics, n)
-                yield _common(first, part, measure, main) | about | _numbers("mean", found)
+        sides = [
+            self._measured(one, part, measure, other) for one, other in ((first, second), (second, first))
+        ]
+        if sides[0] is None or sides[1] is None:
+            return
+        n = int((sides[0].counted & sides[1].counted).any(axis=1).sum())
+        found = self.rule.contrast(sides[0].statistics, sides[1].statistics, n)
+        yield _common(first, part, measure, main) | about | _numbers("mean", found)
 
     def _measured(
         self, condition: Condition, part: Part, measure: str, partner: Condition | None = None

@@ -66,7 +66,7 @@ def of_stores(stores: Stores, options: Options) -> Result:
 
 def _parts(source: RunOrStores, options: Options) -> Collect:
     """What keeps each place of the table."""
-    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments")).collect
+    return Parts.of_question(ANALYSIS, source, options, idle=("spans", "treatments")).collect_sized
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:

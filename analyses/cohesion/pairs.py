@@ -1,12 +1,13 @@
 """Pair matrices of leaves at every site, and their cohesion: a few sites at a time, so that memory stays flat."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analyses.frame import tables
+from analyses.frame.parts import Done, unheard
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.leaf_rows import LeafRows
@@ -88,8 +89,12 @@ def measured(
     labels: Mapping,
     null: Null,
     modalities: Set[str],
+    done: Done = unheard,
 ) -> tuple[dict[tuple[str, str], Measured], list[dict]]:
-    """Cohesion in these modalities over the sites, each read once; and table rows on massive activations."""
+    """Cohesion in these modalities over the sites, each read once; and table rows on massive activations.
+
+    `done` is told how many pair matrices have been looked at: of `matrices_at` a site.
+    """
     found: dict[tuple[str, str], Measured] = {}
     massive: list[dict] = []
     counts = {name: np.unique(rows.leaves, return_counts=True)[1] for name, (rows, _) in sides.items()}
@@ -101,7 +106,14 @@ def measured(
             if key[0] not in modalities:
                 continue
             found.setdefault(key, Measured(key[1], counts[key[0]])).add(matrices, null)
+            done(len(matrices))
     return found, massive
+
+
+def matrices_at(sides: Collection[str], treatment: str, modalities: Set[str]) -> int:
+    """How many pair matrices there are at a site at most."""
+    own = (2 + (treatment in UNCENTRED)) * len(modalities & set(sides))
+    return own + (len(sides) == 2 and "image~text" in modalities)
 
 
 def pair_matrices(

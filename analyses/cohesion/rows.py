@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.cohesion.pairs import Measured, Null, measured
+from analyses.cohesion.pairs import Measured, Null, matrices_at, measured
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import Collect, at_once
+from analyses.frame.parts import Collect, Done, at_once
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
@@ -82,10 +82,11 @@ def cohesion_table(
     null = Null(categories.members, options.permutations, options.seed, weights)
     first, *others = stores.values()
     sites = [site for site in options.sites or first.sites if all(site in store.sites for store in others)]
-    pieces: dict[str, Callable[[], list[dict]]] = {}
+    pieces: dict[str, Callable[[Done], list[dict]]] = {}
+    sizes: dict[str, int] = {}
 
-    def look(sides, labels, new: Set[str]) -> list[dict]:
-        kinds, rows = measured(sides, sites, labels, null, new)
+    def look(sides, labels, new: Set[str], done: Done) -> list[dict]:
+        kinds, rows = measured(sides, sites, labels, null, new, done)
         for (modality, _), kind in kinds.items():
             step = NO_STEP if modality == "text" else labels["step"]
             rows += _summaries(kind, categories, null, {**labels, "modality": modality, "step": step})
@@ -101,9 +102,10 @@ def cohesion_table(
                 new = {"image", "image~text"} | ({"text"} if step == min(images, default=NO_STEP) else set())
                 name = "-".join([*map(str, labels.values()), *sorted(new)]).replace(" ", "_")
                 pieces[name] = partial(look, sides, labels, new)
+                sizes[name] = len(sites) * matrices_at(sides, treatment, new)
     if encoder is not None:
-        pieces["encoder"] = partial(_encoder_rows, encoder, categories, null)
-    table = collect(pieces, lambda name: pd.DataFrame(pieces[name]()), "cohesion")
+        pieces["encoder"], sizes["encoder"] = lambda _: _encoder_rows(encoder, categories, null), 1
+    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "cohesion", "pair matrices")
     return tables.table(table, "cohesion", options.seed)
 
 

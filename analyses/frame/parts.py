@@ -130,6 +130,14 @@ class Progress:
             self._bar.initial += count
             self._bar.update(count)
 
+    def piece(self, make: Make, name: str, size: int) -> pd.DataFrame:
+        """A piece of the work that says itself how much of its size is done; the rest is at its end."""
+        before = self.ended
+        table = make(name, self.done)
+        if rest := size - (self.ended - before):
+            self.done(rest)
+        return table
+
     def __str__(self) -> str:
         at = self.there + self.ended
         if not self.ended:
@@ -159,13 +167,21 @@ def tracked(items: Iterable[Value], what: str, unit: str, **counts: int) -> Iter
             progress.done()
 
 
-Collect = Callable[[Iterable[str], Callable[[str], pd.DataFrame], str], pd.DataFrame]
-"""What makes all pieces of these names one table, in order: (names, what makes a piece, what it is about) → table."""
+Done = Callable[[int], None]
+"""Is told how much of a piece has been done meanwhile."""
+Make = Callable[[str, Done], pd.DataFrame]
+"""Makes the piece of a name."""
+Collect = Callable[[Mapping[str, int], Make, str, str], pd.DataFrame]
+"""What makes all pieces one table, in order: (name → size of a piece, what makes it, what is done, unit of sizes)."""
 
 
-def at_once(names: Iterable[str], make: Callable[[str], pd.DataFrame], _: str) -> pd.DataFrame:
-    """All pieces as one table, none of them kept on disk."""
-    return pd.concat([make(name) for name in names], ignore_index=True)
+def unheard(_: int) -> None:
+    """Lets no one know."""
+
+
+def at_once(sizes: Mapping[str, int], make: Make, *_: str) -> pd.DataFrame:
+    """All pieces as one table, none of them kept on disk, and without a word."""
+    return pd.concat([make(name, unheard) for name in sizes], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -210,14 +226,23 @@ class Parts:
 
     def collect(self, names: Iterable[str], make: Callable[[str], pd.DataFrame], what: str) -> pd.DataFrame:
         """All pieces as one table, in order; those that are missing are made, with the time left on a bar."""
-        names = list(names)
-        if missing := self.missing(names):
-            with Progress(what, "parts", parts=len(names)) as progress:
-                progress.known(len(names) - len(missing))
-                for name in missing:
-                    self._piece(name, make)
-                    progress.done()
-        return pd.concat([self._piece(name, make) for name in names], ignore_index=True)
+        return self.collect_sized(dict.fromkeys(names, 1), lambda name, _: make(name), what, "parts")
 
-    def _piece(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-        return stored(self.folder, name, partial(make, name), TABLE, self.settings)
+    def collect_sized(self, sizes: Mapping[str, int], make: Make, what: str, unit: str) -> pd.DataFrame:
+        """The same of pieces that take long: `make` says how much of one is done.
+
+        Args:
+            sizes: name of a piece → what it counts.
+            make: a piece, given its name and what is to be told how much has been done.
+            what: is done.
+            unit: of sizes, in the plural.
+        """
+        if missing := self.missing(sizes):
+            with Progress(what, unit, **{unit: sum(sizes.values())}) as progress:
+                progress.known(sum(size for name, size in sizes.items() if name not in missing))
+                for name in missing:
+                    progress.piece(partial(self._piece, make), name, sizes[name])
+        return pd.concat([self._piece(make, name, unheard) for name in sizes], ignore_index=True)
+
+    def _piece(self, make: Make, name: str, done: Done) -> pd.DataFrame:
+        return stored(self.folder, name, partial(make, name, done), TABLE, self.settings)

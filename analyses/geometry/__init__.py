@@ -7,24 +7,28 @@
 Reads: the activation stores, taxonomy, pictures and their features of each run; or stores and a taxonomy; with
 --partial also the run's language model, or a file of word vectors.
 Writes: analyses/geometry/ in each run, or analyses/STORES/geometry/ beside the stores: geometry.parquet, .csv, and
-the figures as png and svg; of several runs a figure of all of them, in the folder of the first.
+the figures as png and svg; of several runs a figure of all of them, in the folder of the first; parts/, from which a
+killed start goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from analyses.frame.analysis import Analysis, Extras, Result
+from analyses.frame.parts import Collect, Parts
 from analyses.frame.provenance import CAPTURES
-from analyses.frame.stores import Stores
+from analyses.frame.stores import RunOrStores, Stores
 from analyses.geometry import figures
 from analyses.geometry.digest import summary
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.figures import draw
 from analyses.geometry.maps import thumbnails
 from analyses.geometry.rows import Options, geometry_table, mapped_sites
-from analyses.geometry.words import check_words, word_vectors
+from analyses.geometry.words import Vectors, check_words, word_vectors
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.conditions import with_conditions
 from analyses.inputs.encoder import encoder_rows
@@ -50,9 +54,9 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     options = replace(options, held_out=held_out_hypernyms(run, options.held_out))
     encoder = encoder_rows(run).of(stores.last.columns["picture"])
     words = word_vectors(options.partial, run.taxonomy.leaves, run)
-    table = geometry_table(
-        stores.images, stores.text, run.taxonomy, options, (encoder.pooled, encoder.leaves), words
-    ).assign(run=run.name)
+    features, collect = (encoder.pooled, encoder.leaves), _parts(run, options, words)
+    table = geometry_table(stores.images, stores.text, run.taxonomy, options, features, words, collect)
+    table = table.assign(run=run.name)
     shown = thumbnails(stores.last, closed.read(run).pictures)
     places = figures.map_rows(table, run.taxonomy)
     return Result(table, Extras(tables={"map": places}, figures=figures.maps(places, shown)))
@@ -64,11 +68,18 @@ def of_stores(stores: Stores, options: Options) -> Result:
     mapped_sites(given.last.sites, options.map_layers)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
     words = word_vectors(options.partial, stores.taxonomy.leaves, None)
-    table = geometry_table(given.images, given.text, stores.taxonomy, options, words=words).assign(
-        run=stores.name
-    )
+    collect = _parts(stores, options, words)
+    table = geometry_table(given.images, given.text, stores.taxonomy, options, None, words, collect)
+    table = table.assign(run=stores.name)
     places = figures.map_rows(table, stores.taxonomy)
     return Result(table, Extras(tables={"map": places}, figures=figures.maps(places)))
+
+
+def _parts(source: RunOrStores, options: Options, words: Vectors | None) -> Collect:
+    """What keeps each place of the table; a file of word vectors may hold others later."""
+    leaves = [(leaf, vector.tolist()) for leaf, vector in sorted((words or {}).items())]
+    digest = hashlib.sha256(json.dumps(leaves).encode()).hexdigest()
+    return Parts.of_question(ANALYSIS, source, options, idle=("spans",), words=digest).collect_sized
 
 
 def conclude(runs: Sequence[Run], results: Sequence[Result], options: Options) -> Extras:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import tracked
+from analyses.frame.parts import Collect, Done, at_once
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
@@ -73,8 +74,9 @@ def geometry_table(
     options: Options = Options(),
     encoder: tuple[Float[np.ndarray, "n d"], np.ndarray] | None = None,
     words: Vectors | None = None,
+    collect: Collect = at_once,
 ) -> pd.DataFrame:
-    """Long table of the geometry of leaf means by step, site, span and modality.
+    """Long table of the geometry of leaf means by step, site, span and modality; place by place.
 
     `taxonomic_rsa` is the rank correlation of distances between leaves with steps through the taxonomy,
     `taxonomic_rsa_given_encoder` the same given distances between the encoder's features of the leaves'
@@ -103,16 +105,13 @@ def geometry_table(
         given[f"{RSA}_given_words"] = [word_distances(words, leaves[known].tolist())], known
     categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
     mapped_steps = {max(images, default=NO_STEP), NO_STEP}
-    sides: list[tuple[str, int, str, leaf_rows.LeafRows, str]] = []
-    for place, span, twin in leaf_rows.places(images, text, options.spans):
-        sides += [(place, step, "image", stored[f"image@{step}"], span) for step in images]
-        sides += [(place, NO_STEP, "text", stored["text"], twin)] if twin else []
-    rows: list[dict] = []
-    for place, step, modality, side, at in tracked(sides, "geometry", "places"):
-        labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
-        means, spread = _read(side, at, options)
-        rows += _distance_rows(means, distances, given, labels, options)
-        mapped = mapped_sites(list(means), options.map_layers) if step in mapped_steps else ()
+    pieces: dict[str, Callable[[Done], list[dict]]] = {}
+    sizes: dict[str, int] = {}
+
+    def look(side: leaf_rows.LeafRows, span: str, labels, done: Done) -> list[dict]:
+        means, spread = _read(side, span, options, done)
+        rows = _distance_rows(means, distances, given, labels, options, done)
+        mapped = mapped_sites(list(means), options.map_layers) if labels["step"] in mapped_steps else ()
         for site, x in means.items():
             at_site = {**labels, "site": site}
             for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
@@ -120,15 +119,28 @@ def geometry_table(
             rows += _hierarchy_rows(x, spread.get(site), categories, at_site, options)
             if site in mapped:
                 rows += map_rows(x, leaves, options.map, at_site, options.seed)
-    return tables.table(rows, "geometry", options.seed)
+            done(1)
+        return rows
+
+    for place, span, twin in leaf_rows.places(images, text, options.spans):
+        sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
+        sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
+        for step, modality, side, at in sides:
+            labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
+            name = "-".join(map(str, labels.values())).replace(" ", "_")
+            pieces[name] = partial(look, side, at, labels)
+            sizes[name] = len(options.sites or side.store.sites) * (2 + len(given))
+    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "geometry", "layers")
+    return tables.table(table, "geometry", options.seed)
 
 
-def _read(rows, span, options: Options):
+def _read(rows, span, options: Options, done: Done):
     """Site → leaf means, and site → deviations of pictures from them where leaves have several."""
     means, spread = {}, {}
     counts = np.unique(rows.leaves, return_counts=True)[1]
     for site in options.sites or rows.store.sites:
         treated = leaf_rows.read_treated({"side": (rows, span)}, site, options.treatment).get("side")
+        done(1)
         if treated is not None:
             x = treated.whole()
             means[site] = leaf_means(x, rows.leaves)[0]
@@ -142,7 +154,7 @@ def _encoder_distances(x, names, leaves) -> Float[np.ndarray, "leaves leaves"]:
     return rdm(leaf_means(np.asarray(x, dtype=np.float64)[own], np.asarray(names)[own])[0])
 
 
-def _distance_rows(means, distances, given, labels, options: Options) -> list[dict]:
+def _distance_rows(means, distances, given, labels, options: Options, done: Done) -> list[dict]:
     """Correlation of every site's distances with the taxonomy's, plain and given other distances of (some) leaves."""
     everywhere = np.stack([rdm(x) for x in means.values()])
     rows = []
@@ -158,6 +170,7 @@ def _distance_rows(means, distances, given, labels, options: Options) -> list[di
             for part in ("null_limit", "p_corrected"):
                 number = float(getattr(result, part)[k, 0])
                 rows.append(tables.row(f"{name}_{part}", number, result.n, **place))
+        done(len(means))
     return rows
 
 

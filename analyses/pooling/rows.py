@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.frame import tables
+from analyses.frame.parts import Progress
 from analyses.pooling.crossed import CrossedMean, crossed_mean
 from analyses.pooling.groups import Group
 from analyses.pooling.heterogeneity import heterogeneity
@@ -44,9 +45,11 @@ def pooled_table(
     placebo at the place, on one side. A run's own limits are over hypernyms alone, and it has no band.
     """
     rows: list[Record] = []
-    for kind, chosen in ((CONDITION, groups), (CONTRAST, contrasts)):
-        for group in chosen:
-            rows += _of_group(group, kind, draws, seed)
+    means = sum(1 + len(group.runs) for group in groups) + len(contrasts)
+    with Progress(f"pooling of {of}", "means", means=means) as progress:
+        for kind, chosen in ((CONDITION, groups), (CONTRAST, contrasts)):
+            for group in chosen:
+                rows += _of_group(group, kind, draws, seed, progress)
     labels = [name for group in (*groups, *contrasts) for name in group.cells.columns]
     extra = list(dict.fromkeys([*EXTRA, *labels]))
     extra = [name for name in extra if name not in (*tables.COLUMNS, "layer")]
@@ -54,7 +57,7 @@ def pooled_table(
     return table.assign(run=[row["of_run"] for row in rows], split=of)
 
 
-def _of_group(group: Group, kind: str, draws: int, seed: int) -> Iterator[Record]:
+def _of_group(group: Group, kind: str, draws: int, seed: int, progress: Progress) -> Iterator[Record]:
     ends, scales = group.ends, group.cells["measure"].to_numpy(str)
     common = {"condition": group.name, "treatment": ""}
     places = group.cells.drop(columns=[name for name in ("layer",) if name in group.cells])
@@ -63,11 +66,13 @@ def _of_group(group: Group, kind: str, draws: int, seed: int) -> Iterator[Record
         for run, values in zip(group.runs, group.values):
             alone = crossed_mean(values[None], ends, scales, draws, seed)
             yield from _means(alone, cells, {**common, "kind": RUN, "of_run": run, "seeds": 1}, None)
+            progress.done()
     pooled = crossed_mean(group.values, ends, scales, draws, seed)
     common |= {"kind": kind, "of_run": "", "seeds": len(group.runs)}
     yield from _means(pooled, cells, common, _standing(group.cells, pooled))
     if len(group.runs) > 1:
         yield from _differences(group, pooled, cells, common)
+    progress.done()
 
 
 def _means(

@@ -71,7 +71,7 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
     others = _nouns(run, options)
     parts = _parts(run, options, others)
     nouns = _own_nouns(run, stores.last.sites, parts) | others
-    table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns, parts.collect)
+    table = alignment_table(stores.images, stores.text, run.taxonomy, options, nouns, parts.collect_sized)
     table = table.assign(run=run.name)
     return Result(table, Extras(notes=_beside_probes(run, table)))
 
@@ -87,7 +87,7 @@ def of_stores(stores: Stores, options: Options) -> Result:
     given = captures(stores, options.steps, options.spans)
     options = replace(options, held_out=held_out_hypernyms(stores, options.held_out))
     nouns = _nouns(stores, options)
-    collect = _parts(stores, options, nouns).collect
+    collect = _parts(stores, options, nouns).collect_sized
     table = alignment_table(given.images, given.text, stores.taxonomy, options, nouns, collect)
     table = table.assign(run=stores.name)
     return Result(table, Extras(notes=_beside_probes(stores, table)))

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import Collect, at_once
+from analyses.frame.parts import Collect, Done, at_once, unheard
 from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import leaves_under
@@ -111,7 +111,8 @@ def alignment_table(
     held = leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
-    pieces: dict[str, Callable[[], list[dict]]] = {}
+    pieces: dict[str, Callable[[Done], list[dict]]] = {}
+    sizes: dict[str, int] = {}
 
     last: dict[int, dict[str, dict[str, np.ndarray]]] = {}
 
@@ -124,10 +125,10 @@ def alignment_table(
             last[id(references)] = references.matrices(splits[split])
         return last[id(references)]
 
-    def look(pictures, references: References, labels, whole_map: bool) -> list[dict]:
+    def look(pictures, references: References, labels, whole_map: bool, done: Done) -> list[dict]:
         against = matrices_of(references, labels["split"])
-        place = _place(pictures, references, labels, splits[labels["split"]], options, against)
-        return alignment_rows(place, options, whole_map)
+        place = _place(pictures, references, labels, splits[labels["split"]], options, against, done)
+        return alignment_rows(place, options, whole_map, done)
 
     for span, picture_span, text_span in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
@@ -140,7 +141,9 @@ def alignment_table(
                     labels = {"step": step, "span": span, "treatment": treatment, "split": split}
                     name = "-".join(map(str, labels.values())).replace(" ", "_") + "-map" * whole
                     pieces[name] = partial(look, pictures, references, labels, whole and not split)
-    table = collect(pieces, lambda name: pd.DataFrame(pieces[name]()), "text_alignment")
+                    compared = 1 + bool(twin) + len(nouns or {})  # with the taxonomy, the text, and nouns
+                    sizes[name] = len(pictures[0].store.sites) * (1 + compared)
+    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "text_alignment", "layers")
     return tables.table(table, "text_alignment", options.seed, EXTRA)
 
 
@@ -162,8 +165,13 @@ def matrix_measure(name: str) -> Measure:
     return measure
 
 
-def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> list[dict]:
-    """Table rows of one place: the diagonal with intervals, and the whole map where asked."""
+def alignment_rows(
+    place: Place, options: Options, whole_map: bool = False, done: Done = unheard
+) -> list[dict]:
+    """Table rows of one place: the diagonal with intervals, and the whole map where asked.
+
+    `done` is told of layers that have been compared with a reference.
+    """
     n, without = len(place.leaves), leave_one_out(len(place.leaves))
     weights = draw_weights(n, options.draws, options.seed)
     rows = []
@@ -173,12 +181,7 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
         left, right = (np.stack(list(side.values())) for side in (place.pictures, reference))
         design = permutation_design(n, options.permutations, options.seed, place.counts.get(name))
         calibration = calibrate_matrices(left, right, design)
-        labels = {
-            **place.labels,
-            "reference": name,
-            "modality": "image~text",
-            "target": "leaf",
-        }
+        labels = {**place.labels, "reference": name, "modality": "image~text", "target": "leaf"}
         pairs = diagonal(sites, others)
         stacked = [np.stack(side) for side in zip(*((place.pictures[a], reference[b]) for a, b in pairs))]
         draws, left_out = (bootstrap(stacked[0], stacked[1], drawn) for drawn in (weights, without))
@@ -190,6 +193,7 @@ def alignment_rows(place: Place, options: Options, whole_map: bool = False) -> l
         rows += _onset_rows(pairs, calibration, draws, sites, others, labels)
         if whole_map:
             rows += _map_rows(sites, others, calibration, labels, options.measure, set(pairs))
+        done(len(sites))
     return rows
 
 
@@ -246,10 +250,8 @@ def _onset_rows(pairs, calibration: Calibration, draws, sites, others, labels) -
     half = half_rise(value, draws[:, inside], calibration.n)
     rows = []
     for name, first in (("onset", above), ("half_rise", half)):
-        counted = [
-            float(layers[inside][int(x)]) if np.isfinite(x) else x
-            for x in (first.value, first.lower, first.upper)
-        ]
+        limits = (first.value, first.lower, first.upper)
+        counted = [float(layers[inside][int(x)]) if np.isfinite(x) else x for x in limits]
         result = Estimate(counted[0], counted[1], counted[2], calibration.n)
         rows.append(tables.row(name, result, **labels, site="all", other_site=""))
     return rows
@@ -271,6 +273,7 @@ def _place(
     leaves,
     options: Options,
     against: dict[str, dict[str, np.ndarray]] | None = None,
+    done: Done = unheard,
 ) -> Place:
     """Matrices of picture rows of these leaves at every site, and noise ceilings under the default treatment."""
     rows = side[0]
@@ -281,6 +284,7 @@ def _place(
     repeated = shown_times.min() > 1
     for site in rows.store.sites:
         x = leaf_rows.read_treated({"image": side}, site, labels["treatment"]).get("image")
+        done(1)
         if x is None:
             continue
         x, shown = x.whole()[own], rows.leaves[own]
@@ -290,10 +294,8 @@ def _place(
                 [x], shown, references.matrix, without, options.splits, options.seed
             )
             ceilings[site] = _estimate(value[0], left_out[:, 0], widened=1.0)
-    both = references.twin is not None and len(set(references.twin[0].leaves)) < len(
-        references.twin[0].leaves
-    )
-    counts = {TWIN: shown_times} if both else {}
+    words = () if references.twin is None else references.twin[0].leaves
+    counts = {TWIN: shown_times} if len(set(words)) < len(words) else {}
     against = references.matrices(leaves) if against is None else against
     return Place(dict(labels), tuple(leaves.tolist()), pictures, against, ceilings, counts)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analyses.frame.analysis import Analysis, Result, Takes
+from analyses.frame.parts import tracked
 from analyses.inputs.conditions import condition_of, conditions
 from analyses.inputs.encoder import encoder_rows
 from analyses.visual_coherence.coherence import Options, Shown, known_rules
@@ -35,7 +36,8 @@ def compute(runs: Sequence[Run], options: Options) -> Result:
         MismatchError: two runs of a condition have the same seed.
     """
     grouped = conditions(runs)
-    shown = {(condition_of(run, runs), run.config.seed): Shown.of(encoder_rows(run)) for run in runs}
+    reading = tracked(runs, "the encoder's features", "runs")
+    shown = {(condition_of(run, runs), run.config.seed): Shown.of(encoder_rows(run)) for run in reading}
     return Result(coherence_table(grouped, shown, options))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.frame.parts import tracked
 from analyses.inputs.conditions import Condition
 from analyses.inputs.measures import Frame, measured
 from analyses.visual_coherence.coherence import DEFAULT, Coherence, Options, Shown, coherence, over_seeds
@@ -33,14 +34,16 @@ def coherence_table(
     condition and seed.
     """
     scores, rows = _scores(grouped), []
+    asked = [(rule, one, answers) for rule in options.rules for one in grouped for answers in one.answers]
+    found: dict[tuple[str, str], list[Coherence]] = {}
+    for rule, condition, one in tracked(asked, "visual coherence", "rules and runs"):
+        pictures = shown[condition.name, one.seed]
+        found.setdefault((rule, condition.name), []).append(coherence(pictures, one.taxonomy, rule, options))
     rows += [_row(line["condition"], "", line["hypernym"], line["measure"], line["value"]) for line in scores]
     for rule in options.rules:
         causes: list[dict[str, Any]] = []
         for condition in grouped:
-            of_seeds = [
-                coherence(shown[condition.name, one.seed], one.taxonomy, rule, options)
-                for one in condition.answers
-            ]
+            of_seeds = found[rule, condition.name]
             rows += _coherence_rows(condition.name, rule, of_seeds)
             causes += [
                 {"condition": condition.name, "seed": one.seed, "hypernym": name, "cause": value}

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyses.cohesion import rows as cohesion
 from analyses.frame import parts as parts_module
 from analyses.frame.parts import ARRAYS, TABLE, Parts, Progress, stored, tracked
+from analyses.geometry import rows as geometry
+from analyses.text_alignment import rows as text_alignment
 from probing.store import records
+from tests.analyses.leaf_stores import TAXONOMY, planted
 
 
 def never(*_):
@@ -144,3 +148,52 @@ def test_what_is_there_is_not_counted_as_work_and_nothing_is_said_of_work_that_i
     assert capsys.readouterr().err == ""
     assert list(tracked("ab", "letters", "letters")) == made == ["a", "b"]
     assert capsys.readouterr().err.splitlines() == ["letters: 2 letters"]
+
+
+def test_a_long_piece_is_heard_of_while_it_is_made(capsys, monkeypatch, tmp_path):
+    def make(name, done):
+        done(2)
+        done(1)
+        return pd.DataFrame({"name": [name]})
+
+    def work():
+        with Progress("look", "layers", layers=7) as progress:
+            for name, size in (("a", 4), ("b", 3)):
+                assert progress.piece(make, name, size)["name"].tolist() == [name]
+            assert progress.ended == 7
+
+    said = said_by(work, capsys, monkeypatch, [0.0, 6.0, 6.0, 10.0, 36.0, 36.0, 40.0, 41.0])
+    assert said == [
+        "look: 7 layers",
+        "look: 2 of 7 layers, about 15 s left",
+        "look: 4 of 7 layers, about 27 s left",
+    ]
+    monkeypatch.undo()
+    parts = Parts.of(tmp_path, {})
+    for sizes in ({"a": 4, "b": 3}, {"a": 4, "c": 3}):
+        assert parts.collect_sized(sizes, make, "look", "layers")["name"].tolist() == list(sizes)
+        assert capsys.readouterr().err.splitlines() == ["look: 7 layers"]
+
+
+@pytest.mark.parametrize(
+    ("options", "table"),
+    [
+        (cohesion.Options, cohesion.cohesion_table),
+        (text_alignment.Options, text_alignment.alignment_table),
+        (geometry.Options, geometry.geometry_table),
+    ],
+)
+def test_each_place_says_how_many_of_its_layers_are_done(options, table):
+    pieces = []
+
+    def heard(sizes, make, *_):
+        for name, size in sizes.items():
+            told = []
+            pieces.append(make(name, told.append))
+            assert len(told) > 3
+            assert size / 2 < sum(told) <= size
+        return pd.concat(pieces, ignore_index=True)
+
+    image, text = planted(pictures=2)
+    table({9: image}, text, TAXONOMY, options(draws=20, permutations=20), collect=heard)
+    assert pieces
