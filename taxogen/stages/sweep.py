@@ -145,8 +145,8 @@ def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collecti
     opened = _opened(plan, out)
     tasks = plan_tasks(plan, {name: run for name, run in opened.items() if name not in stored}, out)
     left = {name: [stage for stage in plan.stages if f"{stage} {name}" in tasks.left] for name in opened}
-    width = max(len("group"), *map(len, plan.groups)) + 2
-    lines = [f"{'group':<{width}}{'runs':>6}{'done':>6}{'left':>6}  about"]
+    width = max(map(len, ("group", *plan.groups))) + 2
+    lines = [f"{'group':<{width}}{'runs':>6}{'done':>6}{'left':>6}  about"] if plan.groups else []
     listed: set[str] = set()
     for name, group in plan.groups.items():
         done = sum(not left[run] for run in group.runs)

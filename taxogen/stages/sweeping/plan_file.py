@@ -34,7 +34,7 @@ RESOURCES = ("gpus", "memory")
 BOUNDS = ("auroc",)
 CHANCE = 0.5
 """AUROC by chance; no score lies further from it, and bounds of equivalence are narrower."""
-_EXAMPLE = "examples/study-embedded.toml is one"
+_EXAMPLE = "examples/study-embedded.toml in the source is one"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from taxogen.__main__ import main
 from taxogen.runs.names import plain_name
 from taxogen.stages import sweep
 from tests.taxogen.runs.refusals import refusal
@@ -37,3 +38,11 @@ def test_every_combination_has_a_plain_name_and_its_settings():
 )
 def test_a_sweep_without_sense_is_refused_before_anything_starts(base, varied, message):
     assert message in refusal(sweep.grid, base, varied)
+
+
+def test_a_dry_run_without_a_plan_says_how_much_there_is_to_do_and_writes_nothing(tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main(["sweep", "--vary", "seed=0,1", "--dry-run", "--out", str(out), "--set", "name=f"]) == 0
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith("f: 2 runs of 2 stages (train, evaluate): 0 of 4 stages done, 4 left")
+    assert not out.exists()
