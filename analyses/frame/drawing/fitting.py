@@ -15,6 +15,7 @@ from matplotlib.ticker import AutoLocator, MaxNLocator
 from scipy.optimize import isotonic_regression
 
 from analyses.frame.drawing.palette import CHANCE
+from analyses.frame.drawing.stacking import stacked
 
 CAPTION = "caption"
 _WIDEST = 0.2  # of a figure: names at the ends of curves, which take it from the panels
@@ -28,14 +29,13 @@ def fit(figure: Figure, width: float, captioned: bool = True) -> None:
     if engine is None:
         return
     own, height = map(float, figure.get_size_inches())
-    if caption and (width != own or not captioned):
-        height -= _remove_caption(figure)
-        figure.set_size_inches(width, height)
-        if captioned:
-            footnote(figure, caption, grow=True)
-    elif width != own:
-        figure.set_size_inches(width, height)
     panels = [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
+    if anew := bool(caption) and (width != own or not captioned):
+        height -= _remove_caption(figure)
+    if anew or width != own:
+        figure.set_size_inches(width, height * stacked(figure, panels, width))
+    if anew and captioned:
+        footnote(figure, caption, grow=True)
     _whole_layers(panels)
     if not _forests(figure, panels):
         figure.draw_without_rendering()

@@ -1,5 +1,6 @@
 """Styles of figures: their files and widths, names at the ends of curves, forests of one layer, true axes of layers."""
 
+import itertools
 import re
 
 import matplotlib
@@ -162,3 +163,40 @@ def test_a_heat_map_and_its_dots_have_a_place_for_each_layer():
 )
 def test_a_scale_of_aurocs_begins_at_chance_or_below_the_lowest(values, low):
     assert drawing.auroc_limits(pd.Series(values)) == (pytest.approx(low), 1)
+
+
+def heat_maps():
+    """Three heat maps side by side, as layer probes over training have them."""
+    figure = Figure(figsize=(6.6, 2.8), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    steps = pd.Index([0, 25, 50, 100, 200, 300], name="step")
+    grid = pd.DataFrame(np.linspace(0.5, 1, 60).reshape(10, 6), pd.Index(range(10), name="layer"), steps)
+    for axes, name in zip(panels, ("slot", "cue", "last")):
+        drawing.heat(axes, grid, (0.5, 1.0), "mean AUROC" if name == "last" else None)
+        axes.set(title=name, xlabel="training step")
+    panels[0].set_ylabel("layer")
+    drawing.footnote(figure, "Pictures. n = 351 leaf concepts.")
+    return figure, list(panels)
+
+
+@pytest.mark.parametrize(("width", "below"), [("one", True), ("two", False)])
+def test_heat_maps_that_are_too_many_for_a_column_stand_below_one_another(tmp_path, width, below):
+    with drawing.style("paper", width):
+        figure, panels = heat_maps()
+        drawing.save(figure, tmp_path, "maps", {})
+        tops = [axes.get_position().y0 for axes in panels]
+        assert (tops == sorted(set(tops), reverse=True)) is below
+        assert [axes.get_xlabel() for axes in panels] == (
+            ["", "", "training step"] if below else ["training step"] * 3
+        )
+        assert [axes.get_ylabel() for axes in panels] == (["layer"] * 3 if below else ["layer", "", ""])
+        for axes in panels[-1:] if below else panels:
+            names = [label.get_window_extent() for label in axes.get_xticklabels()]
+            assert all(one.x1 < other.x0 for one, other in itertools.pairwise(names))
+        (bar,) = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+        assert bar.get_ylabel() == "mean AUROC"
+        whole = panels[0].get_position().y1 - panels[-1].get_position().y0
+        assert np.isclose(bar.get_position().height, whole, atol=0.02)
+        assert np.allclose(
+            [axes.get_position().width for axes in panels], panels[0].get_position().width, rtol=0.01
+        )
