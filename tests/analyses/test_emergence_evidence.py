@@ -251,7 +251,9 @@ def test_the_table_has_every_kind_of_each_condition_with_its_place_and_what_is_m
     assert np.isnan(of.loc[("random_init", "cue", "picture probe", "onset"), "value"])
     missing = table[table["measure"] == "missing"]
     notes = missing[missing["condition"] == "random_init"].set_index("kind")["note"]
-    assert notes["patching"] == "python -m analyses.patching --run c"  # not the folder: equal tables wherever runs lie
+    assert (
+        notes["patching"] == "python -m analyses.patching --run c"
+    )  # not the folder: equal tables wherever runs lie
     assert notes["cross-modal cohesion"] == "python -m analyses.cohesion --run c"
     assert set(missing[missing["condition"] == "pretrained"]["kind"]) == {
         *("CKA with the word", "erasure", "heads and MLPs", "interchange, pictures", "interchange, words"),
