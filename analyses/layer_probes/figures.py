@@ -104,7 +104,7 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
                 drawing.curve(axes, curve, "layer", drawing.colour(modality), _LABELS[modality])
         axes.axhline(0.5, **drawing.CHANCE)
         count = f" ({having[target]})" if having[target] < every else ""  # older tables count all
-        axes.set_title(textwrap.fill(target + count, 14))
+        axes.set_title(textwrap.fill(f"{target}{count}", 14))
     for axes in panels[len(targets) :]:
         axes.set_visible(False)
     for axes in panels[len(targets) - columns : len(targets)]:

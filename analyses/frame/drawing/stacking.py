@@ -27,8 +27,9 @@ def stacked(figure: Figure, panels: Sequence[Axes], width: float) -> float:
     if len(panels) < _FEWEST or width / len(panels) >= _NARROW or not all(map(_in_one_line, panels)):
         return 1.0
     _one_bar(figure, panels)
-    for axes, place in zip(panels, GridSpec(len(panels), 1, figure=figure)):
-        axes.set_subplotspec(place)
+    places = GridSpec(len(panels), 1, figure=figure)
+    for at, axes in enumerate(panels):
+        axes.set_subplotspec(places[at])
         axes.set_ylabel(panels[0].get_ylabel())
         axes.tick_params(labelleft=True)
     if (
