@@ -54,17 +54,18 @@ class _Qwen3(_PicturesOnly, hf.Qwen3VLProcessor):
     pass
 
 
+_LLAVA: dict[str, Any] = {
+    "patch_size": 4,
+    "vision_feature_select_strategy": "default",
+    "num_additional_image_tokens": 1,
+    "chat_template": CHAT.replace("IMAGE", "<image>\n"),
+}
+
+
 def llava() -> tuple[Any, Any]:
     tokenizer = _tokenizer(image_token="<image>")
     pixels = hf.CLIPImageProcessorPil(size={"height": 12, "width": 12}, do_center_crop=False)
-    processor = hf.LlavaProcessor(
-        pixels,
-        tokenizer,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT.replace("IMAGE", "<image>\n"),
-    )
+    processor = hf.LlavaProcessor(pixels, tokenizer, **_LLAVA)
     vision = hf.CLIPVisionConfig(**_VISION, image_size=12, patch_size=4, projection_dim=16)
     text = hf.LlamaConfig(**_TEXT, vocab_size=len(tokenizer))
     token = tokenizer.convert_tokens_to_ids("<image>")
@@ -182,14 +183,7 @@ def llava_next() -> tuple[Any, Any]:
         crop_size={"height": 12, "width": 12},
         image_grid_pinpoints=[[12, 24], [24, 12], [24, 24], [12, 36]],
     )
-    processor = hf.LlavaNextProcessor(
-        pixels,
-        tokenizer,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT.replace("IMAGE", "<image>\n"),
-    )
+    processor = hf.LlavaNextProcessor(pixels, tokenizer, **_LLAVA)
     vision = hf.CLIPVisionConfig(**_VISION, image_size=12, patch_size=4, projection_dim=16)
     config = hf.LlavaNextConfig(
         vision_config=vision,
