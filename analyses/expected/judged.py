@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -84,11 +85,19 @@ def judge(
     return verdicts
 
 
-def of_registered(runs: Sequence[Run], computed: _Tables | None = None) -> list[Judged]:
-    """Verdicts of all that was registered for some runs, as it was registered; a refusal is an undecided line."""
+def of_registered(
+    runs: Sequence[Run], computed: _Tables | None = None, elsewhere: Sequence[Path] = ()
+) -> list[Judged]:
+    """Verdicts of all that was registered for some runs, as it was registered; a refusal is an undecided line.
+
+    Args:
+        runs: that tables are about.
+        computed: as in `judge`.
+        elsewhere: folders in which it was registered before the runs were moved.
+    """
     texts: dict[str, tuple[Registered, dict[str, str]]] = {}
     for run in runs:
-        for entry in registered_for(run):
+        for entry in registered_for(run, elsewhere):
             texts.setdefault(entry.sha256, (entry, {}))[1].setdefault(run.name, entry.standing(run))
     verdicts: list[Judged] = []
     for entry, of_run in texts.values():

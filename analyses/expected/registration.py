@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,27 @@ class Registered:
     def standing(self, run: Run) -> str:
         """When it was registered, in relation to the training of a run, in words.
 
-        A run counts as trained before where it was in the folder then, by its name or by its settings, or where what
-        it was trained to is older than the registration.
+        A finished run says itself when it was trained (`run.json`), whatever its folder is called, where it lies and
+        when it was copied. One that does not say so, or is not finished, counts as trained before where it was in the
+        folder then, by its name or by its settings, or where what it was trained to is older than the registration.
         """
-        name = name_of(run)
+        said, record = f"registered {self.registered}", run.record if run.complete else {}
+        if "ended" in record:
+            if record["ended"] < self.registered:
+                return f"{said}, after the run ended at {record['ended']}"
+            begun = record["began"] < self.registered
+            return f"{said}, after training had begun" if begun else f"{said}, before training"
+        known = not self.trained or run.config.hash in self.trained  # another run may have its name since
+        name = name_of(run) if known else ""
         times = [_time(path) for path in _traces(run)]
         ended = self.ended.get(name) or (_time(run.path / "run.json") if run.complete else self.registered)
         if ended < self.registered or name in self.ended:
-            return f"registered {self.registered}, after the run ended at {ended}"
+            return f"{said}, after the run ended at {ended}"
         if name in self.began or min(times, default=self.registered) < self.registered:
-            return f"registered {self.registered}, after training had begun"
+            return f"{said}, after training had begun"
         if run.config.hash in self.trained:
-            return f"registered {self.registered}, after training of a run with the same settings had begun"
-        return f"registered {self.registered}, before training"
+            return f"{said}, after training of a run with the same settings had begun"
+        return f"{said}, before training"
 
 
 def register(path: Path, folder: Path) -> Registered:
@@ -71,10 +79,10 @@ def register(path: Path, folder: Path) -> Registered:
             "and a plan's is made with mkdir"
         )
     runs = _runs_in(folder)
-    ended = {name_of(run): _time(run.path / "run.json") for run in runs if run.complete}
+    ended = {name_of(run): _ended(run) for run in runs if run.complete}
     began = tuple(name_of(run) for run in runs if not run.complete and _traces(run))
     trained = tuple(sorted({run.config.hash for run in runs if run.complete or _traces(run)}))
-    entry = Registered(path.name, text, digest(text), _now(), began, ended, trained)
+    entry = Registered(path.name, text, digest(text), records.utc(time.time()), began, ended, trained)
     with cache.locked(folder.resolve() / FILE):
         entries = [*registered(folder), entry]
         files.write_whole(folder / FILE, lambda part: records.write_sealed(part, {"files": _plain(entries)}))
@@ -96,9 +104,15 @@ def registered(folder: Path) -> list[Registered]:
     ]
 
 
-def registered_for(run: Run) -> list[Registered]:
-    """What was registered for a run, in its own folder or in the one that holds it."""
-    return [*registered(run.path), *registered(run.path.resolve().parent)]
+def registered_for(run: Run, elsewhere: Sequence[Path] = ()) -> list[Registered]:
+    """What was registered for a run: in its own folder, in the one that holds it or a link to it, or in others.
+
+    Args:
+        run: that is judged.
+        elsewhere: folders of plans in which it lay when it was registered.
+    """
+    holding = dict.fromkeys((run.path.resolve().parent, run.path.absolute().parent.resolve()))
+    return [entry for folder in (run.path, *holding, *elsewhere) for entry in registered(folder)]
 
 
 def current(entries: Sequence[Registered], path: Path, text: str) -> Registered | None:
@@ -147,12 +161,13 @@ def _plain(entries: Sequence[Registered]) -> list[dict[str, Any]]:
     return [{**asdict(one), "began": list(one.began), "trained": list(one.trained)} for one in entries]
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _ended(run: Run) -> str:
+    """When a finished run ended: as it says itself or, of an older one, when `run.json` was written."""
+    return run.record.get("ended") or _time(run.path / "run.json")
 
 
 def _time(path: Path) -> str:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return records.utc(path.stat().st_mtime)
 
 
 def _first_difference(before: str, now: str) -> int:

@@ -36,6 +36,8 @@ from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
 
+_FORMAT = 2
+"""Of parts: since 2 all pairs that a search is trained on count the same."""
 _IDLE = ("draws", "layers", "spans", "placebo_run", "tested")
 """Options on which a part does not depend, or that stand in its name."""
 
@@ -68,6 +70,7 @@ def _parts(grid: ExchangeGrid, run: Run, alone: bool = False) -> pd.DataFrame:
     subject, options = grid.stimuli.subject, grid.options
     settings = {name: value for name, value in asdict(options).items() if name not in _IDLE}
     settings |= {"step": subject.step, **subject.wording, "makers": subject.makers, "alone": alone}
+    settings |= {"format": _FORMAT}
     settings |= {"read": {task: grid.stimuli.reading(task) for task in ("hypernym", "leaf")}}
     pairs = {str(fold): [asdict(pair) for pair in of_fold] for fold, of_fold in grid.pairs.items()}
     named = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch.nn.functional import softplus
 from analyses.inputs.span_states import SpanAtLayer
 from analyses.interchange.grid import HYPERNYM, ExchangeGrid
 from analyses.interchange.options import TRAINED
+from analyses.interchange.pairs import Exchange
 from analyses.interchange.sides import Bases
 from probing.patching.subspaces import (
+    Batch,
     Exchanges,
     Subspace,
     learn,
@@ -89,32 +91,43 @@ def _objectives(
     modality: str,
     labels: Bool[np.ndarray, "leaves h"],
     draw: int,
-) -> Iterator[Exchanges]:
-    """Batches of training pairs within one modality, with the log-loss of the source's hypernym against the base's."""
+) -> Iterator[Batch]:
+    """Batches of training pairs within one modality, with the log-loss of the source's hypernym against the base's.
+
+    Of the words in a batch some have more tokens than others and are run apart; every pair counts the same for all that.
+    """
     drawn = ("training", str(fold), str(draw))
     pairs = grid.draw(grid.fold != fold, labels, grid.options.training_pairs, *drawn)
-    read = grid.stimuli.read(HYPERNYM)
-    ups, downs = ([grid.names.index(getattr(pair, end)) for pair in pairs] for end in ("up", "down"))
-    for first in range(0, len(pairs), _BATCH):
-        batch = pairs[first : first + _BATCH]
-        leaves = [pair.base for pair in batch]
-        once = not draw  # arbitrary labels have pairs of their own, whose passes would fill the memory
+    batches = [rows for rows in np.array_split(np.arange(len(pairs)), -(-len(pairs) // _BATCH)) if len(rows)]
+    for rows in batches:
+        batch = [pairs[row] for row in rows]
+        # Arbitrary labels have pairs of their own, whose passes would fill the memory.
         bases = (
-            grid.bases(HYPERNYM, modality, batch, fold)
-            if once
-            else Bases.of(grid.stimuli, HYPERNYM, modality, leaves)
+            Bases.of(grid.stimuli, HYPERNYM, modality, [pair.base for pair in batch])
+            if draw
+            else grid.bases(HYPERNYM, modality, batch, fold)
         )
-        difference = torch.tensor(grid.difference(HYPERNYM, modality, bases, batch, place))
-        for places, restart in bases.groups:
-            state = bases.tokens(place, restart)
-            up, down = (torch.tensor([ends[first + at] for at in places])[:, None] for ends in (ups, downs))
+        yield Batch(list(_of_lengths(grid, place, modality, bases, batch)), len(pairs) / len(batches))
 
-            def loss(logits: torch.Tensor, up: torch.Tensor = up, down: torch.Tensor = down) -> torch.Tensor:
-                return softplus(
-                    logits.gather(1, down.to(logits.device)) - logits.gather(1, up.to(logits.device))
-                )
 
-            yield Exchanges(restart, place.cell, state, difference[places].to(state), read, loss)
+def _of_lengths(
+    grid: ExchangeGrid, place: SpanAtLayer, modality: str, bases: Bases, batch: Sequence[Exchange]
+) -> Iterator[Exchanges]:
+    """The pairs of a batch whose bases have one length, for each length."""
+    read = grid.stimuli.read(HYPERNYM)
+    difference = torch.tensor(grid.difference(HYPERNYM, modality, bases, batch, place))
+    for places, restart in bases.groups:
+        state = bases.tokens(place, restart)
+        up, down = (
+            torch.tensor([grid.names.index(getattr(batch[at], end)) for at in places])[:, None]
+            for end in ("up", "down")
+        )
+
+        def loss(logits: torch.Tensor, up: torch.Tensor = up, down: torch.Tensor = down) -> torch.Tensor:
+            chosen = [logits.gather(1, end.to(logits.device)) for end in (down, up)]
+            return softplus(chosen[0] - chosen[1])
+
+        yield Exchanges(restart, place.cell, state, difference[places].to(state), read, loss)
 
 
 def read_at(grid: ExchangeGrid, place: SpanAtLayer, fold: int) -> Subspace:

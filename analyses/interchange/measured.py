@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
-from probing.edits.placebos import over_draws
 from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
+from probing.stats.limits import half_width
 
 PAIR = ["fold", "base", "source", "up", "down"]
 EDIT = ["method", "trained", "rank", "edit", "draw"]
@@ -107,6 +107,18 @@ class At:
         return [Estimate(*number, n=mean.n) for number in numbers], hypernyms
 
     def _over_draws(self, values: Float[np.ndarray, "pairs draws"]) -> Estimate:
-        mean = DyadMean(values, self.ends)
-        drawn = mean.at(draw_weights(len(mean.clusters), self.draws, self.seed)).mean(1)
-        return over_draws(mean.value, drawn, len(mean.clusters), mean.n)
+        """The mean over pairs and draws, with limits over hypernyms and over draws, each with its own Student's t.
+
+        The standard error over hypernyms is that of dyads: in bootstrap draws, which count a pair by the product of
+        the weights of its hypernyms, what is peculiar to a pair varies by √3 too much.
+        """
+        each, together = DyadMean(values, self.ends), DyadMean(values.mean(axis=1), self.ends)
+        (mean,), (error,), hypernyms, draws = (
+            together.value, together.error, len(together.clusters), values.shape[1],
+        )  # fmt: skip
+        if hypernyms < 3 or draws < 2:
+            return Estimate(float(mean), np.nan, np.nan, together.n)
+        # A degree of freedom for each side of pairs, as in `studentised_interval`.
+        over_hypernyms = error**2 * hypernyms / (hypernyms - 2), hypernyms - 2
+        half = float(half_width([over_hypernyms, (each.value.var(ddof=1) / draws, draws - 1)]))
+        return Estimate(float(mean), float(mean) - half, float(mean) + half, together.n)

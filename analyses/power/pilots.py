@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,13 @@ from jaxtyping import Float
 
 from analyses.frame import registry
 from analyses.frame.tables import layer_of
-from analyses.inputs.conditions import Condition, condition_of, conditions, contrasted
+from analyses.inputs.conditions import (
+    Condition,
+    conditions,
+    contrasted,
+    described,
+    grouped_by_condition,
+)
 from analyses.inputs.intervals import Aligned
 from analyses.inputs.measures import MEASURES, Frame, measured
 from analyses.inputs.probe_curves import ENCODER_LAYER, FILE, Draws, error_factor, read_draws
@@ -26,6 +33,9 @@ from taxogen.stages.sweeping.plan_file import known
 PROBES = "layer_probes"
 """The measure whose pilots are the stored draws of layer probes; all others are measures of answers."""
 ALIKE = "a condition that is alike and shares nothing"
+
+
+_Group = TypeVar("_Group", Condition, "_ProbedCondition")
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ def pilots(
     return contrasts
 
 
-def _pairs(of: Sequence[Condition]) -> list[tuple[Condition, Condition]]:
+def _pairs(of: Sequence[_Group]) -> list[tuple[_Group, _Group]]:
     pairs = contrasted(of)
     if not pairs:
         names = ", ".join(f"{one.name} (seeds {', '.join(map(str, one.seeds))})" for one in of)
@@ -119,35 +129,45 @@ def _undefined(n: int) -> Estimate:
     return Estimate(float("nan"), float("nan"), float("nan"), n)
 
 
+@dataclass(frozen=True, eq=False)
+class _ProbedCondition:
+    """A condition of probed runs: its name, its description (`described`), and the stored draws of each seed."""
+
+    name: str
+    about: Mapping[str, Any]
+    of_seed: Mapping[int, Draws]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(self.of_seed)
+
+    def of_seeds(self, seeds: Sequence[int]) -> _ProbedCondition:
+        """The same with the runs of these seeds only, in this order."""
+        return replace(self, of_seed={seed: self.of_seed[seed] for seed in seeds})
+
+
 def _of_probes(runs: Sequence[Run], place: tuple[str, str, int | None]) -> list[Pilot]:
-    """Contrasts of mean AUROC over all hypernyms at one site, at the last step."""
-    table = registry.load(PROBES)
-    grouped: dict[str, dict[int, Draws]] = {}
-    for run in runs:
-        path = table.table_path(run).with_name(FILE)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{run.path} was not probed; `taxoprobe analyse layer-probes --run {run.path}` does"
-            )
-        seeds = grouped.setdefault(condition_of(run, runs), {})
-        if run.config.seed in seeds:
-            raise MismatchError(
-                f"{run.name} is one of two runs of one condition and seed; give each seed once"
-            )
-        seeds[run.config.seed] = read_draws(path)
-    names = list(grouped)
-    if len(names) == 1:
-        seeds = list(grouped[names[0]].values())
-        return [_probed(f"{names[0]} against {ALIKE}", seeds, None, place)]
-    contrasts = []
-    for at, one in enumerate(names):
-        for other in names[at + 1 :]:
-            if shared := sorted(set(grouped[one]) & set(grouped[other])):
-                first, second = ([grouped[name][seed] for seed in shared] for name in (one, other))
-                contrasts.append(_probed(f"{one} − {other}", first, second, place))
-    if not contrasts:
-        raise MismatchError(f"{', '.join(names)} share no seed; give runs of the same seeds")
-    return contrasts
+    """Contrasts of conditions, seed by seed, in mean AUROC over all hypernyms at one site, at the last step."""
+    of = [
+        _ProbedCondition(name, described(members[0], runs), {run.config.seed: _draws(run) for run in members})
+        for name, members in grouped_by_condition(runs).items()
+    ]
+    if len(of) == 1:
+        return [_probed(f"{of[0].name} against {ALIKE}", list(of[0].of_seed.values()), None, place)]
+    return [
+        _probed(f"{one.name} − {other.name}", *(list(side.of_seed.values()) for side in (one, other)), place)
+        for one, other in _pairs(of)
+    ]
+
+
+def _draws(run: Run) -> Draws:
+    path = registry.load(PROBES).table_path(run).with_name(FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run.path} was not probed; `taxoprobe analyse layer-probes --run {run.path}` does"
+        )
+    return read_draws(path)
 
 
 def _probed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def digest_of(value: Any) -> str:
     """The SHA-256 of plain data, in hexadecimal."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def utc(seconds: float) -> str:
+    """A time since the epoch as records have it; texts of two times are in their order.
+
+    >>> utc(1e9)
+    '2001-09-09 01:46:40 UTC'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:

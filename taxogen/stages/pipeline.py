@@ -15,7 +15,7 @@ import torch
 
 from probing.capture import CaptureBatch, Pooling, capture
 from probing.capture.health import rebuild
-from probing.store import MismatchError
+from probing.store import MismatchError, records
 from taxogen.answers import baselines
 from taxogen.answers import evaluate as scoring
 from taxogen.models import ranks
@@ -70,11 +70,19 @@ def _train(run: Run, bench: Bench) -> None:
                 f"the weights of {bench.vlm.lm.name} changed while {run.path} was trained "
                 f"({before[:12]} → {after[:12]}); they must be frozen: remove the run and report this"
             )
-        record = _record(bench, steps, len(rows), after) | {"seconds": round(time.time() - started, 1)}
+        ended = time.time()
+        when = {"began": records.utc(_began(run, started)), "ended": records.utc(ended)}
+        record = _record(bench, steps, len(rows), after) | {"seconds": round(ended - started, 1), **when}
         ranks.by_first(lambda: run.finish(record))
     for step in at:
         capture_step(bench, step)
     capture_text(bench)
+
+
+def _began(run: Run, started: float) -> float:
+    """When training began, perhaps in an earlier start that left snapshots."""
+    left = [run.snapshot(step) for step in run.snapshots if step]
+    return min([started, *(path.stat().st_mtime for path in left)])
 
 
 def _captured_at(run: Run, steps: int) -> tuple[int, ...]:

@@ -1,7 +1,10 @@
 """Hypotheses: what a file may say, when it was registered, and verdicts of intervals with known limits."""
 
+import json
 import os
 import re
+import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -170,6 +173,61 @@ def test_a_trained_run_under_another_name_or_from_elsewhere_was_not_registered_b
     assert "a run with the same settings" in known.standing(moved)
     assert empty.standing(moved).endswith("before training")
     assert known == registration.registered(tmp_path / "plan")[-1]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_run_that_says_when_it_was_trained_is_judged_by_that_wherever_it_lies(run, file, tmp_path, copied):
+    when = {"began": "2001-01-01 00:00:00 UTC", "ended": "2001-01-01 02:00:00 UTC"}
+    run.file("run.json").write_text(json.dumps(when), encoding="utf-8")
+    late = registration.register(file, run.path.parent)
+    moved = Run(tmp_path / "elsewhere" / "two", run.config)
+    (shutil.copytree if copied else shutil.move)(run.path, moved.path)
+    os.utime(moved.file("run.json"), (4e9, 4e9))  # as a copy has it
+    said = "after the run ended at 2001-01-01 02:00:00 UTC"
+    assert late.standing(moved).endswith(said)
+    early = replace(late, registered="2000-01-01 00:00:00 UTC", began=(), ended={}, trained=())
+    assert early.standing(moved).endswith("before training")
+    between = replace(early, registered="2001-01-01 01:00:00 UTC")
+    assert between.standing(moved).endswith("after training had begun")
+    assert registration.registered_for(moved) == []
+    (found,) = registration.registered_for(moved, [run.path.parent])
+    assert found.standing(moved).endswith(said)
+
+
+def test_another_run_that_has_the_name_of_one_that_was_trained_then_is_judged_alone(run, file):
+    run.file("run.json").write_text("{}", encoding="utf-8")
+    entry = registration.register(file, run.path.parent)
+    other = Run(run.path, replace(run.config, seed=7))
+    run.file("run.json").unlink()
+    assert entry.standing(other).endswith("before training")
+    assert "after the run ended" in entry.standing(run)
+
+
+def test_what_was_registered_in_a_plan_is_found_for_a_run_that_lies_elsewhere_since(
+    run, file, tmp_path, capsys
+):
+    plan = run.path.parent
+    registration.register(file, plan)
+    moved = tmp_path / "elsewhere" / "two"
+    shutil.copytree(run.path, moved)
+    with pytest.raises(SystemExit):
+        expected.main(["--run", str(moved)])
+    assert "name the folder in which it was with --registered-in" in capsys.readouterr().err
+    for given in ([], [str(file)]):
+        expected.main([*given, "--run", str(moved), "--registered-in", str(plan)])
+        assert "before training)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        expected.main(["--run", str(moved), "--registered-in", str(tmp_path)])
+    assert "no hypotheses were registered there" in capsys.readouterr().err
+
+
+def test_a_link_to_a_run_in_a_plan_is_judged_by_what_was_registered_there(run, file, tmp_path):
+    plan = tmp_path / "other plan"
+    plan.mkdir()
+    (plan / "linked").symlink_to(run.path)
+    registration.register(file, plan)
+    (found,) = registration.registered_for(Run(plan / "linked", run.config))
+    assert found.standing(run).endswith("before training")
 
 
 def test_the_step_before_training_is_no_trace_of_it(run, file):

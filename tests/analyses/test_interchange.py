@@ -13,10 +13,11 @@ from scipy.stats import binom
 
 from analyses.inputs import subject
 from analyses.inputs.stimuli import placebo_runs
+from analyses.interchange import fitted, sides
 from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
 from analyses.interchange.exchanged import edits_of, exchanged, exchanged_alone
-from analyses.interchange.fitted import subspaces
+from analyses.interchange.fitted import _objectives, subspaces
 from analyses.interchange.grid import ExchangeGrid
 from analyses.interchange.measured import At
 from analyses.interchange.options import METHODS, PAIRS, Options, largest_rank, lowered, with_ranks
@@ -132,6 +133,29 @@ def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_
     of_swap &= (effects.cells["trained"] == "words") & (effects.cells["rank"] == 3)
     mean = effects.values[of_swap.to_numpy()].mean()
     assert mean == pytest.approx(number(table, "effect", "swap", "means", "words", 3), rel=0.1)
+
+
+def test_a_search_weighs_pairs_alike_whatever_length_their_words_have(monkeypatch):
+    """The planted prompts have one length; as if they had three, objectives are the same."""
+    basis = torch.eye(circuit.WIDTH, dtype=torch.float64)[:, :5]
+
+    def losses():
+        grid = planted_grid(methods=("das",), ranks=(1,), training_pairs=40)
+        objectives = list(_objectives(grid, BEHIND, 0, "text", grid.trained_on(0), 0))
+        return [float(one(basis)) for one in objectives], [one.gradients().shape for one in objectives]
+
+    monkeypatch.setattr(fitted, "_BATCH", 12)
+    before, rows = losses()
+    split = sides.of_one_length
+    monkeypatch.setattr(
+        sides,
+        "of_one_length",
+        lambda every: [part for one in split(every) for part in (one[:1], one[1:4], one[4:]) if part],
+    )
+    after, rows_after = losses()
+    assert len(before) > 1
+    assert after == pytest.approx(before, rel=1e-5)
+    assert rows_after == rows
 
 
 def test_labels_and_states_of_the_tested_leaves_decide_nothing():

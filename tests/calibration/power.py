@@ -6,11 +6,12 @@ from functools import cache, partial
 
 import numpy as np
 
-from analyses.power.components import Components
-from analyses.power.designs import Design, Simulator
+from analyses.power.components import Components, components
+from analyses.power.designs import Design, Simulator, detectable_table, required_table
+from analyses.power.pilots import _values
 from probing.stats import ClusterMean, Estimate
 from probing.stats.hierarchical import hierarchical_contrast
-from tests.calibration.check import Check
+from tests.calibration.check import Check, Limits
 
 DRAWS = 80
 
@@ -60,6 +61,29 @@ def found(seed: int, of: Components, design: Design) -> bool:
     return printed(of, design, detectable(of, design), seed).lower > 0
 
 
+@cache
+def required(of: Components, design: Design, effect: float, kind: str) -> Design:
+    """The design with the fewest leaves, or seeds, that are said to be needed for an effect."""
+    table = required_table(of, [design], effect)
+    number = table.loc[table["measure"] == f"required {kind}", "value"].iloc[0]
+    return Design(**{**vars(design), kind: int(number)})
+
+
+def enough(seed: int, of: Components, design: Design, effect: float, kind: str) -> bool:
+    """Whether a study of as many leaves, or seeds, as are needed for an effect finds it."""
+    return printed(of, required(of, design, effect, kind), effect, seed).lower > 0
+
+
+def foreseen(seed: int, of: Components, design: Design) -> Limits:
+    """The limits of the smallest contrast that a design detects, from a pilot of these components."""
+    own = Design(of.leaves, of.hypernyms, of.seeds)
+    first, second = sides(of, own, 0.0, seed)
+    values, drawn = _values(first, second, seed)
+    row = detectable_table(components(values, drawn, of.leaves), [design]).iloc[0]
+    value, lower, upper = (np.array([row[name]], float) for name in ("value", "lower", "upper"))
+    return Limits(value, lower, upper, np.array([detectable(of, design)]))
+
+
 WORLDS = {
     "seeds_that_differ": (
         pilot(351, 34, 3, leaf=0.3, leaf_seed=0.3, hypernym=0.1, hypernym_seed=0.1, seed=0.03),
@@ -82,4 +106,45 @@ CHECKS: tuple[Check, ...] = tuple(
         trials=600,
     )
     for name, (of, design) in WORLDS.items()
+)
+NEEDED = {
+    "leaves": (pilot(351, 34, 3, leaf=0.6, leaf_seed=0.3, hypernym=0.02, seed=0.01), Design(2, 34, 5), 0.1),
+    "seeds": (
+        pilot(351, 34, 3, leaf=0.2, hypernym=0.02, hypernym_seed=0.05, seed=0.05),
+        Design(351, 34, 2),
+        0.08,
+    ),
+}
+"""What is needed → components, the design that lacks it, and the effect."""
+PILOTS = {
+    "three_seeds": pilot(351, 34, 3, leaf=0.4, leaf_seed=0.3, hypernym=0.1, hypernym_seed=0.05, seed=0.04),
+    "five_seeds": pilot(351, 34, 5, leaf=0.4, leaf_seed=0.3, hypernym=0.1, hypernym_seed=0.05, seed=0.04),
+    "few_leaves": pilot(40, 8, 3, leaf=0.4, hypernym=0.1, seed=0.1),
+}
+CHECKS += tuple(
+    Check(
+        name=f"power_required_{kind}",
+        of=(f"power.required {kind}",),
+        says=f"{kind} that a contrast needs",
+        world=f"{effect} in {design}, but for the {kind}",
+        assumes="The variances of leaves, hypernyms and seeds are those that are given, and all are normal.",
+        kind="power",
+        trial=partial(enough, of=of, design=design, effect=effect, kind=kind),
+        trials=600,
+    )
+    for kind, (of, design, effect) in NEEDED.items()
+)
+CHECKS += tuple(
+    Check(
+        name=f"power_limits_{name}",
+        of=("power.detectable",),
+        says="limits of the smallest contrast that is detected",
+        world=f"a pilot of {Design(of.leaves, of.hypernyms, of.seeds)}; of 200 leaves, 20 hypernyms, 5 seeds",
+        assumes="The variances of the pilot are estimates; those of hypernyms and seeds are drawn by their degrees of "
+        "freedom.",
+        kind="coverage",
+        trial=partial(foreseen, of=of, design=Design(200, min(20, of.hypernyms), 5)),
+        trials=200,
+    )
+    for name, of in PILOTS.items()
 )

@@ -2,11 +2,12 @@
 
 from probing.patching.subspaces.angles import cosines, overlap
 from probing.patching.subspaces.illusion import read_space, split
-from probing.patching.subspaces.learned import Exchanges, learn
+from probing.patching.subspaces.learned import Batch, Exchanges, learn
 from probing.patching.subspaces.makers import of_erasure, of_means, of_probes, random, random_in, root_of
 from probing.patching.subspaces.subspace import Subspace
 
 __all__ = [
+    "Batch",
     "Exchanges",
     "Subspace",
     "cosines",

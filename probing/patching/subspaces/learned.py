@@ -78,8 +78,12 @@ class Exchanges:
 
     def __call__(self, basis: Float[Tensor, "d k"]) -> Tensor:
         """The mean loss; an objective of `learn`."""
+        return self.losses(basis).mean()
+
+    def losses(self, basis: Float[Tensor, "d k"]) -> Float[Tensor, " pairs"]:
+        """The loss of each pair when the part along the basis is exchanged."""
         basis = basis.to(self.difference)
-        return self._losses(self.state + (self.difference @ basis) @ basis.T).mean()
+        return self._losses(self.state + (self.difference @ basis) @ basis.T)
 
     def gradients(self) -> Float[np.ndarray, "rows d"]:
         """The gradient of each pair's loss in its base state, token by token: the directions that are read."""
@@ -91,3 +95,24 @@ class Exchanges:
     def _losses(self, state: Tensor) -> Tensor:
         patch = Patch(self.cell, {str(self.cell.sites[0]): state.to(self.state)})
         return self.loss(self.restart.through(patch, self.read))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of runs of several lengths; each pair counts the same, whatever length and however many are with it.
+
+    Attributes:
+        groups: exchanges of one length each.
+        size: what the sum of losses is divided by, the same for all batches that take turns.
+    """
+
+    groups: Sequence[Exchanges]
+    size: float
+
+    def __call__(self, basis: Float[Tensor, "d k"]) -> Tensor:
+        """The sum of the losses of all pairs over the size; an objective of `learn`."""
+        return torch.stack([group.losses(basis).sum() for group in self.groups]).sum() / self.size
+
+    def gradients(self) -> Float[np.ndarray, "rows d"]:
+        """Those of all groups; see `Exchanges.gradients`."""
+        return np.concatenate([group.gradients() for group in self.groups])

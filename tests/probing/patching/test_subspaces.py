@@ -1,5 +1,7 @@
 """Subspaces: orthonormal whatever made them, equal to closed forms, learnt through a model, split by what is read."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import planted as circuit
 import pytest
@@ -10,6 +12,7 @@ from torch.nn.functional import softplus
 from probing.edits.placebos import rank_p
 from probing.patching import Answers, Cell, Patch, Restart, Rows, keep, patched_by_hooks
 from probing.patching.subspaces import (
+    Batch,
     Exchanges,
     Subspace,
     learn,
@@ -102,6 +105,32 @@ def test_a_search_in_a_linear_model_ends_at_the_leading_singular_vectors_of_what
     learnt, losses = learn([lambda basis: sum(missed(half)(basis) for half in halves)], start, 100, 0.3)
     assert overlap(learnt, Subspace(right[:, :rank])) > 0.999
     assert losses[-1] == pytest.approx((np.array([9.0, 4.0, 1.0])[rank:]).sum(), rel=1e-2)
+
+
+def test_every_pair_counts_the_same_whatever_length_it_has_and_however_many_are_with_it():
+    """Nine pairs of one length are lost along the second direction, one of another length along the first."""
+    lost = torch.eye(4, dtype=torch.float64)[[0] + [1] * 9]
+    model = SimpleNamespace(through=lambda patch, read: patch.states[str(CELL.sites[0])][:, 0])
+
+    def group(rows):
+        difference, wanted = 2 * lost[rows][:, None], lost[rows]
+        return Exchanges(
+            model, CELL, torch.zeros_like(difference), difference, None,
+            lambda state: (2 * wanted - state).square().sum(1),
+        )  # fmt: skip
+
+    def batch(*groups):
+        return Batch([group(list(rows)) for rows in groups], 10)
+
+    whole, basis = batch(range(10)), torch.tensor(random(4, 1, np.random.default_rng(3)).basis)
+    for groups in ([range(1), range(1, 10)], [range(7), range(7, 10)], [range(3, 10), range(3)]):
+        assert float(batch(*groups)(basis)) == pytest.approx(float(whole(basis)))
+    start = Subspace.spanned(np.array([[1.0], [0.9], [0.1], [0.1]]))
+    learnt, _ = learn([batch(range(1), range(1, 10))], start, 80, 0.3)
+    assert abs(learnt.basis[1, 0]) > 0.99
+    two = [batch(range(6)), batch(range(6, 10))]
+    sides = [float(sum(one(basis) for one in two)), float(whole(basis))]
+    assert sides[0] == pytest.approx(sides[1])
 
 
 @pytest.fixture(scope="module")
