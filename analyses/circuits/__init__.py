@@ -10,9 +10,9 @@ a second start goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -94,18 +94,22 @@ def check(runs: Sequence[Run], options: Options) -> None:
         check_run(run, options.step)
 
 
+Key = tuple[str, int]
+"""Modality and half."""
+
+
 @dataclass(frozen=True)
 class _Numbers:
     """Every number that is kept on disk, by (modality, half), and what they are about."""
 
-    searches: dict[tuple[str, int], Arrays]
-    tests: dict[tuple[str, int], Arrays]
-    paths: dict[tuple[str, int], Arrays]
+    searches: dict[Key, Arrays]
+    tests: dict[Key, Arrays]
+    paths: dict[Key, Arrays]
     sizes: list[int]
     strata: list[str]
     names: list[str]
     routes: list[Route]
-    sets: dict[tuple[str, int], Sets]
+    sets: dict[Key, Sets]
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
@@ -130,56 +134,85 @@ def table_name(options: Options) -> str:
     return "circuits" if options.ablation == "mean" else f"circuits-{options.ablation}"
 
 
-def _numbers(subject: Subject, options: Options) -> _Numbers:
-    settings = {field: value for field, value in asdict(options).items() if field != "draws"}
-    settings |= {"step": subject.step, **subject.wording, "makers": subject.makers}
-    parts = Parts.of(subject.run.folder("analyses", "circuits"), settings)
-    how, seed = options.ablation, options.seed
-    names = [str(part) for part in parts_of(subject.bench.vlm.model)]
-    sizes = sizes_of(len(names), options.shares)
+@dataclass(frozen=True)
+class _Work:
+    """What is computed about a subject, each array once: a second start reads it."""
 
-    @cache
-    def halves() -> dict[tuple[str, int], Half]:
-        return halves_of(subject, options.leaves, how, seed)
+    subject: Subject
+    options: Options
 
-    def kept(what: str, make: Callable[[str, int], Arrays]) -> dict[tuple[str, int], Arrays]:
+    @cached_property
+    def names(self) -> list[str]:
+        """Of heads and MLPs."""
+        return [str(part) for part in parts_of(self.subject.bench.vlm.model)]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Of sets that are tested."""
+        return sizes_of(len(self.names), self.options.shares)
+
+    @cached_property
+    def halves(self) -> dict[Key, Half]:
+        """The question about each half of the leaves."""
+        return halves_of(self.subject, self.options.leaves, self.options.ablation, self.options.seed)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Where arrays are kept."""
+        settings = {field: value for field, value in asdict(self.options).items() if field != "draws"}
+        settings |= {"step": self.subject.step, **self.subject.wording, "makers": self.subject.makers}
+        return Parts.of(self.subject.run.folder("analyses", "circuits"), settings)
+
+    def kept(self, what: str, make: Callable[[str, int], Arrays]) -> dict[Key, Arrays]:
+        """Arrays of each modality and half, made where they are not there."""
         keys = [(modality, half) for modality in MODALITIES for half in (0, 1)]
         return {
             key: stored(
-                parts.folder, f"{what}-{key[0]}-{key[1]}", partial(make, *key), ARRAYS, parts.settings
+                self.parts.folder,
+                f"{what}-{key[0]}-{key[1]}",
+                partial(make, *key),
+                ARRAYS,
+                self.parts.settings,
             )
-            for key in tracked(keys, f"{what}, {subject.run.name}", "parts")
+            for key in tracked(keys, f"{what}, {self.subject.run.name}", "parts")
         }
 
-    def searched(modality: str, half: int) -> Arrays:
-        one = halves()[modality, half]
-        return search_on(one, how, options.integrated, sizes, options.tested, seed) | {"leaves": one.leaves}
+    def searched(self, modality: str, half: int) -> Arrays:
+        """Contributions, greedy order and losses of single parts on one half."""
+        one, options = self.halves[modality, half], self.options
+        found = search_on(one, options.ablation, options.integrated, self.sizes, options.tested, options.seed)
+        return found | {"leaves": one.leaves}
 
-    searches = kept("search", searched)
-    strata = strata_of(subject.bench.vlm.model)
+    def tested(self, sets: Mapping[Key, Sets], modality: str, half: int) -> Arrays:
+        """The log-odds on one half with sets of the other ablated."""
+        one, source = self.halves[modality, half], self.halves[modality, 1 - half]
+        levels = tested_on(one, source, self.options.ablation, sets[modality, half], self.options.seed)
+        return {"levels": levels, "leaves": one.leaves}
+
+    def followed(self, modality: str, half: int) -> Arrays:
+        """The losses by all routes."""
+        one, source = self.halves[modality, half], self.halves[modality, 1 - half]
+        routes = routes_of(one, self.options.width)
+        names = np.array([[route.sender, route.receiver, route.of, route.to] for route in routes])
+        losses = lost(one, source, self.options.ablation, routes, self.options.seed)
+        return {"losses": losses, "leaves": one.leaves, "routes": names}
+
+
+def _numbers(subject: Subject, options: Options) -> _Numbers:
+    work = _Work(subject, options)
+    searches, strata = work.kept("search", work.searched), strata_of(subject.bench.vlm.model)
     sets = {
         (modality, half): sets_of(
             searches[modality, 1 - half],
             searches[_other(modality), 1 - half],
-            sizes, options.random, options.members, strata, seed,
+            work.sizes, options.random, options.members, strata, options.seed,
         )
         for modality in MODALITIES
         for half in (0, 1)
     }  # fmt: skip
-
-    def tested(modality: str, half: int) -> Arrays:
-        one, source = halves()[modality, half], halves()[modality, 1 - half]
-        return {"levels": tested_on(one, source, how, sets[modality, half], seed), "leaves": one.leaves}
-
-    def followed(modality: str, half: int) -> Arrays:
-        one, source = halves()[modality, half], halves()[modality, 1 - half]
-        routes = routes_of(one, options.width)
-        names = np.array([[route.sender, route.receiver, route.of, route.to] for route in routes])
-        return {"losses": lost(one, source, how, routes, seed), "leaves": one.leaves, "routes": names}
-
-    tests, paths = kept("test", tested), kept("paths", followed)
+    tests, paths = work.kept("test", partial(work.tested, sets)), work.kept("paths", work.followed)
     routes = [Route(*map(str, names)) for names in paths["image", 0]["routes"]]
-    return _Numbers(searches, tests, paths, sizes, strata, names, routes, sets)
+    return _Numbers(searches, tests, paths, work.sizes, strata, work.names, routes, sets)
 
 
 def _other(modality: str) -> str:

@@ -94,7 +94,7 @@ def _objectives(
 ) -> Iterator[Batch]:
     """Batches of training pairs within one modality, with the log-loss of the source's hypernym against the base's.
 
-    Of the words in a batch some have more tokens than others and are run apart; every pair counts the same for all that.
+    Words of a batch that have more tokens than others are run apart; every pair counts the same for all that.
     """
     drawn = ("training", str(fold), str(draw))
     pairs = grid.draw(grid.fold != fold, labels, grid.options.training_pairs, *drawn)

@@ -16,7 +16,8 @@ from analyses.frame.tables import row, table
 from analyses.picture_maps.leaf_maps import QUERIES, SHUFFLED, Arrays
 from analyses.picture_maps.pointing import agreement, pointing
 from analyses.picture_maps.summary import MODELS, PATCHES
-from probing.stats import ClusterMean, draw_weights, estimate, nan_mean
+from probing.edits.placebos import over_clusters
+from probing.stats import ClusterMean, draw_weights, nan_mean
 
 EXTRA = (
     *("map", "model", "patches", "leaf", "picture", "patch", "left", "top", "right", "bottom", "inside"),
@@ -231,12 +232,12 @@ def _mean(
     weights: Float[np.ndarray, "draws leaves"],
     **labels: Any,
 ) -> dict[str, Any]:
-    """The mean over leaves, those without a value left out, as a row."""
+    """The mean over leaves, those without a value left out, as a row; limits are widened for few leaves."""
     defined = int(np.isfinite(values).sum())
     if defined < 2:
         return row(measure, float(nan_mean(values)), defined, **labels)
     mean = ClusterMean(values, np.array(leaves))
-    return row(measure, estimate(mean.value[0], mean.at(weights)[:, 0], defined), **labels)
+    return row(measure, over_clusters(mean.value[0], mean.at(weights)[:, 0], defined, defined), **labels)
 
 
 def fill(path: Path, maps: Mapping[str, Mapping[str, Arrays]]) -> None:

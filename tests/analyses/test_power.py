@@ -1,7 +1,7 @@
 """What a design detects: components of planted variances, power that simulated studies have, and refusals."""
 
 import re
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,19 @@ import pytest
 from scipy.stats import binom
 
 from analyses import power
+from analyses.inputs.categories import MEAN
 from analyses.inputs.measures import MEASURES
+from analyses.inputs.probe_curves import FILE, write_draws
+from analyses.inputs.probe_curves import Condition as Curve
 from analyses.power.components import components
 from analyses.power.designs import Design, Simulator, detectable_table, grid, required_table
 from analyses.power.pilots import Pilot, pilots
+from probing.probes.evaluate import Series
 from probing.stats import Estimate
 from probing.stats.hierarchical import leaf_weights
+from probing.store import MismatchError
+from taxogen.runs.config import Config
+from taxogen.runs.run import Run
 from tests.calibration.power import WORLDS, found, pilot, printed, sides
 
 PLANTED = {"leaf": 0.5, "leaf_seed": 0.4, "hypernym": 0.1, "hypernym_seed": 0.08, "seed": 0.05}
@@ -135,3 +142,43 @@ def test_a_run_that_is_none_is_refused_in_one_line(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert end.value.code == 2
     assert "is not a run directory" in line
+
+
+def probed(path, seed, level, **model):
+    """A run that is a config and the stored draws of its layer probes: AUROC `level` at two sites."""
+    config = Config()
+    data = replace(config.data, shuffle=model.pop("shuffle", "none"))
+    run = Run(path, replace(config, seed=seed, data=data, model=replace(config.model, **model)))
+    rng, n = np.random.default_rng([seed, 5]), 40
+    value = level + np.array([0.0, 0.1])
+    draws = value + 0.02 * rng.normal(size=(50, 2))
+    series = Series(value, draws, value - 0.5, draws - 0.5, np.empty((0, 2)))
+    sites = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+    curves = {Curve(10, "cue", "text→image", "ridge"): (sites, {MEAN: series})}
+    where = run.folder("analyses", "layer_probes") / FILE
+    write_draws(where, [f"leaf{at}" for at in range(n)], curves, run.name)
+    return run
+
+
+def test_layer_probes_contrast_conditions_seed_by_seed_as_other_measures_do(tmp_path):
+    sides = {
+        "p": (0.7, {}),
+        "r": (0.6, {"init": "random"}),
+        "x": (0.65, {"init": "random", "shuffle": "across"}),
+    }
+    runs = [
+        probed(tmp_path / f"{name}{seed}", seed, level + 0.01 * seed, **dict(more))
+        for name, (level, more) in sides.items()
+        for seed in ((1, 2, 0) if name == "p" else (0, 1, 3))
+    ]
+    # x differs from p in two things, and a shuffle is not contrasted with none.
+    (one,) = pilots(runs, "layer_probes")
+    assert one.name.startswith("pretrained − random_init, probes text→image at cue, blocks.")
+    assert one.components.seeds == 2  # those that both have
+    assert one.estimate.value == pytest.approx(0.1)
+    (alone,) = pilots([run for run in runs if run.name.startswith("p")], "layer_probes")
+    assert (alone.name.startswith("pretrained against"), alone.components.seeds) == (True, 3)
+    with pytest.raises(MismatchError, match="no two differ in one thing and share a seed"):
+        pilots([run for run in runs if run.name[0] in "px"], "layer_probes")
+    with pytest.raises(MismatchError, match="give each seed once"):
+        pilots([runs[0], replace(runs[0], path=tmp_path / "again")], "layer_probes")

@@ -102,10 +102,12 @@ def _errors(seed: int, leaves: int) -> Limits:
 
 
 _MEASURES = (WORDS, PICTURES, "overlap")
-_WORLD = f"{_FEW} leaves, {_FEATURES} features that words and pictures of a leaf share; none has to do with a hypernym"
+_WORLD = (
+    f"{_FEW} leaves, {_FEATURES} features that words and pictures of a leaf share, none those of a hypernym"
+)
 _EXCHANGED = (
-    "Labels are exchanged among leaves, in words and pictures alike: where leaves of a hypernym have nothing in common, "
-    "the rank among them is exact."
+    "Labels are exchanged among leaves, in words and pictures alike: where leaves of a hypernym have nothing in "
+    "common, the rank among them is exact."
 )
 
 CHECKS: tuple[Check, ...] = (

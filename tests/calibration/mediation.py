@@ -26,8 +26,13 @@ _TAKEN = ablation.plan(_TAXONOMY, "full")
 
 
 def _side(
-    rng: np.random.Generator, name: str, words: np.ndarray, content: np.ndarray, ways: tuple[float, float, float], runs: int
-) -> tuple[Condition, dict[tuple[str, int], Naming]]:  # fmt: skip
+    rng: np.random.Generator,
+    name: str,
+    words: np.ndarray,
+    content: np.ndarray,
+    ways: tuple[float, float, float],
+    runs: int,
+) -> tuple[Condition, dict[tuple[str, int], Naming]]:
     """A condition whose models name a share of the pictures rightly, and answer by the name and by the content."""
     named, by_name, past = ways
     leaves, answers, naming = _NAMES[_ROWS], [], {}
@@ -41,8 +46,8 @@ def _side(
             1 + np.exp(-(np.log(named / (1 - named)) + 0.7 * easy[_ROWS] + 0.3 * apart * rng.normal()))
         )
         given = np.where(rng.random(len(_ROWS)) < chance, _ROWS, rng.integers(_LEAVES, size=len(_ROWS)))
-        mass = 0.3 * rng.dirichlet(np.full(_LEAVES, 0.05), len(_ROWS))
-        mass[np.arange(len(_ROWS)), given] += 0.7
+        mass = 0.4 * rng.dirichlet(np.full(_LEAVES, 0.3), len(_ROWS))
+        mass[np.arange(len(_ROWS)), given] += 0.6
         naming[name, seed] = Naming(mass, tuple(_NAMES.tolist()))
         cascade = np.log(mass @ np.exp(words))
         noise = rng.normal(size=(len(_ROWS), _KINDS)) + 0.5 * rng.normal(size=(_LEAVES, _KINDS))[_ROWS]
@@ -72,7 +77,7 @@ def _side(
 def _table(seed: int, runs: int) -> pd.DataFrame:
     """Two conditions of one language model about the same leaves: one names better and sees more past the name."""
     rng = np.random.default_rng([seed, 61])
-    words = 2.0 * _LABELS + 0.4 * rng.normal(size=_LABELS.shape)
+    words = 1.2 * _LABELS + 0.5 * rng.normal(size=_LABELS.shape)
     strength = np.maximum(0, 0.6 + 0.4 * rng.normal(size=(_LEAVES, 1)) + 0.2 * rng.normal(size=(1, _KINDS)))
     content = _LABELS * strength
     one, of_one = _side(rng, "a", words, content, (0.7, 0.5, 1.0), runs)
@@ -113,10 +118,11 @@ CHECKS: tuple[Check, ...] = tuple(
         f"{_LEAVES} leaves of {_PICTURES} pictures under {_KINDS} hypernyms, {runs} seed{'s' * (runs > 1)} of two "
         "conditions",
         "Leaves are drawn from many, hypernyms and seeds too. What is asked is what other leaves would give under the "
-        "same assumptions about names, not whether these are right.",
+        "same assumptions about names, not whether these are right. Near a bound limits are too narrow: an AUROC of "
+        "words of .999 was covered in .55 of worlds.",
         "coverage",
         partial(_covers, runs, measures),
-        60,
+        100 if runs == 1 else 60,
         "what is peculiar to a picture counts among leaves, hypernyms and seeds",
     )
     for runs in (1, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -56,28 +56,37 @@ def attribute_parts(
     Hanna et al. 2024, arXiv:2403.17806, on integrated gradients for circuits, whose way is between two inputs.
     """
     layout = layout_of(model)
-    layers, heads = len(layout.blocks), layout.heads
-    opened = np.zeros(layers * (heads + 1), bool) if intact is None else np.asarray(intact, bool)
+    layers = len(layout.blocks)
+    opened = np.zeros(layers * (layout.heads + 1), bool) if intact is None else np.asarray(intact, bool)
     stays = by_layer(opened[None], model)[:, 0].float()
     sites = [site for layer in range(layers) for site in sites_of(layer)]
     places = places_of(rows, next(iter(reference.values())).shape[1], span)
     shares = [(step + 0.5) / steps for step in range(steps)] or [1.0]
-    total = np.zeros((layers, heads + 1, 0))
+    each = []
     for share in shares:
         gates = {site: _gate(site, stays, share) for site in sites}
-        moved = {site: _mix(gates[site], reference[str(site)], places) for site in sites}
-        values, gradients = gradients_at(model, rows, sites, metric, moved)
-        products = []
-        for site in sites:
-            # The mixed value is gate · own + (1 − gate) · reference: own − reference is its distance over the gate.
-            away = (values[site] - reference[str(site)].to(values[site]))[:, places] / gates[site].to(
-                values[site]
-            )
-            product = (away * gradients[site][:, places]).float().sum((1, -1)).cpu().numpy()
-            products.append(product.T if product.ndim == 2 else product[None])
-        by_site = np.concatenate(products).reshape(layers, heads + 1, -1)
-        total = total + by_site if total.size else by_site
-    return np.where(opened[:, None], 0.0, total.reshape(len(opened), -1) / len(shares))
+        each.append(np.concatenate(_products(model, rows, reference, metric, gates, places)))
+    return np.where(opened[:, None], 0.0, sum(each) / len(each))
+
+
+def _products(
+    model: nn.Module,
+    rows: Rows,
+    reference: States,
+    metric: Metric,
+    gates: Mapping[Site, Tensor],
+    places: list[int],
+) -> list[Float[np.ndarray, "parts rows"]]:
+    """The gradient of the metric in each gate, of the parts at each site, with all gates as they are given."""
+    moved = {site: _mix(gate, reference[str(site)], places) for site, gate in gates.items()}
+    values, gradients = gradients_at(model, rows, list(gates), metric, moved)
+    products = []
+    for site, gate in gates.items():
+        # The mixed value is gate · own + (1 − gate) · reference: own − reference is its distance over the gate.
+        away = (values[site] - reference[str(site)].to(values[site]))[:, places] / gate.to(values[site])
+        product = (away * gradients[site][:, places]).float().sum((1, -1)).cpu().numpy()
+        products.append(product.T if product.ndim == 2 else product[None])
+    return products
 
 
 def _gate(site: Site, stays: Float[Tensor, "layers each"], share: float) -> Tensor:
