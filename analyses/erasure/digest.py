@@ -9,18 +9,16 @@ import pandas as pd
 
 from analyses.erasure.measured import MEAN
 from analyses.erasure.rows import BEYOND, LEVEL
+from analyses.inputs.stimuli.natural import warnings
 from probing.edits.matching import FARTHEST
 from probing.edits.placebos import FEWEST
-
-WARNED = 0.5
-"""Share of states over the 99th percentile from which an edit is warned of."""
 
 
 def summary(table: pd.DataFrame) -> str:
     """Where erasing takes most, or how far steering raises, in a few lines; the mean over hypernyms."""
     rows = table[table["target"] == MEAN]
     steered = (table["analysis"] == "steering").all()
-    return "\n".join([*(_steering_lines(rows) if steered else _erasure_lines(rows)), *_warnings(rows)])
+    return "\n".join([*(_steering_lines(rows) if steered else _erasure_lines(rows)), *warnings(rows, "edit")])
 
 
 def _erasure_lines(rows: pd.DataFrame) -> list[str]:
@@ -93,19 +91,6 @@ def _unreached(rows: pd.DataFrame) -> list[str]:
         f"  {missing} of {draws} controls of equal kl could not move the answers as far as the edit, at any length "
         f"up to {FARTHEST:g} times theirs; where one could not there is no p"
     ]
-
-
-def _warnings(rows: pd.DataFrame) -> list[str]:
-    """A line for each kind of edit whose states mostly lie where no natural state of that site does."""
-    far = rows[(rows["measure"] == "unnatural") & (rows["value"] > WARNED)]
-    lines = []
-    for edit, of_edit in far.groupby("edit", sort=False):
-        where = [f"{one['span']} behind layer {one['layer']:.0f}" for one in of_edit.to_dict("records")]
-        lines.append(
-            f"  warning: {edit}: most states lie beyond the 99th percentile of natural ones at "
-            f"{', '.join(dict.fromkeys(where))}"
-        )
-    return lines
 
 
 def _interval(one: Any) -> str:

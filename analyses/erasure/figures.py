@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.erasure.digest import WARNED
 from analyses.erasure.rows import BEYOND, LEVEL
 from analyses.frame import drawing
+from analyses.inputs.stimuli.natural import WARNED
 from probing.edits.placebos import FEWEST
 
 EDITS = {

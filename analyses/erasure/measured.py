@@ -10,11 +10,12 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from analyses.erasure.edits import CONTROLS
+from analyses.inputs.stimuli.natural import MEASURES as NATURAL
 from probing.edits.placebos import over_clusters, over_draws
 from probing.stats import ClusterAUROC, ClusterMean, Estimate, nan_mean
 
 MEAN = "mean"
-LEVELS = ("kl", "mahalanobis_percentile", "neighbour_percentile", "unnatural")
+LEVELS = ("kl", *NATURAL)
 """Measures of how strong an edit is, and of how natural the edited states are: read as they are, not as changes."""
 
 Edits = list[tuple[str, int]]

@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from analyses.erasure.edits import EditInputs, States
 from analyses.inputs.span_states import SpanAtLayer
-from probing.edits.naturalness import UNNATURAL, Naturalness
+from analyses.inputs.stimuli.natural import columns
+from probing.edits.naturalness import Naturalness
 
 TASK = "hypernym"
 """The question whose states are ranked."""
@@ -50,9 +51,4 @@ class Ranked:
 
     def columns(self) -> dict[str, Float[np.ndarray, "edits rows"]]:
         """Percentiles of all that passed, and whether the larger one is over the 99th."""
-        mean, neighbour = np.array(self._mean), np.array(self._neighbour)
-        return {
-            "mahalanobis_percentile": mean,
-            "neighbour_percentile": neighbour,
-            "unnatural": (np.maximum(mean, neighbour) > UNNATURAL).astype(float),
-        }
+        return columns(np.array(self._mean), np.array(self._neighbour))

@@ -37,7 +37,7 @@ from taxogen.runs.run import Run
 __all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "summary"]
 
 _FORMAT = 2
-"""Of parts: since 2 all pairs that a search is trained on count the same."""
+"""Of parts: since 2 all pairs that a search is trained on count the same, and states are ranked among natural ones."""
 _IDLE = ("draws", "layers", "spans", "placebo_run", "tested")
 """Options on which a part does not depend, or that stand in its name."""
 

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.inputs.span_states import SpanAtLayer
+from analyses.inputs.stimuli.natural import ranked
 from analyses.interchange.fitted import Made, read_at, subspaces, training_rows
 from analyses.interchange.grid import HYPERNYM, ExchangeGrid
 from analyses.interchange.options import TRAINED
@@ -69,6 +70,9 @@ def outcomes_of(
         if task == HYPERNYM:
             measured |= hypernym_outcomes(grid.stimuli, pairs, logits)
             measured["moved"] = moved(difference, [edit.change for edit in edits])
+            base_states = bases.states(place)
+            edited = (base_states + edit.change(difference) for edit in edits)
+            measured |= ranked(grid.natural(place), edited, np.array([pair.base for pair in pairs]))
         else:
             of_leaf = np.full((len(edits), len(pairs)), np.nan)
             of_leaf[[not edit.draw for edit in edits]] = leaf_outcomes(grid.stimuli, pairs, logits)

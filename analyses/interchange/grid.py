@@ -15,6 +15,7 @@ from analyses.inputs.subject import Subject
 from analyses.interchange.options import PAIRS, Options, largest_rank, with_ranks
 from analyses.interchange.pairs import Exchange, exchanges
 from analyses.interchange.sides import Bases, source_states
+from probing.edits.naturalness import Naturalness
 from probing.hooks.layouts import layout_of
 from probing.patching import EACH, Alignment
 from probing.stats.seeding import stream
@@ -150,6 +151,11 @@ class ExchangeGrid:
         if key not in self._once:
             self._once[key] = source_states(self.stimuli, task, modality, self.leaves, self.places)
         return self._once[key]
+
+    def natural(self, place: SpanAtLayer) -> Naturalness:
+        """The states of all leaves in the base's modality, among which exchanged ones are ranked."""
+        states = self.states(HYPERNYM, self.options.modalities[1])[place]
+        return Naturalness.fit(states, np.array(self.leaves), self.fold)
 
     def bases(self, task: str, modality: str, pairs: Sequence[Exchange], fold: int) -> Bases:
         """The runs of the bases of some pairs; those of one fold's are run once."""

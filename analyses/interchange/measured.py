@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
+from analyses.inputs.stimuli.natural import MEASURES as NATURAL
 from probing.stats import DyadMean, Estimate, draw_weights, studentised_interval
 from probing.stats.limits import half_width
 
 PAIR = ["fold", "base", "source", "up", "down"]
 EDIT = ["method", "trained", "rank", "edit", "draw"]
-SHARES = frozenset({"accuracy", "top_1", "other", "leaf"})
+SHARES = frozenset({"accuracy", "top_1", "other", "leaf", "unnatural"})
 """Outcomes whose mean is a share of pairs, or of orders: no limit of it lies beyond 0 and 1."""
+OUTCOMES = ("accuracy", "top_1", "log_odds", "other", "leaf", "moved", *NATURAL)
 Own = tuple[str, str, int]
 """Method, what it was trained on, and rank."""
 
@@ -37,9 +39,7 @@ class At:
     @classmethod
     def of(cls, part: pd.DataFrame, draws: int, seed: int) -> At:
         """Those of the long outcomes at a place; `effect` is the change of the log-odds."""
-        values = [
-            name for name in ("accuracy", "top_1", "log_odds", "other", "leaf", "moved") if name in part
-        ]
+        values = [name for name in OUTCOMES if name in part]
         wide = part.set_index(PAIR + EDIT)[values].unstack(EDIT)
         none = wide["log_odds"]["", "", 0, "none", 0].to_numpy()[:, None]
         effect = pd.concat({"effect": wide["log_odds"] - none}, axis=1)
@@ -57,9 +57,9 @@ class At:
 
     def means(self, outcome: str, edits: Sequence[str]) -> Iterator[tuple[tuple, Estimate, int]]:
         """Means over pairs under some edits, without draws: (method, trained, rank, edit), estimate, and hypernyms."""
-        chosen = [edit for edit in self.wide[outcome].columns if edit[3] in edits]
-        values = self.wide[outcome][chosen].to_numpy(float)
-        if np.isnan(values).all(0).any():
+        chosen = [edit for edit in self._edits(outcome) if edit[3] in edits]
+        values = self.wide[[(outcome, *edit) for edit in chosen]].to_numpy(float)
+        if not chosen or np.isnan(values).all(0).any():
             return
         numbers, hypernyms = self._estimates(values, share=outcome in SHARES)
         for edit, number in zip(chosen, numbers):
@@ -73,7 +73,7 @@ class At:
 
     def drawn(self, outcome: str, controls: Sequence[str]) -> Iterator[tuple[tuple, Estimate]]:
         """Means over pairs and draws of controls, with limits over hypernyms and draws."""
-        columns = [edit for edit in self.wide[outcome].columns if edit[3] in controls]
+        columns = [edit for edit in self._edits(outcome) if edit[3] in controls]
         for own in dict.fromkeys(edit[:4] for edit in columns):
             values = self.wide[outcome][[edit for edit in columns if edit[:4] == own]].to_numpy(float)
             if not np.isnan(values).all(0).any():
@@ -93,6 +93,10 @@ class At:
         """The draws of a control of a subspace; random ones of its rank are shared by all."""
         wanted = ("", "", own[2], control) if control == "random" else (*own, control)
         return [edit for edit in self.wide["effect"].columns if edit[:4] == wanted]
+
+    def _edits(self, outcome: str) -> list[tuple]:
+        """The edits under which an outcome was measured; none where it was not."""
+        return list(self.wide[outcome].columns) if outcome in self.wide else []
 
     def _estimates(
         self, values: Float[np.ndarray, "pairs k"], share: bool = False

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.frame import tables
 from analyses.inputs.span_states import post
+from analyses.inputs.stimuli.natural import MEASURES as NATURAL
 from analyses.interchange.exchanged import ANGLES, ARBITRARY_ANGLES, SPECTRUM
 from analyses.interchange.measured import At
 from analyses.interchange.options import Options
@@ -24,6 +25,7 @@ MEASURED = {
     "moved": ("hypernym", "moved"),
     "other": ("other", "accuracy"),
     "leaf": ("leaf", "accuracy"),
+    **{name: ("hypernym", name) for name in NATURAL},
 }
 """Column of an outcome → target and measure of its rows."""
 SINGLE = ("none", "whole", "swap", "complement", "read", "unread")
@@ -44,6 +46,8 @@ def interchange_table(
     among leaves); `chance` is what blind answers would give. Measures of the hypernym: `accuracy` (the source's is
     preferred to the base's), `top_1`, `effect` (change of their log-odds, nats), `moved` (share of the squared
     difference of the states that is exchanged); `accuracy` of other hypernyms and of the leaf are what must stay.
+    `mahalanobis_percentile` and `neighbour_percentile` say how far the exchanged states lie among natural ones of other
+    leaves at the place, `unnatural` is the share of pairs over the 99th.
 
     `accuracy_excess` and `effect_excess` are those of a swap over the mean of a control; `effect_p` is its rank among
     the draws, `effect_p_corrected` among the largest of all layers of a span, NaN with fewer than 19 draws. `illusion`
@@ -96,7 +100,7 @@ def _singles(at: At, place: Record) -> list[Record]:
 def _controls(at: At, place: Record) -> list[Record]:
     """Means over the draws of each control, and what a swap has beyond them."""
     records = []
-    for column in ("accuracy", "top_1", "effect", "other", "moved"):
+    for column in ("accuracy", "top_1", "effect", "other", "moved", *NATURAL):
         target, measure = MEASURED[column]
         for own, number in at.drawn(column, CONTROLS):
             labels = dict(zip(("method", "trained", "rank", "edit"), own))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.inputs.stimuli.natural import warnings
 from analyses.interchange.exchanged import ANGLES, SPECTRUM
 from probing.edits.placebos import FEWEST
 
@@ -27,6 +28,10 @@ def summary(table: pd.DataFrame) -> str:
         for _, one in effects.groupby(["method", "trained", "rank"], sort=False):  # pyright: ignore
             lines.append(f"    {_subspace(rows, _best(one))}")
         lines += [f"    {line}" for line in _angles(rows)]
+        swaps = rows["edit"] == "swap"
+        kinds = rows["method"] + " of " + rows["trained"] + ", rank " + rows["rank"].astype(str)
+        named = rows.assign(kind=kinds.where(swaps, "the whole state"))
+        lines += [f"  {line}" for line in warnings(named[swaps | (rows["edit"] == "whole")], "kind")]
     notes = table.loc[table["edit"] == "none", "note"].unique()
     lines += [f"  less than the defaults: {note}" for note in notes if note]
     return "\n".join(lines)

@@ -61,7 +61,9 @@ def _random_init(grid: PatchGrid, options: Options) -> dict[str, Outcomes]:
     """The outcomes of the same patches in the placebo run."""
     assert options.placebo_run
     run = Run.open(options.placebo_run)
-    twin = prepare(Subject.of(run, dtype=options.dtype), replace(options, kinds=()), grid.pairs)
+    twin = prepare(
+        Subject.of(run, dtype=options.dtype), replace(options, kinds=(), natural=False), grid.pairs
+    )
     if missing := [cell.site for cell in grid.cells if cell not in twin.cells]:
         raise MismatchError(
             f"{run.path} has no {missing[0]}, which is patched; a placebo run has as many layers and heads"

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from analyses.frame import parts
+from analyses.inputs.span_states import fold_of_leaves
 from analyses.inputs.stimuli import States, Stimuli, first_rows, of_one_length
+from analyses.inputs.stimuli.natural import MEASURES, ranked
 from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import Outcomes, joined, masks, outcomes_of
+from probing.edits.naturalness import Naturalness
 from probing.patching import (
     EACH,
     Answers,
@@ -81,6 +84,8 @@ class PatchGrid:
                     progress.known(chunk["log_odds"].size - (progress.ended - before))
                     chunks.append(chunk)
                 outcomes[question] = joined(chunks)
+                if options.natural:
+                    outcomes[question] |= self.natural(question)
         return outcomes
 
     def part(
@@ -119,6 +124,40 @@ class PatchGrid:
         if pairs[0] == self.pairs[0]:
             outcomes["own"] = self._own(self.stimuli.group(targets[:1] * SELF_CHECKED), read)
         return outcomes
+
+    def natural(self, question: str) -> Outcomes:
+        """How far patched states lie among natural ones of their site (`analyses.inputs.stimuli.natural.MEASURES`).
+
+        [kinds, cells, pairs]; natural are the states of all leaves in the modality of the patched run, those of the
+        leaf that the state comes from held out. Of cells of several sites it is the last one that is ranked.
+        """
+        file = f"natural-{question}-{self._key(question, self.pairs)}"
+        makers = self.stimuli.subject.makers
+        return parts.stored(self.folder, file, partial(self._ranked, question), parts.ARRAYS, makers)
+
+    def _ranked(self, question: str) -> Outcomes:
+        leaves, (source, target) = sorted(self.stimuli.pictures), self.options.modalities
+        rows = self.stimuli.rows(question, [(leaf, side) for side in (source, target) for leaf in leaves])
+        own, others = (
+            self.stimuli.states(question, [rows[leaf, side] for leaf in leaves], self.sites)[0]
+            for side in (target, source)
+        )
+        names = np.array(leaves)
+        fold = fold_of_leaves(self.stimuli.subject.run.taxonomy, names, 3, self.options.seed)
+        seeds = [(question, pair.clean, pair.corrupted) for pair in self.pairs]
+        every = torch.arange(len(leaves))
+        found: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+        for cell in self.cells:
+            natural = Naturalness.fit(_last(self._patch(cell, own, every, None)), names, fold)
+            of_kinds = []
+            for kind in self.options.kinds:
+                givers = self._givers(self.pairs, "clean" if kind == "random" else kind)
+                index = torch.tensor([leaves.index(leaf) for leaf in givers])
+                patch = self._patch(cell, others, index, seeds if kind == "random" else None)
+                of_kinds.append(ranked(natural, [_last(patch)], np.array(givers)))
+            for name in MEASURES:
+                found[name].append(np.concatenate([one[name] for one in of_kinds]))
+        return {name: np.stack(values, axis=1) for name, values in found.items()}
 
     def attributed(self, question: str, pairs: Sequence[Pair]) -> Outcomes:
         """Attributions [cells, pairs] of the log-odds."""
@@ -205,6 +244,12 @@ class PatchGrid:
             by_hooks, restarted = patched_by_hooks(model, rows, patch, read), restart.run([patch], read)[0]
             changes[:, at] = [float((answer - expected).abs().max()) for answer in (by_hooks, restarted)]
         return changes
+
+
+def _last(patch: Patch) -> np.ndarray:
+    """The state of the last site of a patch, [rows, tokens, width]; heads one after another."""
+    state = patch.states[str(patch.cell.sites[-1])]
+    return state.reshape(*state.shape[:2], -1).double().cpu().numpy()
 
 
 def _workers() -> int:

@@ -25,7 +25,7 @@ PLACEBOS = ("sibling", "stranger", "random")
 KINDS = ("clean", *PLACEBOS)
 """Where a patch's state comes from: the other run of the pair, or a placebo."""
 
-_IDLE = ("draws", "pairs", "placebo_run", "screen", "sampled", "dtype", "name")
+_IDLE = ("draws", "pairs", "placebo_run", "screen", "sampled", "dtype", "name", "natural")
 """Options on which the numbers of a part do not depend, or that stand in its name in another way."""
 
 
@@ -49,6 +49,7 @@ class Options(Resampling):
         screen: patch only this many cells, those of the largest attribution (without a value: 30)
         sampled: cells on which attributions are compared with patches
         integrated: steps of integrated gradients; 0 for the plain gradient
+        natural: also how far patched states lie from natural ones of their site
         dtype: of the language model; that of the run, or float32
         name: of table and figures (default: direction and mode)
         chunk: pairs that are one part on disk
@@ -69,6 +70,7 @@ class Options(Resampling):
     screen: int = option(0, const=30, metavar="CELLS")
     sampled: int = option(30, role=EXTENT)
     integrated: int = option(0)
+    natural: bool = option(False, role=EXTENT)
     dtype: str = option("float32", choices=("run", "float32"))
     name: str = option("", role=NAME)
     chunk: int = 25

@@ -38,6 +38,11 @@ def check(runs: Sequence[Run], options: Options) -> None:
     for flag, value in (("--window", options.window), ("--pairs", options.pairs)):
         if value is not None and value < 1:
             raise ValueError(f"{flag} {value} was asked for; give 1 or more")
+    if options.natural and options.slot == "each" and "slot" in options.spans:
+        raise ValueError(
+            "--natural was asked for with --slot each: slots of several lengths have no common natural states; leave "
+            "one of them out, or give --span cue last"
+        )
     placebo = Run.open(options.placebo_run) if options.placebo_run else None
     for run in runs:
         subject.check(run)

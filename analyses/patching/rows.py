@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
 from analyses.frame import tables
+from analyses.inputs.stimuli.natural import MEASURES
 from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
@@ -46,7 +47,8 @@ def patching_table(
     for the own state. `kl` is the divergence of the answers over the candidates, `up`, `down`, `shared` and
     `other` are changes of the log-probability of the state's own hypernym, of the patched run's, of those both
     have and of those neither has. `own_by_hooks` and `own_restarted` are the largest changes of any answer by a
-    run's own state.
+    run's own state. With `--natural`, `mahalanobis_percentile` and `neighbour_percentile` say how far patched states
+    lie among natural ones of their site and span, `unnatural` is the share of pairs over the 99th.
 
     n counts pairs, `hypernyms` the hypernyms in which they differ: what pairs of one hypernym share, on whichever side
     it stands, is drawn again with it (see `probing.stats.DyadMean`).
@@ -65,7 +67,7 @@ def patching_table(
             records += of.effects(kind, effect, gaps[kind])
         for split, members in (("near", near), ("far", ~near)):
             records += of.means("effect", effects["clean"], "clean", split, members)
-        for name in ("kl", *CHANGES):
+        for name in ("kl", *CHANGES, *MEASURES):
             for k, kind in enumerate(options.kinds if name in outcomes else ()):
                 records += of.means(name, outcomes[name][k], kind)
         records += of.excesses(effects)

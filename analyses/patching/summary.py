@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.inputs.stimuli.natural import warnings
+
 
 def summary(table: pd.DataFrame) -> str:
     """The table in about ten lines."""
@@ -26,6 +28,8 @@ def summary(table: pd.DataFrame) -> str:
                 f"  {target:8} {span:5} {_best(cells)}; counts at {len(layers)} of {len(cells)} cells"
             )
             lines[-1] += f": layers {', '.join(layers)}" if layers else ""
+    far = table[(table["split"] == "all") & (table["target"] == first["target"])]
+    lines += warnings(far.assign(state=far["state"].replace({"clean": "the clean run's state"})), "state")
     for ranks in table[table["measure"] == "rank_agreement"].to_dict("records"):
         lines.append(
             f"  attribution ranks cells as patches do: {ranks['value']:.2f} [{ranks['lower']:.2f}, "

@@ -16,7 +16,7 @@ from analyses.inputs.stimuli import placebo_runs
 from analyses.interchange import fitted, sides
 from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
-from analyses.interchange.exchanged import edits_of, exchanged, exchanged_alone
+from analyses.interchange.exchanged import Edit, edits_of, exchanged, exchanged_alone, outcomes_of
 from analyses.interchange.fitted import _objectives, subspaces
 from analyses.interchange.grid import ExchangeGrid
 from analyses.interchange.measured import At
@@ -24,6 +24,7 @@ from analyses.interchange.options import METHODS, PAIRS, Options, largest_rank, 
 from analyses.interchange.outcomes import chances
 from analyses.interchange.rows import interchange_table
 from analyses.interchange.summary import summary
+from probing.edits.naturalness import Gaussian
 from probing.edits.placebos import rank_p
 from probing.store import MismatchError
 from taxogen.models.lms import INITS
@@ -133,6 +134,31 @@ def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_
     of_swap &= (effects.cells["trained"] == "words") & (effects.cells["rank"] == 3)
     mean = effects.values[of_swap.to_numpy()].mean()
     assert mean == pytest.approx(number(table, "effect", "swap", "means", "words", 3), rel=0.1)
+
+
+def test_exchanged_states_are_ranked_among_natural_ones_and_far_ones_are_warned_of(planted):
+    grid = planted_grid(methods=("means",), ranks=(3,))
+    edits = [
+        Edit("none", lambda difference: 0 * difference),
+        Edit("whole", lambda difference: 50 * difference),
+    ]
+    frame = outcomes_of(grid, BEHIND, 0, edits, grid.pairs[0])
+    far, own = (frame[frame["edit"] == edit] for edit in ("whole", "none"))
+    assert (far[["mahalanobis_percentile", "neighbour_percentile"]] == 100).all(axis=None)
+    assert (far["unnatural"] == 1).all()
+    # By hand: bases among the leaves of their fold, by what those of the other fold gave.
+    states = grid.states("hypernym", "image")[BEHIND]
+    other, held_out = Gaussian.of(states[grid.fold != 0]), states[grid.fold == 0]
+    bases = states[[grid.leaves.index(pair.base) for pair in grid.pairs[0]]]
+    nearer = other.distances(held_out) <= other.distances(bases)[:, None] * (1 + 1e-9)
+    assert own["mahalanobis_percentile"].to_numpy() == pytest.approx(100 * nearer.mean(1))
+    _, table, _ = planted
+    of_swap = (table["measure"] == "unnatural") & (table["edit"] == "swap")
+    assert of_swap.sum() == 4
+    warned = summary(table.assign(value=table["value"].mask(of_swap, 0.6)))
+    assert (
+        warned.count("most states lie beyond the 99th percentile of natural ones at last behind layer") == 4
+    )
 
 
 def test_a_search_weighs_pairs_alike_whatever_length_their_words_have(monkeypatch):

@@ -130,7 +130,6 @@ CHECKS: tuple[Check, ...] = (
         "false positives",
         _q,
         150,
-        "p of 199 exchanges are coarse, and of 34 hypernyms several must have the smallest one to be found",
     ),
     Check(
         "features_auroc",

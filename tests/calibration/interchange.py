@@ -238,7 +238,7 @@ CHECKS: tuple[Check, ...] = (
         "A subspace that is nothing special could as well be any of the draws: its rank among them is exact.",
         "false positives",
         _p,
-        400,
+        280,
     ),
     Check(
         "interchange_overlap",

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from planted import HEAD, LAYER, LAYERS, hypernym_of
 
+from analyses.inputs.span_states import fold_of_leaves
 from analyses.inputs.stimuli import Stimuli
+from analyses.inputs.stimuli.natural import MEASURES
 from analyses.patching import outcomes
 from analyses.patching.rows import patching_table
 from analyses.patching.screening import screen
+from analyses.patching.summary import summary
+from probing.edits.naturalness import Gaussian
 from probing.patching import Cell
 from probing.sites import Site
 from tests.analyses.patching.planted_subject import PlantedSubject, no_engine, planted_grid
@@ -166,3 +170,34 @@ def test_a_part_is_kept_once_and_read_by_the_next_start(tmp_path, monkeypatch):
         np.testing.assert_array_equal(again[name], value)
     with pytest.raises(AssertionError, match="forward pass"):
         planted_grid(tmp_path, **(settings | {"seed": 1})).run("of other pairs")
+
+
+def test_patched_states_are_ranked_among_natural_ones_of_their_site_where_that_is_asked(tmp_path):
+    settings = {"direction": "text-to-text", "questions": ("hypernym",), "spans": ("last",)}
+    grid = planted_grid(tmp_path, natural=True, **settings)
+    found = grid.run("ranked")["hypernym"]
+    plain = planted_grid(tmp_path, **settings).run("plain")["hypernym"]
+    assert set(found) - set(plain) == set(MEASURES)
+    np.testing.assert_array_equal(found["log_odds"], plain["log_odds"])  # parts are those of a plain grid
+    table = patching_table({"hypernym": found}, grid.pairs, grid.cells, grid.options)
+    rows = table[(table["measure"] == "mahalanobis_percentile") & (table["layer"] >= LAYER)]
+    rows = rows.set_index("state")["value"]
+    # States of other leaves in words are natural in words; random ones as long are not. Before, all are one.
+    assert rows.loc["clean"].max() < 90
+    assert rows.loc["random"].min() > 99
+    # By hand: the state of the first pair's giver at the last cell, held out with its fold.
+    stimuli, names = grid.stimuli, sorted(grid.stimuli.pictures)
+    rows = stimuli.rows("hypernym", [(name, "text") for name in names])
+    cell = grid.cells[-1]
+    states = (
+        stimuli.states("hypernym", list(rows.values()), grid.sites)[0][str(cell.site), "last"]
+        .double()
+        .numpy()
+    )
+    fold = fold_of_leaves(stimuli.subject.run.taxonomy, np.array(names), 3, grid.options.seed)
+    at = names.index(grid.pairs[0].clean)
+    other = Gaussian.of(states[fold != fold[at]])
+    nearer = other.distances(states[fold == fold[at]]) <= other.distances(states[[at]]) * (1 + 1e-9)
+    assert found["mahalanobis_percentile"][0, -1, 0] == pytest.approx(100 * nearer.mean())
+    far = table.assign(run="planted", value=table["value"].where(table["measure"] != "unnatural", 0.6))
+    assert "warning: the clean run's state: most states lie beyond the 99th" in summary(far)

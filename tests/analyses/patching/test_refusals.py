@@ -62,6 +62,7 @@ def test_what_cannot_be_patched_is_refused_before_a_model_is_loaded(runs, tmp_pa
     assert "ask for fewer with --pairs" in refusal(capsys, run, "--pairs", "40")
     assert "1 or more" in refusal(capsys, run, "--pairs", "0")
     assert "1 or more" in refusal(capsys, run, "--window", "0")
+    assert "have no common natural states" in refusal(capsys, run, "--natural", "--slot", "each")
     twin = copied(run, tmp_path / "twin", train_steps=5)
     assert "model.init=random" in refusal(capsys, run, "--placebo-run", str(twin.path))
     assert "given twice" in refusal(capsys, runs["random"], "--placebo-run", random)
