@@ -82,7 +82,7 @@ def controls(rows: pd.DataFrame) -> Figure:
 def angles(rows: pd.DataFrame) -> Figure:
     """Overlap of the subspaces of words and of pictures by layer, beside those of null subspaces."""
     shown = rows[(rows["target"] == "angles") & (rows["measure"] == "overlap")]
-    p = rows[(rows["measure"] == "overlap_p_corrected") & (rows["edit"] == SPECTRUM)]
+    p = rows[rows["measure"] == "overlap_p_corrected"]
     methods, ranks = (list(dict.fromkeys(shown[name])) for name in ("method", "rank"))
     figure, grid = _grid(1, len(ranks), 2.4)
     palette = drawing.colours(methods)
@@ -106,7 +106,7 @@ def angles(rows: pd.DataFrame) -> Figure:
         figure,
         f"n = {int(shown['n'].max())} folds, each of other leaves; no interval. Null: random subspaces in the spectrum "
         "of pictures' states (grey, mean); thin dashed: labels exchanged among leaves, the same in words and in "
-        "pictures. Dots: p ≤ .05 among random ones, corrected over layers.",
+        "pictures. Dots: p ≤ .05 among the latter, corrected over layers.",
     )
     return figure
 

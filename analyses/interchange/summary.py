@@ -58,11 +58,15 @@ def _angles(rows: pd.DataFrame) -> list[str]:
     for (method, rank), one in overlaps.groupby(["method", "rank"], sort=False):  # pyright: ignore
         best = _best(one[one["edit"] == ANGLES])
         null = one[(one["edit"] == SPECTRUM) & (one["layer"] == best["layer"])]["value"].iloc[0]
-        p = rows[(rows["measure"] == "overlap_p_corrected") & (rows["edit"] == SPECTRUM)]
-        p = p[(p["method"] == method) & (p["rank"] == rank) & (p["layer"] == best["layer"])]["value"].iloc[0]
+        p = rows[
+            (rows["measure"] == "overlap_p_corrected") & (rows["method"] == method) & (rows["rank"] == rank)
+        ]
+        p = p[p["layer"] == best["layer"]]["value"].iloc[0]
+        said = f"p = {p:.2g} beside exchanged labels, corrected"
+        said = said if np.isfinite(p) else f"no p with fewer than {FEWEST} draws of exchanged labels"
         lines.append(
             f"words ↔ pictures, {method}, rank {rank}: overlap {best['value']:.3f} behind layer {best['layer']:.0f} "
-            f"(random {null:.3f}, p = {p:.2g} corrected)"
+            f"(random {null:.3f}; {said})"
         )
     return lines
 

@@ -35,11 +35,13 @@ class Options(Resampling):
     Attributes:
         of: the analysis whose effects are pooled
         table: of that analysis, where it is not its default one, such as steering or image-to-text-denoising
+        minus: a second table of that analysis, whose effects are taken off cell by cell, such as those in words
         contrasts: two conditions as A,B; by default all that differ in one thing
     """
 
     of: str = option("patching", role=TABLE)
     table: str = option("", role=TABLE)
+    minus: str = option("", metavar="TABLE", role=TABLE)
     contrasts: tuple[str, ...] = option((), flag="--contrast", role=EXTENT)
 
 
@@ -48,31 +50,42 @@ def check(runs: Sequence[Run], options: Options) -> None:
 
     Raises:
         KeyError: an analysis that is not known, or a condition that no run has.
+        ValueError: a table is to be taken off itself.
         FileNotFoundError: a run without effects; the command that makes them is named.
         DamagedError, MismatchError: effects that are not as they were written, are stale, or share nothing.
     """
     registry.load(options.of)
     for run in runs:
         check_run(run)
-    contrasts_of(groups_of(runs, options.of, options.table), options.contrasts)
+    if options.minus and options.minus == (options.table or _default_table(options)):
+        raise ValueError(
+            f"--minus {options.minus} was asked for, which is the table itself; give another one"
+        )
+    contrasts_of(groups_of(runs, options.of, options.table, options.minus), options.contrasts)
 
 
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of the effects of each run, condition and contrast; see `analyses.pooling.rows`."""
-    groups = groups_of(runs, options.of, options.table)
+    groups = groups_of(runs, options.of, options.table, options.minus)
     contrasts = contrasts_of(groups, options.contrasts)
     return Result(pooled_table(groups, contrasts, options.of, options.draws, options.seed))
 
 
 def _reads(options: Options) -> tuple[str, ...]:
     """The effects, in a run."""
+    analysis, tables = registry.load(options.of), [options.table or _default_table(options)]
+    tables += [options.minus] if options.minus else []
+    return tuple(f"analyses/{analysis.name}/{effects_file(analysis.name, table)}" for table in tables)
+
+
+def _default_table(options: Options) -> str:
     analysis = registry.load(options.of)
-    table = options.table or analysis.table_name_of(analysis.options())
-    return (f"analyses/{analysis.name}/{effects_file(analysis.name, table)}",)
+    return analysis.table_name_of(analysis.options())
 
 
 def _table_name(options: Options) -> str:
-    return "-".join(filter(None, (options.of, options.table)))
+    minus = f"minus-{options.minus}" if options.minus else ""
+    return "-".join(filter(None, (options.of, options.table, minus)))
 
 
 ANALYSIS = Analysis(

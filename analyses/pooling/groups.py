@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,22 @@ class Group:
         runs = tuple(f"{one} − {two}" for one, two in zip(first.runs, second.runs))
         return Group(name, {}, tuple(seeds), runs, cells, units, values)
 
+    def less(self, other: Group) -> Group:
+        """The same runs less their effects of another table, in the cells and units that both have.
+
+        Raises:
+            MismatchError: the tables share no cell or unit.
+        """
+        own, others = (side.cells.drop(columns="modality") for side in (self, other))
+        cells = _shared([own, others], "cells", self.name)
+        units = _shared([self.units, other.units], "units", self.name)
+        places = [_places(side, cells) for side in (own, others)]
+        first, second = (
+            side.values[:, place][:, :, _places(side.units, units)]
+            for side, place in zip((self, other), places)
+        )
+        return replace(self, cells=cells.assign(modality=""), units=units, values=first - second)
+
     def at(self, cells: pd.DataFrame, units: pd.DataFrame) -> Float[np.ndarray, "runs cells units"]:
         """The values of some cells and units."""
         return self.values[:, _places(self.cells, cells)][:, :, _places(self.units, units)]
@@ -109,18 +125,20 @@ def effects_path(run: Run, of: str, table: str) -> Path:
     return beside.with_name(effects_file(analysis.name, beside.stem))
 
 
-def groups_of(runs: Sequence[Run], of: str, table: str) -> list[Group]:
-    """The conditions among some runs, each with the stored effects of its runs.
+def groups_of(runs: Sequence[Run], of: str, table: str, minus: str = "") -> list[Group]:
+    """The conditions among some runs, each with the stored effects of its runs, less those of a second table if any.
 
     Raises:
         FileNotFoundError: a run has none; the command that makes them is named.
         DamagedError, MismatchError: they are not as they were written, or of another table or run than there is now;
             two runs are one condition with one seed, or share no cell or unit.
     """
-    return [
-        _group(name, members, described(members[0], runs), of, table)
-        for name, members in grouped_by_condition(runs).items()
-    ]
+    groups = []
+    for name, members in grouped_by_condition(runs).items():
+        about = described(members[0], runs)
+        group = _group(name, members, about, of, table)
+        groups.append(group.less(_group(name, members, about, of, minus)) if minus else group)
+    return groups
 
 
 def contrasts_of(groups: Sequence[Group], asked: Sequence[str]) -> list[Group]:

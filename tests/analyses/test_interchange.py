@@ -114,7 +114,9 @@ def test_leaves_stay_where_they_are_and_words_and_pictures_share_the_subspace(pl
     # What is written at the last token is the same in words and pictures, but for lengths (see above).
     both = ("means", "words and pictures", 3, "angles")
     assert number(table, "overlap", "angles", *both) == pytest.approx(1, abs=0.01)
-    assert number(table, "overlap_p", "angles_random", *both) == 0.005
+    assert number(table, "overlap", "angles", *both) > number(table, "overlap", "angles_random", *both)
+    # Beside random subspaces two of nothing overlap too often: there is a p beside exchanged labels alone.
+    assert set(table.loc[table["measure"].str.startswith("overlap_p"), "edit"]) == {"angles_arbitrary"}
 
 
 def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_are_named(planted):

@@ -213,19 +213,19 @@ def untrained(monkeypatch):
     monkeypatch.setattr(Run, "makers", lambda run, step=None: {"run": run.config.hash})
 
 
-def run_with_effects(path: Path, seed: int, values: np.ndarray | None = None) -> Run:
+def run_with_effects(path: Path, seed: int, values: np.ndarray | None = None, **asked) -> Run:
     """A run that is a config, a table of patching and its effects."""
-    run = Run(path, replace(Config(), seed=seed))
-    made_from = provenance.made_from(patching.ANALYSIS, [run], patching.Options())
-    where = stored_path(run)
-    tables.save(pd.DataFrame({"value": [1.0]}), where.parent, patching.Options().table, made_from)
+    run, options = Run(path, replace(Config(), seed=seed)), patching.Options(**asked)
+    made_from = provenance.made_from(patching.ANALYSIS, [run], options)
+    where = stored_path(run, options.table)
+    tables.save(pd.DataFrame({"value": [1.0]}), where.parent, options.table, made_from)
     values = np.ones((len(CELLS), PAIRS)) if values is None else values
     write_effects(where, Effects(CELLS, units(seed), values), made_from)
     return run
 
 
-def stored_path(run: Run) -> Path:
-    return run.folder("analyses", "patching") / "text-to-image-denoising-effects.h5"
+def stored_path(run: Run, table: str = "text-to-image-denoising") -> Path:
+    return run.folder("analyses", "patching") / f"{table}-effects.h5"
 
 
 def test_effects_are_stored_and_read_again_and_units_are_matched(tmp_path, untrained):
@@ -242,6 +242,32 @@ def test_effects_are_stored_and_read_again_and_units_are_matched(tmp_path, untra
     assert both.seeds == (0, 1)
     assert both.runs == ("a", "b")
     np.testing.assert_array_equal(both.values[0], values)
+
+
+def test_effects_of_a_second_table_are_taken_off_run_by_run(tmp_path, untrained):
+    pictures, words = "picture-to-picture-denoising", "text-to-text-denoising"
+    runs = []
+    for seed in (0, 1):
+        path, level = tmp_path / str(seed), np.arange(len(CELLS))[:, None] * np.ones(PAIRS)
+        run_with_effects(path, seed, level + 5 + seed, direction="picture-to-picture")
+        runs.append(run_with_effects(path, seed, level + 3, direction="text-to-text"))
+    (group,) = groups_of(runs, "patching", pictures, words)
+    np.testing.assert_array_equal(
+        group.values, np.array([2.0, 3.0])[:, None, None] + np.zeros((2, len(CELLS), PAIRS))
+    )
+    assert group.pictures_against_words is None
+    options = pooling.Options(table=pictures, minus=words)
+    assert pooling.ANALYSIS.table_name_of(options) == f"patching-{pictures}-minus-{words}"
+    assert [path.split("/")[-1] for path in pooling._reads(options)] == [
+        f"{name}-effects.h5" for name in (pictures, words)
+    ]
+    table = pooling.compute(runs, options).table
+    means = table[(table["kind"] == "condition") & (table["statistic"] == "mean")]
+    assert means["value"].to_numpy() == pytest.approx(np.full(len(CELLS), 2.5))
+    with pytest.raises(ValueError, match="which is the table itself"):
+        pooling.check([], pooling.Options(table=words, minus=words))
+    with pytest.raises(FileNotFoundError, match="has no image-to-text-denoising-effects"):
+        groups_of(runs, "patching", pictures, "image-to-text-denoising")
 
 
 def test_missing_stale_and_damaged_effects_are_refused_with_the_command_that_makes_them(tmp_path, untrained):

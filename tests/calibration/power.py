@@ -130,7 +130,7 @@ CHECKS += tuple(
         assumes="The variances of leaves, hypernyms and seeds are those that are given, and all are normal.",
         kind="power",
         trial=partial(enough, of=of, design=design, effect=effect, kind=kind),
-        trials=600,
+        trials=400,
     )
     for kind, (of, design, effect) in NEEDED.items()
 )
@@ -144,7 +144,7 @@ CHECKS += tuple(
         "freedom.",
         kind="coverage",
         trial=partial(foreseen, of=of, design=Design(200, min(20, of.hypernyms), 5)),
-        trials=200,
+        trials=100,
     )
     for name, of in PILOTS.items()
 )
