@@ -9,7 +9,7 @@ import pandas as pd
 import planted as circuit
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, t
 
 from analyses.inputs import subject
 from analyses.inputs.stimuli import placebo_runs
@@ -231,6 +231,20 @@ def test_random_subspaces_are_one_draw_over_the_folds():
         moved.append(np.stack([edit.change(change) for edit in edits if edit.edit == "random_norm"]))
     directions = [one / np.linalg.norm(one, axis=-1, keepdims=True) for one in moved]
     assert np.abs((directions[0] * directions[1]).sum(-1)) == pytest.approx(1.0)
+
+
+def test_what_is_peculiar_to_a_pair_counts_once_in_limits_beyond_draws():
+    """In products of the weights of two hypernyms it would count three times."""
+    hypernyms, pairs, variances = 6, 200, []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        edits = {("", "random", draw): np.zeros(pairs) for draw in range(1, 20)}
+        edits["made", "swap", 0] = rng.normal(size=pairs)
+        at = At.of(outcomes(edits, rng, pairs), 50, seed)
+        number = at.beyond("effect", ("made", "words", 1), "random")
+        wider = t.ppf(0.975, hypernyms - 2) * np.sqrt(hypernyms / (hypernyms - 2))
+        variances.append(((number.upper - number.lower) / 2 / wider) ** 2)
+    assert 0.6 < np.mean(variances) * pairs < 1.5
 
 
 def test_base_and_source_of_a_tested_pair_are_held_out_and_differ_in_both_hypernyms():

@@ -18,9 +18,10 @@ from analyses.picture_maps import figures, leaf_maps, places, summary
 from analyses.picture_maps.leaf_maps import MAPS, SHUFFLED, Mapper
 from analyses.picture_maps.pointing import agreement, pointing
 from analyses.picture_maps.probe import PatchProbe
-from analyses.picture_maps.rows import Shown, fill, kinds_of, maps_table
+from analyses.picture_maps.rows import Shown, _mean, fill, kinds_of, maps_table
 from probing.patching import Rows
 from probing.patching.runs import keep
+from probing.stats import draw_weights, few_clusters, interval
 from probing.store import MismatchError
 from taxogen.models.encoders.encoder import square_pixels
 from taxogen.models.features.pooling import pool
@@ -311,3 +312,15 @@ def test_runs_whose_patches_have_no_place_are_refused_in_one_line():
         MismatchError, match=r"P has model\.image_tokens=4, R 16; a placebo run cuts pictures alike"
     ):
         places.check(run_of(), run_of("P", image_tokens=4))
+
+
+def test_limits_over_few_leaves_are_wider_than_those_of_the_bootstrap():
+    values, names = np.random.default_rng(0).uniform(size=8), [f"leaf{at}" for at in range(8)]
+    weights = draw_weights(8, 200, 0)
+    row = _mean("pointing", values, names, weights)
+    lower, upper = interval(weights @ values / 8)
+    factor = float(few_clusters(np.array(8)))
+    assert factor > 1.2
+    assert row["upper"] - values.mean() == pytest.approx(factor * (upper - values.mean()))
+    assert values.mean() - row["lower"] == pytest.approx(factor * (values.mean() - lower))
+    assert np.isnan(_mean("pointing", values[:1], names[:1], np.ones((3, 1)))["lower"])
