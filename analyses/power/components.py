@@ -24,6 +24,7 @@ class Components:
         hypernyms: of the pilot; 1 where the measure has none or they are fixed.
         seeds: of the pilot, that is runs of each condition.
         stated: whether `seed` was stated, not estimated.
+        of_leaves: what leaves vary the mean of a hypernym in the pilot, which was taken off to estimate `hypernym`.
     """
 
     leaf: float
@@ -35,6 +36,7 @@ class Components:
     hypernyms: int
     seeds: int
     stated: bool = False
+    of_leaves: float = 0.0
 
     @property
     def knows_seeds(self) -> bool:
@@ -59,7 +61,7 @@ class Components:
 
     def doubled(self) -> Components:
         """Those of a contrast with a condition that is alike and shares nothing: the largest that is plausible."""
-        names = ("leaf", "leaf_seed", "hypernym", "hypernym_seed", "seed")
+        names = ("leaf", "leaf_seed", "hypernym", "hypernym_seed", "seed", "of_leaves")
         return replace(self, **{name: 2 * getattr(self, name) for name in names})
 
     def between_runs(self, leaves: float, hypernyms: float) -> float:
@@ -97,10 +99,10 @@ def components(
         shared = max(0.0, float(apart))
         own = max(0.0, float(covariance.trace()) / seeds - shared)
     hypernyms = int((~np.isnan(nan_mean(values.T))).sum()) if columns > 1 else 1
-    of_hypernym = interaction = 0.0
+    of_hypernym = interaction = noise = 0.0
     if hypernyms > 1:
         interaction = max(0.0, _interaction(values[None]) - _interaction(deviations)) if seeds > 1 else 0.0
-        noise = np.nanvar(nan_mean(np.moveaxis(deviations, 1, 2)), axis=1, ddof=1).mean()
+        noise = float(np.nanvar(nan_mean(np.moveaxis(deviations, 1, 2)), axis=1, ddof=1).mean())
         total = np.nanvar(nan_mean(values.T), ddof=1) - noise
         of_hypernym = max(0.0, float(total) - interaction / seeds)
     of_seed = float("nan")
@@ -108,7 +110,7 @@ def components(
         between = float(np.var(nan_mean(values), ddof=1))
         of_seed = max(0.0, between - interaction / hypernyms - own)
     parts = (shared * leaves, own * leaves, of_hypernym, interaction, of_seed)
-    return Components(*parts, leaves, hypernyms, seeds)
+    return Components(*parts, leaves, hypernyms, seeds, of_leaves=noise)
 
 
 def _interaction(tables: Float[np.ndarray, "n seeds k"]) -> float:

@@ -118,8 +118,10 @@ class Simulator:
             factors = freedom / rng.chisquare(freedom, UNCERTAIN) if freedom > 0 else np.ones(UNCERTAIN)
             return variance * factors
 
-        hypernym = scaled(of.hypernym, of.hypernyms - 1)
         interaction = scaled(of.hypernym_seed, (of.seeds - 1) * (of.hypernyms - 1))
+        # Means of hypernyms vary by their leaves and seeds as well: it is the whole that has these degrees of freedom.
+        rest = of.of_leaves + of.hypernym_seed / of.seeds
+        hypernym = np.maximum(0.0, scaled(of.hypernym + rest, of.hypernyms - 1) - rest)
         runs = scaled(of.between_runs(of.leaves, of.hypernyms), of.seeds - 1)
         seed = np.maximum(0.0, runs - interaction / of.hypernyms - of.leaf_seed / of.leaves)
         seed = np.full(UNCERTAIN, of.seed) if of.stated or of.seeds == 1 else seed

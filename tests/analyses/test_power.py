@@ -91,6 +91,16 @@ def test_limits_of_what_is_detectable_are_wide_where_three_seeds_differ_and_not_
     assert stated["upper"] < 1.3 * stated["value"]
 
 
+def test_limits_know_that_means_of_hypernyms_vary_by_their_leaves_as_well():
+    of = pilot(351, 34, 3, leaf=0.4, hypernym=0.1, seed=0.0)
+    ends = []
+    for own in (of, replace(of, of_leaves=0.02)):
+        (row,) = detectable_table(own, [Design(200, 20, 3)]).to_dict("records")
+        ends.append(row["upper"] - row["lower"])
+    assert ends[1] > 1.3 * ends[0]
+    assert estimated(0).of_leaves > 0
+
+
 @pytest.mark.parametrize(
     ("of", "design", "share", "message"),
     [

@@ -215,7 +215,6 @@ CHECKS: tuple[Check, ...] = (
         "false positives",
         _p,
         400,
-        "the sets of both halves are apart where a random set is one for both: their mean varies less",
     ),
     Check(
         "circuits_contribution",
