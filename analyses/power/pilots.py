@@ -156,7 +156,7 @@ def _of_probes(runs: Sequence[Run], place: tuple[str, str, int | None]) -> list[
     if len(of) == 1:
         return [_probed(f"{of[0].name} against {ALIKE}", list(of[0].of_seed.values()), None, place)]
     return [
-        _probed(f"{one.name} − {other.name}", *(list(side.of_seed.values()) for side in (one, other)), place)
+        _probed(f"{one.name} − {other.name}", list(one.of_seed.values()), list(other.of_seed.values()), place)
         for one, other in _pairs(of)
     ]
 
