@@ -48,13 +48,11 @@ def interchange_table(
     difference of the states that is exchanged); `accuracy` of other hypernyms and of the leaf are what must stay.
     `mahalanobis_percentile` and `neighbour_percentile` say how far the exchanged states lie among natural ones of other
     leaves at the place, `unnatural` is the share of pairs over the 99th.
-
     `accuracy_excess` and `effect_excess` are those of a swap over the mean of a control; `effect_p` is its rank among
     the draws, `effect_p_corrected` among the largest of all layers of a span, NaN with fewer than 19 draws. `illusion`
     is half the effect of a swap less that of one part alone, `flagged` is 1 where that is above 0 for both parts and
     the effect too. `overlap` is the mean squared cosine of the angles between what words and what pictures gave, a mean
-    over folds without an interval, `overlap_p` its rank among those of arbitrary labels, NaN with fewer
-    than 19. n counts pairs, for angles folds.
+    over folds without an interval, `overlap_p` its rank beside arbitrary labels. n counts pairs or, of angles, folds.
     """
     records: list[Record] = []
     along: dict[tuple[str, ...], list[tuple[Record, dict[str, np.ndarray]]]] = {}
