@@ -71,6 +71,7 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
         left_out: how many cells of the table have no place of their own; a note tells it.
     """
     up, across, apart = GRIDS[_grid(rows)]
+    rows = _spread(rows) if (up, across) == ("span", "layer") else rows
     names, columns = (list(dict.fromkeys(rows[label])) for label in ("condition", apart))
     tallest = max(rows.loc[rows[apart] == column, up].nunique() for column in columns)
     size = (max(6.2, 2.4 * len(columns) + 1.0), (0.45 + 0.17 * tallest) * len(names) + 1.5)
@@ -134,6 +135,21 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(width=[_width(text) for text in rows["layers"]]).sort_values("width", kind="stable")
     places = ["condition", *dict.fromkeys([up, across, apart])]
     return rows[rows[across].notna()].drop_duplicates(places).sort_index()
+
+
+def _spread(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each layer of a window that has no cell of its own in this line; one of them stands for all."""
+    made = []
+    for _, line in rows.groupby(["condition", "target", "span"], sort=False, dropna=False):
+        taken = {int(layer) for layer in line["layer"]}
+        for row in line.to_dict("records"):
+            first, last = _ends(row["layers"])
+            free = set(range(first, last + 1)) - taken
+            taken |= free
+            layers = sorted({int(row["layer"]), *free})
+            middle = layers[len(layers) // 2]
+            made += [{**row, "layer": one, "stands": row["stands"] and one == middle} for one in layers]
+    return pd.DataFrame(made, columns=rows.columns)
 
 
 def _ordered(rows: pd.DataFrame, of: str) -> list[Any]:
@@ -202,8 +218,14 @@ def _views(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _width(layers: str) -> int:
+    first, last = _ends(layers)
+    return last - first
+
+
+def _ends(layers: str) -> tuple[int, int]:
+    """The first and last layer of "20-24" or "20"; of no layer, ends that hold none."""
     first, _, last = str(layers).partition("-")
-    return int(last) - int(first) if last else 0
+    return (int(first), int(last or first)) if first else (0, -1)
 
 
 def _label(rows: pd.DataFrame) -> str:

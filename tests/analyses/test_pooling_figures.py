@@ -135,3 +135,25 @@ def test_a_map_has_one_kind_of_site_and_tells_what_it_leaves_out():
         assert ("Cells in the table alone, of wider windows or without a layer: 1." in text) == name.endswith(
             "attn_out"
         )
+
+
+def test_a_window_is_as_wide_as_its_layers_and_has_one_dot():
+    cells = pd.DataFrame(
+        [
+            ("blocks.2.hook_attn_out", "2-4"),
+            ("blocks.5.hook_attn_out", "5-9"),
+            ("blocks.2.hook_attn_out", "2-9"),
+        ],
+        columns=["site", "layers"],
+    ).assign(target="hypernym", measure="change", state="", span="slot → last", head="", modality="")
+    units = pd.DataFrame(
+        {"leaf": [f"leaf {at}" for at in range(8)], "hypernym": [f"kind {at // 2}" for at in range(8)]}
+    )
+    values = np.array([1.0, 3, 9])[None, :, None] + 0.1 * np.random.default_rng(0).normal(size=(2, 3, 8))
+    group = replace(circuits_group(), cells=cells, units=units, values=values)
+    table = pooled_table([group], [], "patching", 20, 0)
+    table["stands"] = True
+    (axes, *_) = draw(table)["map_hypernym_change"].axes
+    assert drawn(axes)[0] == pytest.approx([1] * 3 + [3] * 5, abs=0.2)
+    assert axes.lines[0].get_xdata().tolist() == [1, 5]  # the middle of each, counted from layer 2
+    assert axes.get_xticklabels()[0].get_text() == "2"
