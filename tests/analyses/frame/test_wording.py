@@ -33,7 +33,7 @@ EXTENTS = {
     "lens": {"every", "leaves", "folds", "modalities", "lenses", "jacobian_rows"},
     "lm_knowledge": {"readouts"},
     "mediation": {"snapshots", "pictures"},
-    "patching": {"spans", "questions", "kinds", "pairs", "sampled"},
+    "patching": {"spans", "questions", "kinds", "pairs", "sampled", "natural"},
     "picture_maps": {"leaf", "picture", "maps", "layer", "leaves", "heads", "integrated"},
     "pooling": {"contrasts"},
     "published": {"data"},
