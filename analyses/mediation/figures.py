@@ -196,18 +196,10 @@ def _plane(table: pd.DataFrame) -> Figure:
             x, y, **reach, color=palette[name], marker=drawing.marker(palette[name]), markersize=4,
             elinewidth=0.6, label=drawing.readable(name, " "),
         )  # fmt: skip
-        for step in own.index[[0, -1]]:
-            place = {
-                "xytext": (3, -8),
-                "textcoords": "offset points",
-                "fontsize": "x-small",
-                "color": palette[name],
-            }
-            panels[0].annotate(f"step {step:.0f}", (x[step], y[step]), **place)
     panels[0].axhline(0.5, **drawing.CHANCE)
     panels[0].set_xlabel("pictures whose likeliest name is the right one")
     panels[0].set_ylabel("hypernym AUROC")
-    panels[0].legend()
+    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 0.1))  # above the line of chance
     for colour, name in zip(drawing.colours(contrasts).values(), contrasts, strict=True):
         drawing.curve(panels[1], gaps[gaps["contrast"] == name], "at", colour, name)
     if len(gaps):
@@ -215,7 +207,10 @@ def _plane(table: pd.DataFrame) -> Figure:
         panels[1].set_title("difference in AUROC at equal naming")
         panels[1].set_xlabel("pictures whose likeliest name is the right one")
         panels[1].legend()
-    drawing.footnote(figure, _caption(rows, "AUROC .5, or no difference, dashed"))
+    steps = [rows.loc[rows["condition"] == name, "step"].astype(int).drop_duplicates() for name in names]
+    saved = unique(", ".join(map(str, sorted(each))) for each in steps)
+    points = f" Points along a curve: after steps {'; or '.join(saved)}."
+    drawing.footnote(figure, _caption(rows, "AUROC .5, or no difference, dashed") + points)
     return figure
 
 
