@@ -153,9 +153,12 @@ class ExchangeGrid:
         return self._once[key]
 
     def natural(self, place: SpanAtLayer) -> Naturalness:
-        """The states of all leaves in the base's modality, among which exchanged ones are ranked."""
-        states = self.states(HYPERNYM, self.options.modalities[1])[place]
-        return Naturalness.fit(states, np.array(self.leaves), self.fold)
+        """The states of all leaves in the base's modality, among which exchanged ones are ranked, fitted once."""
+        key = ("natural", place)
+        if key not in self._once:
+            states = self.states(HYPERNYM, self.options.modalities[1])[place]
+            self._once[key] = Naturalness.fit(states, np.array(self.leaves), self.fold)
+        return self._once[key]
 
     def bases(self, task: str, modality: str, pairs: Sequence[Exchange], fold: int) -> Bases:
         """The runs of the bases of some pairs; those of one fold's are run once."""

@@ -29,6 +29,14 @@ GRIDS = {
 FIXED = ("analysis", "step", "run", "kind", "condition", "statistic", "state", "split", "treatment", "seed")
 
 
+_NATS = frozenset(
+    {
+        *("effect", "excess", "margin_change", "hypernym_change", "leaf_change", "contribution", "loss"),
+    }
+)
+"""Measures in nats; others are shares, or what their lens measures."""
+
+
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
     """A forest and a map for each measure and whatever else distinguishes two cells of one place."""
     figures: dict[str, Figure] = {}
@@ -229,4 +237,5 @@ def _ends(layers: str) -> tuple[int, int]:
 
 
 def _label(rows: pd.DataFrame) -> str:
-    return str(rows["measure"].iloc[0]).replace("_", " ")
+    measure = str(rows["measure"].iloc[0])
+    return measure.replace("_", " ") + " (nats)" * (measure in _NATS)

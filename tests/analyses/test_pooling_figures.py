@@ -129,6 +129,7 @@ def test_a_map_has_one_kind_of_site_and_tells_what_it_leaves_out():
     figures = draw(pooled_table([group], [], "patching", 20, 0))
     maps = {name: figure for name, figure in figures.items() if name.startswith("map_")}
     assert set(maps) == {"map_hypernym_effect_hook_resid_post", "map_hypernym_effect_hook_attn_out"}
+    assert all(figure.axes[-1].get_ylabel() == "effect (nats)" for figure in maps.values())
     for (name, figure), expected in zip(maps.items(), ([1, 3], [2, 4])):
         assert drawn(figure.axes[0])[0] == pytest.approx(expected, abs=0.2), name
         text = " ".join(figure.texts[0].get_text().split())
