@@ -24,7 +24,7 @@ from analyses.inputs.measures import MEASURES, Frame, measured
 from analyses.inputs.probe_curves import ENCODER_LAYER, FILE, Draws, error_factor, read_draws
 from analyses.inputs.probe_curves import Condition as Curve
 from analyses.power.components import Components, components
-from probing.stats import DRAWS, Estimate, over_runs
+from probing.stats import DRAWS, ClusterStatistic, Estimate, over_runs
 from probing.stats.hierarchical import hierarchical_contrast, leaf_weights
 from probing.store import MismatchError
 from taxogen.runs.run import Run
@@ -111,7 +111,9 @@ def _statistics(condition: Condition, measure: str, frame: Frame) -> list[Aligne
 
 
 def _values(
-    first: Sequence[Aligned], second: Sequence[Aligned] | None, seed: int
+    first: Sequence[Aligned | ClusterStatistic],
+    second: Sequence[Aligned | ClusterStatistic] | None,
+    seed: int,
 ) -> tuple[Float[np.ndarray, "seeds k"], Float[np.ndarray, "draws seeds k"]]:
     """The difference of each seed and hypernym, and the same under resampled leaves."""
     weights = leaf_weights(first[0].clusters.size, DRAWS, seed)

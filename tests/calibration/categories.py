@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from analyses.cohesion.pairs import Measured, Null
 from analyses.cohesion.relation import relate
 from analyses.cohesion.rows import _encoder_rows, _summaries
+from analyses.frame.parts import unheard
 from analyses.geometry.dimension import DIMENSIONS
-from analyses.geometry.rows import Options, _distance_rows, _hierarchy_rows
+from analyses.geometry.rows import LEAST_LEAVES, RSA, Options, _distance_rows, _hierarchy_rows
 from analyses.inputs.categories import Categories, categories_of
 from analyses.inputs.references import taxonomic_distances
 from probing.categories.jackknife import jackknife
@@ -177,14 +178,21 @@ def _distances() -> Float[np.ndarray, "leaves leaves"]:
     return taxonomic_distances(taxonomy(), _SOME.tolist())
 
 
+def _distance_table(states, encoder, seed: int) -> pd.DataFrame:
+    """Correlations of distances at a site with the taxonomy's, plain and given an encoder's."""
+    every = np.arange(len(_SOME))
+    given = {RSA: ([], every), f"{RSA}_given_encoder": ([rdm(encoder)], every)}
+    options = Options(permutations=199, draws=2, seed=seed)
+    return pd.DataFrame(_distance_rows({"embed": states}, _distances(), given, {}, options, unheard))
+
+
 @cache
 def _rsa(world: _World, seed: int) -> pd.DataFrame:
     """Correlations of distances of 117 leaves with the taxonomy's, plain and given an encoder that shows the same."""
     rng = np.random.default_rng(seed)
     states = _states(rng, world)[::3]
     encoder = _states(rng, world)[::3]
-    options = Options(permutations=199, draws=2, seed=seed)
-    return pd.DataFrame(_distance_rows({"embed": states}, _distances(), [rdm(encoder)], {}, options))
+    return _distance_table(states, encoder, seed)
 
 
 def _taxonomic(world: _World, measure: str):
@@ -207,8 +215,7 @@ def _given_encoder(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     encoder = _states(rng, _World(1.0))[::3]
     site = encoder @ _ROTATION + 0.5 * _rows(rng, len(encoder))
-    options = Options(permutations=199, draws=2, seed=seed)
-    table = pd.DataFrame(_distance_rows({"embed": site}, _distances(), [rdm(encoder)], {}, options))
+    table = _distance_table(site, encoder, seed)
     p = table.loc[table["measure"] == "taxonomic_rsa_given_encoder_p_corrected", "value"]
     return (p.to_numpy() <= 0.05).astype(float)
 
@@ -220,7 +227,8 @@ def _hierarchy(world: _World, seed: int) -> pd.DataFrame:
     rows, leaf = _shown(rng, world, np.full(len(_LEAVES), 2))
     means = leaf_means(rows, leaf)[0]
     options = Options(draws=200, seed=seed)
-    found = _hierarchy_rows(means, rows - means[leaf], taxonomy(), _LEAVES, {}, options)
+    categories = categories_of(taxonomy(), _LEAVES.tolist(), LEAST_LEAVES)
+    found = _hierarchy_rows(means, rows - means[leaf], categories, {}, options)
     for name, dimension in DIMENSIONS.items():
         one = jackknife(dimension, means)
         found.append(dict(measure=name, target="mean", value=one.value, lower=one.lower, upper=one.upper))

@@ -106,7 +106,8 @@ def _parts(seed: int) -> Limits:
     means = _means(rng)
     found = _contributions(rng, means, _LEAVES)
     table = pd.DataFrame(part_rows(found, _STRATA, draw_weights(_LEAVES, 200, seed), _LABELS))
-    return Limits(*table[["value", "lower", "upper"]].to_numpy(float).T, means)
+    value, lower, upper = table[["value", "lower", "upper"]].to_numpy(float).T
+    return Limits(value, lower, upper, means)
 
 
 def _agreement(seed: int) -> Limits:

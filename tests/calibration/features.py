@@ -30,9 +30,8 @@ def _firing(seed: int, leaves: int, effect: float, kinds: int) -> Firing:
         tendency = common + 0.7 * rng.normal(size=common.shape) + effect * (labels @ of_kind > 0)
         sides.append(rng.binomial(count, 1 / (1 + np.exp(-2 * tendency))) / count)
     names = np.array(taxonomy().leaves)[rows]
-    return Firing(
-        *(side.astype(np.float32) for side in sides), names, labels, _folds(names, labels, seed), _TOP
-    )
+    first, second = (side.astype(np.float32) for side in sides)
+    return Firing(first, second, names, labels, _folds(names, labels, seed), _TOP)
 
 
 def _folds(names: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:

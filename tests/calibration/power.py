@@ -19,7 +19,8 @@ DRAWS = 80
 def pilot(leaves: int, hypernyms: int, seeds: int, **deviations: float) -> Components:
     """Components of these standard deviations; those that are not named are 0."""
     names = ("leaf", "leaf_seed", "hypernym", "hypernym_seed", "seed")
-    return Components(*(deviations.get(name, 0.0) ** 2 for name in names), leaves, hypernyms, seeds)
+    leaf, leaf_seed, hypernym, hypernym_seed, seed = (deviations.get(name, 0.0) ** 2 for name in names)
+    return Components(leaf, leaf_seed, hypernym, hypernym_seed, seed, leaves, hypernyms, seeds)
 
 
 @cache
