@@ -42,7 +42,7 @@ def stored_runs(tables: Tables) -> dict[str, Stored]:
     pictures = {str(name): rows for name, rows in tables.pictures.groupby("run")}
     shared = {str(key): rows for key, rows in tables.readouts.groupby("readout")}
     taxonomies = {
-        str(key): Taxonomy(tuple(zip(rows["leaf"], rows["hypernym"])))
+        str(key): Taxonomy(tuple(zip(rows["node"], rows["hypernym"])))
         for key, rows in tables.taxonomies.groupby("taxonomy")
     }
     rows: list[dict[str, Any]] = tables.runs.to_dict("records")  # pyright: ignore[reportAssignmentType]

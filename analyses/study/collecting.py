@@ -32,7 +32,7 @@ from taxogen.stages.sweeping.run_stages import Questions
 PROBES, COHESION = "layer-probes", "cohesion"
 TRANSFER = "text→image"
 DRAWS = 400  # the limits of an onset need more than those of a curve
-FORMAT = 2
+FORMAT = 3
 """Of the rows: another number where the same files give other rows, so that stored ones are read again."""
 _CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
 Rows = dict[str, pd.DataFrame]
@@ -126,7 +126,7 @@ def rows_of(run: Run, made_from: str, questions: Questions) -> Rows:
         "words": (signed_ranks(scores.text_scores), scores.text["leaf"].to_numpy(str)),
         **{name: (signed_ranks(answers.baselines[name]), leaves) for name in ("probe", "probe_held_out")},
     }
-    edges = sorted((leaf, name) for leaf in run.taxonomy.leaves for name in run.taxonomy.hypernyms_of(leaf))
+    edges = [*run.taxonomy.edges]
     taxonomy = records.digest_of(edges)[:16]
     pictures = pd.DataFrame(
         {
@@ -145,7 +145,7 @@ def rows_of(run: Run, made_from: str, questions: Questions) -> Rows:
         "runs": _framed("runs", [about | {"taxonomy": taxonomy, "probed_leaves": list(probed)}]),
         "pictures": pictures.assign(run=run.name)[list(COLUMNS["pictures"])],
         "readouts": pd.concat([_readout(*one) for one in shared.values()], ignore_index=True),
-        "taxonomies": pd.DataFrame(edges, columns=["leaf", "hypernym"]).assign(taxonomy=taxonomy),
+        "taxonomies": pd.DataFrame(edges, columns=["node", "hypernym"]).assign(taxonomy=taxonomy),
         "numbers": numbers.assign(run=run.name).reindex(columns=list(COLUMNS["numbers"])),
         "draws": _framed("draws", [{"run": run.name, **row} for row in draws]),
     }

@@ -100,7 +100,11 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
                 tint = drawing.colour(init) if x == "effective" else drawing.colours(list(labels))[label]
                 at = row[x] + (_BESIDE if x == "effective" and init != "pretrained" else 0)
                 axes.plot([at] * 2, np.clip([row["lower"], row["upper"]], -1, never), color=tint)
-                axes.plot(at, row["value"], drawing.marker(tint), color=tint)
+                named = drawing.readable(init, " ") if x == "effective" else label
+                axes.plot(at, row["value"], drawing.marker(tint), color=tint, label=named, linestyle="none")
+        handles, names = panels[1, column].get_legend_handles_labels()
+        legend = dict(zip(names, handles, strict=True))
+        panels[1, column].legend(legend.values(), legend.keys(), fontsize="x-small")
         panels[1, column].set_xlabel(what)
     panels[0, 0].set_ylabel("first layer detected")
     panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the layers")

@@ -22,7 +22,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "pictures": ("run", "picture", "leaf", "shown_leaf", "leaf_correct", "named_leaf", "top1", "ranks"),
     "readouts": ("readout", "row", "leaf", "ranks"),
-    "taxonomies": ("taxonomy", "leaf", "hypernym"),
+    "taxonomies": ("taxonomy", "node", "hypernym"),
     "numbers": (
         *("run", "analysis", "step", "site", "layer", "span", "modality", "target", "measure"),
         *("value", "lower", "upper", "n"),
@@ -155,7 +155,7 @@ def _move(whole: Path, folder: Path) -> None:
         whole.rmdir()
 
 
-_KEYS = {"readouts": ["readout", "row"], "taxonomies": ["taxonomy", "leaf", "hypernym"]}
+_KEYS = {"readouts": ["readout", "row"], "taxonomies": ["taxonomy", "node", "hypernym"]}
 _FIRST = {"readouts": "readout", "taxonomies": "taxonomy", "plan": "plan"}
 
 

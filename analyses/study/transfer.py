@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.emergence.seeds import seed_rows
+from analyses.inputs.intervals import within
 from analyses.inputs.probe_curves import Condition as Curve
 from analyses.inputs.probe_curves import Draws
 from analyses.study.collecting import TRANSFER
@@ -89,7 +90,7 @@ def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def size_rows(of_condition: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The size of each condition, with limits over hypernyms and seeds."""
-    rows = [{"condition": name, **_interval(table)} for name, table in of_condition.items()]
+    rows = [{"condition": name, **_interval(table, 0.0)} for name, table in of_condition.items()]
     return pd.DataFrame(rows, columns=["condition", "value", "lower", "upper", "n", "seeds"])
 
 
@@ -99,11 +100,11 @@ def size_contrast(first: pd.DataFrame | None, second: pd.DataFrame | None) -> di
         return None
     difference = first - second
     difference = difference.dropna(how="all").dropna(axis=1, how="all")
-    return _interval(difference) if difference.size else None
+    return _interval(difference, -1.0) if difference.size else None
 
 
-def _interval(table: pd.DataFrame) -> dict[str, Any]:
-    estimate = table_interval(table.to_numpy(float))
+def _interval(table: pd.DataFrame, least: float) -> dict[str, Any]:
+    estimate = within(table_interval(table.to_numpy(float)), least)
     return {**estimate.__dict__, "seeds": ",".join(map(str, table.index))}
 
 

@@ -83,7 +83,7 @@ def rows_of(name: str, config: Config, strength: float, naming: float) -> dict[s
         **{"top1": labels[np.arange(len(LEAVES)), read.argmax(axis=1)].astype(float)},
         "ranks": list(signed_ranks(read)),
     }
-    edges = pd.DataFrame([*TAXONOMY.edges], columns=["leaf", "hypernym"]).assign(taxonomy="toy")
+    edges = pd.DataFrame([*TAXONOMY.edges], columns=["node", "hypernym"]).assign(taxonomy="toy")
     numbers, draws = probed(name, config.seed, strength)
     rows = {"runs": pd.DataFrame([about]), "pictures": pd.DataFrame(pictures), "taxonomies": edges}
     rows["readouts"] = pd.concat([collecting._readout(values, LEAVES) for values in ranks.values()])

@@ -53,6 +53,8 @@ def made(tmp_path_factory, toy_lm):
     folder = tmp_path_factory.mktemp("study")
     with toy_folder(folder, toy_lm) as settings, pytest.MonkeyPatch.context() as patch:
         own = dict(one.split("=", 1) for one in settings)
+        with open(own["data.taxonomy"], "a", encoding="utf-8") as table:
+            table.write("fruit,food\nvegetable,food\n")
         keys = [key for key, _ in flatten(tomllib.loads(PLAN)["common"])]
         lines = [f"{key} = {_toml(value)}" for key, value in own.items() if key not in keys]
         (folder / "plan.toml").write_text(PLAN.replace("[common]", "\n".join(["[common]", *lines])))
@@ -200,6 +202,9 @@ def test_tables_say_what_the_runs_do(collected):
         Run.open(collected / "runs" / run).config.hash for run in sorted(RUNS)
     ]
     assert set(tables.runs["code"]) != {""}
+    edges = tables.taxonomies[["node", "hypernym"]].itertuples(index=False, name=None)
+    assert set(edges) == set(Run.open(collected / "runs" / RUNS[0]).taxonomy.edges) > {("fruit", "food")}
+    assert set(Study.of(tables, "toy").heights(["toy-full-pretrained"])["height"].dropna()) == {1, 2}
     sizes = tables.numbers[tables.numbers["measure"] == "size"]
     assert set(sizes["run"]) == set(RUNS), "of two blocks the last one is the last third"
     scores = Study.of(tables, "toy").scores()
@@ -245,7 +250,7 @@ def test_figures_have_the_numbers_of_the_tables_and_claims_name_what_is_missing(
     out = collected / "figures"
     main(["--tables", str(collected / "results"), "--out", str(out)])
     said = capsys.readouterr().out
-    assert {path.name for path in out.glob("*.png")} == {"toy-transfer.png"}
+    assert {path.name for path in out.glob("*.png")} == {"toy-heights.png", "toy-transfer.png"}
     assert "toy: 4 of 4 runs" in said
     assert "The plan has no contrast 'shuffle.coherence'." in said
     figures, verdicts = answers(Tables.read(collected / "results"), "toy")

@@ -320,3 +320,12 @@ def test_versions_that_made_the_runs_are_said_where_there_are_several(tables, tm
         replace(tables, runs=tables.runs.assign(code=names)).write(tmp_path)
         main(["--tables", str(tmp_path), "--out", str(tmp_path / "figures")])
         assert ("runs of several versions of taxoprobe: 0 (" in capsys.readouterr().out) == (len(codes) == 2)
+
+
+def test_limits_of_sizes_end_where_auroc_does():
+    sizes = pd.DataFrame([[0.95, 0.9, 0.99], [0.6, 0.55, 0.7]], index=[0, 1])
+    row = transfer.size_rows({"one": sizes}).iloc[0]
+    assert (row["lower"], row["upper"]) == (0.0, 1.0), "two seeds that differ by .3 exclude nothing"
+    found = transfer.size_contrast(sizes, 1 - sizes)
+    assert found is not None
+    assert (found["lower"], found["upper"]) == (-1.0, 1.0)
