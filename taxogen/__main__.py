@@ -212,8 +212,11 @@ def _doctor(options: argparse.Namespace) -> int:
 def _taxonomy(options: argparse.Namespace) -> None:
     from taxogen.world.wordnet import build_table
 
-    build_table(options.leaves, options.out, options.hypernyms)
-    log.info("wrote %s", options.out)
+    built = build_table(options.leaves, options.out, options.hypernyms)
+    _say(
+        f"{options.out} is written, {len(built.leaves)} leaves under {len(built.hypernyms)} hypernyms; "
+        f"next: taxoprobe prepare --set data.taxonomy={options.out} --set data.pictures=FOLDER"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

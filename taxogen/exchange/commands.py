@@ -56,13 +56,12 @@ def _export(options: argparse.Namespace) -> None:
     from taxogen.runs.run import Run
 
     exported = export_llava(Run.open(options.run), options.out, options.step)
-    log.info(
-        "wrote %s; its logits differ from the run's by %.1e of the largest",
-        exported.folder,
-        exported.difference,
-    )
     for template, text in exported.prompts.items():
         log.info("%s: %s", template, "cannot be written as one text" if text is None else repr(text))
+    sys.stdout.write(
+        f"{exported.folder} is written, its logits differ from the run's by {exported.difference:.1e} of the largest; "
+        f"next: taxoprobe adopt --vlm {exported.folder}\n"
+    )
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -70,8 +69,7 @@ def _import(options: argparse.Namespace) -> None:
     from taxogen.runs.run import Run
 
     path = import_prismatic(options.prismatic, Run.open(options.run))
-    log.info("wrote %s", path)
-    log.info("next: python -m taxogen evaluate --run %s", options.run)
+    sys.stdout.write(f"{path} is written; next: taxoprobe evaluate --run {options.run}\n")
 
 
 def _push(options: argparse.Namespace) -> None:

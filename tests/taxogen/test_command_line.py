@@ -80,11 +80,13 @@ def test_the_doctor_is_green_for_a_run_and_red_for_a_broken_model(tmp_path, sett
 
 
 def test_a_sweep_trains_and_scores_every_combination_and_leaves_done_ones_alone(
-    tmp_path, settings, monkeypatch
+    tmp_path, settings, monkeypatch, capsys
 ):
     wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=2", "--set", "name=toy"]
     wanted += ["--vary", "seed=0,1", "--vary", "data.shuffle=within"]
     assert main(wanted) == 0
+    said = f"{tmp_path / 'sweep.csv'} is written, 2 of 2 runs are done; next: "
+    assert capsys.readouterr().out == f"{said}taxoprobe analyse behaviour --sweep {tmp_path}\n"
     table = pd.read_csv(tmp_path / "sweep.csv")
     names = [f"toy_seed-{seed}_shuffle-within" for seed in (0, 1)]
     assert table["run"].tolist() == names
@@ -96,10 +98,11 @@ def test_a_sweep_trains_and_scores_every_combination_and_leaves_done_ones_alone(
     assert main(wanted) == 0
 
 
-def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, settings):
+def test_a_run_of_a_sweep_that_fails_says_so_and_the_others_go_on(tmp_path, settings, capsys):
     wanted = ["sweep", "--out", str(tmp_path), *settings, "--set", "train.steps=2"]
     wanted += ["--set", "data.ablation=systematic", "--vary", "data.held_out=fish,bird"]
     assert main(wanted) == 1
+    assert capsys.readouterr().out == f"{tmp_path / 'sweep.csv'} is written, 1 of 2 runs are done\n"
     table = pd.read_csv(tmp_path / "sweep.csv")
     assert "data.held_out names unknown hypernyms ['fish']" in table["state"][0]
     assert table["state"][1] == "done"

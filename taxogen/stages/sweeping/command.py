@@ -86,13 +86,13 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.address:
         _refuse(options, "beside --address: a cluster does as many at once as it has room for", "jobs")
     ray = options.address or ("here" if options.ray else None)
-    failed = sweep.sweep(plan, out, options.jobs, known, ray, options.copy_to).failed
-    log.info("table: %s", out / TABLE)
-    if failed:
-        log.error("not done:\n%s", "\n".join(f"    {task}: {why}" for task, why in failed.items()))
-        return 1
-    log.info("next: python -m analyses.behaviour --sweep %s", out)
-    return 0
+    swept = sweep.sweep(plan, out, options.jobs, known, ray, options.copy_to)
+    done = int(swept.table["state"].isin(("done", sweep.STORED)).sum())
+    following = "" if swept.failed else f"; next: taxoprobe analyse behaviour --sweep {out}"
+    sys.stdout.write(f"{out / TABLE} is written, {done} of {len(swept.table)} runs are done{following}\n")
+    if swept.failed:
+        log.error("not done:\n%s", "\n".join(f"    {task}: {why}" for task, why in swept.failed.items()))
+    return int(bool(swept.failed))
 
 
 def _plan(options: argparse.Namespace) -> PlanFile:

@@ -1,5 +1,6 @@
 """Export: a run and its checkpoint, loaded with transformers' auto classes, give the same logits."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from probing.store import MismatchError
+from taxogen.__main__ import main
 from taxogen.exchange.llava import export_llava
 from taxogen.exchange.picture_token import with_picture_token
 from taxogen.models.rows import IMAGE
@@ -290,6 +292,17 @@ def test_a_folder_that_is_there_is_left_as_it_is(toy_run, toy_lm, tmp_path):
     with pytest.raises(FileExistsError, match="out is there already: give another --out"):
         export_llava(run, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_command_ends_with_what_it_wrote_and_how_that_is_taken_back(toy_run, toy_lm, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", "--run", str(toy_run(toy_lm).path), "--out", str(out)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    said = r"(\S+) is written, its logits differ from the run's by (\S+) of the largest; next: (.+)"
+    found = re.fullmatch(said, line)
+    assert found is not None
+    assert (found[1], found[3]) == (str(out), f"taxoprobe adopt --vlm {out}")
+    assert float(found[2]) < 1e-5
 
 
 def test_a_run_that_is_not_trained_is_refused(toy_run, toy_lm, tmp_path):

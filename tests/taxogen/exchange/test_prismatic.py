@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from probing.store import MismatchError
+from taxogen.__main__ import main
 from taxogen.exchange.llava import export_llava
 from taxogen.exchange.prismatic import CHECKPOINT, import_prismatic
 from taxogen.runs.bench import open_bench
@@ -82,6 +83,15 @@ def test_an_imported_run_is_scored_captured_and_exported(toy_run, toy_lm, tmp_pa
     assert "of the prismatic-vlms checkpoint `" in (tmp_path / "out" / "README.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_command_ends_with_what_it_wrote(toy_run, toy_lm, tmp_path, capsys):
+    write_checkpoint(tmp_path / "theirs", "gelu-mlp")
+    run = toy_run(toy_lm, "dinov2", *AS_THEY_ARE, finished=False)
+    assert main(["import", "--prismatic", str(tmp_path / "theirs"), "--run", str(run.path)]) == 0
+    said = f"{run.snapshot(0)} is written; next: taxoprobe evaluate --run {run.path}\n"
+    assert capsys.readouterr().out == said
+    assert run.snapshot(0).is_file()
 
 
 def test_a_language_model_in_the_checkpoint_is_warned_of(toy_run, toy_lm, tmp_path, caplog):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nltk.corpus.reader.wordnet import WordNetError
 
+from taxogen.__main__ import main
 from taxogen.world import wordnet
 from taxogen.world.concepts import Concept, read_concepts
 from taxogen.world.taxonomy import Taxonomy
@@ -95,6 +96,16 @@ class TestTable:
         assert Taxonomy.read(out) == built
         assert built.edges == (("bird", "animal"), ("crow", "bird"), ("mouse", "animal"))
         assert "entity" in wordnet.build_table(tmp_path / "leaves.csv", out).hypernyms
+
+    def test_the_command_ends_with_what_it_wrote(self, tmp_path, capsys):
+        leaves, hypernyms, out = (tmp_path / f"{name}.csv" for name in ("leaves", "hypernyms", "taxonomy"))
+        leaves.write_text("leaf,synset\ncrow,crow.n.01\nduck,duck.n.01\nmouse,mouse.n.01\n")
+        hypernyms.write_text("hypernym,synset\nanimal,animal.n.01\nbird,bird.n.01\n")
+        asked = ["taxonomy", "--leaves", str(leaves), "--hypernyms", str(hypernyms), "--out", str(out)]
+        assert main(asked) == 0
+        said = f"{out} is written, 3 leaves under 2 hypernyms; next: taxoprobe prepare --set data.taxonomy={out} "
+        assert capsys.readouterr().out == f"{said}--set data.pictures=FOLDER\n"
+        assert Taxonomy.read(out).leaves == ("crow", "duck", "mouse")
 
     def test_the_bundled_table_is_what_wordnet_gives(self):
         """Over those of its leaves that the cut-out holds."""
