@@ -1,6 +1,6 @@
 """Tables of cohesion: every site, span, modality and treatment, with intervals and nulls."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from analyses.cohesion.pairs import Measured, Null, matrices_at, measured
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import Collect, Done, at_once
+from analyses.frame.parts import Collect, Done, Pieces, at_once
 from analyses.frame.tables import NO_STEP
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import Categories, categories_of, leaves_under
@@ -80,18 +80,9 @@ def cohesion_table(
     categories = categories_of(taxonomy, leaves, options.least_leaves, options.held_out)
     weights = draw_weights(len(leaves), options.draws, options.seed)
     null = Null(categories.members, options.permutations, options.seed, weights)
+    pieces = Pieces()
     first, *others = stores.values()
     sites = [site for site in options.sites or first.sites if all(site in store.sites for store in others)]
-    pieces: dict[str, Callable[[Done], list[dict]]] = {}
-    sizes: dict[str, int] = {}
-
-    def look(sides, labels, new: Set[str], done: Done) -> list[dict]:
-        kinds, rows = measured(sides, sites, labels, null, new, done)
-        for (modality, _), kind in kinds.items():
-            step = NO_STEP if modality == "text" else labels["step"]
-            rows += _summaries(kind, categories, null, {**labels, "modality": modality, "step": step})
-        return rows
-
     for place, span, twin in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
             for step in images or (NO_STEP,):
@@ -100,13 +91,23 @@ def cohesion_table(
                 sides |= {"text": (stored["text"], twin)} if twin else {}
                 # Text rows are the same at every step; once is enough.
                 new = {"image", "image~text"} | ({"text"} if step == min(images, default=NO_STEP) else set())
-                name = "-".join([*map(str, labels.values()), *sorted(new)]).replace(" ", "_")
-                pieces[name] = partial(look, sides, labels, new)
-                sizes[name] = len(sites) * matrices_at(sides, treatment, new)
+                make = partial(_place_rows, sides, sites, labels, new, categories, null)
+                size = len(sites) * matrices_at(sides, treatment, new)
+                pieces.add((*labels.values(), *sorted(new)), size, make)
     if encoder is not None:
-        pieces["encoder"], sizes["encoder"] = lambda _: _encoder_rows(encoder, categories, null), 1
-    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "cohesion", "pair matrices")
-    return tables.table(table, "cohesion", options.seed)
+        pieces.add(("encoder",), 1, lambda _: _encoder_rows(encoder, categories, null))
+    return tables.table(pieces.rows(collect, "cohesion", "pair matrices"), "cohesion", options.seed)
+
+
+def _place_rows(
+    sides, sites: Sequence[str], labels, new: Set[str], categories: Categories, null: Null, done: Done
+) -> list[dict]:
+    """Table rows of one span at one step under one treatment."""
+    kinds, rows = measured(sides, sites, labels, null, new, done)
+    for (modality, _), kind in kinds.items():
+        step = NO_STEP if modality == "text" else labels["step"]
+        rows += _summaries(kind, categories, null, {**labels, "modality": modality, "step": step})
+    return rows
 
 
 def _summaries(kind: Measured, categories: Categories, null: Null, labels) -> list[dict]:

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -173,6 +173,23 @@ Make = Callable[[str, Done], pd.DataFrame]
 """Makes the piece of a name."""
 Collect = Callable[[Mapping[str, int], Make, str, str], pd.DataFrame]
 """What makes all pieces one table, in order: (name → size of a piece, what makes it, what is done, unit of sizes)."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of a long table, in order: by name, what makes the rows of each, and the size of each."""
+
+    makes: dict[str, Callable[[Done], list[dict]]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, labels: Iterable[object], size: int, make: Callable[[Done], list[dict]]) -> None:
+        """One more, which its labels name."""
+        name = "-".join(map(str, labels)).replace(" ", "_")
+        self.makes[name], self.sizes[name] = make, size
+
+    def rows(self, collect: Collect, what: str, unit: str) -> pd.DataFrame:
+        """The rows of all."""
+        return collect(self.sizes, lambda name, done: pd.DataFrame(self.makes[name](done)), what, unit)
 
 
 def unheard(_: int) -> None:

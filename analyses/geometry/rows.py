@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import Collect, Done, at_once
+from analyses.frame.parts import Collect, Done, Pieces, at_once
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.geometry.dimension import dimensions
 from analyses.geometry.maps import MAPS, map_rows
@@ -96,42 +96,73 @@ def geometry_table(
     stores = {f"image@{step}": store for step, store in images.items()} | ({"text": text} if text else {})
     stored = leaf_rows.leaf_rows(stores, leaves_under(taxonomy, options.held_out))
     leaves = np.unique(next(iter(stored.values())).leaves)
-    distances = taxonomic_distances(taxonomy, leaves.tolist())
+    known = _Known(
+        leaves,
+        taxonomic_distances(taxonomy, leaves.tolist()),
+        _given(leaves, encoder, words),
+        categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES),
+        dimension_of if len(leaves) >= ENOUGH_FOR_DIMENSION else {},
+    )
+    pieces = Pieces()
+    for place, span, twin in leaf_rows.places(images, text, options.spans):
+        sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
+        sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
+        for step, modality, side, at in sides:
+            labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
+            mapped = step in (max(images, default=NO_STEP), NO_STEP)
+            size = len(options.sites or side.store.sites) * (2 + len(known.given))
+            pieces.add(labels.values(), size, partial(_place_rows, side, at, known, labels, options, mapped))
+    return tables.table(pieces.rows(collect, "geometry", "layers"), "geometry", options.seed)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The leaves, and what is the same of them at every place.
+
+    Attributes:
+        leaves: in order.
+        distances: steps through the taxonomy between them.
+        given: measure → distances that are partialled out of it, and the places of the leaves that have them.
+        categories: hypernyms with enough of them.
+        dimensions: name → estimator; none where leaves are too few.
+    """
+
+    leaves: np.ndarray
+    distances: np.ndarray
+    given: Mapping[str, tuple[list[np.ndarray], np.ndarray]]
+    categories: Categories
+    dimensions: Mapping[str, Callable]
+
+
+def _place_rows(
+    side: leaf_rows.LeafRows, span: str, known: _Known, labels, options: Options, mapped: bool, done: Done
+) -> list[dict]:
+    """Table rows of one span at one step, with maps of its leaves where asked."""
+    means, spread = _read(side, span, options, done)
+    rows = _distance_rows(means, known.distances, known.given, labels, options, done)
+    on_map = mapped_sites(list(means), options.map_layers) if mapped else ()
+    for site, x in means.items():
+        at_site = {**labels, "site": site}
+        for name, dimension in known.dimensions.items():
+            rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
+        rows += _hierarchy_rows(x, spread.get(site), known.categories, at_site, options)
+        if site in on_map:
+            rows += map_rows(x, known.leaves, options.map, at_site, options.seed)
+        done(1)
+    return rows
+
+
+def _given(
+    leaves: np.ndarray, encoder, words: Vectors | None
+) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
+    """Measure → the distances that are partialled out of it, and the places of the leaves that have them."""
     given: dict[str, tuple[list[np.ndarray], np.ndarray]] = {RSA: ([], np.arange(len(leaves)))}
     if encoder is not None:
         given[f"{RSA}_given_encoder"] = [_encoder_distances(*encoder, leaves)], np.arange(len(leaves))
     if words is not None:
         known = np.flatnonzero(np.isin(leaves, list(words)))
         given[f"{RSA}_given_words"] = [word_distances(words, leaves[known].tolist())], known
-    categories = categories_of(taxonomy, leaves.tolist(), LEAST_LEAVES)
-    mapped_steps = {max(images, default=NO_STEP), NO_STEP}
-    pieces: dict[str, Callable[[Done], list[dict]]] = {}
-    sizes: dict[str, int] = {}
-
-    def look(side: leaf_rows.LeafRows, span: str, labels, done: Done) -> list[dict]:
-        means, spread = _read(side, span, options, done)
-        rows = _distance_rows(means, distances, given, labels, options, done)
-        mapped = mapped_sites(list(means), options.map_layers) if labels["step"] in mapped_steps else ()
-        for site, x in means.items():
-            at_site = {**labels, "site": site}
-            for name, dimension in dimension_of.items() if len(leaves) >= ENOUGH_FOR_DIMENSION else ():
-                rows.append(tables.row(name, jackknife(dimension, x), **at_site, target="leaf"))
-            rows += _hierarchy_rows(x, spread.get(site), categories, at_site, options)
-            if site in mapped:
-                rows += map_rows(x, leaves, options.map, at_site, options.seed)
-            done(1)
-        return rows
-
-    for place, span, twin in leaf_rows.places(images, text, options.spans):
-        sides = [(step, "image", stored[f"image@{step}"], span) for step in images]
-        sides += [(NO_STEP, "text", stored["text"], twin)] if twin else []
-        for step, modality, side, at in sides:
-            labels = {"step": step, "span": place, "modality": modality, "treatment": options.treatment}
-            name = "-".join(map(str, labels.values())).replace(" ", "_")
-            pieces[name] = partial(look, side, at, labels)
-            sizes[name] = len(options.sites or side.store.sites) * (2 + len(given))
-    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "geometry", "layers")
-    return tables.table(table, "geometry", options.seed)
+    return given
 
 
 def _read(rows, span, options: Options, done: Done):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from analyses.frame import tables
 from analyses.frame.command_line import EXTENT, Resampling, option
-from analyses.frame.parts import Collect, Done, at_once, unheard
+from analyses.frame.parts import Collect, Done, Pieces, at_once, unheard
 from analyses.frame.tables import layer_of
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import leaves_under
@@ -111,40 +111,40 @@ def alignment_table(
     held = leaves_under(taxonomy, options.held_out)
     rows = _shared(leaf_rows.leaf_rows(stores, held), nouns or {})
     splits = _splits(np.unique(next(iter(rows.values())).leaves), held)
-    pieces: dict[str, Callable[[Done], list[dict]]] = {}
-    sizes: dict[str, int] = {}
-
-    last: dict[int, dict[str, dict[str, np.ndarray]]] = {}
-
-    def matrices_of(references: References, split: str) -> dict[str, dict[str, np.ndarray]]:
-        """Those over all leaves are the same at every step; of one place at a time they are kept."""
-        if split:
-            return references.matrices(splits[split])
-        if id(references) not in last:
-            last.clear()
-            last[id(references)] = references.matrices(splits[split])
-        return last[id(references)]
-
-    def look(pictures, references: References, labels, whole_map: bool, done: Done) -> list[dict]:
-        against = matrices_of(references, labels["split"])
-        place = _place(pictures, references, labels, splits[labels["split"]], options, against, done)
-        return alignment_rows(place, options, whole_map, done)
-
+    comparison, pieces = _Comparison(splits, options), Pieces()
     for span, picture_span, text_span in leaf_rows.places(images, text, options.spans):
         for treatment in options.treatments:
             twin = (rows["text"], text_span) if text_span else None
             references = References(twin, nouns or {}, taxonomy, measure, treatment, held)
+            compared = 1 + bool(twin) + len(nouns or {})  # with the taxonomy, the text, and nouns
             for step in images:
                 pictures = rows[f"image@{step}"], picture_span
                 whole = treatment == TREATMENTS[0] and step == max(images)
                 for split in splits if whole else [""]:
                     labels = {"step": step, "span": span, "treatment": treatment, "split": split}
-                    name = "-".join(map(str, labels.values())).replace(" ", "_") + "-map" * whole
-                    pieces[name] = partial(look, pictures, references, labels, whole and not split)
-                    compared = 1 + bool(twin) + len(nouns or {})  # with the taxonomy, the text, and nouns
-                    sizes[name] = len(pictures[0].store.sites) * (1 + compared)
-    table = collect(sizes, lambda name, done: pd.DataFrame(pieces[name](done)), "text_alignment", "layers")
+                    make = partial(comparison.rows, pictures, references, labels, whole and not split)
+                    size = len(pictures[0].store.sites) * (1 + compared)
+                    pieces.add((*labels.values(), *["map"] * whole), size, make)
+    table = pieces.rows(collect, "text_alignment", "layers")
     return tables.table(table, "text_alignment", options.seed, EXTRA)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Pictures against references over the leaves of each split; the last references are kept for the next step."""
+
+    splits: Mapping[str, np.ndarray]
+    options: Options
+    _last: dict[tuple[int, str], dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
+
+    def rows(self, pictures, references: References, labels, whole_map: bool, done: Done) -> list[dict]:
+        """Table rows of one place."""
+        leaves, key = self.splits[labels["split"]], (id(references), labels["split"])
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = references.matrices(leaves)
+        place = _place(pictures, references, labels, leaves, self.options, self._last[key], done)
+        return alignment_rows(place, self.options, whole_map, done)
 
 
 def measure_of(table: pd.DataFrame) -> str:
@@ -272,7 +272,7 @@ def _place(
     labels,
     leaves,
     options: Options,
-    against: dict[str, dict[str, np.ndarray]] | None = None,
+    against: dict[str, dict[str, np.ndarray]],
     done: Done = unheard,
 ) -> Place:
     """Matrices of picture rows of these leaves at every site, and noise ceilings under the default treatment."""
@@ -296,7 +296,6 @@ def _place(
             ceilings[site] = _estimate(value[0], left_out[:, 0], widened=1.0)
     words = () if references.twin is None else references.twin[0].leaves
     counts = {TWIN: shown_times} if len(set(words)) < len(words) else {}
-    against = references.matrices(leaves) if against is None else against
     return Place(dict(labels), tuple(leaves.tolist()), pictures, against, ceilings, counts)
 
 

@@ -113,15 +113,11 @@ def sweep(
     opened = _opened(plan, out)
     waiting = {name: run for name, run in opened.items() if name not in stored}
     workers, takes = _workers(plan, waiting, out, jobs, ray)
-    jobs = max(1, int(workers.room().cpus))
     tasks = plan_tasks(plan, waiting, out, takes, copy_to)
-    keys, live = varied_keys(plan), sys.stderr.isatty() and jobs > 1
-    varied = {name: _varied(run, keys) for name, run in opened.items()}
-    clock = _clock(plan, out, jobs, tasks, (lambda line: None) if live else log.info)
-    progress = Progress(opened, varied, plan.stages, set(tasks.left), stored, clock, out, live)
+    progress = _progress(plan, opened, tasks, stored, out, max(1, int(workers.room().cpus)))
 
     def tick() -> None:
-        clock.jobs = max(1, int(workers.room().cpus))  # machines come and go
+        progress.clock.jobs = max(1, int(workers.room().cpus))  # machines come and go
         progress.tick()
 
     failed = schedule(tasks.ahead(), workers, progress.hear, tick)
@@ -138,6 +134,16 @@ def _workers(
         return local(jobs or usual_jobs(list(waiting.values()))), {}
     cluster = Cluster(None if ray == "here" else ray, jobs, out)
     return cluster, rooms(plan, cluster.largest())
+
+
+def _progress(
+    plan: PlanFile, opened: Mapping[str, Run], tasks: PlanTasks, stored: Collection[str], out: Path, jobs: int
+) -> Progress:
+    """What hears how tasks go; it draws a live table in a terminal where several are worked on at once."""
+    keys, live = varied_keys(plan), sys.stderr.isatty() and jobs > 1
+    varied = {name: _varied(run, keys) for name, run in opened.items()}
+    clock = _clock(plan, out, jobs, tasks, (lambda line: None) if live else log.info)
+    return Progress(opened, varied, plan.stages, set(tasks.left), stored, clock, out, live)
 
 
 def listing(plan: PlanFile, out: Path, jobs: int | None = None, stored: Collection[str] = ()) -> str:

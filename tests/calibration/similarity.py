@@ -164,7 +164,7 @@ def _ceiling(heavy: bool):
         rows = leaf_rows({"image": store})["image"]  # pyright: ignore[reportArgumentType]
         references = References(None, {}, taxonomy, MEASURES["cka_debiased"], "standardised")
         labels = {"step": 0, "span": "slot", "treatment": "standardised", "split": ""}
-        place = _place((rows, "last"), references, labels, names, Options(splits=5, seed=seed))
+        place = _place((rows, "last"), references, labels, names, Options(splits=5, seed=seed), {})
         ceilings = [place.ceilings[site] for site in _SITES[:2]]
         return Limits(
             *(np.array([getattr(one, name) for one in ceilings]) for name in ("value", "lower", "upper"))
