@@ -19,8 +19,9 @@ def token_boxes(vlm: ReleasedVlm, picture: int) -> Float[np.ndarray, "tokens 4"]
 
     Known are models whose tiles all have one square grid of tokens, read row by row and tile by tile (LLaVA-1.5,
     SmolVLM and Idefics 3, Gemma 3), those whose processor names the grid of the whole picture (Qwen-VL) or the size to
-    which it is brought (Pixtral, Mistral 3), and LLaVA-NeXT: the whole picture first, then the rows of all tiles
-    joined, without those that are margin alone. There a token ends each row, which has a place without width.
+    which it is brought (Pixtral, Mistral 3), and LLaVA-NeXT and LLaVA-OneVision: the whole picture first, then the rows
+    of all tiles joined, without those that are margin alone. There a token ends each row, which has a place without
+    width.
 
     Raises:
         ValueError: the tokens have no grid that is known.
@@ -67,24 +68,44 @@ def _sized(tile: Tile, vlm: ReleasedVlm, size: tuple[int, int]) -> Float[np.ndar
 
 def _joined(found: list[Tile], vlm: ReleasedVlm, size: tuple[int, int]) -> Float[np.ndarray, "tokens 4"]:
     """The whole picture, then the rows of all tiles without margins, each with what ends it."""
-    from transformers.models.llava_next.modeling_llava_next import unpad_image  # of this model alone
+    from transformers.models.llava_next.modeling_llava_next import unpad_image  # of these models alone
 
-    model = vlm.released.model
-    if model.config.model_type != "llava_next":
-        raise _unknown(vlm, f"how {model.config.model_type} joins {len(found)} tiles")
-    whole, *parts = found
-    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    config = vlm.released.model.config
+    if config.model_type not in ("llava_next", "llava_onevision"):
+        raise _unknown(vlm, f"how {config.model_type} joins {len(found)} tiles")
+    pixels, patch = config.vision_config.image_size, config.vision_config.patch_size
+    side = pixels // patch
+    seen = side * patch / pixels  # whole patches leave the last pixels of a tile out
+    every = np.stack([_from_its_corner(tile, seen).cells(side, side) for tile in found])
+    parts = found[1:]
     across = sum(abs(part.top - parts[0].top) < 0.5 * (part.bottom - part.top) for part in parts)
-    cells = np.stack([part.cells(side, side) for part in parts]).reshape(-1, across, side, side, 4)
-    grid = cells.transpose(0, 2, 1, 3, 4).reshape(-1, across * side, 4)
+    grid = every[1:].reshape(-1, across, side, side, 4).transpose(0, 2, 1, 3, 4).reshape(-1, across * side, 4)
     kept = unpad_image(torch.tensor(grid).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
+    if config.model_type == "llava_onevision":
+        kept = _fewer(kept, int(config.vision_aspect_ratio.removeprefix("anyres_max_")) * side**2)
     ends = kept[:, -1:, [2, 1, 2, 3]]
-    return np.concatenate([whole.cells(side, side), np.concatenate([kept, ends], axis=1).reshape(-1, 4)])
+    return np.concatenate([every[0], np.concatenate([kept, ends], axis=1).reshape(-1, 4)])
+
+
+def _from_its_corner(tile: Tile, share: float) -> Tile:
+    """The upper left part of a tile, of a share of its width and of its height."""
+    width, height = tile.right - tile.left, tile.bottom - tile.top
+    return Tile(tile.left, tile.top, tile.left + share * width, tile.top + share * height)
+
+
+def _fewer(kept: Float[np.ndarray, "rows columns 4"], most: int) -> Float[np.ndarray, "rows columns 4"]:
+    """The even grid to which LLaVA-OneVision brings one of clearly more tokens than the most that it takes."""
+    rows, columns, _ = kept.shape
+    ratio = math.sqrt(rows * columns / most)
+    if ratio <= 1.1:
+        return kept
+    rows, columns = int(rows // ratio), int(columns // ratio)
+    return Tile(*kept[0, 0, :2], *kept[-1, -1, 2:]).cells(rows, columns).reshape(rows, columns, 4)
 
 
 def _unknown(vlm: ReleasedVlm, why: str) -> ValueError:
     return ValueError(
         f"the places of picture tokens of {vlm.lm.name} were asked for; their grid is not known ({why}): maps can be "
-        "drawn of LLaVA-1.5, LLaVA-NeXT, SmolVLM, Gemma 3, Qwen-VL, Pixtral and the like, and of runs with "
-        "model.projector=gelu-mlp"
+        "drawn of LLaVA-1.5, LLaVA-NeXT, LLaVA-OneVision, SmolVLM, Gemma 3, Qwen-VL, Pixtral and the like, and of runs "
+        "with model.projector=gelu-mlp"
     )

@@ -195,20 +195,44 @@ def llava_next() -> tuple[Any, Any]:
     return _model(hf.LlavaNextForConditionalGeneration, config), processor
 
 
+class _Onevision(_PicturesOnly, hf.LlavaOnevisionProcessor):
+    pass
+
+
+def llava_onevision() -> tuple[Any, Any]:
+    """The same, whose tiles are no whole number of patches, and of which too many tokens are made fewer."""
+    tokenizer = _tokenizer(image_token="<image>", video_token="<video>")
+    tiles = [[41, 41], [41, 82], [82, 41], [82, 82], [41, 123]]
+    pixels = hf.LlavaOnevisionImageProcessorPil(size={"height": 41, "width": 41}, image_grid_pinpoints=tiles)
+    most = "anyres_max_2"
+    kept = {"num_image_tokens": 25, "vision_feature_select_strategy": "full", "vision_aspect_ratio": most}
+    processor = _Onevision(pixels, tokenizer, None, chat_template=_LLAVA["chat_template"], **kept)
+    ids = {f"{kind}_token_id": tokenizer.convert_tokens_to_ids(f"<{kind}>") for kind in ("image", "video")}
+    config = hf.LlavaOnevisionConfig(
+        vision_config=hf.SiglipVisionConfig(**_VISION, image_size=41, patch_size=8, vision_use_head=False),
+        text_config=hf.Qwen2Config(**_TEXT, vocab_size=len(tokenizer)),
+        image_grid_pinpoints=tiles,
+        vision_aspect_ratio=most,
+        **ids,
+    )
+    return _model(hf.LlavaOnevisionForConditionalGeneration, config), processor
+
+
 class _Pixtral:
     """What `PixtralProcessor` does with one picture; that class itself needs torchvision."""
 
-    image_token, spatial_merge_size, chat_template = "[IMG]", 1, None
+    image_token, chat_template = "[IMG]", None
 
-    def __init__(self, tokenizer: Any, patch_size: int, longest: int):
-        self.tokenizer, self.patch_size = tokenizer, patch_size
-        patch = {"height": patch_size, "width": patch_size}
+    def __init__(self, tokenizer: Any, patch_size: int, longest: int, merged: int = 1):
+        self.tokenizer, self.patch_size, self.spatial_merge_size = tokenizer, patch_size, merged
+        patch = {"height": patch_size * merged, "width": patch_size * merged}
         self.image_processor = hf.PixtralImageProcessorPil(size={"longest_edge": longest}, patch_size=patch)
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
 
     def __call__(self, text: Any, images: Any, return_tensors: str) -> dict[str, Any]:
         made = self.image_processor(images[0], return_tensors=return_tensors)
-        rows, columns = (int(side) // self.patch_size for side in made["image_sizes"][0])
+        token = self.patch_size * self.spatial_merge_size
+        rows, columns = (int(side) // token for side in made["image_sizes"][0])
         lines = [self.image_token * columns] * rows
         text = [text[0].replace(self.image_token, "[IMG_BREAK]".join(lines) + "[IMG_END]")]
         return {**self.tokenizer(text, return_tensors=return_tensors), **made}
@@ -230,6 +254,19 @@ def pixtral() -> tuple[Any, Any]:
     return _model(hf.LlavaForConditionalGeneration, config), processor
 
 
+def mistral3() -> tuple[Any, Any]:
+    """The same, of which two by two patches become one token."""
+    names = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
+    tokenizer = _tokenizer(**names)
+    processor = _Pixtral(tokenizer, patch_size=2, longest=24, merged=2)
+    config = hf.Mistral3Config(
+        vision_config=hf.PixtralVisionConfig(**_VISION, image_size=24, patch_size=2),
+        text_config=hf.MistralConfig(**_TEXT, vocab_size=len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("[IMG]"),
+    )
+    return _model(hf.Mistral3ForConditionalGeneration, config), processor
+
+
 VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava,
     "qwen2_5_vl": qwen2_5_vl,
@@ -238,8 +275,14 @@ VLMS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "idefics3": idefics3,
 }
 """Of each architecture that is captured in a way of its own."""
-GRIDS = {**VLMS, "llava_next": llava_next, "pixtral": pixtral}
-"""Of each way in which a picture becomes tokens; that of Pixtral cannot be saved."""
+GRIDS = {
+    **VLMS,
+    "llava_next": llava_next,
+    "llava_onevision": llava_onevision,
+    "pixtral": pixtral,
+    "mistral3": mistral3,
+}
+"""Of each way in which a picture becomes tokens; those of Pixtral and Mistral 3 cannot be saved."""
 
 
 def save(name: str, folder: Path) -> Path:

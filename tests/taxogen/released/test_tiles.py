@@ -42,7 +42,7 @@ class Shown:
 
 
 NIGHTLY = [pytest.param(name, marks=pytest.mark.nightly) for name in ("qwen2_5_vl", "idefics3")]
-JOINED = ["llava_next", "pixtral"]
+JOINED = ["llava_next", "llava_onevision", "pixtral", "mistral3"]
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,23 @@ def test_the_whole_picture_comes_before_the_joined_tiles_and_each_row_has_an_end
     np.testing.assert_allclose(rows[:, 6, 0], rows[:, 5, 2])
     np.testing.assert_allclose(rows[:, 6, 2], rows[:, 5, 2])
     np.testing.assert_allclose(rows[:, :, 1], np.arange(6)[:, None] / 6 * np.ones(7), atol=0.01)
-    monkeypatch.setattr(vlm.released.model.config, "model_type", "llava_onevision")
-    with pytest.raises(ValueError, match="how llava_onevision joins 5 tiles"):
+    monkeypatch.setattr(vlm.released.model.config, "model_type", "llava_later")
+    with pytest.raises(ValueError, match="how llava_later joins 5 tiles"):
         token_boxes(vlm, 0)
+
+
+@pytest.mark.parametrize("opened", ["llava_onevision"], indirect=True)
+def test_tokens_of_onevision_that_are_too_many_are_made_fewer_of_the_same_view(opened, monkeypatch) -> None:
+    """Four tiles of 5 × 5 patches, of which 40 of 41 pixels are seen; 10 × 10 tokens of at most 50 become 7 × 7."""
+    vlm, _ = opened
+    monkeypatch.setattr(vlm, "side", 70)
+    vlm._slots.clear()
+    boxes, end = token_boxes(vlm, 0), 0.5 + 0.5 * 40 / 41
+    np.testing.assert_allclose(_area(boxes[:25]), (8 / 41) ** 2, atol=0.002)
+    rows = boxes[25:].reshape(7, 8, 4)
+    np.testing.assert_allclose(rows[:, :7, 0], end * np.arange(7) / 7 * np.ones((7, 1)), atol=0.01)
+    np.testing.assert_allclose(rows[:, :7, 3].T, end * np.arange(1, 8) / 7 * np.ones((7, 1)), atol=0.01)
+    np.testing.assert_allclose(rows[:, 7, [0, 2]], rows[:, 6, [2, 2]])
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
