@@ -153,7 +153,7 @@ def _place_rows(
 
 
 def _given(
-    leaves: np.ndarray, encoder, words: Vectors | None
+    leaves: np.ndarray, encoder: tuple[np.ndarray, np.ndarray] | None, words: Vectors | None
 ) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
     """Measure → the distances that are partialled out of it, and the places of the leaves that have them."""
     given: dict[str, tuple[list[np.ndarray], np.ndarray]] = {RSA: ([], np.arange(len(leaves)))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -15,7 +15,7 @@ from analyses.emergence.curves import HALF, Curve
 from analyses.emergence.effects import _States
 from analyses.frame.tables import CAUSES, SHARED
 from probing.stats import draw_weights
-from tests.calibration.check import Check
+from tests.calibration.check import Check, Kind
 
 LAYERS, LEAVES, HYPERNYMS, DRAWS = np.arange(16.0), 60, 10, 300
 BATCH = {2: 40, 4: 20}
@@ -114,6 +114,23 @@ _POSTERIOR = (
     "worlds. Onsets, which depend on n, were not counted."
 )
 
+_SAID: tuple[tuple[str, str, Kind, Callable[..., np.ndarray | float], str], ...] = (
+    (
+        "said",
+        "half-rises lie within two blocks, or do not: what is said is wrong",
+        "false positives",
+        _wrong,
+        "it is said from a probability of .95 on, and most are higher",
+    ),
+    (
+        "likely",
+        "probability that half-rises lie within two blocks, or do not, where it is .92 to .98",
+        "coverage",
+        _right,
+        "",
+    ),
+)
+
 CHECKS: tuple[Check, ...] = (
     *(
         Check(
@@ -128,22 +145,7 @@ CHECKS: tuple[Check, ...] = (
             conservative,
         )
         for kinds, seeds in ((2, 1), (4, 1), (2, 3))
-        for about, says, kind, trial, conservative in (
-            (
-                "said",
-                "half-rises lie within two blocks, or do not: what is said is wrong",
-                "false positives",
-                _wrong,
-                "it is said from a probability of .95 on, and most are higher",
-            ),
-            (
-                "likely",
-                "probability that half-rises lie within two blocks, or do not, where it is .92 to .98",
-                "coverage",
-                _right,
-                "",
-            ),
-        )
+        for about, says, kind, trial, conservative in _SAID
     ),
     Check(
         "emergence_order",
