@@ -104,7 +104,7 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
                 axes.plot(at, row["value"], drawing.marker(tint), color=tint, label=named, linestyle="none")
         handles, names = panels[1, column].get_legend_handles_labels()
         legend = dict(zip(names, handles, strict=True))
-        panels[1, column].legend(legend.values(), legend.keys(), fontsize="x-small")
+        panels[0, column].legend(legend.values(), legend.keys(), fontsize="x-small")
         panels[1, column].set_xlabel(what)
     panels[0, 0].set_ylabel("first layer detected")
     panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the layers")

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from probing.store import files
+from probing.store import MismatchError, files
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "plan": ("plan", "group", "about", "condition", "seed", "run", "hash", "label", "equivalence"),
@@ -86,6 +86,7 @@ class Tables:
 
         Raises:
             FileNotFoundError: one is not there; the command that makes them is named.
+            MismatchError: one lacks a column, since another version wrote it.
         """
         missing = [name for name in COLUMNS if not path_of(folder, name).is_file()]
         if missing:
@@ -93,7 +94,14 @@ class Tables:
                 f"{folder} has no {missing[0]}.parquet; `python -m analyses.study --plan PLAN.toml --runs DIR --out "
                 f"{folder}` collects the results of a plan's runs"
             )
-        return cls(**{name: pd.read_parquet(path_of(folder, name)) for name in COLUMNS})
+        tables = {name: pd.read_parquet(path_of(folder, name)) for name in COLUMNS}
+        for name, table in tables.items():
+            if lacking := [column for column in COLUMNS[name] if column not in table]:
+                raise MismatchError(
+                    f"{path_of(folder, name)} has no column {lacking[0]}, as tables of other versions; collect the "
+                    "results of the runs into another folder with `python -m analyses.study --plan … --out DIR`"
+                )
+        return cls(**tables)
 
     @classmethod
     def read_whole(cls, folder: Path) -> Tables:

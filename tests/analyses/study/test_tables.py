@@ -61,3 +61,18 @@ def test_where_a_table_is_missing_collecting_begins_anew(states, tmp_path):
         ]
     )
     assert Tables.read(tmp_path / "out").runs.empty
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("taxonomies", "node"), ("runs", "effective"), ("numbers", "n")]
+)
+def test_tables_of_other_versions_are_refused_by_name(states, tmp_path, capsys, name, column):
+    states[1].write(tmp_path)
+    path = tmp_path / f"{name}.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    with pytest.raises(SystemExit) as ended:
+        main(["--tables", str(tmp_path), "--out", str(tmp_path / "figures")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{path} has no column {column}" in said
+    assert "--out DIR" in said
