@@ -32,7 +32,7 @@ from taxogen.stages.sweeping.run_stages import Questions
 PROBES, COHESION = "layer-probes", "cohesion"
 TRANSFER = "text→image"
 DRAWS = 400  # the limits of an onset need more than those of a curve
-FORMAT = 3
+FORMAT = 4
 """Of the rows: another number where the same files give other rows, so that stored ones are read again."""
 _CURVES = ("auroc", "control_auroc", "selectivity", "onset", "half_rise", "cohesion")
 Rows = dict[str, pd.DataFrame]
@@ -71,8 +71,8 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
             continue
         if not same:
             raise MismatchError(
-                f"{path} is a run of another config ({run.config.hash}) than the plan's ({wanted.hash}); name the "
-                "folder of this plan's runs with --runs, or remove that run"
+                f"{path} is a run of another config ({run.config.hash}) than the plan's ({wanted.hash}); give "
+                "--set as `taxoprobe sweep` was given it, name the folder of this plan's runs with --runs, or remove that run"
             )
     _require_same(tables, plan)
     return tables.tidy(), names, faults
@@ -170,7 +170,7 @@ def _about(run: Run, answers: Answers, made_from: str) -> dict[str, Any]:
         "hash": run.config.hash,
         "made_from": made_from,
         "code": record.get("versions", {}).get("taxoprobe", importlib.metadata.version("taxoprobe")),
-        "config": json.dumps(run.config.to_dict(), sort_keys=True),
+        "config": json.dumps(_portable(run.config.to_dict()), sort_keys=True),
         "effective": answers.effective,
         "coherence": _coherence(run),
         "steps": record["steps"],
@@ -181,6 +181,15 @@ def _about(run: Run, answers: Answers, made_from: str) -> dict[str, Any]:
         "hypernyms": list(scores.hypernyms),
         "thresholds": [] if thresholds is None else threshold_ranks(thresholds, scores.raw).tolist(),
     }
+
+
+def _portable(value: Any) -> Any:
+    """Settings without the folders of one machine: of an absolute path its last part, for tables are published."""
+    if isinstance(value, dict):
+        return {key: _portable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_portable(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _coherence(run: Run) -> float:

@@ -246,6 +246,14 @@ def test_runs_that_the_tables_have_are_not_made_again(collected, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
+def test_tables_name_no_folder_of_the_machine_that_made_them(collected):
+    configs = [json.loads(text) for text in Tables.read(collected / "results").runs["config"]]
+    assert not [text for text in map(json.dumps, configs) if str(collected) in text or '"/' in text]
+    assert {one["model"]["lm"] for one in configs} == {
+        Run.open(collected / "runs" / RUNS[0]).config.model.lm.split("/")[-1]
+    }
+
+
 def test_figures_have_the_numbers_of_the_tables_and_claims_name_what_is_missing(collected, capsys):
     out = collected / "figures"
     main(["--tables", str(collected / "results"), "--out", str(out)])
