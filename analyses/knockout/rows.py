@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from analyses.frame.tables import row, table
 from probing.edits.placebos import FEWEST, over_clusters, over_draws, rank_p
-from probing.stats import ClusterMean
+from probing.stats import ClusterMean, Estimate
 
 MEASURES = ("margin", "top1")
 BEYOND = "knocked out − placebo"
@@ -52,13 +52,19 @@ def _place(window: str) -> dict[str, Any]:
     return {"window": window, "site": f"blocks.{window.split('-')[0]}.hook_attn_out"}
 
 
+def _possible(measure: str, number: Estimate) -> Estimate:
+    """Limits of a share, or of a change of one, within what it can be."""
+    ranges = {"top1": (0, 1), "top1_change": (-1, 1)}
+    return number.within(*ranges[measure]) if measure in ranges else number
+
+
 def _clean_rows(
     clean: pd.DataFrame, weights: Float[np.ndarray, "draws leaves"], labels: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     rows, n = [], len(clean)
     for measure in clean:
         mean = ClusterMean(clean[measure].to_numpy(), clean.index.to_numpy().astype(str))
-        level = over_clusters(mean.value[0], mean.at(weights)[:, 0], n, n)
+        level = _possible(str(measure), over_clusters(mean.value[0], mean.at(weights)[:, 0], n, n))
         rows.append(row(str(measure), level, edit="none", **labels))
     return rows
 
@@ -89,7 +95,7 @@ def _window_rows(
         (change, "placebo", over_draws(placebos - clean, placebo_drawn - clean_drawn, n, n)),
         (change, BEYOND, over_draws(path - placebos, path_drawn - placebo_drawn, n, n)),
     ]
-    rows = [row(name, number, edit=edit, **labels) for name, edit, number in numbers]
+    rows = [row(name, _possible(name, number), edit=edit, **labels) for name, edit, number in numbers]
     each = [
         row(change, value, n, edit=f"placebo {at}", **labels) for at, value in enumerate(placebos - clean)
     ]

@@ -60,9 +60,9 @@ def _estimates(
         margin = 1 - 0.025 ** (1 / n)
         level = Estimate(float(own), float(own) * (1 - margin), float(own) + (1 - float(own)) * margin, n)
     return {
-        BANK: level,
-        SHUFFLED: over_draws(others, drawn_others, n, n),
-        BEYOND: over_draws(own - others, drawn_own - drawn_others, n, n),
+        BANK: level.within(0, 1),
+        SHUFFLED: over_draws(others, drawn_others, n, n).within(0, 1),
+        BEYOND: over_draws(own - others, drawn_own - drawn_others, n, n).within(-1, 1),
     }
 
 

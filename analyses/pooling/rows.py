@@ -172,6 +172,8 @@ def heterogeneity_text(table: pd.DataFrame, cell: pd.Series) -> str:
     labels = [*_labels(table), "condition", "kind", "measure", "state", "target"]
     alike = [(table[name] == cell[name]) | (table[name].isna() & pd.isna(cell[name])) for name in labels]
     own = table[np.logical_and.reduce(alike)].set_index("statistic")
+    if own.loc["spread", "value"] == 0:
+        return "between seeds: no difference"
     tau, i2 = own.loc["tau"], own.loc["i2"]
     text = (
         f"between seeds: sd {own.loc['spread', 'value']:.2f}, Q({int(cell['seeds']) - 1}) = "

@@ -4,7 +4,9 @@ Make a statistic (`ClusterAUROC(scores, labels, clusters)`), draw weights once f
 and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +30,15 @@ class Estimate:
     lower: float
     upper: float
     n: int
+
+    def within(self, lowest: float, highest: float) -> Estimate:
+        """The same number with limits inside what it can be: 0 and 1 for a share.
+
+        >>> print(Estimate(0.01, -0.002, 0.022, n=80).within(0, 1))
+        0.010 [0.000, 0.022] (n = 80)
+        """
+        lower, upper = (float(np.clip(limit, lowest, highest)) for limit in (self.lower, self.upper))
+        return replace(self, lower=lower, upper=upper)
 
     def __str__(self):
         return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] (n = {self.n})"

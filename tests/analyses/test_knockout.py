@@ -172,6 +172,8 @@ def test_what_is_lost_beyond_placebos_that_are_not_null_by_its_numbers():
     assert rows.loc[("margin_change", BEYOND, "0-0"), "value"] == pytest.approx(-1.5)
     assert rows.loc[("margin_change", "placebo", "0-0"), "value"] == pytest.approx(-0.5)
     np.testing.assert_allclose(rows.loc[("margin", "none", ""), "value"], 5)
+    assert rows.loc["top1", ["lower", "upper"]].stack().dropna().between(0, 1).all(), "a share"
+    assert rows.loc["top1_change", ["lower", "upper"]].stack().dropna().between(-1, 1).all()
     p = rows.loc[["margin_change_p", "margin_change_p_corrected"], "value"]
     assert len(p) == 3 + 2
     assert p.isna().all()  # two draws

@@ -95,6 +95,8 @@ def test_where_one_word_is_near_to_everything_nothing_is_beyond_shuffled_banks()
     assert table.loc[("nearest", "own name", "bank", "blocks.0.hook_resid_post"), "value"] == 1 / 40
     beyond = table.xs("bank − shuffled bank", level="words").loc["nearest"]
     assert (beyond["lower"] <= 0).all()
+    of_shares = table.loc["nearest"].drop("bank − shuffled bank", level="words")
+    assert of_shares[["lower", "upper"]].stack().between(0, 1).all()
     assert (table.loc["nearest_p_corrected"]["value"] > 0.05).all()
 
 

@@ -150,6 +150,13 @@ def test_the_summary_tells_the_largest_cell_and_how_its_own_runs_differ():
     assert "between seeds: sd 2.0" in text
 
 
+def test_runs_that_are_the_same_are_told_so_without_numbers_that_are_none():
+    table = pooled(group("one", (0, 1, 2), np.array([[3.0, 1.0, 1.0] * 2] * 3), noise=0.0))
+    text = summary(table)
+    assert "between seeds: no difference" in text
+    assert "nan" not in text
+
+
 def test_an_undefined_cell_leaves_the_others_their_band():
     means = np.array([[2.0, np.nan, 1.0] * 2] * 3)
     rows = means_of(pooled(group("one", (0, 1, 2), means)), "one")
