@@ -8,7 +8,9 @@ import importlib.util
 import json
 import logging
 import math
+import re
 import socket
+import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from probing.store import MismatchError
 
 Module = TypeVar("Module", bound=nn.Module)
+_INSTALL = re.compile(r"\binstall(ed)?\b", flags=re.IGNORECASE)
 _SECONDS = 5.0  # that a hub may take to answer
 INCIDENTAL = ("_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype")
 """Of a configuration: where it came from, and the number type, which is chosen anew whenever a model is loaded."""
@@ -82,6 +85,7 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
     Raises:
         FileNotFoundError: `name` is neither a folder here, nor in the hub's cache, nor reachable on the hub; or a
             file of the folder is missing.
+        ModuleNotFoundError: A package that reads it is not installed.
         ValueError: A file cannot be read as what it should be.
     """
     advice = "Give the path of a folder written by save_pretrained"
@@ -100,10 +104,14 @@ def fetching(kind: str, name: str, embedded: str) -> Iterator[None]:
         )
         raise FileNotFoundError(f"The {kind} {name!r} was asked for; {place} ({reason}). {advice}") from error
     except Exception as error:  # readers raise errors of any kind over bytes that they did not expect
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"The {kind} {name!r} was asked for; it cannot be read ({reason}). {advice}"
-        ) from error
+        said = str(error).split("Please note that")[0]  # … you may need to restart your runtime
+        reason = textwrap.shorten(said, 500, placeholder=" …").rstrip(".")
+        asked = f"The {kind} {name!r} was asked for; "
+        if isinstance(error, ImportError) or _INSTALL.search(reason):
+            other = f", or use {embedded!r}, which needs none" if embedded else ""
+            advice = f"Install that package and start the same command again{other}"
+            raise ModuleNotFoundError(f"{asked}a package is missing ({reason}). {advice}") from error
+        raise ValueError(f"{asked}it cannot be read ({reason}). {advice}") from error
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> Released:
 
     Raises:
         FileNotFoundError: no such folder, or no hub that gives it.
+        ModuleNotFoundError: a package that its processor needs is not installed.
         ValueError: it is no vision-language model, or cannot be read, or the device has too little memory.
         MismatchError: weights are missing, or not those of the configuration.
     """

@@ -29,6 +29,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
 
     Raises:
         ValueError: The model has no patches on a fixed grid; or a file of it cannot be read.
+        ModuleNotFoundError: A package that its processor needs is not installed.
         MismatchError: The weights are not those of the configuration.
         FileNotFoundError: No such folder, or no hub that gives it.
     """

@@ -109,7 +109,7 @@ def attempt(task: Task) -> News:
     start = time.monotonic()
     try:
         task.do()
-    except (ValueError, KeyError, OSError, FloatingPointError) as refusal:
+    except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
         said = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
         return News(task.name, "failed", str(said))
     except Exception as failure:  # whatever it is, such as a full accelerator

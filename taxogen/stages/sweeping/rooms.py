@@ -53,6 +53,6 @@ def _memory(config: Config) -> float:
     card = Card("a worker", math.inf, {"float32": 1.0}, str(native_dtype()).removeprefix("torch."), 1.0, "")
     try:
         return BESIDE + sum(cost(config, card).bytes.values())
-    except (ValueError, KeyError, OSError) as refusal:
+    except (ValueError, KeyError, OSError, ModuleNotFoundError) as refusal:
         log.warning("%s: no memory is asked for: %s", config.name, refusal)
         return 0.0

@@ -1,5 +1,8 @@
 """Everything that a config names is resolved first: without retries, all packages at once, before pictures are read."""
 
+import importlib.util
+import json
+import re
 import socket
 
 import pytest
@@ -79,3 +82,33 @@ def test_what_a_config_names_is_resolved_before_pictures_are_read(
     run = Run.create(tmp_path / "run", config.read(None, [setting]))
     with pytest.raises(kind, match=message):
         bench.open_bench(run)
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("torchvision")), reason="torchvision is installed")
+@pytest.mark.parametrize("kind", ["DINOv3ViTImageProcessor", "Sam2ImageProcessor"])
+def test_an_encoder_whose_pictures_need_a_missing_package_says_which(kind, tmp_path, no_retry):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(
+        ModuleNotFoundError, match=r"(?i)a package is missing .*torchvision.* or use 'efficient"
+    ):
+        encoders.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ImportError("`bitsandbytes` is needed.\nGet it."), ModuleNotFoundError),
+        (ValueError("`tiktoken` is required. Install it with `pip install tiktoken`."), ModuleNotFoundError),
+        (ValueError("key 'installed_at' has no value"), ValueError),
+        (TypeError("expected str"), ValueError),
+    ],
+)
+def test_a_missing_package_is_no_broken_file(error, kind, tmp_path):
+    with (
+        pytest.raises(kind, match=re.escape(str(error).split("\n")[0].rstrip("."))) as refused,
+        weights.fetching("language model", str(tmp_path), ""),
+    ):
+        raise error
+    assert "\n" not in str(refused.value)
+    assert ("save_pretrained" in str(refused.value)) == (kind is ValueError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -120,3 +122,45 @@ def test_a_language_model_is_asked_about_words(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_allclose(own, expected.detach().numpy(), atol=0.02 * expected.abs().max().item())
     layer_probes.main(["--text", "run/words", "--taxonomy", "run/taxonomy.csv", "--draws", "10"])
     assert main([*words, "--pictures", "photos"]) == 2
+
+
+NO_TORCHVISION = pytest.mark.skipif(
+    bool(importlib.util.find_spec("torchvision")), reason="torchvision is installed"
+)
+
+
+@NO_TORCHVISION
+@pytest.mark.parametrize(
+    ("model", "processor", "pictures", "package"),
+    [
+        ("llava", "PixtralProcessor", "", "Torchvision"),
+        ("llava", "", "Lfm2VlImageProcessor", "torchvision"),
+        ("llava", "", "DINOv3ViTImageProcessor", "torchvision"),
+        ("qwen2_5_vl", "SmolVLMProcessor", "", "num2words"),
+    ],
+)
+def test_a_processor_whose_package_is_missing_names_it(
+    model: str,
+    processor: str,
+    pictures: str,
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tiny_vlms.save(model, tmp_path / "vlm") / "processor_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if processor:
+        settings["processor_class"] = processor
+    if pictures:
+        settings["image_processor"]["image_processor_type"] = pictures
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    assert main(["adopt", "--vlm", "./vlm", "--out", "run"]) == 2
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert re.search(
+        rf"'./vlm' was asked for; a package is missing \(.*{package}.*\)\. Install that package", line
+    )
+    assert "save_pretrained" not in line
+    assert "\n" not in line
+    assert not list(Path("run").glob("captures*"))
