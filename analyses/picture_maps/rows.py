@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ EXTRA = (
     *("content_hash", "pictures"),
 )
 """Columns of the table beside those of every table."""
+RANGES = {"area": (0.0, 1.0), "pointing": (0.0, 1.0), "agreement": (-1.0, 1.0), "incomplete": (0.0, np.inf)}
+"""What each mean can be; differences of shares lie within 1 of 0."""
 
 
 @dataclass(frozen=True)
@@ -232,12 +234,19 @@ def _mean(
     weights: Float[np.ndarray, "draws leaves"],
     **labels: Any,
 ) -> dict[str, Any]:
-    """The mean over leaves, those without a value left out, as a row; limits are widened for few leaves."""
+    """The mean over leaves, those without a value left out, as a row.
+
+    Limits are widened for few leaves, within what the measure can be.
+    """
     defined = int(np.isfinite(values).sum())
     if defined < 2:
         return row(measure, float(nan_mean(values)), defined, **labels)
     mean = ClusterMean(values, np.array(leaves))
-    return row(measure, over_clusters(mean.value[0], mean.at(weights)[:, 0], defined, defined), **labels)
+    found = over_clusters(mean.value[0], mean.at(weights)[:, 0], defined, defined)
+    difference = labels["model"] == MODELS[2] or labels["patches"] == PATCHES[2]
+    lowest, highest = (-1.0, 1.0) if difference else RANGES[measure]
+    lower, upper = (float(np.clip(limit, lowest, highest)) for limit in (found.lower, found.upper))
+    return row(measure, replace(found, lower=lower, upper=upper), **labels)
 
 
 def fill(path: Path, maps: Mapping[str, Mapping[str, Arrays]]) -> None:

@@ -148,7 +148,8 @@ def _lines(pilot: Pilot, table: pd.DataFrame, effect: float | None) -> list[str]
     known = "" if np.isnan(pilot.estimate.value) else f": {pilot.estimate}"
     sizes = Design(of.leaves, of.hypernyms, of.seeds)
     lines = [f"{pilot.name}{known}", f"  pilot: {sizes}"]
-    names = ("leaf", "leaf_seed", "hypernym", "hypernym_seed", "seed")
+    several = ("leaf", "leaf_seed", "hypernym", "hypernym_seed") if of.seeds > 1 else ("leaf", "hypernym")
+    names = (*several, "seed") if of.knows_seeds else several
     deviations = ", ".join(f"{name.replace('_', ' × ')} {np.sqrt(getattr(of, name)):.4f}" for name in names)
     lines.append(f"  standard deviations of the contrast: {deviations}")
     detectable = table[table["measure"] == "detectable"]

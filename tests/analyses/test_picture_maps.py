@@ -317,10 +317,28 @@ def test_runs_whose_patches_have_no_place_are_refused_in_one_line():
 def test_limits_over_few_leaves_are_wider_than_those_of_the_bootstrap():
     values, names = np.random.default_rng(0).uniform(size=8), [f"leaf{at}" for at in range(8)]
     weights = draw_weights(8, 200, 0)
-    row = _mean("pointing", values, names, weights)
+    row = _mean("pointing", values, names, weights, model="run", patches="in place")
     lower, upper = interval(weights @ values / 8)
     factor = float(few_clusters(np.array(8)))
     assert factor > 1.2
     assert row["upper"] - values.mean() == pytest.approx(factor * (upper - values.mean()))
     assert values.mean() - row["lower"] == pytest.approx(factor * (values.mean() - lower))
     assert np.isnan(_mean("pointing", values[:1], names[:1], np.ones((3, 1)))["lower"])
+
+
+@pytest.mark.parametrize(
+    ("measure", "model", "patches", "lowest"),
+    [
+        ("pointing", "run", "in place", 0),
+        ("pointing", "run", "in place − shuffled", -1),
+        ("pointing", "run − placebo", "in place", -1),
+        ("agreement", "run", "in place", -1),
+        ("area", "run", "in place", 0),
+    ],
+)
+@pytest.mark.parametrize("up", [False, True])
+def test_no_limit_is_beyond_what_a_measure_can_be(measure, model, patches, lowest, up):
+    values = np.where(np.arange(5) == 0, 0.5, 1.0) if up else np.where(np.arange(5) == 0, 0.5, lowest)
+    row = _mean(measure, values, list("abcde"), draw_weights(5, 200, 0), model=model, patches=patches)
+    assert row["upper" if up else "lower"] == (1 if up else lowest)
+    assert lowest < (row["lower"] if up else row["upper"]) < 1

@@ -146,6 +146,26 @@ def test_one_of_anything_is_counted_in_the_singular():
     assert not re.search(r"\b1 (leaves|hypernyms|seeds)", said)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "stated", "said"),
+    [
+        (1, None, "leaf 1.0000, hypernym 0.5000"),
+        (1, 0.25, "leaf 1.0000, hypernym 0.5000, seed 0.2500"),
+        (3, None, "leaf 1.0000, leaf × seed 0.0000, hypernym 0.5000, hypernym × seed 0.0000, seed 0.1000"),
+    ],
+)
+def test_of_one_seed_no_component_of_seeds_is_printed_unless_it_is_stated(seeds, stated, said):
+    of = pilot(50, 9, seeds, leaf=1, hypernym=0.5, seed=float("nan") if seeds == 1 else 0.1)
+    of = of if stated is None else of.with_seed_sd(stated)
+    table = detectable_table(of, grid([50], [9], [1])).assign(power=0.8)
+    (line,) = (
+        one
+        for one in power._lines(Pilot("one", Estimate(0.1, 0.0, 0.2, 50), of), table, None)
+        if "deviations" in one
+    )
+    assert line == f"  standard deviations of the contrast: {said}"
+
+
 def test_a_run_that_is_none_is_refused_in_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         power.main(["--run", str(tmp_path / "none")])
