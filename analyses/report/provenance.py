@@ -17,18 +17,11 @@ from analyses.report.design import RELEASED, TRAINED, Design
 from analyses.report.sentences import about_hypernyms, bundled, limits, listed, what_it_is, what_right_shows
 from probing.stats import DRAWS
 from probing.store import records
-from taxogen.models import lms
+from taxogen.models import weights
 from taxogen.runs import config
 from taxogen.runs.run import Run
 from taxogen.world import pictures
 
-_LICENCES = {
-    "efficientnet-lite0": "Apache-2.0",
-    "efficientnet-lite2": "Apache-2.0",
-    "vit-s14-saliency": "MIT",
-    lms.EMBEDDED: "Apache-2.0",
-}
-"""Of the weights that come in packages."""
 _SHORT = 12
 
 
@@ -160,7 +153,7 @@ def _models(of: Sequence[Design]) -> Grid:
                     design.lm,
                     lm["revision"],
                     "as released",
-                    _licence(design.lm),
+                    weights.licence(design.lm),
                     _cut(lm["weight_hash"]),
                 )
             )
@@ -168,10 +161,14 @@ def _models(of: Sequence[Design]) -> Grid:
         encoder: Mapping[str, Any] = run.world["encoder"] if run.closed else {}
         about = str(encoder.get("preprocessing", ""))
         revision = str(encoder.get("revision", ""))
-        rows.append(("image encoder", model.encoder, revision, "frozen", _licence(model.encoder), about))
+        rows.append(
+            ("image encoder", model.encoder, revision, "frozen", weights.licence(model.encoder), about)
+        )
         before = "the same hash before and after training, " if design.origin == TRAINED else ""
         hashed = f"{before}{_cut(lm['weight_hash'])}; {model.init}"
-        rows.append(("language model", lm["name"], lm["revision"], "frozen", _licence(model.lm), hashed))
+        rows.append(
+            ("language model", lm["name"], lm["revision"], "frozen", weights.licence(model.lm), hashed)
+        )
         learned = "learned" if design.origin == TRAINED else "from elsewhere"
         about = f"{parameters(run):,} weights, {model.image_tokens} picture tokens"
         rows.append(("projector", model.projector, "", learned, "", about))
@@ -261,10 +258,6 @@ def changed(run: Run) -> str:
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-
-
-def _licence(name: str) -> str:
-    return _LICENCES.get(name, f"see the model card of {name}")
 
 
 def _machine() -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from probing.store import records
 from taxogen.exchange.picture_token import PictureToken
-from taxogen.models import lms
+from taxogen.models import weights
 from taxogen.models.encoders import Encoder
 from taxogen.runs.run import Run
 from taxogen.stages.sweeping.main_scores import scored
@@ -158,7 +158,7 @@ def text(
         lm_revision=lm["revision"],
         init=model.init,
         dtype=lm["dtype"],
-        lm_licence=_licence_of_lm(model.lm),
+        lm_licence=weights.licence(model.lm),
         pictures=_pictures(run),
     )
 
@@ -180,9 +180,9 @@ def of_run(run: Run, repo: str, step: int, files: Sequence[str]) -> str:
     else:
         rows = [
             f"| projector | {model.projector}, {_origin(run, step)} |",
-            f"| encoder | {model.encoder}, revision `{encoder['revision']}`: under its own licence |",
+            f"| encoder | {model.encoder}, revision `{encoder['revision']}`: {weights.licence(model.encoder)} |",
             f"| language model | {model.lm}, revision `{lm['revision']}`, {model.init}, in {lm['dtype']}: "
-            f"{_licence_of_lm(model.lm)} |",
+            f"{weights.licence(model.lm)} |",
         ]
     trained = f"the projector between {model.encoder} and {model.lm}, and what was measured of it"
     return _OF_RUN.format(
@@ -216,10 +216,6 @@ def _scores(run: Run) -> str:
         f"{of.hypernyms} hypernyms {which}; how runs of other seeds differ is not in them."
     )
     return "\n".join([*lines, "", told])
-
-
-def _licence_of_lm(name: str) -> str:
-    return "Apache-2.0" if name == lms.EMBEDDED else f"see the model card of {name}"
 
 
 def _origin(run: Run, step: int) -> str:

@@ -111,7 +111,8 @@ def push(upload: Upload, repo: str, message: str, public: bool = False) -> str:
     except ValueError:
         raise
     except Exception as error:  # its client raises errors of many libraries
-        reason = " ".join(f"{error} {error.__cause__ or ''}".split())[:300]
+        causes = dict.fromkeys(str(one) for one in (error, error.__cause__) if one)
+        reason = " ".join(" ".join(causes).split())[:300]
         said = "refused" if isinstance(error, HfHubHTTPError) else "cannot be reached"
         raise ConnectionError(f"nothing was pushed to {repo}: {api.endpoint} {said} ({reason})") from error
     return f"{api.endpoint}/{repo}"

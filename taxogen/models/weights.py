@@ -28,8 +28,20 @@ from probing.store import MismatchError
 Module = TypeVar("Module", bound=nn.Module)
 _INSTALL = re.compile(r"\binstall(ed)?\b", flags=re.IGNORECASE)
 _SECONDS = 5.0  # that a hub may take to answer
+LICENCES = {
+    "efficientnet-lite0": "Apache-2.0",
+    "efficientnet-lite2": "Apache-2.0",
+    "vit-s14-saliency": "MIT",
+    "smollm2-135m": "Apache-2.0",
+}
+"""Of the weights that come in packages."""
 INCIDENTAL = ("_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype")
 """Of a configuration: where it came from, and the number type, which is chosen anew whenever a model is loaded."""
+
+
+def licence(name: str) -> str:
+    """Licence of a model's weights, where they come in a package; else where it stands."""
+    return LICENCES.get(name, f"see the model card of {name.partition('#')[0]}")
 
 
 def packaged(module: str, pattern: str, requirement: str) -> Path:

@@ -39,7 +39,7 @@ def load(name: str, device: str = "cpu") -> Encoder:
         name=name,
         revision=revision,
         preprocessing=f"white-square-{side}-bicubic-mean127-std128",
-        licence="Apache-2.0",
+        licence=weights.licence(name),
         grid=(cells, cells),
         width=WIDTH,
         prepare=partial(square_pixels, side=side, mean=MEAN, std=STD),

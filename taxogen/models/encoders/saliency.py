@@ -40,7 +40,7 @@ def load(device: str = "cpu") -> Encoder:
         name="vit-s14-saliency",
         revision=hashlib.sha256(model).hexdigest()[:16],
         preprocessing=f"white-square-{SIDE}-bicubic-imagenet",
-        licence="MIT",
+        licence=weights.licence("vit-s14-saliency"),
         grid=(SIDE // PATCH, SIDE // PATCH),
         width=WIDTH,
         prepare=partial(square_pixels, side=SIDE, mean=MEAN, std=STD),

@@ -17,6 +17,7 @@ from analyses.inputs.conditions import conditions
 from probing.store import records
 from taxogen.__main__ import main
 from taxogen.exchange.push import gather
+from taxogen.models import encoders, lms, weights
 from taxogen.runs import config
 from taxogen.runs.run import Run
 from taxogen.stages import pipeline
@@ -220,6 +221,16 @@ def test_the_card_has_the_main_scores_as_the_behaviour_table_has_them(place):
     ]
     assert f"over {of['n'].iloc[0]} leaf concepts" in card
     assert "over the 3 hypernyms whose evidence was removed" in card
+    assert (
+        f"revision `{run.world['encoder']['revision']}`: see the model card of {run.config.model.encoder} |"
+        in card
+    )
+
+
+@pytest.mark.parametrize("name", [*encoders.EMBEDDED, lms.EMBEDDED])
+def test_of_models_in_packages_the_card_has_the_licence_and_of_others_where_it_stands(name):
+    assert weights.licence(name) in ("Apache-2.0", "MIT")
+    assert weights.licence(f"somebody/{name}#final") == f"see the model card of somebody/{name}"
 
 
 def test_a_dry_run_lists_files_and_sizes_and_asks_nobody(place, monkeypatch, capsys):
@@ -255,6 +266,7 @@ def test_a_hub_that_refuses_or_is_not_there_is_one_line(place, hub, here, monkey
     gone = said(caplog)
     assert f"nothing was pushed to {REPO}: http://127.0.0.1:9 cannot be reached (" in gone
     assert "\n" not in gone
+    assert gone.count("[Errno") == 1
 
 
 def test_what_cannot_be_pushed_is_refused_before_the_hub_is_asked(place, monkeypatch, caplog):
