@@ -106,7 +106,8 @@ def of_registered(
             try:
                 verdicts += judge([one], runs, said, computed)
             except REFUSALS as refusal:
-                verdicts.append(Judged(one, UNDECIDED, in_one_line(refusal), said))
+                because = in_one_line(refusal).removeprefix(f"{one.name}: ")
+                verdicts.append(Judged(one, UNDECIDED, because, said))
     return verdicts
 
 

@@ -260,6 +260,7 @@ def test_a_file_that_has_changed_is_refused_and_verdicts_are_of_what_was_registe
     assert one.standing.endswith("before training")
     (one,) = judged.of_registered([run], {"behaviour": table.assign(contrast="other")})
     assert (one.outcome, "no contrast 'a_minus_b'" in one.because) == (UNDECIDED, True)
+    assert one.because.startswith("no contrast")
     (one,) = judged.of_registered([run])
     assert "has no table behaviour; `python -m analyses.behaviour" in one.because
 
