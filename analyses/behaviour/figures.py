@@ -47,14 +47,16 @@ def forest(table: pd.DataFrame) -> Figure:
     lines = 1 + max([0, *(name.count(" · ") for name in means["condition"])])
     with drawing.style():
         figure = Figure(
-            figsize=(7.2, 1.3 + 0.4 * max(rows, 4) * (1 + 0.3 * (lines - 1))), layout="constrained"
+            figsize=(7.2, 1.3 + 0.4 * max(rows, 2) * (1 + 0.3 * (lines - 1))), layout="constrained"
         )
         axes = figure.subplots(1, 3, width_ratios=(1, 1, 1.15)) if len(differences) else figure.subplots(1, 2)
-        for axis, measure in zip(axes, ("auroc", "leaf_naming"), strict=False):
-            part = shown[shown["measure"] == measure]
+        parts = [shown[shown["measure"] == measure] for measure in ("auroc", "leaf_naming")]
+        for axis, measure, part in zip(axes, ("auroc", "leaf_naming"), parts, strict=False):
             drawing.points(axis, part, label="condition")
             axis.axvline(part["chance"].iloc[0], **drawing.CHANCE)
             axis.set_title(MEASURES[measure])
+        if list(parts[0]["condition"]) == list(parts[1]["condition"]):
+            axes[1].tick_params(labelleft=False)
         if len(differences):
             drawing.points(axes[2], differences, label="contrast")
             axes[2].axvline(0, **drawing.CHANCE)

@@ -12,6 +12,7 @@ from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, MISSING
 from analyses.emergence.rows import ONE_SEED
+from analyses.frame.drawing import readable
 from analyses.frame.tables import CAUSES, NO_STEP
 
 LEVEL = 0.95
@@ -21,6 +22,13 @@ PLACES = {
     "last": "at the last token",
     "": "at all tokens",
 }
+_STATES = {
+    "random_norm": "random change of equal norm",
+    "arbitrary": "arbitrary labels",
+    "stranger": "a leaf of another hypernym",
+    "sibling": "another leaf of the same hypernym",
+}
+"""Controls of interchange and patching in words; the others have them in the table."""
 _NAMES = {ONSET: "onsets", HALF: "half-rises"}
 Row = Mapping[Any, Any]
 
@@ -29,7 +37,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
     """What the evidence of each condition supports, place by place; then what was not asked."""
     lines: list[str] = []
     for condition, rows in table.groupby("condition", sort=False):
-        lines += [f"{condition}: {line}" for line in of_condition(rows)]
+        lines += [f"{readable(str(condition), ' · ')}: {line}" for line in of_condition(rows)]
     return lines
 
 
@@ -71,7 +79,8 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{_listed('; '.join(lone))}: one block alone, so that nothing can be told to begin there"
     controls = rows[(rows["measure"] == ONSET) & (rows["control"] != "")]
     if seen := [
-        f"{one['control']} of {one['kind']}" for one in controls[controls["value"].notna()].to_dict("records")
+        f"{_STATES.get(one['control'], one['control'])} of {one['kind']}"
+        for one in controls[controls["value"].notna()].to_dict("records")
     ]:
         yield f"controls are detected too: {_listed('; '.join(seen))}"
     for name in (ONSET, HALF):
@@ -108,7 +117,7 @@ def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
 def blocks(one: Row | pd.Series) -> str:
     """A number of blocks with its limits."""
     unit = "block" if one["value"] == 1 else "blocks"
-    return f"{one['value']:g} {unit} [{one['lower']:g}, {one['upper']:g}]"
+    return f"{one['value']:g} {unit} [{one['lower']:g}, {one['upper']:g}]".replace("inf", "∞")
 
 
 def verdict(share: Row | pd.Series) -> str:

@@ -102,11 +102,12 @@ def angles(rows: pd.DataFrame) -> Figure:
         axes.set_ylim(0, 1.02)
     grid[0][0].set_ylabel("words ↔ pictures:\nmean squared cosine")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    folds = int(shown["n"].max())
     drawing.footnote(
         figure,
-        f"n = {int(shown['n'].max())} folds, each of other leaves; no interval. Null: random subspaces in the spectrum "
-        "of pictures' states (grey, mean); thin dashed: labels exchanged among leaves, the same in words and in "
-        "pictures. Dots: p ≤ .05 among the latter, corrected over layers.",
+        f"n = {folds} fold{'s, each' if folds > 1 else ''} of other leaves; no interval. Null: random subspaces in "
+        "the spectrum of pictures' states (grey, mean); thin dashed: labels exchanged among leaves, the same in words "
+        "and in pictures. Dots: p ≤ .05 among the latter, corrected over layers.",
     )
     return figure
 

@@ -113,7 +113,10 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     panels[columns * (lines // 2)].set_ylabel("AUROC")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=2)
-    note = f"At {rows['span'].iloc[0]}; each panel: leaf concepts under its hypernym (how many) against all others."
+    many = " (how many)" if any(having[target] < every for target in targets) else ""
+    note = (
+        f"At {rows['span'].iloc[0]}; each panel: leaf concepts under its hypernym{many} against all others."
+    )
     _footnote(figure, rows, note, every)
     return figure
 

@@ -188,14 +188,15 @@ def _limits(rows: pd.DataFrame, side: str) -> list[pd.Series]:
 
 def _caption(rows: pd.DataFrame) -> str:
     effects = rows[rows["measure"] == "effect"]
-    note = rows.loc[rows["measure"] == "counts", "note"].iloc[0]
+    beaten = rows.loc[rows["measure"] == "counts", "note"].iloc[0].removeprefix("beats ").split(", ")
+    states = "; ".join({"own": "its own state", **NAMES}[state] for state in beaten)
     windows = any("-" in layers for layers in effects["layers"])
     caption = drawing.caption(
         int(effects["n"].max()),
         f"leaf pairs between {effects['hypernyms'].max()} hypernyms, {effects['direction'].iloc[0]}, "
         f"{effects['mode'].iloc[0]}",
         "95 %, studentised bootstrap over hypernyms",
-        f"no change; a cell counts where it {note} (95 % band over all cells)",
+        f"no change; a cell counts where it beats {states} (95 % band over all cells)",
     )
     return f"{caption} Windows of layers, named by their last." if windows else caption
 

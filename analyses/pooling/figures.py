@@ -103,9 +103,10 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
         )
         bar.outline.set_visible(False)
     note = f" Cells in the table alone, of wider windows or without a layer: {left_out}."
+    seeds = int(rows["seeds"].max())
     text = drawing.caption(
         int(rows["n"].max()),
-        f"units between {int(rows['hypernyms'].max())} hypernyms, up to {int(rows['seeds'].max())} seeds",
+        f"units between {int(rows['hypernyms'].max())} hypernyms, up to {seeds} seed{'s' * (seeds > 1)}",
         "95 % band over all cells of a condition or contrast, over hypernyms and seeds",
         "0; dots: 0 and every placebo are outside the band. Grey: places that were not asked",
     )

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from analyses.expected.judged import of_registered
 from analyses.frame.identity import distinguished
-from analyses.frame.section import Shown
+from analyses.frame.section import Grid, Shown
 from analyses.report import closer, provenance, sentences
 from analyses.report.design import Design, designs
 from analyses.report.diagram import Diagram, diagrams
@@ -29,6 +29,8 @@ from taxogen.runs.run import Run
 
 FIGURE_BYTES = 24_000_000
 """Of figures in a page, which are a third more there."""
+_NUMBER = re.compile(r"[−+-]?[.\d][\d.,]*( [×–] [\d.,]+)?( %)?( \[[^\]]*\])?")
+_CELL = re.compile(rf"({_NUMBER.pattern}|(–|never|none|input)( \[[^\]]*\])?)?")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _write(out: Path, runs: Sequence[Run], seconds: Mapping[str, float]) -> Page
         "unasked": [section for section in sections if section.reasons or not section.answers],
         "made": [provenance.checklist(of, _about_page()), *provenance.made(of, seconds)],
         "page_note": f"Written by taxoprobe {version('taxoprobe')}. {_about_page()}",
-        "given": " ".join(f"--run {run.path}" for run in runs),
+        "runs": runs,
         **_pictured(of, told),
         **_closer(told, sections, tables),
         **_inlined(sections),
@@ -86,15 +88,34 @@ def template() -> jinja2.Template:
     environment.filters["spaced"] = lambda name: name.replace("_", " ")
     environment.filters["parts"] = _parts
     environment.filters["sentence"] = lambda text: text.partition(". ")[0]
-    environment.tests["numeric"] = lambda text: bool(
-        re.match(r"[−+-]?[.\d][\d.,]*( ×| %|$| \[)|–$|never$|none$|input$", text)
-    )
+    environment.filters["numeric_columns"] = _numeric_columns
+    environment.filters["coded"] = _coded
+    environment.filters["indented"] = lambda line: len(line) - len(line.lstrip())
     environment.tests["grid"] = lambda block: hasattr(block, "header")
     environment.tests["shown"] = lambda block: isinstance(block, Shown)
     folder = resources("analyses.report") / "templates"
     for name, path in (("style", "style.css"), ("script", "closer.js")):
         environment.globals[name] = Markup((folder / path).read_text(encoding="utf-8"))
     return environment.get_template("report.html")
+
+
+def _numeric_columns(block: Grid) -> list[bool]:
+    """Whether each column has nothing but numbers, with their intervals, and words or dashes where there is none."""
+    columns = list(zip(*block.rows)) or [()] * len(block.header)
+    return [
+        at > 0 and any(map(_NUMBER.fullmatch, one)) and all(map(_CELL.fullmatch, one))
+        for at, one in enumerate(columns)
+    ]
+
+
+def _coded(text: str) -> Markup:
+    """A text as HTML, what stands between backticks as code."""
+    parts = [Markup.escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return Markup.escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
+    )
 
 
 def contrasts(tables: Mapping[str, pd.DataFrame]) -> list[dict[Any, Any]]:

@@ -67,11 +67,11 @@ def checklist(of: Sequence[Design], page: str) -> Grid:
     trained = [design for design in of if design.origin == TRAINED]
     seconds = sum(float(design.run.record.get("seconds") or 0) for design in trained)
     runs = (
-        f"{len(trained)} trainings took {seconds / 60:.0f} minutes in all"
+        f"{_counted(len(trained), 'training')} took {_counted(round(seconds / 60), 'minute')} in all"
         if trained
         else "nothing was trained"
     )
-    counted = {design.run.record["threads"] for design in of}
+    threads = sorted({design.run.record["threads"] for design in of})
     leaves = max(len(design.run.taxonomy.leaves) for design in of)
     data = of[0].run.config.data
     rows = [
@@ -90,7 +90,8 @@ def checklist(of: Sequence[Design], page: str) -> Grid:
         ],
         [
             "compute",
-            f"{runs}, on {listed(map(str, counted))} thread(s); the page was written on {_machine()}",
+            f"{runs}, on {listed(map(str, threads))} thread{'s' * (threads != [1])}; the page was written on "
+            f"{_machine()}",
         ],
         [
             "reproduction",
@@ -262,6 +263,10 @@ def _text(value: Any) -> str:
 
 def _machine() -> str:
     return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _cut(digest: str) -> str:

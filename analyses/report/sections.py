@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,13 @@ class Section:
     reasons: Sequence[str] = ()
     unasked: Sequence[Run] = field(default_factory=tuple)
 
+    def command(self, runs: Sequence[Run]) -> str:
+        """What asks some runs: with the flags that the first usage of the analysis has outside brackets."""
+        usage = re.search(rf"python -m analyses\.{self.analysis.name} (.*)", self.analysis.about or "")
+        flags = re.sub(r"\[[^\]]*\]|--run \S+|…", "", usage[1]).split() if usage else []
+        given = [word for run in runs for word in ("--run", shlex.quote(str(run.path)))]
+        return " ".join([f"python -m analyses.{self.analysis.name}", *given, *flags])
+
 
 def sections_of(runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> list[Section]:
     """The section of every question that can be asked of runs; `tables` is given those that are computed here."""
@@ -145,16 +153,24 @@ def _answers(
         )
         last = table.path, record
     if answers and last:
-        answers[-1].figures.update(_others(*last, known))
+        answers[-1].figures.update(_others(analysis, *last, known))
     return answers, reasons
 
 
-def _others(table: Path, record: Mapping[str, Any] | None, known: set[Path]) -> dict[str, Drawn]:
-    """The figures beside a table that were made with it and that its rows do not draw."""
-    paths = [path for path in sorted(table.parent.glob("*.png")) if path not in known]
-    return {
-        path.stem: _drawn(path, "", 0.0, (0, 0)) for path in paths if record and _made_from(path) == record
-    }
+def _others(
+    analysis: Analysis, table: Path, record: Mapping[str, Any] | None, known: set[Path]
+) -> dict[str, Drawn]:
+    """The figures beside a table that its rows do not draw and that were made with it; some have their own tables."""
+    figures = {}
+    for path in sorted(table.parent.glob("*.png")):
+        if path in known or not record or _made_from(path) != record:
+            continue
+        figures[path.stem], own = _drawn(path, "", 0.0, (0, 0)), path.with_suffix(".parquet")
+        if own.is_file() and _made_from(own) == record:
+            again = analysis.draw(pd.read_parquet(own))
+            if path.stem in again:
+                figures[path.stem] = _drawn(path, *drawing.captioned(again[path.stem]), own)
+    return figures
 
 
 def _made_from(figure: Path) -> dict[str, Any] | None:

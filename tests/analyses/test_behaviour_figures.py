@@ -57,7 +57,10 @@ def test_the_forest_shows_the_numbers_of_its_rows_in_their_order(table, panel, m
     axes = draw(table)["behaviour"].axes[panel]
     points = drawn_points(axes)
     names = rows["contrast" if contrast else "condition"].tolist()
-    assert [text.get_text() for text in axes.get_yticklabels()] == [drawing.readable(name) for name in names]
+    named = (
+        draw(table)["behaviour"].axes[0] if panel == 1 else axes
+    )  # whose labels are those of the panel before
+    assert [text.get_text() for text in named.get_yticklabels()] == [drawing.readable(name) for name in names]
     for place, row in enumerate(rows.to_dict("records")):
         assert points[place][:3] == pytest.approx((row["value"], row["lower"], row["upper"]), abs=1e-12)
         if not contrast:
@@ -65,6 +68,13 @@ def test_the_forest_shows_the_numbers_of_its_rows_in_their_order(table, panel, m
     assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in rows["value"]]
     null = [line.get_xdata()[0] for line in axes.get_lines() if list(line.get_ydata()) == [0, 1]]
     assert null == [0 if contrast else rows["chance"].iloc[0]]
+
+
+def test_panels_of_other_conditions_have_labels_of_their_own(table):
+    fewer = table[(table["measure"] != "leaf_naming") | (table["condition"] != "within")]
+    named = [one.get_text() for one in draw(fewer)["behaviour"].axes[1].get_yticklabels()]
+    assert named == [drawing.readable(name) for name in means(fewer, "leaf_naming", False)["condition"]]
+    assert not draw(table)["behaviour"].axes[1].get_yticklabels()
 
 
 @pytest.mark.parametrize(("panel", "measure"), [(0, "auroc"), (1, "macro_f1")])

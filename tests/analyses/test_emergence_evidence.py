@@ -305,13 +305,16 @@ def test_sentences_are_those_that_the_table_supports(table):
         "at the last token: patching from block 6 [6, 6] to 10; patching: last over slot from block 6 [6, 6]"
     )
     assert f"pretrained: {last}" in said
-    assert "random_init: at the cue: nothing is detected by picture probe and transfer probe" in said
+    assert "random init: at the cue: nothing is detected by picture probe and transfer probe" in said
     assert any("pretrained: not asked" in line and "erasure" in line for line in said)
     before = table[table["measure"] == "before"]
     ordered = before[before["lower"] > 0]["kind"].str.split("; ").tolist()
     assert ordered
     for first, second in ordered:
         assert any(f" of {first} is before that of " in line and f"{second} by " in line for line in said)
+    controls = table.assign(control=table["control"].where(table["control"] == "", "random_norm"))
+    controls.loc[controls["control"] != "", "value"] = 1.0
+    assert any("detected too: random change of equal norm of " in line for line in sentences(controls))
     unsure = table.assign(lower=table["lower"].where(table["measure"] != "before", 0.0))
     assert not any(" is before that of " in line for line in sentences(unsure))
 

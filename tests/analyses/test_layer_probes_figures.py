@@ -128,7 +128,10 @@ def test_hypernyms_are_shown_at_the_last_place_each_under_its_name(table, figure
     about = figures["hypernyms"].texts[-1].get_text().replace("\n", " ")
     assert f"At {SPANS[-1]}; each panel" in about
     assert "n = 31 leaf concepts." in about
-    assert set(titled(draw(table.assign(n=31))["hypernyms"])) == {"bird", "seen from afar", "tool"}
+    assert "its hypernym (how many) against" in about
+    older = draw(table.assign(n=31))["hypernyms"]
+    assert set(titled(older)) == {"bird", "seen from afar", "tool"}
+    assert "(how many)" not in older.texts[-1].get_text().replace("\n", " ")
 
 
 def test_the_heat_map_over_training_has_every_step_and_one_axis_of_layers(table, figures):

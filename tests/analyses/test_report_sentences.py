@@ -9,10 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.report import provenance, sentences
+from analyses.emergence.sentences import blocks
+from analyses.frame import registry
+from analyses.frame.section import Grid, Lines
+from analyses.report import page, provenance, sentences
 from analyses.report.closer import curves_of
 from analyses.report.design import Design
 from analyses.report.diagram import diagrams
+from analyses.report.sections import Section
 from analyses.report.told import standing
 from probing.stats import ClusterAUROC
 from taxogen.questions.ablation import RULES, ablate
@@ -202,3 +206,63 @@ def test_text_and_marks_have_contrast(theme):
     assert {pair: ratio for pair in texts if (ratio := contrast(*pair)) < 4.5} == {}
     marks = product(("strong", "bar", "mark", "good"), ("page", "card"))
     assert {pair: ratio for pair in marks if (ratio := contrast(*pair)) < 3} == {}
+
+
+def rendered(block) -> str:
+    answer = SimpleNamespace(asked="", blocks=[block], beside=[], figures={})
+    return str(page.template().environment.get_template("blocks.html").module.blocks(answer, {}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "numeric"),
+    [
+        (("0.91 [0.88, 0.94]", "–", "none [15, never]", "input [input, 20]"), True),
+        (("200 × 32", "98 %", "0.89 – 0.94", "−1", ""), True),
+        (("95 %, over leaf concepts", "0.5"), False),
+        (("none", "–"), False),
+        (("2.13.0+cpu", "2.1"), False),
+    ],
+)
+def test_a_column_stands_on_the_right_where_all_of_it_is_numbers(cells, numeric):
+    text = rendered(Grid(["name", "cell"], [["5", cell] for cell in cells], ""))
+    assert text.count('<td class="n">') == numeric * len(cells)
+    assert ('<th scope="col" class="n">cell' in text) == numeric
+    assert '<th scope="col">name' in text
+
+
+def test_commands_in_cells_are_code_and_no_line_of_a_summary_is_cut():
+    assert "&lt;b&gt; <code>a &amp; b</code>." in rendered(Grid(["x", "y"], [["1", "<b> `a & b`."]], ""))
+    assert "one ` alone" in rendered(Grid(["x", "y"], [["1", "one ` alone"]], ""))
+    text = rendered(Lines("head\n  <first>\n    second"))
+    assert re.findall(r"--indent: (\d+)ch", text) == ["4", "6", "8"]
+    assert re.sub("<[^>]*>", "", text).strip() == "head\n  &lt;first&gt;\n    second"
+    style = (files("analyses.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    assert "pre-wrap" in re.search(r"^pre \{[^}]*\}", style, flags=re.MULTILINE)[0]
+
+
+def test_one_of_anything_is_singular_in_the_checklist():
+    assert [provenance._counted(number, "training") for number in (0, 1, 2)] == [
+        "0 trainings",
+        "1 training",
+        "2 trainings",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("sparse_features", " --dictionary DIR"),
+        ("pooling", " --of patching"),
+        ("picture_maps", ""),
+        ("lm_knowledge", ""),
+    ],
+)
+def test_the_command_for_a_question_has_what_it_cannot_be_asked_without(name, flags):
+    runs = [SimpleNamespace(path=path) for path in ("a", "b c")]
+    section = Section(registry.load(name))
+    assert section.command(runs) == f"python -m analyses.{name} --run a --run 'b c'{flags}"
+
+
+def test_a_number_of_blocks_without_a_limit_says_so_by_a_sign():
+    assert blocks({"value": 10.0, "lower": 3.0, "upper": np.inf}) == "10 blocks [3, ∞]"
+    assert blocks({"value": 1.0, "lower": 0.0, "upper": 2.0}) == "1 block [0, 2]"
