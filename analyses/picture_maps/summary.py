@@ -9,7 +9,7 @@ import pandas as pd
 
 LABELS = {
     "attention": "attention, mean of heads",
-    "head": "attention of head",
+    "head": "attention",
     "rollout": "attention, rolled out",
     "gradient": "gradient × input",
     "integrated": "integrated gradients",
@@ -31,7 +31,7 @@ def word(name: str, site: str, span: str = "") -> str:
     text = LABELS[name]
     if name in ("head", "probe"):
         layer, _, head = site.removeprefix("blocks.").partition("#")
-        text += f" {layer.partition('.')[0]}.{head}" if head else f", layer {layer.partition('.')[0]}"
+        text += f", layer {layer.partition('.')[0]}" + (f" head {head}" if head else "")
     return f"{text}, from the cue" if span == "cue" else text
 
 

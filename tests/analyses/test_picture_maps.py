@@ -19,6 +19,7 @@ from analyses.picture_maps.leaf_maps import MAPS, SHUFFLED, Mapper
 from analyses.picture_maps.pointing import agreement, pointing
 from analyses.picture_maps.probe import PatchProbe
 from analyses.picture_maps.rows import Shown, _mean, fill, kinds_of, maps_table
+from analyses.picture_maps.summary import word
 from probing.patching import Rows
 from probing.patching.runs import keep
 from probing.stats import draw_weights, few_clusters, interval
@@ -342,3 +343,16 @@ def test_no_limit_is_beyond_what_a_measure_can_be(measure, model, patches, lowes
     row = _mean(measure, values, list("abcde"), draw_weights(5, 200, 0), model=model, patches=patches)
     assert row["upper" if up else "lower"] == (1 if up else lowest)
     assert lowest < (row["lower"] if up else row["upper"]) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "said"),
+    [
+        ("head", "blocks.16.attn.hook_pattern#3", "attention, layer 16 head 3"),
+        ("probe", "blocks.15.hook_resid_post", "hypernym probe, layer 15"),
+        ("cut", "all", "patch unseen"),
+    ],
+)
+def test_a_map_is_named_with_its_layer_and_head(name, site, said):
+    assert word(name, site) == said
+    assert word(name, site, "cue") == f"{said}, from the cue"
