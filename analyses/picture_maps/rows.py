@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +245,7 @@ def _mean(
     found = over_clusters(mean.value[0], mean.at(weights)[:, 0], defined, defined)
     difference = labels["model"] == MODELS[2] or labels["patches"] == PATCHES[2]
     lowest, highest = (-1.0, 1.0) if difference else RANGES[measure]
-    lower, upper = (float(np.clip(limit, lowest, highest)) for limit in (found.lower, found.upper))
-    return row(measure, replace(found, lower=lower, upper=upper), **labels)
+    return row(measure, found.within(lowest, highest), **labels)
 
 
 def fill(path: Path, maps: Mapping[str, Mapping[str, Arrays]]) -> None:
