@@ -72,7 +72,8 @@ def collect(tables: Tables, plan: PlanFile, runs: Path) -> tuple[Tables, list[st
         if not same:
             raise MismatchError(
                 f"{path} is a run of another config ({run.config.hash}) than the plan's ({wanted.hash}); give "
-                "--set as `taxoprobe sweep` was given it, name the folder of this plan's runs with --runs, or remove that run"
+                "--set as `taxoprobe sweep` was given it, name the folder of this plan's runs with --runs, or remove "
+                "that run"
             )
     _require_same(tables, plan)
     return tables.tidy(), names, faults
