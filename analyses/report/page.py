@@ -29,8 +29,8 @@ from taxogen.runs.run import Run
 
 FIGURE_BYTES = 24_000_000
 """Of figures in a page, which are a third more there."""
-_NUMBER = re.compile(r"[−+-]?[.\d][\d.,]*( [×–] [\d.,]+)?( %)?( \[[^\]]*\])?")
-_CELL = re.compile(rf"({_NUMBER.pattern}|(–|never|none|input)( \[[^\]]*\])?)?")
+_VALUE = r"(?:[−+-]?[.\d][\d.,]*|–|never|none|input|encoder)"
+_CELL = re.compile(rf"(?:{_VALUE}(?: [×–] {_VALUE})?(?: %)?(?: \[[^\]]*\])?)?")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _numeric_columns(block: Grid) -> list[bool]:
     """Whether each column has nothing but numbers, with their intervals, and words or dashes where there is none."""
     columns = list(zip(*block.rows)) or [()] * len(block.header)
     return [
-        at > 0 and any(map(_NUMBER.fullmatch, one)) and all(map(_CELL.fullmatch, one))
+        at > 0 and any(map(re.compile(r"\d").search, one)) and all(map(_CELL.fullmatch, one))
         for at, one in enumerate(columns)
     ]
 

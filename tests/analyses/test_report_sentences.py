@@ -217,6 +217,7 @@ def rendered(block) -> str:
     ("cells", "numeric"),
     [
         (("0.91 [0.88, 0.94]", "–", "none [15, never]", "input [input, 20]"), True),
+        (("input – input", "3 – never", "encoder"), True),
         (("200 × 32", "98 %", "0.89 – 0.94", "−1", ""), True),
         (("95 %, over leaf concepts", "0.5"), False),
         (("none", "–"), False),
