@@ -194,7 +194,7 @@ def _plane(table: pd.DataFrame) -> Figure:
         reach = {axis: _reach(own, measure) for axis, measure in (("xerr", "naming"), ("yerr", "auroc"))}
         panels[0].errorbar(
             x, y, **reach, color=palette[name], marker=drawing.marker(palette[name]), markersize=4,
-            elinewidth=0.6, label=drawing.readable(name, " "),
+            elinewidth=0.6, label=drawing.readable(name, " · "),
         )  # fmt: skip
     panels[0].axhline(0.5, **drawing.CHANCE)
     panels[0].set_xlabel("pictures whose likeliest name is the right one")
