@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.behaviour.rows import headline, seeds_text, several_fractions
+from analyses.behaviour.rows import headline, several_fractions
 from analyses.frame import drawing
-from analyses.inputs.intervals import INTERVALS
+from analyses.inputs.intervals import limits_text
 from analyses.inputs.measures import MEASURES
 
 KINDS = {
@@ -187,5 +187,5 @@ def _caption(rows: pd.DataFrame, null: str) -> str:
     study = (rows["interval"] == "study").any()
     what = "hypernym × seed" if study else "leaf concepts"
     n = int(np.nanmax(rows["n"]))
-    interval = INTERVALS["study" if study else "hierarchical"]
-    return drawing.caption(n, what, interval + seeds_text(rows), null)
+    interval = limits_text(rows["runs"], "study" if study else "hierarchical")
+    return drawing.caption(n, what, interval, null)

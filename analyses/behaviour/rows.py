@@ -12,7 +12,7 @@ import pandas as pd
 from analyses.frame.parts import tracked
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
-from analyses.inputs.intervals import ONE_SEED, Rule
+from analyses.inputs.intervals import Rule, seeds_text
 from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
 from probing.stats import DRAWS, Estimate
 
@@ -65,7 +65,7 @@ def summary(table: pd.DataFrame) -> str:
     means = pd.concat([means[means["headline"]], means[means["baseline"] != ""]])
     differences = table[table["headline"] | (table["leaves"] == "both_named")]
     differences = differences[differences["contrast"] != ""]
-    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n{seeds_text(means)}"]
+    lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n{seeds_text(means['runs'])}"]
     for row in pd.concat([means, differences]).itertuples():
         about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
         name = f"{row.contrast or row.condition} ({about})"
@@ -73,12 +73,6 @@ def summary(table: pd.DataFrame) -> str:
             f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
         )
     return "\n".join(lines)
-
-
-def seeds_text(rows: pd.DataFrame) -> str:
-    """What is to be said after the interval of rows of which some rest on one run; else empty."""
-    alone = rows["runs"] == 1
-    return f"; {'' if alone.all() else 'of one seed, '}{ONE_SEED}" if alone.any() else ""
 
 
 class _Statistics:

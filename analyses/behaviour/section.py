@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.behaviour.rows import headline, seeds_text
+from analyses.behaviour.rows import headline
 from analyses.frame.section import Block, Grid, Shown, estimate_text, number_text
+from analyses.inputs.intervals import seeds_text
 from analyses.inputs.measures import MEASURES
 
 _ASKED = {"image": "pictures", "text": "names"}
@@ -36,13 +37,13 @@ def _scores(means: pd.DataFrame) -> Grid:
     rows = []
     for (modality, measure), cells in means.groupby(["modality", "measure"], sort=False):
         of = {cell["condition"]: cell for cell in cells.to_dict("records")}
-        chance = number_text(cells["chance"].iloc[0])
+        chance = number_text(cells["chance"].iloc[0], 3)
         scores = [estimate_text(of[name], 3) if name in of else "–" for name in names]
         rows.append([MEASURES[str(measure)], _ASKED[str(modality)], chance, *scores])
     runs = int(means["runs"].max())
     seeds = f", {runs} seeds" if runs > 1 else ""
     caption = (
-        f"All scores with 95 % intervals, n = {int(means['n'].max())} leaf concepts{seeds}{seeds_text(means)}. "
+        f"All scores with 95 % intervals, n = {int(means['n'].max())} leaf concepts{seeds}{seeds_text(means['runs'])}. "
         "“Names” is the same question about the leaf's name in words: the ceiling."
     )
     return Grid(["measure", "asked about", "chance", *names], rows, caption)

@@ -12,6 +12,7 @@ from analyses.emergence.seeds import seed_rows
 from analyses.frame.section import Block, Grid, Shown, number_text
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import condition_of, with_conditions
+from analyses.inputs.intervals import ONE_SEED
 from analyses.inputs.probe_curves import Draws
 from probing.store import MismatchError
 from taxogen.runs.run import Run
@@ -23,9 +24,6 @@ QUESTIONS = {
 }
 """Modality of a row → training and test rows of the probe, in words."""
 _BEFORE = {-2.0: "encoder", -1.0: "input"}
-ONE_SEED = "differences between seeds not included"
-"""What limits of one run leave out."""
-
 _ROWS_APART = ("against", "step", "spans", "transforms", "code", "held_out", "device", "workers")
 """Options of layer probes that add rows, or change no number: runs may differ in them."""
 

@@ -11,9 +11,9 @@ import pandas as pd
 from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, MISSING
-from analyses.emergence.rows import ONE_SEED
 from analyses.frame.drawing import readable
 from analyses.frame.tables import CAUSES, NO_STEP
+from analyses.inputs.intervals import ONE_SEED
 
 LEVEL = 0.95
 PLACES = {

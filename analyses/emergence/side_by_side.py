@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, HOLDS, MISSING
-from analyses.emergence.rows import ONE_SEED
 from analyses.emergence.sentences import PLACES, of_last_step
 from analyses.frame import drawing
 from analyses.frame.tables import CAUSES, PICTURES, SHARED, WORDS
+from analyses.inputs.intervals import ONE_SEED
 
 COLOURS = {WORDS: "#009E73", PICTURES: "#0072B2", SHARED: "#D55E00", CAUSES: "#6A3D9A"}
 _OTHER = "#595959"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,19 @@ INTERVALS = {
 """The rules by which intervals of means and contrasts are made, as captions say them."""
 ONE_SEED = "differences between seeds not included"
 """What limits of a single run leave out."""
+
+
+def seeds_text(runs: Iterable[int]) -> str:
+    """What is to be said after the limits of values that rest on so many runs each; empty where no run is alone."""
+    alone = [count == 1 for count in runs]
+    return f"; {'' if all(alone) else 'of one seed, '}{ONE_SEED}" if any(alone) else ""
+
+
+def limits_text(runs: Iterable[int], rule: str = "hierarchical") -> str:
+    """What the limits of values that rest on so many runs each are over, and what they leave out."""
+    runs = list(runs)
+    several = rule == "study" or any(count > 1 for count in runs)
+    return (INTERVALS[rule] if several else "95 %, over leaf concepts and hypernyms") + seeds_text(runs)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.drawing.panels import unique
-from analyses.inputs.intervals import INTERVALS, ONE_SEED
+from analyses.inputs.intervals import limits_text
 
 READOUTS = {
     "model": ("the model's answer", "o"),
@@ -227,11 +227,5 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def seeds_text(rows: pd.DataFrame) -> str:
-    """What limits of rows leave out of which some rest on one run; else empty."""
-    return f"; of one seed, {ONE_SEED}" if (rows["runs"] == 1).any() else ""
-
-
 def _caption(rows: pd.DataFrame, null: str) -> str:
-    interval = INTERVALS["hierarchical"] + seeds_text(rows)
-    return drawing.caption(int(rows["n"].max()), "leaf concepts", interval, null)
+    return drawing.caption(int(rows["n"].max()), "leaf concepts", limits_text(rows["runs"]), null)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.frame.section import Block, Grid, Shown, estimate_text
-from analyses.mediation.figures import EFFECTS, seeds_text
+from analyses.inputs.intervals import limits_text
+from analyses.mediation.figures import EFFECTS
 
 
 def section(table: pd.DataFrame) -> list[Block]:
@@ -83,4 +84,4 @@ def _effects(table: pd.DataFrame) -> Grid:
 
 
 def _interval(rows: pd.DataFrame) -> str:
-    return f"95 % intervals over leaf concepts, hypernyms and seeds, n = {int(rows['n'].max())}{seeds_text(rows)}"
+    return f"n = {int(rows['n'].max())} leaf concepts; intervals: {limits_text(rows['runs'])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from analyses.frame.section import Block, Grid
-from analyses.inputs.intervals import INTERVALS
+from analyses.inputs.intervals import limits_text
 from analyses.report.design import RELEASED, TRAINED, Design
 from analyses.report.sentences import about_hypernyms, bundled, limits, listed, what_it_is, what_right_shows
 from probing.stats import DRAWS
@@ -71,6 +72,7 @@ def checklist(of: Sequence[Design], page: str) -> Grid:
         if trained
         else "nothing was trained"
     )
+    seeds = Counter(design.condition for design in of).values()
     threads = sorted({design.run.record["threads"] for design in of})
     leaves = max(len(design.run.taxonomy.leaves) for design in of)
     data = of[0].run.config.data
@@ -85,7 +87,7 @@ def checklist(of: Sequence[Design], page: str) -> Grid:
         ],
         [
             "intervals",
-            f"{INTERVALS['hierarchical']}, {DRAWS} draws, where answers are scored; under each figure stands what its "
+            f"{limits_text(seeds)}, {DRAWS} draws, where answers are scored; under each figure stands what its "
             "limits are over, its null, n, and which correction there is for many layers, places or hypernyms",
         ],
         [

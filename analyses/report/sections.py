@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.frame import drawing, provenance, registry, wording
+from analyses.frame import command_line, drawing, provenance, registry, wording
 from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
 from analyses.frame.section import Block, Shown
 from analyses.inputs.conditions import grouped_by_condition
@@ -81,6 +81,18 @@ class Section:
         flags = re.sub(r"\[[^\]]*\]|--run \S+|…", "", usage[1]).split() if usage else []
         given = [word for run in runs for word in ("--run", shlex.quote(str(run.path)))]
         return " ".join([f"python -m analyses.{self.analysis.name}", *given, *flags])
+
+    def refusal(self, runs: Sequence[Run]) -> str:
+        """Why that command would be refused; empty where it would not, or where a word of it is to be filled in."""
+        words = shlex.split(self.command(runs))[3:]
+        if self.analysis.check is None or any(word.isupper() for word in words):
+            return ""
+        try:
+            given = self.analysis.parser().parse_args(words)
+            self.analysis.check(runs, command_line.options_from(self.analysis.options, given, {}))
+        except REFUSALS as refusal:
+            return in_one_line(refusal)
+        return ""
 
 
 def sections_of(runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> list[Section]:

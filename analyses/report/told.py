@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from analyses.frame.section import Grid, estimate_text
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition, conditions, grouped_by_condition
-from analyses.inputs.intervals import INTERVALS, Aligned, Rule
+from analyses.inputs.intervals import Aligned, Rule, limits_text
 from analyses.inputs.measures import Frame
 from probing.stats import ClusterAUROC
 from taxogen.answers.rows import labels_of
@@ -128,10 +128,12 @@ def when_right(of: Sequence[Told]) -> Grid:
             found = rule.mean(statistics, len(leaves)) if pictures else None
             text = "–" if found is None else estimate_text(found.__dict__)
             rows.append([told.condition.name, group, text, str(pictures), str(len(leaves))])
-    several = " All seeds together." if any(len(told.condition.answers) > 1 for told in of) else ""
+    runs = [len(told.condition.answers) for told in of]
+    several = " All seeds together." if max(runs) > 1 else ""
+    limits = limits_text(runs, rule.interval)
     caption = (
         "When is the model right? AUROC of the read-out of a hypernym, pictures that have it against all that do not "
         "(null .5, the mean over hypernyms; "
-        f"{INTERVALS[rule.interval]}; not corrected), by the name that the model gives the picture.{several}"
+        f"{limits}; not corrected), by the name that the model gives the picture.{several}"
     )
     return Grid(["condition", "the model …", "AUROC", "pictures", "leaves (n)"], rows, caption)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.inputs.intervals import ONE_SEED
+from analyses.inputs.intervals import limits_text
 from analyses.visual_coherence.coherence import RULES
 from analyses.visual_coherence.rows import ALL
 
@@ -45,10 +45,11 @@ def _coherence_figure(table: pd.DataFrame) -> Figure:
     for kind, marker in (("within", "o"), ("between", "s")):
         panels[0].plot([], [], marker, color="0.5", markersize=5, label=f"{kind} hypernyms")
     figure.legend(loc="outside upper center", ncols=2)
-    null = means[(means["measure"] == "null_limit")]["value"].max()
+    nulls = means[means["measure"] == "null_limit"]
+    null = nulls["value"].max()
     said = f"leaves exchanged among hypernyms reach a difference of {null:.3f} at most (95 %)"
     n = int(means.loc[means["measure"] == "within", "n"].max())
-    interval = f"95 %, over leaf concepts, hypernyms and seeds; of one seed, {ONE_SEED}"
+    interval = limits_text(nulls["n"])  # of such a row the number of runs
     rule_text = "; ".join(f"{rule}: {RULES[rule]}" for rule in rules)
     drawing.footnote(figure, f"{drawing.caption(n, 'leaf concepts', interval, said)}\n{rule_text}.")
     return figure

@@ -60,8 +60,9 @@ class Page(HTMLParser):
                 part.append(data)
 
     def table(self, *header: str) -> list[list[str]]:
-        """The rows of the only table that begins with these columns."""
-        (rows,) = [table for table in self.tables if table and table[0][: len(header)] == list(header)]
+        """The rows of the only table whose columns begin with these words."""
+        begins = [table for table in self.tables if table and len(table[0]) >= len(header)]
+        (rows,) = [one for one in begins if all(map(str.startswith, one[0], header))]
         return rows
 
 
@@ -174,6 +175,16 @@ def test_questions_that_were_not_asked_are_listed_with_their_command(made, page)
     commands = " ".join(row[1] for row in rows[1:])
     assert "python -m analyses.lens --run" in commands
     assert "python -m analyses.behaviour" not in commands
+
+
+def test_a_command_that_would_be_refused_is_not_offered_but_the_reason_is(made, page):
+    rows = {question: offer for question, offer in page.table("question", "command")[1:]}
+    (maps,) = [offer for question, offer in rows.items() if question.startswith("Which patches")]
+    assert "model.projector=flat-gelu-mlp" in maps
+    assert "python -m analyses.picture_maps" not in maps
+    (unpooled,) = [offer for offer in rows.values() if "text-to-image-denoising-effects.h5" in offer]
+    assert "python -m analyses.patching --run" in unpooled
+    assert any("--dictionary DIR" in offer for offer in rows.values())
 
 
 def test_a_report_of_runs_that_were_not_evaluated_says_which_command_does_it(made, tmp_path):
