@@ -86,7 +86,7 @@ def contributions(table: pd.DataFrame) -> Figure:
         axes.set_yticklabels([*map(str, range(0, heads, max(1, heads // 4))), "MLP"])
         axes.set_title(WORDS[modality], loc="left")
         axes.set_ylabel("head")
-    panels[-1].set_xlabel("layer")
+    panels[-1].set_xlabel("block")
     bar = figure.colorbar(panels[0].images[0], ax=panels, label="contribution, nats", shrink=0.9)
     bar.outline.set_visible(False)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     text = drawing.caption(
@@ -155,9 +155,9 @@ def paths(table: pd.DataFrame) -> Figure:
                 axes.text(-0.42, up, f"{value:.2f}", va="center", fontsize="x-small", bbox=_PAPER)
             axes.tick_params(axis="x", rotation=60)
             axes.set_title(path if modality == MODALITIES[0] else "")
-        line[0].set_ylabel(f"{WORDS[modality]}\nlayers that send")
+        line[0].set_ylabel(f"{WORDS[modality]}\nblocks that send")
     for axes in grid[-1]:
-        axes.set_xlabel("layers that receive")
+        axes.set_xlabel("blocks that receive")
     assert image is not None
     bar = figure.colorbar(image, ax=list(grid.flat), label="loss of log-odds, nats", shrink=0.8)
     bar.outline.set_visible(False)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]

@@ -100,7 +100,7 @@ def hypernyms(table: pd.DataFrame) -> Figure:
     label = f"cohesion, {MODALITIES[modality]}, {span}"
     drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
     drawing.dots(axes, q.reindex_like(grid.loc[order]) <= LEVEL)
-    axes.set_xlabel("layer")
+    axes.set_xlabel("block")
     null = "leaves shuffled among hypernyms; dot: q ≤ .05 (Benjamini–Hochberg over hypernyms and sites)"
     drawing.footnote(figure, drawing.caption(len(grid), "hypernyms", "none on the map", null))
     return figure

@@ -89,7 +89,8 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
 
 def _begins(one: Row, ends: pd.DataFrame) -> str:
     """Where a kind of evidence begins; of causes also where it ends."""
-    text = f"{one['kind']} from block {block(one['value'])}{limits(one)}"
+    at = "the input" if one["value"] == -1 else f"block {block(one['value'])}"
+    text = f"{one['kind']} from {at}{limits(one)}"
     if one["about"] == CAUSES and one["kind"] in ends.index:
         text += f" to {block(ends['value'].to_dict()[one['kind']])}"
     return text

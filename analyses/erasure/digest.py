@@ -33,7 +33,7 @@ def _erasure_lines(rows: pd.DataFrame) -> list[str]:
             at = of_span[of_span["layer"] == most["layer"]]
             at = at[at["matched"].isin(["", matched])].set_index(["measure", "edit"])
             lines.append(
-                f"  {span:5} most behind layer {most['layer']:.0f}: gap {_interval(at.loc[('gap', 'none')])} to "
+                f"  {span:5} most behind block {most['layer']:.0f}: gap {_interval(at.loc[('gap', 'none')])} to "
                 f"{_interval(at.loc[('gap', 'erased')])}; beyond controls of equal {matched} {_interval(most)}, "
                 f"n = {most['n']}; {_beyond(ranks['value'])}"
             )
@@ -70,7 +70,7 @@ def _steering_lines(rows: pd.DataFrame) -> list[str]:
             for one in beyond.to_dict("records")
         )
         lines.append(
-            f"  {span:5} behind layer {layer:.0f}, {own['dose']:g} sd: {kind} {_interval(own)}, n = {own['n']}; {said}"
+            f"  {span:5} behind block {layer:.0f}, {own['dose']:g} sd: {kind} {_interval(own)}, n = {own['n']}; {said}"
         )
     return [*lines, *_unreached(rows)]
 

@@ -70,7 +70,7 @@ def layers(table: pd.DataFrame, matched: str) -> Figure:
             axes.set_title(f"{span}" if measure == shown[0] else "")
             axes.set_ylabel(PANELS[measure])
     for axes in grid[-1]:
-        axes.set_xlabel("edited behind layer")
+        axes.set_xlabel("edited behind block")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     names = sorted(set(table["target"]) - {"mean"})
     null = (
@@ -101,7 +101,7 @@ def hypernyms(table: pd.DataFrame, matched: str) -> Figure:
         drawing.heat(axes, grid.loc[order], (-largest, largest), label, diverging=True)
         drawing.dots(axes, q.reindex_like(grid.loc[order]) <= LEVEL)
         axes.set_title(span)
-        axes.set_xlabel("edited behind layer")
+        axes.set_xlabel("edited behind block")
     dot = "dot: more is lost than with all, q ≤ .05 (Benjamini–Hochberg over hypernyms and layers)"
     draws = _draws(table)
     if names * ranks["layer"].nunique() > LEVEL * (draws + 1):
@@ -133,7 +133,7 @@ def dose_response(table: pd.DataFrame) -> Figure:
             axes.axhline(0, **drawing.CHANCE)
             axes.axvline(0, **drawing.CHANCE)
             axes.set_ylabel(f"{STEERED[measure]}\n(change, nats)")
-            axes.set_title(f"{span}, behind layer {layer:.0f}" if measure == shown[0] else "")
+            axes.set_title(f"{span}, behind block {layer:.0f}" if measure == shown[0] else "")
     for axes in grid[-1]:
         axes.set_xlabel("dose (standard deviations)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -169,7 +169,7 @@ def controls(table: pd.DataFrame) -> Figure:
                 drawing.curve(axes, pd.concat([points, origin]), "dose", palette[edit], DIRECTIONS[edit])
             axes.axhline(0, **drawing.CHANCE)
             axes.set_title(DIRECTIONS[kind] if (span, layer, matched) == lines[0] else "")
-        line[0].set_ylabel(f"{span}, behind layer {layer:.0f},\ncontrols of equal {matched}\n(change, nats)")
+        line[0].set_ylabel(f"{span}, behind block {layer:.0f},\ncontrols of equal {matched}\n(change, nats)")
     for axes in grid[-1]:
         axes.set_xlabel("dose (standard deviations)")
     handles = dict(pair[::-1] for axes in grid[0] for pair in zip(*axes.get_legend_handles_labels()))

@@ -111,7 +111,7 @@ def leaf_map(table: pd.DataFrame, pictures: Thumbnails | None = None) -> Figure:
     for axes, layer in zip(figure.subplots(1, len(layers), squeeze=False)[0], layers):
         wide = rows[rows["layer"] == layer].pivot(index="target", columns="measure", values="value")
         _scatter(axes, wide[list(MAPS[kind])].set_axis(["x", "y"], axis=1), groups, palette, pictures)
-        axes.set_title(f"{span}, " + (f"layer {layer:g}" if layer >= 0 else "before the first layer"))
+        axes.set_title(f"{span}, " + (f"block {layer:g}" if layer >= 0 else "before the first block"))
         axes.set(xlabel=_axis_label(table, MAPS[kind][0], span, layer))
         axes.set(ylabel=_axis_label(table, MAPS[kind][1], span, layer))
     handles = figure.axes[0].get_legend_handles_labels()

@@ -73,7 +73,7 @@ def controls(rows: pd.DataFrame) -> Figure:
         _line(axes, twin, drawing.colour("random_init"), "random-init LM")
         axes.axhline(0, **drawing.CHANCE)
         axes.set_title(f"{METHODS[method]},\n{trained}, rank {rank}", loc="left")
-        axes.set_xlabel("behind layer")
+        axes.set_xlabel("behind block")
     grid[0][0].set_ylabel("source's against base's\nhypernym, change (nats)")
     _finish(figure, grid, rows, "no change (dashed); random and arbitrary ones are means over draws")
     return figure
@@ -98,7 +98,7 @@ def angles(rows: pd.DataFrame) -> Figure:
         null = shown[(shown["rank"] == rank) & (shown["edit"] == SPECTRUM)].groupby("layer")["value"].mean()
         axes.plot(null.index, null, **drawing.CHANCE)
         axes.set_title(f"rank {rank}", loc="left")
-        axes.set_xlabel("behind layer")
+        axes.set_xlabel("behind block")
         axes.set_ylim(0, 1.02)
     grid[0][0].set_ylabel("words ↔ pictures:\nmean squared cosine")
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
@@ -136,7 +136,7 @@ def _by_rank(rows: pd.DataFrame, targets: Mapping[str, str]) -> Figure:
             axes.set_ylim(-0.03, 1.03)
         line[0].set_ylabel(targets[target])
     for axes in grid[-1]:
-        axes.set_xlabel("behind layer")
+        axes.set_xlabel("behind block")
     _finish(figure, grid, rows, "chance, blind answers (grey, dashed)")
     return figure
 

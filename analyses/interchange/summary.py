@@ -21,7 +21,7 @@ def summary(table: pd.DataFrame) -> str:
         effects = rows[(rows["measure"] == "effect") & (rows["edit"] == "swap")]
         whole = _best(rows[(rows["measure"] == "effect") & (rows["edit"] == "whole")])
         lines.append(
-            f"  {span}: the whole state {_interval(whole)} nats behind layer {whole['layer']:.0f}, "
+            f"  {span}: the whole state {_interval(whole)} nats behind block {whole['layer']:.0f}, "
             f"{_percent(rows, whole)} prefer the source's hypernym; n = {whole['n']} pairs between "
             f"{whole['hypernyms']} hypernyms"
         )
@@ -46,7 +46,7 @@ def _subspace(rows: pd.DataFrame, best: dict[str, Any]) -> str:
     flagged = float(at.loc[at["measure"] == "flagged", "value"].iloc[0])
     illusion = "; too few hypernyms to look for an illusion" if np.isnan(flagged) else ""
     return (
-        f"{best['method']} of {best['trained']}, rank {best['rank']}: most behind layer {best['layer']:.0f}, "
+        f"{best['method']} of {best['trained']}, rank {best['rank']}: most behind block {best['layer']:.0f}, "
         f"{_interval(best)} nats, {_percent(rows, best)} prefer the source's; {ranked}"
         + ("; an illusion: neither part does it alone" if flagged > 0 else illusion)
     )
@@ -65,7 +65,7 @@ def _angles(rows: pd.DataFrame) -> list[str]:
         said = f"p = {p:.2g} beside exchanged labels, corrected"
         said = said if np.isfinite(p) else f"no p with fewer than {FEWEST} draws of exchanged labels"
         lines.append(
-            f"words ↔ pictures, {method}, rank {rank}: overlap {best['value']:.3f} behind layer {best['layer']:.0f} "
+            f"words ↔ pictures, {method}, rank {rank}: overlap {best['value']:.3f} behind block {best['layer']:.0f} "
             f"(random {null:.3f}; {said})"
         )
     return lines

@@ -57,7 +57,7 @@ def windows(table: pd.DataFrame) -> Figure:
                 axes.set_title(path)
         line[0].set_ylabel(f"{TASKS[task]}\n(change, nats)")
     for axes in grid[-1]:
-        axes.set_xlabel("layers")
+        axes.set_xlabel("blocks")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     count = draws["edit"].nunique()
     null = f"as many edges at random, {count} draws (dashes: each of them; none to the first token)"

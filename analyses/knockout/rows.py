@@ -149,7 +149,7 @@ def _path(rows: pd.DataFrame) -> str:
         texts.append(f"{windows or 'no window'} beyond placebo")
     for window in of_window.index.difference(corrected.index):
         rank = "" if np.isnan(p[window]) else f" (p = {p[window]:.2g})"
-        texts.append(f"all layers {window} {_interval(of_window.loc[window])}{rank}")
+        texts.append(f"all blocks {window} {_interval(of_window.loc[window])}{rank}")
     return "; ".join(texts)
 
 

@@ -77,8 +77,8 @@ def training(table: pd.DataFrame) -> Figure | None:
         last = span == list(panels)[-1]
         drawing.heat(axes, grid, limits, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="training step")
-    next(iter(panels.values())).set_ylabel("layer")
-    note = "Pictures; layer −1 is the input of the language model. Intervals are in the table beside this figure."
+    next(iter(panels.values())).set_ylabel("block")
+    note = "Pictures; block −1 is the input of the language model. Intervals are in the table beside this figure."
     _footnote(figure, rows, note)
     return figure
 
@@ -108,7 +108,7 @@ def hypernyms(table: pd.DataFrame) -> Figure | None:
     for axes in panels[len(targets) :]:
         axes.set_visible(False)
     for axes in panels[len(targets) - columns : len(targets)]:
-        axes.set_xlabel("layer")
+        axes.set_xlabel("block")
         axes.tick_params(labelbottom=True)
     panels[columns * (lines // 2)].set_ylabel("AUROC")
     handles = panels[0].get_legend_handles_labels()
@@ -161,7 +161,7 @@ def heads(table: pd.DataFrame) -> Figure | None:
         last = span == list(panels)[-1]
         drawing.heat(axes, grid, limits, "mean AUROC (chance .5)" if last else None)
         axes.set(title=span, xlabel="head")
-    next(iter(panels.values())).set_ylabel("layer")
+    next(iter(panels.values())).set_ylabel("block")
     _footnote(figure, rows, "Pictures, one head at a time. Intervals are in the table beside this figure.")
     return figure
 
@@ -190,10 +190,10 @@ def transfer(table: pd.DataFrame) -> Figure | None:
             text = f"{value:.2f}\n[{limits['lower']:.2f}, {limits['upper']:.2f}]"
             tint = "white" if value < (low + high) / 2 else "black"
             axes.text(column, row, text, ha="center", va="center", color=tint, fontsize="small")
-        where = "the input" if best["layer"] < 0 else f"layer {int(best['layer'])}"
+        where = "the input" if best["layer"] < 0 else f"block {int(best['layer'])}"
         axes.set(title=f"{span}, {where}", xlabel="tested on")
     next(iter(panels.values())).set_ylabel("trained on")
-    _footnote(figure, rows, "At the layer where text → pictures is best; the diagonal is within a modality.")
+    _footnote(figure, rows, "At the block where text → pictures is best; the diagonal is within a modality.")
     return figure
 
 
@@ -213,7 +213,7 @@ def _finish(figure: Figure, panels: dict[str, Axes], rows: pd.DataFrame, note: s
     """Axes, chance, legend and the text under a figure of curves over layers."""
     for span, axes in panels.items():
         axes.axhline(0.5, **drawing.CHANCE)
-        axes.set(title=span, xlabel="layer", xlim=(rows["layer"].min(), rows["layer"].max()))
+        axes.set(title=span, xlabel="block", xlim=(rows["layer"].min(), rows["layer"].max()))
     first = next(iter(panels.values()))
     first.set_ylabel("mean AUROC, held-out leaves")
     handles, labels = first.get_legend_handles_labels()

@@ -16,7 +16,7 @@ from taxogen.world.taxonomy import Taxonomy
 
 OVER_TARGETS = (MEAN, SEEN, HELD_OUT, SEEN_MINUS_HELD_OUT)
 """Entries of the target column that are no target of their own."""
-_FIRSTS = {"onset": "first layer detected", "half_rise": "half-rise at layer"}
+_FIRSTS = {"onset": "first block detected", "half_rise": "half-rise at block"}
 """Measures that are layers, in words."""
 
 
@@ -63,16 +63,16 @@ def number_text(row: pd.Series) -> str:
 
 
 def place_text(row: pd.Series) -> str:
-    """The layer of a row in words, or its site where that is no residual stream."""
+    """The block of a row in words, or its site where that is no residual stream."""
     if np.isnan(row["layer"]):
         return "the last norm"
     if row["layer"] >= 0 and not row["site"].endswith("hook_resid_post"):
         return row["site"]
-    return {-2: "the encoder", -1: "the input"}.get(int(row["layer"]), f"layer {int(row['layer'])}")
+    return {-2: "the encoder", -1: "the input"}.get(int(row["layer"]), f"block {int(row['layer'])}")
 
 
 def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
-    """One place and modality: the best layer beside its control, the first layer detected and the half-rise."""
+    """One place and modality: the best block beside its control, the first block detected and the half-rise."""
     rows = rows[rows["modality"] == modality]
     scores = rows[(rows["measure"] == "auroc") & rows["value"].notna()]
     if scores.empty:
@@ -88,5 +88,5 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
         if measure in firsts.index and np.isfinite(firsts["value"]["onset"]):
             text += f", {words} {layer_text(firsts.loc[measure].to_dict())}"
     if "onset" in firsts.index and np.isnan(firsts["value"]["onset"]):
-        text += ", no layer detected"
+        text += ", no block detected"
     return text + (f" ({best['probe']})" if modality == "text→image" else "")

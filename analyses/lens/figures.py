@@ -59,7 +59,7 @@ def curves(table: pd.DataFrame, measure: str) -> Figure:
         if measure == "log10_rank":
             _rank_axis(line[0])
     for axes in grid[-1]:
-        axes.set_xlabel("layer")
+        axes.set_xlabel("block")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     of = f"leaves, {MODALITIES[str(rows['modality'].iloc[0])]}"
     null = "dashed, the words of other leaves; each word is as often another's as its own"
@@ -88,7 +88,7 @@ def nearest(table: pd.DataFrame) -> Figure:
                     axes, of_kind[of_kind["words"] == words], "layer", palette[label], name, dashed=dashed
                 )
         axes.set_title(f"{span}, {near or 'same layer'}")
-        axes.set_xlabel("layer")
+        axes.set_xlabel("block")
     figure.axes[0].set_ylabel("share of tokens")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     of = f"leaves, {MODALITIES[str(table['modality'].iloc[0])]}"

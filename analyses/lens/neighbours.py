@@ -78,7 +78,7 @@ def summary_lines(table: pd.DataFrame) -> list[str]:
         most = max(range(len(own)), key=lambda at: own[at]["value"])
         best = own[most]
         lines.append(
-            f"  contextual, slot, {modality}, {treatment or SAME}: nearest word is {kind} most often at layer "
+            f"  contextual, slot, {modality}, {treatment or SAME}: nearest word is {kind} most often at block "
             f"{best['layer']:g}: {best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}], words exchanged "
             f"{chance[most]['value']:.3f}, p = {p['value'].iloc[most]:.2g} (corrected), n = {best['n']}"
         )

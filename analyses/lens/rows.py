@@ -127,7 +127,7 @@ def summary(table: pd.DataFrame) -> str:
     onsets = table[table["measure"] == "onset"]
     for keys, view in onsets.groupby(["modality", "lens", "span"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
         each = "; ".join(f"{one['target']} {layer_text(one)}" for one in view.to_dict("records"))
-        lines.append(f"  {' '.join(map(str, keys)):17} first layer detected: {each}, n = {view['n'].min()}")
+        lines.append(f"  {' '.join(map(str, keys)):17} first block detected: {each}, n = {view['n'].min()}")
     beyond = table[table["words"] == BEYOND]
     last = beyond[(beyond["measure"] == "log_prob") & (beyond["layer"] == table["layer"].max())]
     last = last[(last["span"] == "last") & (last["lens"] == "logit")]

@@ -77,7 +77,7 @@ def curves(rows: pd.DataFrame) -> Figure:
         panel.axhline(gap, **{**drawing.CHANCE, "linestyle": "-"})
         panel.axhline(0, **drawing.CHANCE)
         panel.set_title(span, loc="left")
-        panel.set_xlabel("layer")
+        panel.set_xlabel("block")
     panels[0].set_ylabel("change of the log-odds, nats")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     drawing.footnote(figure, f"{_caption(rows)} Solid grey line: difference of the two runs of a pair.")
@@ -156,7 +156,7 @@ def _stacked(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
 
 def _bar(figure: Figure, panels: Sequence[Axes], label: str) -> None:
     """The name of the layers under the last panel, and one colour bar for all."""
-    panels[-1].set_xlabel("layer")
+    panels[-1].set_xlabel("block")
     bar: Any = figure.colorbar(panels[0].images[0], ax=panels, label=label, shrink=0.9)
     bar.outline.set_visible(False)
 

@@ -27,7 +27,7 @@ def summary(table: pd.DataFrame) -> str:
             lines.append(
                 f"  {target:8} {span:5} {_best(cells)}; counts at {len(layers)} of {len(cells)} cells"
             )
-            lines[-1] += f": layers {', '.join(layers)}" if layers else ""
+            lines[-1] += f": blocks {', '.join(layers)}" if layers else ""
     far = table[(table["split"] == "all") & (table["target"] == first["target"])]
     lines += warnings(far.assign(state=far["state"].replace({"clean": "the clean run's state"})), "state")
     for ranks in table[table["measure"] == "rank_agreement"].to_dict("records"):

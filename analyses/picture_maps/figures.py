@@ -221,7 +221,7 @@ def heads(table: pd.DataFrame) -> Figure:
         last = "share on the object − its area" if axes is panels[-1] else None
         drawing.heat(axes, cells, (-most, most), last, diverging=True)
         axes.set_title("this run" if model == "run" else "random init")
-        axes.set_xlabel("layer")
+        axes.set_xlabel("block")
     panels[0].set_ylabel("head")
     about = drawing.caption(
         int(rows["n"].max()), "leaves, a picture each", "in the table", "0, the object's area"

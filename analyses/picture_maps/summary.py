@@ -31,7 +31,7 @@ def word(name: str, site: str, span: str = "") -> str:
     text = LABELS[name]
     if name in ("head", "probe"):
         layer, _, head = site.removeprefix("blocks.").partition("#")
-        text += f", layer {layer.partition('.')[0]}" + (f" head {head}" if head else "")
+        text += f", block {layer.partition('.')[0]}" + (f" head {head}" if head else "")
     return f"{text}, from the cue" if span == "cue" else text
 
 

@@ -37,7 +37,7 @@ def reconstruction(table: pd.DataFrame) -> Figure:
             axes.plot(at, own["value"], label=name, **look)
         axes.axhline(1, **drawing.CHANCE)
         axes.set_title(span)
-        axes.set_xlabel("layer")
+        axes.set_xlabel("block")
     figure.axes[0].set_ylabel("unexplained variance")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     null = "the mean of the same rows (1)"

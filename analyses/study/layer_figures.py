@@ -62,7 +62,7 @@ def _by_group(curves: pd.DataFrame, of: Members, what: str, null: str) -> Figure
         axes.set_visible(False)
     for line in panels:
         line[0].set_ylabel(what)
-    panels[-1][0].set_xlabel("layer")
+    panels[-1][0].set_xlabel("block")
     drawing.footnote(figure, figure_caption(curves, null, "95 %, over leaf concepts and seeds"))
     return figure
 
@@ -106,7 +106,7 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
         legend = dict(zip(names, handles, strict=True))
         panels[0, column].legend(legend.values(), legend.keys(), fontsize="x-small")
         panels[1, column].set_xlabel(what)
-    panels[0, 0].set_ylabel("first layer detected")
+    panels[0, 0].set_ylabel("first block detected")
     panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the layers")
     panels[1, 0].axhline(0.5, **drawing.CHANCE)
     drawing.footnote(

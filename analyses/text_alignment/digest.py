@@ -64,7 +64,7 @@ def probe_lines(table: pd.DataFrame, probes: Mapping[str, float]) -> list[str]:
         if np.isfinite(layer) and np.isfinite(probe):
             order = "before" if layer < probe else "after" if layer > probe else "at"
             lines.append(
-                f"  {one['span']}: like the word {order} the hypernym probe's onset at layer {probe:.0f}"
+                f"  {one['span']}: like the word {order} the hypernym probe's onset at block {probe:.0f}"
             )
     return lines
 
@@ -116,13 +116,13 @@ def _also(p: pd.DataFrame, unit: pd.DataFrame) -> str:
 def _onset_line(onset: dict, half: dict, confirmed: float | None) -> str:
     """From which layer on pictures are like the word, also with rows at unit length if these were compared."""
     if not np.isfinite(onset["value"]):
-        return f"  {onset['span']}: never like the word to the last layer"
+        return f"  {onset['span']}: never like the word to the last block"
     text = (
-        f"  {onset['span']}: above chance from layer {layer_text(onset)} on (first detected), "
+        f"  {onset['span']}: above chance from block {layer_text(onset)} on (first detected), "
         f"half its best from {layer_text(half)}"
     )
     if confirmed is None or onset["treatment"] == UNIT:
         return text
     if np.isfinite(confirmed):
         return f"{text}; with {UNIT} {confirmed:.0f}"
-    return f"{text}; NOT CONFIRMED with {UNIT}, where no layer is detected: massive rows may be why"
+    return f"{text}; NOT CONFIRMED with {UNIT}, where no block is detected: massive rows may be why"

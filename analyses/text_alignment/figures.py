@@ -74,8 +74,8 @@ def maps(rows: pd.DataFrame, measure: str) -> Figure:
             label = _named(measure) if axes is line[-1] else None
             _cells(axes, place, measure, ("layer", "other"), limits, label, rare)
             axes.set_title(f"{span}, {name}")
-            axes.set_xlabel("layer of the words")
-        line[0].set_ylabel("layer of the pictures")
+            axes.set_xlabel("block of the words")
+        line[0].set_ylabel("block of the pictures")
     null = f"{_MARKS[rare][1]}, corrected for the maximum over layer pairs"
     drawing.footnote(figure, panels.leaves_caption(rows, null, "none on the map"))
     return figure

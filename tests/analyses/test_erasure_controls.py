@@ -144,7 +144,7 @@ def test_natural_states_are_in_the_middle_and_a_long_step_is_warned_of_and_cross
     table = steering_table(long, draw_weights(long["leaf"].nunique(), 20), 0).assign(run="planted")
     (line,) = [line for line in summary(table).splitlines() if "warning: mass_mean" in line]
     assert "99th percentile" in line
-    assert f"last behind layer {BEHIND.layer}" in line
+    assert f"last behind block {BEHIND.layer}" in line
     axes = drawn.panels(draw(table)["dose_response"])[0]
     colour = drawing.colours(["mass_mean", "probe", "text", "random", "shuffled"])["mass_mean"]
     crosses = [line for line in axes.lines if line.get_marker() == "x" and line.get_color() == colour]

@@ -121,7 +121,7 @@ def test_the_figure_of_steering_shows_the_rows_of_its_place_measure_and_directio
                 origin = of_kind.iloc[[0]].assign(layer=0.0, value=0.0, lower=0.0, upper=0.0)
                 drawn.assert_curve(axes, pd.concat([of_kind, origin]), colours[kind])
             assert axes.get_ylabel() == f"{label}\n(change, nats)"
-            assert axes.get_title() == (f"{span}, behind layer {layer}" if measure == "target_change" else "")
+            assert axes.get_title() == (f"{span}, behind block {layer}" if measure == "target_change" else "")
     legend = drawn.legend(figures["dose_response"])
     assert legend == {label: colours[kind].lower() for kind, label in DIRECTIONS.items()}
     assert "n = 20 leaves off the hypernym" in figures["dose_response"].texts[-1].get_text()
@@ -142,7 +142,7 @@ def test_the_summary_of_erasure_names_the_layer_of_the_largest_loss_and_its_numb
         there = mean[mean["layer"] == layer].loc[span]
         at_layers = {"slot": 2, "cue": 0}[span]
         assert lines[1 + 3 * at : 4 + 3 * at] == [
-            f"  {span:5} most behind layer {layer:.0f}: gap {interval(there.loc[('gap', 'none')])} to "
+            f"  {span:5} most behind block {layer:.0f}: gap {interval(there.loc[('gap', 'none')])} to "
             f"{interval(there.loc[('gap', 'erased')])}; beyond controls of equal rank "
             f"{interval(beyond.loc[layer])}, n = 40; "
             f"beyond each draw of them at {at_layers} of 2 layers (p ≤ .05, corrected)",
@@ -165,7 +165,7 @@ def test_the_summary_of_steering_has_each_direction_at_the_largest_dose(tables):
             "cue": "no p: it takes 19 draws of each control for one hypernym, ",
         }[span]
         start = (
-            f"  {span:5} behind layer {layer}, 4 sd: {kind} {interval(at.loc[kind])}, n = 20; beyond controls of equal "
+            f"  {span:5} behind block {layer}, 4 sd: {kind} {interval(at.loc[kind])}, n = 20; beyond controls of equal "
             f"length {interval(at.loc[f'{kind} − controls'])}, {p}"
         )
         assert line.startswith(start)

@@ -306,7 +306,7 @@ def test_maps_put_every_leaf_where_the_table_has_it_in_the_colour_of_its_hyperny
     assert list(figures.draw(table)) == ["map"]
     for name, figure in maps.items():
         assert [axes.get_title() for axes in figure.axes] == [
-            "slot, before the first layer", "slot, layer 1", "slot, layer 4",
+            "slot, before the first block", "slot, block 1", "slot, block 4",
         ]  # fmt: skip
         for axes, site in zip(figure.axes, (SITES[0], SITES[2], SITES[5]), strict=True):
             rows = pick(numbers, site=site, step=10)

@@ -121,7 +121,7 @@ def test_leaves_stay_where_they_are_and_words_and_pictures_share_the_subspace(pl
 
 def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_are_named(planted):
     parts, table, _ = planted
-    assert "means of words, rank 3: most behind layer 2" in summary(table)
+    assert "means of words, rank 3: most behind block 2" in summary(table)
     assert "less than" not in summary(table)
     note = lowered(Options(), (1, 3), 8)
     table = table.assign(note=np.where(table["edit"] == "none", note, table["note"]))
@@ -159,7 +159,7 @@ def test_exchanged_states_are_ranked_among_natural_ones_and_far_ones_are_warned_
     assert of_swap.sum() == 4
     warned = summary(table.assign(value=table["value"].mask(of_swap, 0.6)))
     assert (
-        warned.count("most states lie beyond the 99th percentile of natural ones at last behind layer") == 4
+        warned.count("most states lie beyond the 99th percentile of natural ones at last behind block") == 4
     )
 
 

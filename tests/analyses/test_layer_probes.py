@@ -286,7 +286,7 @@ def test_the_summary_names_layer_control_onset_and_transfer(probed):
     assert len(text.splitlines()) <= 10
     assert "Layer probes of toy: 4 targets, 32 leaf concepts, split by leaf, step 9" in text
     line = next(line for line in text.splitlines() if "last  image" in line)
-    assert f"first layer detected {ONSET} [{ONSET}, {ONSET}], half-rise at layer {ONSET} " in line
+    assert f"first block detected {ONSET} [{ONSET}, {ONSET}], half-rise at block {ONSET} " in line
     assert "control" in line
     assert "selectivity" in line
     assert "text→image" in text

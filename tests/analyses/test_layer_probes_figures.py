@@ -156,7 +156,7 @@ def test_transfer_is_shown_at_the_best_layer_of_text_to_pictures(table, figures)
         rows = pick(rows, span=span, target="mean", measure="auroc", probe="ridge")
         across = pick(rows, modality="text→image")
         best = across.loc[across["value"].idxmax()]
-        where = "the input" if best["layer"] == -1 else f"layer {best['layer']:.0f}"
+        where = "the input" if best["layer"] == -1 else f"block {best['layer']:.0f}"
         assert axes.get_title() == f"{span}, {where}"
         at = pick(rows, site=best["site"]).set_index("modality")
         grid = [["image", "image→text"], ["text→image", "text"]]  # trained on, tested on
@@ -224,7 +224,7 @@ def test_the_summary_says_the_numbers_of_the_table(table):
         for said in (
             f"best {best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}] at ",
             f"control {at['control_auroc']:.3f}, selectivity {at['selectivity']:.3f}",
-            f"first layer detected {onset['value']:.0f} [{limits[0]}, {limits[1]}]",
+            f"first block detected {onset['value']:.0f} [{limits[0]}, {limits[1]}]",
         ):
             assert said in line
         assert line.endswith(f"({best['probe']})") == (modality == "text→image")
@@ -235,7 +235,7 @@ def test_the_summary_says_the_numbers_of_the_table(table):
     [
         ("encoder", "the encoder"),
         ("hook_embed", "the input"),
-        ("blocks.2.hook_resid_post", "layer 2"),
+        ("blocks.2.hook_resid_post", "block 2"),
         ("blocks.1.hook_attn_out", "blocks.1.hook_attn_out"),
         (FINAL, "the last norm"),
     ],
@@ -260,6 +260,6 @@ def test_the_summary_of_contrasts_names_the_largest_difference_of_either_sign():
     table = table.assign(lower=table["value"] - 0.01, upper=table["value"] + 0.02, pairs=3)
     assert contrast_summary(table).splitlines() == [
         "Mean AUROC, a minus b (paired by leaf; mean of 3 pairs of runs)",
-        "  cue   image       ridge: -0.400 [-0.410, -0.380] at layer 0",
-        "  cue   text        ridge: 0.250 [0.240, 0.270] at layer 2",
+        "  cue   image       ridge: -0.400 [-0.410, -0.380] at block 0",
+        "  cue   text        ridge: 0.250 [0.240, 0.270] at block 2",
     ]

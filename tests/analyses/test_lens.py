@@ -161,7 +161,7 @@ def test_the_summary_has_the_numbers_of_its_rows(table):
     onset = table[table["measure"] == "onset"]
     for (modality, lens_name, span), view in onset.groupby(["modality", "lens", "span"]):
         (line,) = [line for line in said if line.split()[:4] == [modality, lens_name, span, "first"]]
-        assert " first layer detected: leaf " in line
+        assert " first block detected: leaf " in line
         expected = {row["target"]: numbers(row, ".0f") for row in view.to_dict("records")}
         assert dict(re.findall(r"(?:: |; )([a-z −]+) (\S+ \[\S+ \S+\])", line)) == expected
         assert line.endswith("n = 40")
@@ -331,7 +331,7 @@ def test_a_toy_run_from_the_command_line_and_a_second_start_goes_on(toy, capsys)
     assert set(table["n"]) == {8}
     assert near["leaf"].nunique() == 8
     assert (folder / "log10_rank_image.png").is_file()
-    assert "first layer detected: leaf" in capsys.readouterr().out
+    assert "first block detected: leaf" in capsys.readouterr().out
     parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.parquet")}
     lens.main(asking)
     assert {path: path.stat().st_mtime_ns for path in parts} == parts

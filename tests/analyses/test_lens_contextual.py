@@ -117,7 +117,7 @@ def test_the_table_has_them_behind_the_evidence_and_figures_and_summary_show_the
     assert [axes.get_title() for axes in figures["nearest_image"].axes] == ["slot, same layer"]
     assert len(figures["nearest_image"].axes[0].get_lines()) >= 4
     assert summary_lines(table)[0].startswith(
-        "  contextual, slot, image, same layer: nearest word is own name most often at layer 0: 1.000 [0.912, 1.000]"
+        "  contextual, slot, image, same layer: nearest word is own name most often at block 0: 1.000 [0.912, 1.000]"
     )
     assert lens.summary(table).splitlines()[-2:] == summary_lines(table)
     assert summary_lines(plain) == []

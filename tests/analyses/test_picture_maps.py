@@ -348,8 +348,8 @@ def test_no_limit_is_beyond_what_a_measure_can_be(measure, model, patches, lowes
 @pytest.mark.parametrize(
     ("name", "site", "said"),
     [
-        ("head", "blocks.16.attn.hook_pattern#3", "attention, layer 16 head 3"),
-        ("probe", "blocks.15.hook_resid_post", "hypernym probe, layer 15"),
+        ("head", "blocks.16.attn.hook_pattern#3", "attention, block 16 head 3"),
+        ("probe", "blocks.15.hook_resid_post", "hypernym probe, block 15"),
         ("cut", "all", "patch unseen"),
     ],
 )

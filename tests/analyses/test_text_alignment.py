@@ -136,10 +136,10 @@ def test_raw_rows_hide_the_likeness_and_the_summary_says_so(found):
     assert values["without outliers"] > 0.6
     text = analysis.summary(found)
     assert "raw and standardised rows DISAGREE" in text
-    assert f"above chance from layer {ONSET}" in text
+    assert f"above chance from block {ONSET}" in text
     for layer, order in ((4, "before"), (ONSET, "at"), (1, "after")):
         (line,) = probe_lines(found, {"slot": float(layer)})
-        assert line == f"  slot: like the word {order} the hypernym probe's onset at layer {layer}"
+        assert line == f"  slot: like the word {order} the hypernym probe's onset at block {layer}"
     assert not probe_lines(found, {"slot": np.nan})
 
 
@@ -451,7 +451,7 @@ def test_maps_have_picture_layers_by_word_layers_and_marks_by_corrected_p(number
     marked = 0
     for axes, (reference, span) in zip(drawn.panels(figure), places, strict=True):
         assert axes.get_title() == f"{span}, {reference}"
-        assert axes.get_xlabel() == "layer of the words"
+        assert axes.get_xlabel() == "block of the words"
         rows = pick(numbers, span=span, reference=reference, step=7)
         rows = rows[rows["other_site"].isin(SITES)].assign(other=rows["other_site"].map(layer_of))
         value, p = (expected_map(rows, "layer", "other", name) for name in ("cka_debiased", "p_corrected"))
@@ -540,7 +540,7 @@ def test_the_summary_says_the_tables_numbers(numbers):
             pick(numbers, span=span, step=7, measure=name).iloc[0] for name in ("onset", "half_rise")
         )
         assert (
-            f"  {span}: above chance from layer {onset['value']:.0f} [{onset['lower']:.0f}, {onset['upper']:.0f}] on "
+            f"  {span}: above chance from block {onset['value']:.0f} [{onset['lower']:.0f}, {onset['upper']:.0f}] on "
             f"(first detected), half its best from {half['value']:.0f} [{half['lower']:.0f}, {half['upper']:.0f}]"
         ) in text
 

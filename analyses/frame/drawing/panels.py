@@ -46,7 +46,7 @@ def frame(axes: Axes, title: str, null: float | None = 0.0) -> None:
     if null is not None:
         axes.axhline(null, **drawing.CHANCE)
     axes.set_title(title)
-    axes.set_xlabel("layer")
+    axes.set_xlabel("block")
 
 
 def legend(figure: Figure, panel: Axes, columns: int) -> None:

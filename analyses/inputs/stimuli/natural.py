@@ -46,7 +46,7 @@ def warnings(rows: pd.DataFrame, by: str) -> list[str]:
     far = rows[(rows["measure"] == MEASURES[-1]) & (rows["value"] > WARNED)]
     lines = []
     for kind, of_kind in far.groupby(by, sort=False):
-        where = [f"{one['span']} behind layer {one['layer']:.0f}" for one in of_kind.to_dict("records")]
+        where = [f"{one['span']} behind block {one['layer']:.0f}" for one in of_kind.to_dict("records")]
         lines.append(
             f"  warning: {kind}: most states lie beyond the 99th percentile of natural ones at "
             f"{', '.join(dict.fromkeys(where))}"

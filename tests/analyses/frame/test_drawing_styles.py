@@ -139,7 +139,7 @@ def test_points_of_one_layer_are_a_forest_with_a_line_each():
         low, high = axes.get_xlim()
         assert low < -0.1 < 0.3 < high < 1
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
-    assert figure.axes[0].get_ylabel() == "layer 7"
+    assert figure.axes[0].get_ylabel() == "block 7"
     assert figure.axes[0].get_xlabel() == "cohesion"
 
 

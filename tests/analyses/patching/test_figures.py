@@ -270,14 +270,14 @@ def test_the_summary_s_numbers_are_those_of_the_table(table, tmp_path):
             best = rows.loc[rows["value"].idxmax()]
             counted = pick(table, target=target, span=span, measure="counts", value=1.0)["layers"].tolist()
             numbers = f"{best['value']:+.2f} [{best['lower']:+.2f}, {best['upper']:+.2f}] nats"
-            layers = f": layers {', '.join(counted)}" if counted else ""
+            layers = X if counted else ""
             assert lines[at + shift] == (
                 f"  {target:8} {span:5} most at {best['site']}: {numbers}; counts at {len(counted)} of 3 cells{layers}"
             )
         at += 4
     assert len(lines) == at
     assert "leaf     slot  " in lines[6]
-    assert lines[6].endswith("counts at 2 of 3 cells: layers 1, 3")
+    assert lines[6].endswith("counts at 2 of 3 cells: blocks 1, 3")
     assert lines[7].endswith("counts at 0 of 3 cells")
     ranks = pick(screened(tmp_path), measure="rank_agreement").iloc[0]
     assert patching.summary(screened(tmp_path)).splitlines()[-1] == (

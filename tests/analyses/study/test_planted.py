@@ -167,7 +167,7 @@ def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
     assert titles == ["full", "random, pretrained", "shuffle", "encoder", "projector"]
     curve = {line.get_label(): line for line in figures["transfer"].axes[0].get_lines()}["pretrained"]
     np.testing.assert_allclose(np.asarray(curve.get_ydata())[[0, -1]], [0, 0.33], atol=1e-6)
-    assert {axes.get_ylabel() for axes in figures["onset"].axes} >= {"first layer detected"}
+    assert {axes.get_ylabel() for axes in figures["onset"].axes} >= {"first block detected"}
 
 
 def test_cohesion_is_a_mean_over_seeds_with_the_variance_of_leaves_and_of_seeds(plan, tables):
