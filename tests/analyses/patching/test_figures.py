@@ -270,7 +270,7 @@ def test_the_summary_s_numbers_are_those_of_the_table(table, tmp_path):
             best = rows.loc[rows["value"].idxmax()]
             counted = pick(table, target=target, span=span, measure="counts", value=1.0)["layers"].tolist()
             numbers = f"{best['value']:+.2f} [{best['lower']:+.2f}, {best['upper']:+.2f}] nats"
-            layers = X if counted else ""
+            layers = f": blocks {', '.join(counted)}" if counted else ""
             assert lines[at + shift] == (
                 f"  {target:8} {span:5} most at {best['site']}: {numbers}; counts at {len(counted)} of 3 cells{layers}"
             )
