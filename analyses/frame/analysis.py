@@ -222,8 +222,8 @@ class Analysis:
 
     def table_path(self, run: RunOrStores, name: str = "") -> Path:
         """Where the table of the default question about a run lies, or another table in its folder."""
-        home = provenance.home_of(run)
-        return home / self.name / f"{name or self.table_name_of(self.options())}.parquet"
+        name, folder = name or self.table_name_of(self.options()), self._folder_name(self.options())
+        return provenance.home_of(run) / folder / f"{name}.parquet"
 
     def table(self, run: RunOrStores) -> pd.DataFrame:
         """The stored table of the default question about a run, or about stores in place of one.

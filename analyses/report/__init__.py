@@ -1,6 +1,7 @@
 """A self-contained page about some runs: every question that was asked of them, and how they were made.
 
     python -m analyses.report --run R --run R2 … --out DIR      or --sweep FOLDER, for all its runs
+    python -m analyses.report --run R --run R2 … --out DIR --quick     with a quick look by every other question
 
 Reads: scores and layer-probe tables of the runs, and the results of every other question in their folders.
 Writes: report.html, and the figures and tables that it computes itself.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from analyses.frame.analysis import refusing
 from analyses.frame.command_line import add_run_flags, described_parser, runs_in
+from analyses.report.looks import look
 from analyses.report.page import Page, write
 from taxogen.runs.run import Run
 
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = [Run.open(path) for path in runs_in(given)]
         if not runs:
             raise ValueError("no run was given to report; give --run DIR, or --sweep DIR")
+        if given.quick:
+            look(runs)
         page = write(given.out, runs, seconds={})
         print(f"report: {page.path}")
 
@@ -36,4 +40,10 @@ def parser() -> argparse.ArgumentParser:
     made = described_parser("python -m analyses.report", __doc__ or "")
     add_run_flags(made)
     made.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the page goes")
+    text = (
+        "first take a quick look, marked as one, by every question that has no answer yet: at the first run"
+    )
+    made.add_argument(
+        "--quick", action="store_true", help=f"{text}, or at all where it is about runs together"
+    )
     return made

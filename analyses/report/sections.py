@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Answer:
         figures: by name.
         asked: the flags with which it was asked, those that are the default left out.
         rank: the place of its run among those of its condition: 0 for the first, and for all together.
+        quick: whether it is a quick look, shown where there is no whole answer.
     """
 
     of: str
@@ -58,6 +59,7 @@ class Answer:
     figures: dict[str, Drawn]
     asked: str = ""
     rank: int = 0
+    quick: bool = False
 
     @property
     def beside(self) -> list[str]:
@@ -97,9 +99,14 @@ class Section:
 
 def sections_of(runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> list[Section]:
     """The section of every question that can be asked of runs; `tables` is given those that are computed here."""
+    return [_section(one, runs, out, tables) for one in questions_about_runs()]
+
+
+def questions_about_runs() -> list[Analysis]:
+    """The analyses of the registry that are asked of runs, in the order of a report."""
     known = [registry.load(name) for name in registry.questions()]
     known = [one for one in known if one.takes is not Takes.NO_RUN]
-    return [_section(one, runs, out, tables) for one in sorted(known, key=lambda one: (one.order, one.name))]
+    return sorted(known, key=lambda one: (one.order, one.name))
 
 
 def _section(analysis: Analysis, runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> Section:
@@ -132,6 +139,9 @@ def stored(analysis: Analysis, runs: Sequence[Run]) -> Section:
     for group in [[run] for run in runs] if alone else [runs]:
         title, rank = (group[0].name, ranks[group[0].path]) if alone else ("", 0)
         own, unfit = _answers(analysis, analysis.stored(group), title, rank)
+        if not own:
+            hurried = replace(analysis, hurried=True)
+            own, _ = _answers(hurried, hurried.stored(group), title, rank)
         answers += own
         reasons += unfit
         unasked += [] if own or unfit else group
@@ -158,10 +168,23 @@ def _answers(
                 reasons.append(reason)
             elif path.is_file():
                 figures[figure_name] = _drawn(path, *drawing.captioned(figure), table.path)
-        of = ", ".join(filter(None, (title, "" if name == analysis.name else name.replace("_", " "))))
+        more = (
+            "" if name == analysis.name else name.replace("_", " "),
+            "a quick look" if analysis.hurried else "",
+        )
+        of = ", ".join(filter(None, (title, *more)))
         asked = wording.spelled(analysis.options, record["options"]) if record else ""
         answers.append(
-            Answer(of if title else "", title, frame, analysis.blocks(frame), figures, asked, rank)
+            Answer(
+                of if title else "",
+                title,
+                frame,
+                analysis.blocks(frame),
+                figures,
+                asked,
+                rank,
+                analysis.hurried,
+            )
         )
         last = table.path, record
     if answers and last:

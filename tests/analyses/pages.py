@@ -67,3 +67,47 @@ def browse(page: Path, folder: Path, *flags: str, fragment: str = "") -> tuple[s
         [*command, page.as_uri() + fragment], capture_output=True, text=True, timeout=240, check=True
     )
     return done.stdout, re.findall(r".*(?:CONSOLE|Uncaught).*", done.stderr)
+
+
+class Page(HTMLParser):
+    """The tables of a page as rows of texts, its pictures, and its headings."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.images: list[str] = []
+        self.heads: list[str] = []
+        self._cell: list[str] | None = None
+        self._head: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+        elif tag in ("h2", "h3"):
+            self._head = []
+        elif tag == "img":
+            self.images.append(dict(attrs)["src"])
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+        elif tag in ("h2", "h3"):
+            self.heads.append("".join(self._head).strip())
+            self._head = None
+
+    def handle_data(self, data):
+        for part in (self._cell, self._head):
+            if part is not None:
+                part.append(data)
+
+    def table(self, *header: str) -> list[list[str]]:
+        """The rows of the only table whose columns begin with these words."""
+        begins = [table for table in self.tables if table and len(table[0]) >= len(header)]
+        (rows,) = [one for one in begins if all(map(str.startswith, one[0], header))]
+        return rows

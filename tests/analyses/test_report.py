@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -14,56 +13,14 @@ import pytest
 from analyses import report
 from analyses.behaviour.rows import headline
 from analyses.emergence.rows import best_layers
+from analyses.frame import registry
+from analyses.report import looks
 from taxogen.answers.evaluate import Scores
 from taxogen.answers.rows import labels_of
 from taxogen.runs.run import Run
-from tests.analyses.pages import BROWSER, Elements, browse
+from tests.analyses.pages import BROWSER, Elements, Page, browse
 from tests.analyses.test_end_to_end import TOY, run_demo
 from tests.world import write_world
-
-
-class Page(HTMLParser):
-    """The tables of a page as rows of texts, its pictures, and its headings."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tables: list[list[list[str]]] = []
-        self.images: list[str] = []
-        self.heads: list[str] = []
-        self._cell: list[str] | None = None
-        self._head: list[str] | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self._cell = []
-        elif tag in ("h2", "h3"):
-            self._head = []
-        elif tag == "img":
-            self.images.append(dict(attrs)["src"])
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
-            self._cell = None
-        elif tag in ("h2", "h3"):
-            self.heads.append("".join(self._head).strip())
-            self._head = None
-
-    def handle_data(self, data):
-        for part in (self._cell, self._head):
-            if part is not None:
-                part.append(data)
-
-    def table(self, *header: str) -> list[list[str]]:
-        """The rows of the only table whose columns begin with these words."""
-        begins = [table for table in self.tables if table and len(table[0]) >= len(header)]
-        (rows,) = [one for one in begins if all(map(str.startswith, one[0], header))]
-        return rows
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +255,32 @@ def test_a_browser_shows_the_page_without_errors_and_never_wider_than_the_window
 def test_the_page_prints(made, tmp_path):
     browse(made / "demo" / "report.html", tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_quick_looks_are_of_the_first_run_and_give_way_to_whole_answers(made, tmp_path, monkeypatch, capsys):
+    asked = [registry.load(name) for name in ("picture_maps", "sparse_features", "visual_coherence", "lens")]
+    monkeypatch.setattr(looks, "questions_about_runs", lambda: asked)
+    paths = [
+        shutil.copytree(made / "runs" / f"demo-{name}", tmp_path / name) for name in ("within", "across")
+    ]
+    given = [*(word for path in paths for word in ("--run", str(path))), "--out", str(tmp_path / "page")]
+    report.main([*given, "--quick"])
+    left_out = capsys.readouterr().err
+    assert "picture_maps: no quick look: " in left_out
+    assert "sparse_features: no quick look: " in left_out
+    tables = sorted(tmp_path.glob("*/analyses/*-quick/*.parquet"))
+    assert {path.parent.name for path in tables} == {"lens-quick", "visual_coherence-quick"}
+    assert {path.parents[2].name for path in tables} == {"within"}
+    source, before = (
+        (tmp_path / "page" / "report.html").read_text(),
+        [path.stat().st_mtime_ns for path in tables],
+    )
+    assert "within, a quick look" in source
+    assert source.count("A quick look, not the answer: asked with") == 2
+    assert f"Not asked of across: <code>python -m analyses.lens --run {paths[1]}" in source
+    registry.load("lens").main(["--run", str(paths[0])])
+    report.main([*given, "--quick"])
+    source = (tmp_path / "page" / "report.html").read_text()
+    assert source.count("A quick look, not the answer: asked with") == 1
+    assert "a quick look<" not in source
+    assert [path.stat().st_mtime_ns for path in tables] == before
