@@ -68,7 +68,7 @@ def make(options: argparse.Namespace) -> None:
     out = options.out or Path("artifacts") / options.preset
     runs = make_runs(options.preset, options.runs, tuple(options.settings))
     jobs = usual_jobs(list(runs.values())) if options.jobs is None else options.jobs
-    clock = Clock(out / "seconds.json", _stages(runs), jobs, partial(print, flush=True))
+    clock = Clock(out / report.SECONDS, _stages(runs), jobs, partial(print, flush=True))
     out.mkdir(parents=True, exist_ok=True)
     first = next(iter(runs.values()))
     with clock.stage(FEATURES), threads(1):
@@ -86,6 +86,7 @@ def make(options: argparse.Namespace) -> None:
     table = page.tables["behaviour"]
     files.write_json(out / "summary.json", summary(table, clock.seconds))
     print(f"\n{behaviour.summary(table)}\n\nreport: {page.path}")
+    print(f"A quick look by every other question: {report.first_looks(list(runs.values()), out)}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,8 @@ Writes: report.html, and the figures and tables that it computes itself.
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +21,10 @@ from analyses.report.looks import look
 from analyses.report.page import Page, write
 from taxogen.runs.run import Run
 
-__all__ = ["Page", "main", "write"]
+__all__ = ["SECONDS", "Page", "first_looks", "main", "write"]
+
+SECONDS = "seconds.json"
+"""Of the folder of a report whose runs one command made: how long each stage took."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,8 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError("no run was given to report; give --run DIR, or --sweep DIR")
         if given.quick:
             look(runs)
-        page = write(given.out, runs, seconds={})
+        stages = given.out / SECONDS
+        page = write(
+            given.out, runs, json.loads(stages.read_text(encoding="utf-8")) if stages.is_file() else {}
+        )
         print(f"report: {page.path}")
+
+
+def first_looks(runs: Sequence[Run], out: Path) -> str:
+    """The command that gives every question a section in the report of these runs."""
+    words = [word for run in runs for word in ("--run", str(run.path))]
+    return shlex.join(["python", "-m", "analyses.report", *words, "--out", str(out), "--quick"])
 
 
 def parser() -> argparse.ArgumentParser:

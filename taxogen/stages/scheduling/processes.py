@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 import psutil
 import torch
+from tqdm import tqdm
 
 from taxogen.models import devices
 from taxogen.models.threads import cores, threads
@@ -157,6 +158,8 @@ def _started() -> _Worker:
 def _in_process(pipe: Connection) -> None:
     """Does one task after another, until the process that gives them is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A bar's own lock is a semaphore, which a process that is ended leaves to the system.
+    tqdm.set_lock(threading.RLock())
     torch.set_num_threads(1)
     while True:
         pipe.send(attempt(pipe.recv()))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from probing.store import MismatchError
 from taxogen.runs import config
@@ -18,6 +19,8 @@ from taxogen.stages.scheduling import processes as module
 from taxogen.stages.scheduling.processes import local, usual_jobs
 from taxogen.stages.scheduling.schedule import schedule
 from taxogen.stages.scheduling.task import Task
+
+ROOT = Path(__file__).parents[4]
 
 
 def note(folder, name):
@@ -141,3 +144,24 @@ def test_jobs_are_no_more_than_runs_cores_and_memory(runs, monkeypatch):
 def runs(tmp_path):
     configs = [config.read(None, [f"seed={seed}", "model.device=cpu"]) for seed in (0, 1)]
     return [Run.create(tmp_path / str(one.seed), one) for one in configs]
+
+
+BARS = """
+from taxogen.stages.scheduling.processes import local
+from taxogen.stages.scheduling.schedule import schedule
+from taxogen.stages.scheduling.task import Task
+from tests.taxogen.stages.scheduling.test_processes import bar
+assert schedule([Task(name, bar) for name in "ab"], local(2), print) == {}
+"""
+
+
+def bar():
+    list(tqdm(range(3)))
+
+
+def test_processes_with_bars_leave_no_semaphore_to_the_system():
+    process = subprocess.run(
+        [sys.executable, "-c", BARS], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert process.stdout.count("'done'") == 2
+    assert "leaked" not in process.stderr
