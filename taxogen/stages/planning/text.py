@@ -59,7 +59,8 @@ def _totals(whole: Whole) -> dict[str, str]:
         "memory": f"{largest:.1f} GB at most ({whole.largest}), {fits} for a task",
         "disk": f"{sum(whole.disk.values()) / 1e9:,.0f} GB: "
         + ", ".join(f"{part} {size / 1e9:,.1f}" for part, size in whole.disk.items()),
-        "hours": f"{hours:,.1f} if no machine dies; {busy:.1%} of the {unit}s' time at work (simulated)",
+        "hours": f"{hours:,.1f} if no machine dies, saved every {own:.0f} s; {busy:.1%} of the {unit}s' time at work "
+        "(simulated)",
         "deaths": f"of a machine every {machines.between / 3600:g} h on average, {machines.repair:.0f} s away; "
         f"{whole.checkpoint:.1f} s to save a projector (simulated):",
         **{" " * (at + 1): line for at, line in enumerate(deaths)},
