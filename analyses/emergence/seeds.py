@@ -50,6 +50,8 @@ def _of(run: Run) -> Draws:
     layer_probes = registry.load("layer_probes")
     table = Stored(layer_probes, layer_probes.table_path(run), [run])
     draws = Stored(layer_probes, table.path.with_name(FILE), [run])
+    if not table.path.is_file():
+        layer_probes.table(run)  # says what is missing
     made_from = table.require()
     remedy = draws.remedy({} if made_from is None else made_from["options"])
     if not draws.path.is_file():

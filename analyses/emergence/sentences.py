@@ -89,11 +89,14 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
 
 def _begins(one: Row, ends: pd.DataFrame) -> str:
     """Where a kind of evidence begins; of causes also where it ends."""
-    at = "the input" if one["value"] == -1 else f"block {block(one['value'])}"
-    text = f"{one['kind']} from {at}{limits(one)}"
+    text = f"{one['kind']} from {_place(one['value'])}{limits(one)}"
     if one["about"] == CAUSES and one["kind"] in ends.index:
-        text += f" to {block(ends['value'].to_dict()[one['kind']])}"
+        text += f" to {_place(ends['value'].to_dict()[one['kind']])}"
     return text
+
+
+def _place(value: float) -> str:
+    return "the input" if value == -1 else f"block {block(value)}"
 
 
 def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:

@@ -46,12 +46,12 @@ def _erasure_lines(rows: pd.DataFrame) -> list[str]:
 
 
 def _beyond(p: pd.Series) -> str:
-    """At how many layers there is a loss beyond controls, or why that cannot be said."""
+    """At how many blocks there is a loss beyond controls, or why that cannot be said."""
     if p.isna().all():
         return (
             f"no p: it takes {FEWEST} draws of each control (--controls {FEWEST}), each equal to the erasure"
         )
-    return f"beyond each draw of them at {(p <= LEVEL).sum()} of {len(p)} layers (p ≤ .05, corrected)"
+    return f"beyond each draw of them at {(p <= LEVEL).sum()} of {len(p)} blocks (p ≤ .05, corrected)"
 
 
 def _steering_lines(rows: pd.DataFrame) -> list[str]:

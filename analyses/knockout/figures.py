@@ -63,7 +63,7 @@ def windows(table: pd.DataFrame) -> Figure:
     null = f"as many edges at random, {count} draws (dashes: each of them; none to the first token)"
     over = "95 % over leaves, of the mean placebo over draws as well"
     star = (
-        "Star: more lost than with every draw, p ≤ .05, corrected over windows (that of all layers has none)."
+        "Star: more lost than with every draw, p ≤ .05, corrected over windows (that of all blocks has none)."
     )
     none = f"No p: it takes {FEWEST} draws."
     text = drawing.caption(int(rows["n"].max()), "leaves", over, null)

@@ -198,7 +198,7 @@ def _caption(rows: pd.DataFrame) -> str:
         "95 %, studentised bootstrap over hypernyms",
         f"no change; a cell counts where it beats {states} (95 % band over all cells)",
     )
-    return f"{caption} Windows of layers, named by their last." if windows else caption
+    return f"{caption} Windows of blocks, named by their last." if windows else caption
 
 
 def _point(site: str) -> str:

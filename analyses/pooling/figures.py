@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.pooling.rows import CONTRAST, RUN, heterogeneity_text, main_rows
+from analyses.pooling.rows import CONTRAST, RUN, SHOWN, heterogeneity_text, main_rows
 
 PLACED = ("site", "span", "layers", "layer", "head", "sender", "receiver")
 """Columns that say where a number was taken; cells of one figure may differ in them."""
@@ -91,18 +91,18 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
         for name, axes in zip(names, of_column):
             _panel(axes, own[own["condition"] == name], _ordered(own, up), _ordered(own, across), most)
             if column == columns[0] and up != "span":
-                axes.set_ylabel(up)
+                axes.set_ylabel(SHOWN.get(up, up))
             title = [drawing.readable(name, " ")] * (column == columns[0]) + [str(column)] * (
                 len(columns) > 1
             )
             axes.set_title("\n".join(title), loc="left")
-        of_column[-1].set_xlabel(across)
+        of_column[-1].set_xlabel(SHOWN.get(across, across))
         last = column == columns[-1]
         bar: Any = figure.colorbar(
             of_column[0].images[0], ax=list(of_column), label=_label(rows) if last else "", shrink=0.9
         )
         bar.outline.set_visible(False)
-    note = f" Cells in the table alone, of wider windows or without a layer: {left_out}."
+    note = f" Cells in the table alone, of wider windows or without a block: {left_out}."
     seeds = int(rows["seeds"].max())
     text = drawing.caption(
         int(rows["n"].max()),

@@ -29,6 +29,8 @@ EXTRA = (
     "stands",
 )
 EXTRA += ("seeds", "hypernyms")
+SHOWN = {"layer": "block", "layers": "blocks"}
+"""What figures and summaries call a column."""
 MEAN = "mean"
 Record = dict[str, Any]
 
@@ -139,7 +141,11 @@ def summary(table: pd.DataFrame) -> str:
         if not rows["value"].notna().any():
             continue
         best = rows.iloc[int(rows["value"].abs().argmax())]
-        which = [f"{label} {best[label]}" for label in _labels(table) if rows[label].nunique() > 1]
+        which = [
+            f"{SHOWN.get(label, label)} {best[label]}"
+            for label in _labels(table)
+            if rows[label].nunique() > 1
+        ]
         seeds = (
             "one seed: differences between seeds not included"
             if best["seeds"] == 1

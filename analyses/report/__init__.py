@@ -4,7 +4,8 @@
     python -m analyses.report --run R --run R2 … --out DIR --quick     with a quick look by every other question
 
 Reads: scores and layer-probe tables of the runs, and the results of every other question in their folders.
-Writes: report.html, and the figures and tables that it computes itself.
+Writes: report.html, and the figures and tables that it computes itself; with --quick also analyses/NAME-quick in the
+runs' folders.
 """
 
 from __future__ import annotations
@@ -36,17 +37,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError("no run was given to report; give --run DIR, or --sweep DIR")
         if given.quick:
             look(runs)
-        stages = given.out / SECONDS
-        page = write(
-            given.out, runs, json.loads(stages.read_text(encoding="utf-8")) if stages.is_file() else {}
-        )
+        page = write(given.out, runs, _seconds(given.out, runs))
         print(f"report: {page.path}")
 
 
 def first_looks(runs: Sequence[Run], out: Path) -> str:
-    """The command that gives every question a section in the report of these runs."""
+    """The command that takes a quick look by every other question for the report of these runs."""
     words = [word for run in runs for word in ("--run", str(run.path))]
     return shlex.join(["python", "-m", "analyses.report", *words, "--out", str(out), "--quick"])
+
+
+def _seconds(out: Path, runs: Sequence[Run]) -> dict[str, float]:
+    """How long each stage took, where one command made exactly these runs and their report."""
+    stages = json.loads((out / SECONDS).read_text(encoding="utf-8")) if (out / SECONDS).is_file() else {}
+    trained = {stage.partition(" ")[2] for stage in stages if stage.startswith("train ")}
+    return stages if trained == {run.name for run in runs} else {}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,14 +1,15 @@
-"""Quick looks by every question to which runs have no answer, so that their report has a section for each."""
+"""Quick looks by every question to which runs have no answer, so that their report has a section for most."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analyses.frame import command_line
 from analyses.frame.analysis import REFUSALS, Analysis, Takes, in_one_line
+from analyses.frame.identity import distinguished
+from analyses.inputs.conditions import grouped_by_condition
+from analyses.report.design import designs
 from analyses.report.sections import Section, questions_about_runs
 from probing.store import MismatchError
 from taxogen.runs.run import Run
@@ -17,16 +18,27 @@ from taxogen.runs.run import Run
 def look(runs: Sequence[Run]) -> None:
     """Asks what is not answered: of the first run where a question is about each run apart, else of all together.
 
-    A question that would be refused, or whose command has a word to be filled in, is left out with a line that says so.
+    A question that is refused, or whose command has a word to be filled in, is left out with a line that says so; so is
+    one that fails in the libraries, as for want of memory.
+
+    Raises:
+        FileNotFoundError: a run was not trained to its end.
+        MismatchError: one run was given twice, or two of a condition have the same seed.
     """
+    runs = distinguished(runs)
+    designs(runs)
+    grouped_by_condition(runs)
     for analysis in questions_about_runs():
-        group = runs[:1] if analysis.takes is Takes.EACH_RUN else runs
-        hurried = replace(analysis, hurried=True)
-        if analysis.light or _answered(analysis, group) or _answered(hurried, group):
+        groups = [[run] for run in runs] if analysis.takes is Takes.EACH_RUN else [runs]
+        hurried, section = replace(analysis, hurried=True), Section(analysis)
+        if analysis.light or any(_answered(one, group) for group in groups for one in (analysis, hurried)):
             continue
         try:
-            hurried.ask(group, _options(analysis, group))
-        except REFUSALS as refusal:
+            if section.blanks:
+                command = f"`{section.command(groups[0])}`"
+                raise ValueError(f"its command needs {' '.join(section.blanks)}: {command}")
+            hurried.ask(groups[0], section.options(analysis.quick_options))
+        except (*REFUSALS, RuntimeError) as refusal:
             print(f"{analysis.name}: no quick look: {in_one_line(refusal)}", file=sys.stderr, flush=True)
 
 
@@ -39,12 +51,3 @@ def _answered(analysis: Analysis, runs: Sequence[Run]) -> bool:
             continue
         return True
     return False
-
-
-def _options(analysis: Analysis, runs: Sequence[Run]) -> object:
-    """The options of the command that a report prints, with those of a quick look."""
-    words = shlex.split(Section(analysis).command(runs))[3:]
-    if blanks := [word for word in words if word.isupper()]:
-        raise ValueError(f"its command needs {' '.join(blanks)}: `{Section(analysis).command(runs)}`")
-    given = analysis.parser().parse_args(words)
-    return command_line.options_from(analysis.options, given, analysis.quick_options)

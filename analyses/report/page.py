@@ -157,7 +157,7 @@ def _closer(
     answers = [answer for section in sections for answer in section.answers]
     curves = {
         one.condition.name: closer.curves_of(
-            [answer.table for answer in answers if answer.run == one.run.name],
+            [answer.table for answer in answers if answer.run == one.run.name and not answer.quick],
             [*one.answers.taxonomy.hypernyms, *one.answers.taxonomy.leaves],
         )
         for one in told

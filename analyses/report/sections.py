@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,24 +78,50 @@ class Section:
     reasons: Sequence[str] = ()
     unasked: Sequence[Run] = field(default_factory=tuple)
 
-    def command(self, runs: Sequence[Run]) -> str:
-        """What asks some runs: with the flags that the first usage of the analysis has outside brackets."""
+    @property
+    def quick(self) -> bool:
+        """Whether one of its answers is a quick look."""
+        return any(answer.quick for answer in self.answers)
+
+    @property
+    def flags(self) -> list[str]:
+        """What the first usage of the analysis has outside brackets, beside runs."""
         usage = re.search(rf"python -m analyses\.{self.analysis.name} (.*)", self.analysis.about or "")
-        flags = re.sub(r"\[[^\]]*\]|--run \S+|…", "", usage[1]).split() if usage else []
+        return re.sub(r"\[[^\]]*\]|--run \S+|…", "", usage[1]).split() if usage else []
+
+    @property
+    def blanks(self) -> list[str]:
+        """The words among these flags that are to be filled in."""
+        return [word for word in self.flags if word.isupper()]
+
+    def command(self, runs: Sequence[Run]) -> str:
+        """What asks some runs."""
         given = [word for run in runs for word in ("--run", shlex.quote(str(run.path)))]
-        return " ".join([f"python -m analyses.{self.analysis.name}", *given, *flags])
+        return " ".join([f"python -m analyses.{self.analysis.name}", *given, *self.flags])
+
+    def options(self, instead: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
+        """The options of that command; `instead` has defaults that are others this time."""
+        given = self.analysis.parser().parse_args(self.flags)
+        return command_line.options_from(self.analysis.options, given, instead)
 
     def refusal(self, runs: Sequence[Run]) -> str:
-        """Why that command would be refused; empty where it would not, or where a word of it is to be filled in."""
-        words = shlex.split(self.command(runs))[3:]
-        if self.analysis.check is None or any(word.isupper() for word in words):
+        """Why the analysis refuses that command before it computes; empty where it does not, or a word is missing."""
+        if self.analysis.check is None or self.blanks:
             return ""
         try:
-            given = self.analysis.parser().parse_args(words)
-            self.analysis.check(runs, command_line.options_from(self.analysis.options, given, {}))
+            self.analysis.check(runs, self.options())
         except REFUSALS as refusal:
             return in_one_line(refusal)
         return ""
+
+    def offer(self, runs: Sequence[Run]) -> tuple[str, str]:
+        """The command for those of some runs for which it is not refused, and why it is for the first of the others."""
+        groups = [[run] for run in runs] if self.analysis.takes is Takes.EACH_RUN else [runs]
+        refusals = [self.refusal(group) for group in groups]
+        asked = [run for group, refusal in zip(groups, refusals, strict=True) if not refusal for run in group]
+        why = [refusal for refusal in refusals if refusal]
+        more = f" (and {len(why) - 1} more)" if len(why) > 1 else ""
+        return self.command(asked) if asked else "", f"{why[0]}{more}" if why else ""
 
 
 def sections_of(runs: Sequence[Run], out: Path, tables: dict[str, pd.DataFrame]) -> list[Section]:
@@ -139,12 +166,13 @@ def stored(analysis: Analysis, runs: Sequence[Run]) -> Section:
     for group in [[run] for run in runs] if alone else [runs]:
         title, rank = (group[0].name, ranks[group[0].path]) if alone else ("", 0)
         own, unfit = _answers(analysis, analysis.stored(group), title, rank)
+        unasked += [] if own or unfit else group
         if not own:
             hurried = replace(analysis, hurried=True)
-            own, _ = _answers(hurried, hurried.stored(group), title, rank)
+            own, stale = _answers(hurried, hurried.stored(group), title, rank)
+            unfit += stale
         answers += own
         reasons += unfit
-        unasked += [] if own or unfit else group
     return Section(analysis, answers, reasons, unasked if answers else ())
 
 

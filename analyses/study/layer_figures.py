@@ -107,14 +107,14 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
         panels[0, column].legend(legend.values(), legend.keys(), fontsize="x-small")
         panels[1, column].set_xlabel(what)
     panels[0, 0].set_ylabel("first block detected")
-    panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the layers")
+    panels[1, 0].set_ylabel("AUROC words → pictures,\nlast third of the blocks")
     panels[1, 0].axhline(0.5, **drawing.CHANCE)
     drawing.footnote(
         figure,
         figure_caption(
             rows[rows["measure"] == "onset"],
-            "no layer detected: no point, or no upper limit; AUROC .5, dashed",
-            "95 %; of layers over leaf concepts and seeds, of sizes over hypernyms and seeds",
+            "no block detected: no point, or no upper limit; AUROC .5, dashed",
+            "95 %; of blocks over leaf concepts and seeds, of sizes over hypernyms and seeds",
         ),
     )
     return figure

@@ -302,7 +302,7 @@ def test_sentences_are_those_that_the_table_supports(table):
         "within 2 blocks (probability 1.00)"
     ) in said
     last = (
-        "at the last token: patching from block 6 [6, 6] to 10; patching: last over slot from block 6 [6, 6]"
+        "at the last token: patching from block 6 [6, 6] to block 10; patching: last over slot from block 6 [6, 6]"
     )
     assert f"pretrained: {last}" in said
     assert "random init: at the cue: nothing is detected by picture probe and transfer probe" in said

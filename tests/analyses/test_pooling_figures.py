@@ -133,7 +133,7 @@ def test_a_map_has_one_kind_of_site_and_tells_what_it_leaves_out():
     for (name, figure), expected in zip(maps.items(), ([1, 3], [2, 4])):
         assert drawn(figure.axes[0])[0] == pytest.approx(expected, abs=0.2), name
         text = " ".join(figure.texts[0].get_text().split())
-        assert ("Cells in the table alone, of wider windows or without a layer: 1." in text) == name.endswith(
+        assert ("Cells in the table alone, of wider windows or without a block: 1." in text) == name.endswith(
             "attn_out"
         )
 

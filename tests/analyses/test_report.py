@@ -277,10 +277,12 @@ def test_quick_looks_are_of_the_first_run_and_give_way_to_whole_answers(made, tm
     )
     assert "within, a quick look" in source
     assert source.count("A quick look, not the answer: asked with") == 2
-    assert f"Not asked of across: <code>python -m analyses.lens --run {paths[1]}" in source
+    both = " ".join(f"--run {path}" for path in paths)
+    assert f"by a quick look alone, of within, across: <code>python -m analyses.lens {both}" in source
     registry.load("lens").main(["--run", str(paths[0])])
     report.main([*given, "--quick"])
     source = (tmp_path / "page" / "report.html").read_text()
     assert source.count("A quick look, not the answer: asked with") == 1
     assert "a quick look<" not in source
+    assert f"Not asked of across: <code>python -m analyses.lens --run {paths[1]}<" in source
     assert [path.stat().st_mtime_ns for path in tables] == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -90,10 +91,11 @@ def _remove_caption(figure: Figure) -> float:
 
 
 def _whole_layers(panels: Sequence[Axes]) -> None:
-    """Ticks at whole numbers on axes of layers."""
+    """Ticks at whole numbers on axes of blocks, or of layers as an analysis of one's own may say."""
     for axes in panels:
         for axis in (axes.xaxis, axes.yaxis):
-            if "layer" in axis.get_label_text() and isinstance(axis.get_major_locator(), AutoLocator):
+            numbered = re.search("block|layer", axis.get_label_text())
+            if numbered and isinstance(axis.get_major_locator(), AutoLocator):
                 axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -130,13 +130,13 @@
     const [first, last] = [kind.layers[0], kind.layers[kind.layers.length - 1]];
     const x = (layer) => box.left + ((layer - first) / (last - first || 1)) * (box.right - box.left);
     const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
-    const svg = make("svg", { class: "curves", viewBox: "0 0 640 270", role: "img", "aria-label": `${state.curve}, ${kind.measure} of ${own.join(", ")} by layer` });
+    const svg = make("svg", { class: "curves", viewBox: "0 0 640 270", role: "img", "aria-label": `${state.curve}, ${kind.measure} of ${own.join(", ")} by block` });
     svg.append(make("path", { class: "axis", d: `M ${box.left} ${box.top} V ${box.bottom} H ${box.right}` }));
     svg.append(make("line", { class: "null", x1: box.left, x2: box.right, y1: y(kind.null), y2: y(kind.null) }));
     for (const value of [low, (low + high) / 2, high]) svg.append(make("text", { x: box.left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)));
     const step = Math.max(1, Math.ceil(kind.layers.length / 8));
     kind.layers.forEach((layer, at) => { if (at % step === 0) svg.append(make("text", { x: x(layer), y: box.bottom + 16, "text-anchor": "middle" }, layer === -2 ? "enc." : layer === -1 ? "in" : String(layer))); });
-    svg.append(make("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle" }, `layer (dashed: null, ${kind.null})`));
+    svg.append(make("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle" }, `block (dashed: null, ${kind.null})`));
     const ends = [];
     own.forEach((target, at) => {
       const [values, lower, upper] = kind.of[target];
