@@ -145,7 +145,7 @@ def test_the_summary_of_erasure_names_the_layer_of_the_largest_loss_and_its_numb
             f"  {span:5} most behind block {layer:.0f}: gap {interval(there.loc[('gap', 'none')])} to "
             f"{interval(there.loc[('gap', 'erased')])}; beyond controls of equal rank "
             f"{interval(beyond.loc[layer])}, n = 40; "
-            f"beyond each draw of them at {at_layers} of 2 layers (p ≤ .05, corrected)",
+            f"beyond each draw of them at {at_layers} of 2 blocks (p ≤ .05, corrected)",
             f"        other hypernyms there: {interval(there.loc[('other_off_change', 'erased')])}",
             f"        name of the leaf there: {interval(there.loc[('leaf_under_change', 'erased')])}",
         ]

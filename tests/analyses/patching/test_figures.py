@@ -182,7 +182,7 @@ def test_windows_are_drawn_at_their_last_layer():
     table = planted_table(whole([2, 3], point="hook_attn_out", window=2))
     figure = patching.draw(table)["leaf_hook_attn_out_grid"]
     assert drawn.ticks(drawn.panels(figure)[-1], "x") == {0: "2", 1: "3"}
-    assert "Windows of layers, named by their last. Dots: cells that count." in said(figure)
+    assert "Windows of blocks, named by their last. Dots: cells that count." in said(figure)
 
 
 def test_points_are_drawn_apart():
