@@ -146,7 +146,7 @@ def test_the_section_has_every_mean_and_every_hypernym(table):
     scores, hypernyms = (block for block in section(table) if isinstance(block, Grid))
     names = list(dict.fromkeys(table.loc[table["contrast"] == "", "condition"]))
     assert scores.header[3:] == names == hypernyms.header[1:]
-    auroc = next(row for row in scores.rows if row[1] == "pictures" and row[2] == "0.50")
+    auroc = next(row for row in scores.rows if row[1] == "pictures" and row[2] == "0.500")
     of = means(table, "auroc").set_index("condition")
     for name, cell in zip(names, auroc[3:], strict=True):
         row = of.loc[name]
