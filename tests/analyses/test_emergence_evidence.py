@@ -301,9 +301,7 @@ def test_sentences_are_those_that_the_table_supports(table):
         "pretrained: at the cue: onsets of picture probe and transfer probe are spread over 1 block [1, 1]; they lie "
         "within 2 blocks (probability 1.00)"
     ) in said
-    last = (
-        "at the last token: patching from block 6 [6, 6] to block 10; patching: last over slot from block 6 [6, 6]"
-    )
+    last = "at the last token: patching from block 6 [6, 6] to block 10; patching: last over slot from block 6 [6, 6]"
     assert f"pretrained: {last}" in said
     assert "random init: at the cue: nothing is detected by picture probe and transfer probe" in said
     assert any("pretrained: not asked" in line and "erasure" in line for line in said)
