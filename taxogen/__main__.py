@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.command not in SHARED:
             ranks.require_one(f"`{options.command}`")
         return options.do(options) or 0
-    except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
+    except flags.REFUSALS as refusal:
         text = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
         if ranks.speaks():
             log.error("taxogen %s: %s", options.command, text)

@@ -23,11 +23,9 @@ from analyses.frame.section import Block, Lines
 from analyses.frame.stores import RunOrStores, Stores
 from probing.store import cache, records
 from taxogen.models import ranks
-from taxogen.runs.flags import Help
+from taxogen.runs.flags import REFUSALS, Help
 from taxogen.runs.run import Run
 
-REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
-"""Exceptions whose message says what was asked, what is there and what to do: one line and exit code 2."""
 QUICK_DRAWS = 200
 """Bootstrap draws of a quick look."""
 TRACEBACK = "TAXOPROBE_TRACEBACK"

@@ -23,6 +23,8 @@ INTERVALS = {
     "study": "95 %, the study's t-interval over hypernym × seed",
 }
 """The rules by which intervals of means and contrasts are made, as captions say them."""
+LEVELS_IN_WORDS = ("leaf concepts", "hypernyms")
+"""What limits of a mean over hypernyms are over, beside seeds."""
 ONE_SEED = "differences between seeds not included"
 """What limits of a single run leave out."""
 
@@ -33,11 +35,15 @@ def seeds_text(runs: Iterable[int]) -> str:
     return f"; {'' if all(alone) else 'of one seed, '}{ONE_SEED}" if any(alone) else ""
 
 
-def limits_text(runs: Iterable[int], rule: str = "hierarchical") -> str:
+def limits_text(
+    runs: Iterable[int], rule: str = "hierarchical", over: Sequence[str] = LEVELS_IN_WORDS
+) -> str:
     """What the limits of values that rest on so many runs each are over, and what they leave out."""
     runs = list(runs)
-    several = rule == "study" or any(count > 1 for count in runs)
-    return (INTERVALS[rule] if several else "95 %, over leaf concepts and hypernyms") + seeds_text(runs)
+    if rule == "study":
+        return INTERVALS[rule] + seeds_text(runs)
+    every = [*over, "seeds"] if any(count > 1 for count in runs) else [*over]
+    return f"95 %, over {' and '.join(filter(None, (', '.join(every[:-1]), every[-1])))}{seeds_text(runs)}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyses.frame.tables import NO_STEP, layer_of
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
+from analyses.inputs.intervals import ONE_SEED
 from analyses.inputs.probe_curves import ENCODER_LAYER, Condition, error_factor
 from analyses.layer_probes.layers import LayerProbes
 from analyses.layer_probes.rows import number_text, place_text
@@ -16,7 +17,7 @@ from analyses.layer_probes.table import COLUMNS
 from probing.stats import over_runs
 from probing.store import MismatchError
 
-ONE_PAIR = "one pair of runs: differences between seeds not included"
+ONE_PAIR = f"one pair of runs: {ONE_SEED}"
 """What limits of a single pair leave out."""
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.frame import tables
 from analyses.frame.parts import Progress
+from analyses.inputs.intervals import ONE_SEED
 from analyses.pooling.crossed import CrossedMean, crossed_mean
 from analyses.pooling.groups import Group
 from analyses.pooling.heterogeneity import heterogeneity
@@ -146,11 +147,7 @@ def summary(table: pd.DataFrame) -> str:
             for label in _labels(table)
             if rows[label].nunique() > 1
         ]
-        seeds = (
-            "one seed: differences between seeds not included"
-            if best["seeds"] == 1
-            else f"{best['seeds']} seeds"
-        )
+        seeds = f"one seed: {ONE_SEED}" if best["seeds"] == 1 else f"{best['seeds']} seeds"
         lines.append(
             f"  {name}, {target} {measure.replace('_', ' ')}: most at {', '.join(which) or 'the one cell'}: "
             f"{band_text(best)}, {seeds}, n = {best['n']} between {best['hypernyms']} hypernyms; stands at "

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.expected.verdicts import FAILS, HOLDS, UNDECIDED, above, together, within
+from analyses.inputs.intervals import ONE_SEED
 from analyses.study.contrasts import SIZE
 
 _REMOVED = "; all hypernym questions removed"
@@ -225,5 +226,5 @@ def seeds_text(seeds: str) -> str:
     """The seeds that a number rests on, in words."""
     each: Sequence[str] = seeds.split(",")
     if len(each) == 1:
-        return f"seed {seeds}, differences between seeds not included"
+        return f"seed {seeds}, {ONE_SEED}"
     return f"seeds {', '.join(each)}"

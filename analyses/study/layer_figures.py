@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.inputs.intervals import LEVELS_IN_WORDS, limits_text
 from analyses.study.contrasts import RANDOM, SHUFFLE, SYSTEMATIC, level_of
 
 Members = Mapping[str, Mapping[str, str]]
@@ -19,7 +20,6 @@ INITS = {
     "random": "random_init",
 }
 _BESIDE = 0.012  # so that points of two inits with one value are both seen
-_INTERVAL = "95 %, over leaf concepts, hypernyms and seeds"
 
 
 def transfer(rows: pd.DataFrame, of: Members) -> Figure | None:
@@ -63,7 +63,7 @@ def _by_group(curves: pd.DataFrame, of: Members, what: str, null: str) -> Figure
     for line in panels:
         line[0].set_ylabel(what)
     panels[-1][0].set_xlabel("block")
-    drawing.footnote(figure, figure_caption(curves, null, "95 %, over leaf concepts and seeds"))
+    drawing.footnote(figure, figure_caption(curves, null, ("leaf concepts",)))
     return figure
 
 
@@ -114,16 +114,18 @@ def onset(transfer: pd.DataFrame, scores: pd.DataFrame, of: Members) -> Figure |
         figure_caption(
             rows[rows["measure"] == "onset"],
             "no block detected: no point, or no upper limit; AUROC .5, dashed",
-            "95 %; of blocks over leaf concepts and seeds, of sizes over hypernyms and seeds",
+            ("leaf concepts",),
+            "; those of sizes over hypernyms in place of leaf concepts",
         ),
     )
     return figure
 
 
-def figure_caption(rows: pd.DataFrame, null: str, interval: str = _INTERVAL) -> str:
-    """What a figure's numbers rest on; of one seed it says what its limits leave out."""
-    counts = sorted({len(str(seeds).split(",")) for seeds in rows["seeds"]})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    note = "" if counts[0] > 1 else "; of one seed, differences between seeds not included"
-    of = f"leaf concepts, {seeds} seed{'s' if counts[-1] > 1 else ''}"
-    return drawing.caption(int(rows["n"].max()), of, interval + note, null)
+def figure_caption(
+    rows: pd.DataFrame, null: str, over: Sequence[str] = LEVELS_IN_WORDS, more: str = ""
+) -> str:
+    """What a figure's numbers rest on; of one seed it says what its limits leave out. `more` follows the interval."""
+    runs = sorted({len(str(seeds).split(",")) for seeds in rows["seeds"]})
+    seeds = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    of = f"leaf concepts, {seeds} seed{'s' if runs[-1] > 1 else ''}"
+    return drawing.caption(int(rows["n"].max()), of, limits_text(runs, over=over) + more, null)

@@ -49,7 +49,7 @@ def _coherence_figure(table: pd.DataFrame) -> Figure:
     null = nulls["value"].max()
     said = f"leaves exchanged among hypernyms reach a difference of {null:.3f} at most (95 %)"
     n = int(means.loc[means["measure"] == "within", "n"].max())
-    interval = limits_text(nulls["n"] if len(nulls) else (1, 2))  # of such a row the number of runs
+    interval = limits_text(nulls["n"]) if len(nulls) else "95 %"  # n of such a row is the number of runs
     rule_text = "; ".join(f"{rule}: {RULES[rule]}" for rule in rules)
     drawing.footnote(figure, f"{drawing.caption(n, 'leaf concepts', interval, said)}\n{rule_text}.")
     return figure

@@ -21,8 +21,8 @@ def jackknife(
     For statistics in which each row's part depends on the other rows (its nearest neighbour, its category's mean): a
     bootstrap that holds the parts fixed is too narrow, and one that repeats rows makes each its own neighbour.
 
-    >>> print(jackknife(np.mean, np.arange(100.0)))
-    49.500 [42.413, 56.587] (n = 100)
+    >>> str(jackknife(np.mean, np.arange(100.0)))
+    '49.500 [42.413, 56.587] (n = 100)'
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 11 (delete-d jackknife in groups).
     """

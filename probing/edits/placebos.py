@@ -26,8 +26,8 @@ def over_clusters(value: float, drawn: Float[np.ndarray, " draws"], m: int, n: i
         m: clusters that it rests on, the smaller side of a difference.
         n: clusters in all.
 
-    >>> print(over_clusters(0.5, np.arange(101) / 100, m=10, n=20))
-    0.500 [-0.078, 1.078] (n = 20)
+    >>> str(over_clusters(0.5, np.arange(101) / 100, m=10, n=20))
+    '0.500 [-0.078, 1.078] (n = 20)'
     """
     if m < 2:
         return Estimate(float(value), float("nan"), float("nan"), n)
@@ -48,8 +48,8 @@ def over_draws(
     The variance between draws is that of draws which all clusters share, and stays however many clusters there are.
 
     >>> drawn = 0.5 + 0.01 * np.random.default_rng(0).normal(size=400)
-    >>> print(over_draws(np.array([0.2, 0.5, 0.8]), drawn, m=50, n=50))
-    0.500 [-0.246, 1.246] (n = 50)
+    >>> str(over_draws(np.array([0.2, 0.5, 0.8]), drawn, m=50, n=50))
+    '0.500 [-0.246, 1.246] (n = 50)'
     """
     mean = float(np.mean(values))
     if len(values) < 2 or m < 2:

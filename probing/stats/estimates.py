@@ -22,8 +22,8 @@ DRAWS = 1_000
 class Estimate:
     """A number with its interval and the number of clusters it rests on; NaN where undefined.
 
-    >>> print(Estimate(0.904, 0.871, 0.933, n=351))
-    0.904 [0.871, 0.933] (n = 351)
+    >>> str(Estimate(0.904, 0.871, 0.933, n=351))
+    '0.904 [0.871, 0.933] (n = 351)'
     """
 
     value: float
@@ -34,8 +34,8 @@ class Estimate:
     def within(self, lowest: float, highest: float) -> Estimate:
         """The same number with limits inside what it can be: 0 and 1 for a share.
 
-        >>> print(Estimate(0.01, -0.002, 0.022, n=80).within(0, 1))
-        0.010 [0.000, 0.022] (n = 80)
+        >>> str(Estimate(0.01, -0.002, 0.022, n=80).within(0, 1))
+        '0.010 [0.000, 0.022] (n = 80)'
         """
         lower, upper = (float(np.clip(limit, lowest, highest)) for limit in (self.lower, self.upper))
         return replace(self, lower=lower, upper=upper)
@@ -93,8 +93,8 @@ def estimate(
 ) -> Estimate:
     """The estimate whose interval is the percentile interval of its bootstrap draws.
 
-    >>> print(estimate(0.5, np.arange(101) / 100, n=12))
-    0.500 [0.025, 0.975] (n = 12)
+    >>> str(estimate(0.5, np.arange(101) / 100, n=12))
+    '0.500 [0.025, 0.975] (n = 12)'
     """
     lower, upper = interval(np.asarray(draws), level)
     return Estimate(float(value), float(lower), float(upper), int(n))
@@ -110,8 +110,8 @@ def mean_estimate(
 
     >>> from probing.stats import ClusterMean
     >>> right = ClusterMean(np.array([1.0, 0, 1, 1, 0, 1]), np.array(["crow", "crow", "owl", "owl", "pike", "pike"]))
-    >>> print(mean_estimate(right, draw_weights(3)))
-    0.667 [0.500, 1.000] (n = 3)
+    >>> str(mean_estimate(right, draw_weights(3)))
+    '0.667 [0.500, 1.000] (n = 3)'
     """
     value, draws = nan_mean(statistic.value[columns]), nan_mean(statistic.at(weights)[:, columns])
     return estimate(value, draws, len(statistic.clusters), level)
@@ -128,8 +128,8 @@ def contrast(
     >>> from probing.stats import ClusterMean
     >>> leaves = np.array(["crow", "owl", "pike"])
     >>> first, second = ClusterMean(np.array([1.0, 0.8, 0.9]), leaves), ClusterMean(np.array([0.7, 0.5, 0.6]), leaves)
-    >>> print(contrast(first, second, draw_weights(3)))  # the difference is the same in every draw
-    0.300 [0.300, 0.300] (n = 3)
+    >>> str(contrast(first, second, draw_weights(3)))  # the difference is the same in every draw
+    '0.300 [0.300, 0.300] (n = 3)'
 
     Raises:
         ValueError: the two do not rest on the same clusters.

@@ -45,8 +45,8 @@ def expanded_estimate(
 ) -> Estimate:
     """A value between the percentile limits of its draws, `factor` times as far from it.
 
-    >>> print(expanded_estimate(0.5, np.arange(101) / 100, n=20, factor=1.2))
-    0.500 [-0.070, 1.070] (n = 20)
+    >>> str(expanded_estimate(0.5, np.arange(101) / 100, n=20, factor=1.2))
+    '0.500 [-0.070, 1.070] (n = 20)'
     """
     lower, upper = expanded(np.array(value), *interval(draws), factor)
     return Estimate(float(value), float(lower), float(upper), n)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from taxogen.runs.presets import PRESETS
 
+REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
+"""Exceptions whose message says what was asked, what is there and what to do: one line and exit code 2."""
+
 
 class Help(argparse.RawDescriptionHelpFormatter):
     """Help with a note behind each flag: required, or its default; several values; may be given again."""

@@ -257,6 +257,15 @@ def test_the_page_prints(made, tmp_path):
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_what_the_page_refuses_is_refused_before_a_look(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(looks, "questions_about_runs", lambda: pytest.fail("a look was taken"))
+    path = str(made / "runs" / "demo-within")
+    with pytest.raises(SystemExit) as end:
+        report.main(["--run", path, "--run", path, "--out", str(tmp_path / "page"), "--quick"])
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 def test_quick_looks_are_of_the_first_run_and_give_way_to_whole_answers(made, tmp_path, monkeypatch, capsys):
     asked = [registry.load(name) for name in ("picture_maps", "sparse_features", "visual_coherence", "lens")]
     monkeypatch.setattr(looks, "questions_about_runs", lambda: asked)

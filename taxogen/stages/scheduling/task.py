@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from taxogen.runs.flags import REFUSALS
+
 log = logging.getLogger("taxogen")
 
 
@@ -109,7 +111,7 @@ def attempt(task: Task) -> News:
     start = time.monotonic()
     try:
         task.do()
-    except (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError) as refusal:
+    except REFUSALS as refusal:
         said = refusal.args[0] if isinstance(refusal, KeyError) and refusal.args else refusal
         return News(task.name, "failed", str(said))
     except Exception as failure:  # whatever it is, such as a full accelerator

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from taxogen.models.lms import native_dtype
 from taxogen.runs.config import Config
+from taxogen.runs.flags import REFUSALS
 from taxogen.stages.cards import Card
 from taxogen.stages.plan import plan as cost
 from taxogen.stages.scheduling.task import Room
@@ -53,6 +54,6 @@ def _memory(config: Config) -> float:
     card = Card("a worker", math.inf, {"float32": 1.0}, str(native_dtype()).removeprefix("torch."), 1.0, "")
     try:
         return BESIDE + sum(cost(config, card).bytes.values())
-    except (ValueError, KeyError, OSError, ModuleNotFoundError) as refusal:
+    except REFUSALS as refusal:
         log.warning("%s: no memory is asked for: %s", config.name, refusal)
         return 0.0
