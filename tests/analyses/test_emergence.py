@@ -1,6 +1,7 @@
 """Emergence: means over seeds and their limits; figures and best layers are those of the table; refusals."""
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -332,6 +333,16 @@ def test_a_mean_over_seeds_needs_the_draws_and_one_run_does_not(tmp_path):
     ):
         emergence.compute(runs, emergence.Options())
     assert set(emergence.compute(runs[1:], emergence.Options()).table["seeds"]) == {1}
+
+
+def test_runs_of_two_seeds_without_probes_are_not_said_to_be_of_an_earlier_version(tmp_path):
+    runs = [probed_run(tmp_path / "a", 0), probed_run(tmp_path / "b", 1)]
+    for run in runs:
+        shutil.rmtree(run.path / "analyses" / "layer_probes")
+    with pytest.raises(
+        FileNotFoundError, match=r"a has no table of layer_probes; `python -m analyses\.layer_probes"
+    ):
+        emergence.compute(runs, emergence.Options())
 
 
 def test_two_folders_of_one_name_are_two_runs_and_one_run_twice_is_refused(tmp_path):
