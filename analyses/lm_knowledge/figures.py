@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
-from analyses.inputs.intervals import ONE_SEED
+from analyses.inputs.intervals import limits_text
 
 AGREEMENT = {
     "yes_if_known": "Yes for pictures\nof a true pair words know",
@@ -107,7 +107,7 @@ def _agreement(table: pd.DataFrame) -> Figure:
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2)
     n = int(table.loc[table["measure"] == "kappa", "n"].max())
     null = "κ = 0; words and pictures say Yes to as many pairs as are true"
-    interval = f"95 %, over leaf concepts and seeds; of one seed, {ONE_SEED}"
+    interval = limits_text(table["runs"], over=("leaf concepts",))
     drawing.footnote(figure, drawing.caption(n, "leaf concepts", interval, null))
     return figure
 

@@ -79,6 +79,7 @@ def agreement_rows(known: Knowledge, condition: Condition, rule: Rule) -> Iterat
         "leaves": known.leaves.name,
         "prompt": " + ".join(known.scores),
         "condition": condition.name,
+        "runs": len(condition.answers),
     }
     for pictures in PICTURES:
         counts = [_counts(known, answers, condition, pictures) for answers in condition.answers]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analyses import lm_knowledge as analysis
-from analyses.inputs.intervals import Rule
+from analyses.inputs.intervals import ONE_SEED, Rule
 from analyses.lm_knowledge.readouts import Knowledge, LeafList, ask
 from analyses.lm_knowledge.rows import agreement_rows, knowledge_table
 from taxogen.models import lms
@@ -192,3 +192,16 @@ def test_the_figure_of_agreement_shows_every_condition():
         "within",
     ]
     assert "kappa" in analysis.summary(table)
+
+
+@pytest.mark.parametrize(
+    ("runs", "limits"),
+    [(2, "95 %, over leaf concepts and seeds."), (1, f"95 %, over leaf concepts; {ONE_SEED}.")],
+)
+def test_the_caption_of_agreement_says_what_its_limits_are_over(runs, limits):
+    words = known(1.0)
+    found = answers_that_follow(words)
+    found = dataclasses.replace(found, answers=found.answers[:runs])
+    figure = analysis.draw(knowledge_table([words], {0: [found]}, QUICK))["agreement"]
+    said = figure.texts[-1].get_text().replace("\n", " ")
+    assert limits in said
