@@ -27,6 +27,7 @@ RELEASED = "released"
 """The name of a model that was not trained here."""
 GRADED = "graded"
 SHUFFLE_CONTRASTS = (
+    ("none", "category"),
     ("within", "category"),
     ("category", "across"),
     (GRADED, "across"),

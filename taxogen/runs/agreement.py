@@ -84,7 +84,8 @@ def remedy_for_no_run(path: Path) -> str:
 def refuse_strangers(path: Path) -> None:
     """Raise a MismatchError where a folder without a config holds more than an unfinished start leaves behind."""
     entries = path.iterdir() if path.exists() else ()
-    if not all(entry.name in _LOCK or _PART.fullmatch(entry.name) for entry in entries):
+    strangers = [entry for entry in entries if entry.name not in _LOCK and not _PART.fullmatch(entry.name)]
+    if strangers and not (path / "config.json").is_file():  # another start may have written it since
         raise MismatchError(
             f"{path} is not empty and holds no run (there is no config.json); choose another --out"
         )

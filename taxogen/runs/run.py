@@ -309,10 +309,8 @@ class Run:
 
     def _check(self) -> None:
         """Raise what `create` raises."""
-        begun = (self.path / "config.json").is_file()
-        if not begun:
-            agreement.refuse_strangers(self.path)
-        elif self.closed or self.older:
+        agreement.refuse_strangers(self.path)
+        if (self.path / "config.json").is_file() and (self.closed or self.older):
             agreement.refuse_other_config(
                 self.path, self.config, Run.open(self.path).config, self.captures == "captures"
             )

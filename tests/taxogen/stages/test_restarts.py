@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from probing.store import cache
+from probing.store import MismatchError, cache
 from taxogen.__main__ import main
 from taxogen.models.features import cache as feature_cache
 from taxogen.runs.run import Run
-from tests.world import write_world
+from tests.world import toy_config, write_world
 
 QUICK = ("train.steps=1", "capture.at=last", "capture.sites=hook_embed", "train.snapshots=last")
 
@@ -148,6 +148,20 @@ def test_of_two_starts_with_other_settings_one_is_trained_and_the_other_refused(
     assert f"train.lr: asked {loser}, found {winner}" in said[loser]
     assert Run.open(run).config.train.lr == winner
     assert Run.open(run).table("training")["lr"][0] == winner
+
+
+def test_files_of_a_start_that_overtakes_this_one_are_no_strangers(settings, tmp_path):
+    run, iterdir, patch = tmp_path / "run", Path.iterdir, pytest.MonkeyPatch()
+    run.mkdir()
+
+    def overtaken(folder):
+        patch.undo()
+        assert main(["prepare", "--run", str(run), *words(settings, "train.lr=.5")]) == 0
+        return iterdir(folder)
+
+    patch.setattr(Path, "iterdir", overtaken)
+    with pytest.raises(MismatchError, match=r"train.lr: asked 0.25, found 0.5"):
+        Run.create(run, toy_config(settings, *QUICK, "train.lr=.25"))
 
 
 def test_of_two_starts_with_the_same_settings_the_second_waits_and_finds_it_done(settings, tmp_path):
