@@ -166,13 +166,19 @@ def ablate(manifest: Manifest, taxonomy: Taxonomy, kind: str = "none", **options
 
     Raises:
         KeyError: unknown kind, rule, leaf or hypernym.
-        ValueError: a fraction outside [0, 1], or evidence that was to go is left.
+        ValueError: a fraction outside [0, 1] or one that removes nothing, or evidence that was to go is left.
     """
     removal = plan(taxonomy, kind, **options)
     frame = manifest.frame
     keep = removal.keeps(frame)
     questions = np.flatnonzero(frame["task"] == "hypernym")
     removed = pd.Series(1.0 - keep[questions])
+    removes = removal.hypernyms or removal.leaves or removal.pairs.any()
+    if kind != "none" and removal.fraction > 0 and not removes:
+        raise ValueError(
+            f"a {kind} ablation of a fraction of {removal.fraction:g} removes nothing: give a larger data.fraction, or "
+            "use data.ablation=none"
+        )
     by_hypernym = removed.groupby(np.asarray(frame["hypernym"], dtype=object)[questions], sort=True)
     result = manifest.with_step(
         frame.loc[keep],

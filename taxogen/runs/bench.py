@@ -94,8 +94,12 @@ def open_bench(run: Run, adopt: bool = False) -> Bench:
     return Bench(run, world, inputs, vlm)
 
 
-def require_named(model: ModelConfig) -> None:
+def require_named(model: ModelConfig, declared: bool = False) -> None:
     """Refuses models, a projector or a device that are not there, before pictures are read or weights loaded.
+
+    Args:
+        model: what is named.
+        declared: as `lms.require`.
 
     Raises:
         KeyError: the projector is not known.
@@ -106,7 +110,7 @@ def require_named(model: ModelConfig) -> None:
     if not model.vlm:
         check_known("model.projector", model.projector, PROJECTORS)
         weights.require_packages((*encoders.requirements(model.encoder), *lms.requirements(model.lm)))
-        lms.require(model.lm)
+        lms.require(model.lm, declared)
 
 
 def open_models(run: Run, world: prepare.World) -> tuple[Vlm, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from taxogen.runs import config
+from taxogen.runs import config, prepare
+from taxogen.runs.bench import require_named
 from taxogen.runs.config import Config
 from taxogen.runs.run import Run
 from taxogen.stages.scheduling.cluster import Cluster
@@ -26,6 +28,7 @@ from taxogen.stages.sweeping.plan_file import PlanFile
 from taxogen.stages.sweeping.plan_tasks import FEATURES, PlanTasks, plan_tasks
 from taxogen.stages.sweeping.progress import STORED, Progress
 from taxogen.stages.sweeping.rooms import rooms
+from taxogen.world import pictures
 
 __all__ = ["SECONDS", "STORED", "Swept", "grid", "listing", "sweep", "varied_keys"]
 
@@ -87,7 +90,7 @@ def sweep(
 ) -> Swept:
     """What became of a plan's runs, all made below `out`; what is finished is left as it is.
 
-    Stages are worked on side by side, each with one thread, where those that they need are done. One that is refused or
+    Stages are worked on side by side, each with one thread, where those that they need are done. One that
     fails leaves its message in the table, and the others go on; one whose process or machine is lost is begun
     again, and goes on from what it had stored.
 
@@ -105,13 +108,16 @@ def sweep(
     Raises:
         ModuleNotFoundError: Ray was asked for and is not installed.
         MismatchError: a directory holds a run of another config; nothing was started.
-        OSError: the folder or the URL cannot be written to, or a machine of the cluster does not see the folder.
+        ValueError: a run could not be prepared; nothing was started.
+        OSError: a run needs what is not here, the folder or the URL cannot be written to, or a machine of the cluster
+            does not see the folder.
     """
     mark_in(out).unlink()
     if copy_to:
         require_writable(copy_to)
     opened = _opened(plan, out)
     waiting = {name: run for name, run in opened.items() if name not in stored}
+    require_preparable(waiting, here=ray in (None, "here"))
     workers, takes = _workers(plan, waiting, out, jobs, ray)
     tasks = plan_tasks(plan, waiting, out, takes, copy_to)
     progress = _progress(plan, opened, tasks, stored, out, max(1, int(workers.room().cpus)))
@@ -124,6 +130,39 @@ def sweep(
     if copy_to:
         copy_results(out, copy_to)
     return Swept(progress.table(), failed)
+
+
+def require_preparable(runs: Mapping[str, Run], here: bool = True) -> None:
+    """Refuses what the preparation of one of these runs would refuse, so that no other run is trained before it.
+
+    Asked of each world and model once, and of no run that is prepared.
+
+    Args:
+        runs: by name.
+        here: whether this machine is to do the work; what it lacks where it is not may be on those that do.
+
+    Raises:
+        ValueError: a run's settings cannot be; the run is named.
+        OSError: it needs something that is not on this machine.
+    """
+    asked: set[object] = set()
+    table = functools.cache(lambda name: pictures.load(name).table)
+    for name, run in runs.items():
+        config = run.config
+        if run.closed or run.older or (key := (config.model, config.data, config.seed)) in asked:
+            continue
+        asked.add(key)
+        try:
+            if here and config.model not in asked:
+                asked.add(config.model)
+                require_named(config.model, declared=True)
+            chosen = prepare.shown(config, table(config.data.pictures), prepare.taxonomy_of(config.data))
+            prepare.without_ablated(config, chosen, prepare.training_questions(config, chosen))
+        except (OSError, ModuleNotFoundError) as error:
+            if here:
+                raise OSError(f"run {name}: {error}") from error
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"run {name}: {error.args[0]}") from error
 
 
 def _workers(

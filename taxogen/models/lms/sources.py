@@ -37,15 +37,19 @@ def requirements(name: str) -> tuple[str, ...]:
     return (REQUIREMENT,) if name == EMBEDDED else ()
 
 
-def require(name: str) -> None:
+def require(name: str, declared: bool = False) -> None:
     """Nothing, when a language model of that name is there: asked of its file or configuration, not its weights.
+
+    Args:
+        name: of the language model, or the path of its file.
+        declared: read all that a GGUF file declares, its architecture too: seconds where its vocabulary is large.
 
     Raises:
         FileNotFoundError, ValueError: it is not, or its configuration cannot be read.
     """
     weights.require_packages(requirements(name))
     if gguf_file.names_file(name):
-        gguf_file.require_file(Path(name).expanduser())
+        (gguf_file.read if declared else gguf_file.require_file)(Path(name).expanduser())
     elif name != EMBEDDED:
         with weights.fetching("language model", name, EMBEDDED):
             AutoConfig.from_pretrained(name)

@@ -65,6 +65,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from taxogen.runs.run import Run
     from taxogen.stages import sweep
     from taxogen.stages.sweeping import stored
     from taxogen.stages.sweeping.plan_file import PlanFile
@@ -82,6 +83,11 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         _refuse(options, "beside --dry-run, which copies nothing", "copy_to")
         sys.stdout.write(sweep.listing(plan, out, options.jobs, known))
+        runs = {name: Run.create(out / name, one) for name, one in plan.runs.items() if name not in known}
+        try:
+            sweep.require_preparable(runs, here=not options.address)
+        except OSError as missing:
+            sys.stdout.write(f"this machine lacks something: {missing}\n")
         return 0
     if options.address:
         _refuse(options, "beside --address: a cluster does as many at once as it has room for", "jobs")
