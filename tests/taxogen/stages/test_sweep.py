@@ -5,8 +5,8 @@ import pytest
 from taxogen.__main__ import main
 from taxogen.runs import prepare
 from taxogen.runs.config import from_flat
-from taxogen.runs.run import Run
 from taxogen.runs.names import plain_name
+from taxogen.runs.run import Run
 from taxogen.stages import sweep
 from taxogen.stages.sweeping.plan_file import PlanFile
 from tests.taxogen.runs.refusals import refusal
