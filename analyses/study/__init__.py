@@ -1,12 +1,12 @@
 """The study of a plan file: results of finished runs as small tables, and figures and answers from these.
 
     python -m analyses.study --plan PLAN.toml --runs DIR --out docs/results      collect what is finished
-    python -m analyses.study --tables docs/results [--out docs/figures]          redraw, and answer
+    python -m analyses.study --tables docs/results [--out DIR]                   redraw, and answer
     python -m analyses.study --published DIR --out docs/results                  the published curves, drawn beside
 
 Reads: a plan, and of its finished runs scores, baselines, layer probes and cohesion; or the tables alone.
 Writes: plan, runs, pictures, readouts, taxonomies, numbers and draws (parquet), beside what is there; or a figure for
-each group of the plan that is finished.
+each group of the plan that is finished, and those of every table of another analysis that lies beside.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analyses.figures import redraw
 from analyses.frame import drawing
 from analyses.frame.analysis import refusing
 from analyses.frame.command_line import described_parser
@@ -65,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="of tables (default: docs/results), or of figures (default: docs/figures)",
+        help="of tables (default: docs/results), or of figures (default: artifacts/study-figures)",
     )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
@@ -77,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
 
 def answers(
     tables: Tables, name: str, draws: int = DRAWS, published: pd.DataFrame | None = None
-) -> tuple[dict[str, Figure], list[claims.Verdict]]:
-    """The figures of a plan by name, and what the tables say about each claim.
+) -> tuple[dict[str, Figure], list[claims.Verdict], list[str]]:
+    """The figures of a plan by name, what the tables say about each claim, and lines about the transfer.
 
     Args:
         tables: of one or several plans.
@@ -95,7 +96,8 @@ def answers(
     heights, cohesion = study.heights(list(full.values())), transfer.cohesion(tables, study.plan)
     none = pd.DataFrame() if published is None else published
     numbers = figures.Numbers(scores, heights, pairs, rows, cohesion, none)
-    return figures.draw(numbers, groups, bound), claims.verdicts(scores, pairs, full, bound)
+    verdicts = claims.verdicts(scores, pairs, full, bound)
+    return figures.draw(numbers, groups, bound), verdicts, transfer.lines(rows)
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -119,7 +121,7 @@ def _collect(options: argparse.Namespace) -> None:
 
 def _answer(options: argparse.Namespace) -> None:
     tables = Tables.read(options.tables)
-    out = options.out or Path("docs/figures")
+    out = options.out or Path("artifacts/study-figures")
     paths = [path_of(options.tables, name) for name in COLUMNS] + [options.tables / published.FILE]
     made_from = {path.stem: records.sha256(path) for path in paths if path.is_file()}
     for name in tables.plan["plan"].unique():
@@ -132,8 +134,11 @@ def _answer(options: argparse.Namespace) -> None:
         if len(versions) > 1:
             each = ", ".join(f"{version} ({count})" for version, count in versions.items())
             print(f"runs of several versions of taxoprobe: {each}")
-        drawn, verdicts = answers(tables, name, published=published.read(options.tables))
+        drawn, verdicts, lines = answers(tables, name, published=published.read(options.tables))
         for figure_name, figure in drawn.items():
             drawing.save(figure, out, f"{name}-{figure_name}", made_from)
-        print(*(f"- {verdict}" for verdict in verdicts), sep="\n")
+        print(*(f"- {verdict}" for verdict in verdicts), *lines, sep="\n")
         print(f"figures in {out}: {', '.join(f'{name}-{figure}' for figure in drawn) or 'none'}")
+    for path in sorted(options.tables.glob("*.parquet")):
+        if path not in paths:
+            print(f"figures of {path}: {', '.join(redraw(path, out))}")

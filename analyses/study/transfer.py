@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.emergence.seeds import seed_rows
+from analyses.frame.tables import layer_text
 from analyses.inputs.intervals import within
 from analyses.inputs.probe_curves import Condition as Curve
 from analyses.inputs.probe_curves import Draws
@@ -89,9 +90,33 @@ def sizes(tables: Tables, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def size_rows(of_condition: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The size of each condition, with limits over hypernyms and seeds."""
-    rows = [{"condition": name, **_interval(table, 0.0)} for name, table in of_condition.items()]
-    return pd.DataFrame(rows, columns=["condition", "value", "lower", "upper", "n", "seeds"])
+    """The size of each condition, with limits over hypernyms and seeds, and its standard deviation between seeds."""
+    rows = [
+        {"condition": name, **_interval(table, 0.0), "spread": table.mean(axis=1).std()}
+        for name, table in of_condition.items()
+    ]
+    return pd.DataFrame(rows, columns=["condition", "value", "lower", "upper", "n", "seeds", "spread"])
+
+
+def lines(rows: pd.DataFrame) -> list[str]:
+    """A line for each condition: where the transfer is detected first and half risen, its size, and its spread."""
+    found = []
+    for condition, own in rows[rows["measure"].isin((*_SHOWN[1:], "size"))].groupby("condition", sort=False):
+        of = {str(row["measure"]): row for row in own.to_dict("records")}
+        blocks = [
+            f"{words} {layer_text(of[name])}"
+            for name, words in zip(_SHOWN[1:], ("first block", "half-rise"), strict=True)
+            if name in of
+        ]
+        if size := of.get("size"):
+            blocks += [f"size {size['value']:.3f} [{size['lower']:.3f}, {size['upper']:.3f}]"]
+            blocks += [f"sd between seeds {size['spread']:.3f}"] if size["spread"] == size["spread"] else []
+        found.append(f"    {condition}: {'; '.join(blocks)}")
+    return (
+        ["transfer of words to pictures (size: AUROC over the last third of the blocks):", *found]
+        if found
+        else []
+    )
 
 
 def size_contrast(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, Any] | None:

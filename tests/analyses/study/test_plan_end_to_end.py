@@ -255,18 +255,29 @@ def test_tables_name_no_folder_of_the_machine_that_made_them(collected):
 
 
 def test_figures_have_the_numbers_of_the_tables_and_claims_name_what_is_missing(collected, capsys):
-    out = collected / "figures"
-    main(["--tables", str(collected / "results"), "--out", str(out)])
+    out, tables = collected / "figures", shutil.copytree(collected / "results", collected / "with another")
+    shutil.copy(next((collected / "runs").rglob("layer_probes.parquet")), tables / "one-run.parquet")
+    main(["--tables", str(tables), "--out", str(out)])
     said = capsys.readouterr().out
-    assert {path.name for path in out.glob("*.png")} == {"toy-heights.png", "toy-transfer.png"}
+    made = {path.stem for path in out.glob("*.png")}
+    assert {name for name in made if not name.startswith("one-run-")} == {"toy-heights", "toy-transfer"}
+    assert made >= {"one-run-curves", "one-run-hypernyms"}
     assert "toy: 4 of 4 runs" in said
     assert "The plan has no contrast 'shuffle.coherence'." in said
-    figures, verdicts = answers(Tables.read(collected / "results"), "toy")
+    figures, verdicts, lines = answers(Tables.read(collected / "results"), "toy")
     (axes,) = [axes for axes in figures["transfer"].axes if axes.get_title() == "full"]
     assert axes.get_ylabel() == "AUROC above control"
-    lines = {line.get_label(): line for line in axes.get_lines()}
-    assert np.asarray(lines["pretrained"].get_xdata()).tolist() == [-1, 0, 1], "the input and two blocks"
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    assert np.asarray(drawn["pretrained"].get_xdata()).tolist() == [-1, 0, 1], "the input and two blocks"
     assert len(verdicts) > 10
+    stored = Tables.read(tables).numbers.query("measure == 'size' and span == 'cue'")
+    of_runs = stored.groupby("run")["value"].mean()
+    for line, init in zip(lines[1:], ("pretrained", "random"), strict=True):
+        seeds = of_runs[[name for name in RUNS if init in name]]
+        assert line.startswith(f"    toy-full-{init}: first block")
+        assert f"size {seeds.mean():.3f} [" in line
+        assert line.endswith(f"sd between seeds {seeds.std():.3f}")
+    assert all(line in said for line in lines)
 
 
 def test_a_stored_run_of_another_plan_is_refused(collected, capsys):

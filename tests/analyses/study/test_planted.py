@@ -67,7 +67,7 @@ def tables(plan):
 
 @pytest.fixture(scope="module")
 def drawn(tables):
-    return answers(tables, "toy", DRAWS)
+    return answers(tables, "toy", DRAWS)[:2]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_published_curves_stand_in_the_panel_of_macro_f1(tables, tmp_path):
         {"lm": "a", "init": ["pretrained", "random"] * 2, "shuffle": ["none"] * 3 + ["across"]}
     )
     rows = rows.assign(effective=[1.0, 1.0, 0.2, 0.3], value=[0.7, 0.4, 0.5, 0.1], lower=0.0, upper=1.0, n=53)
-    drawn, _ = answers(tables, "toy", DRAWS, rows)
+    drawn, *_ = answers(tables, "toy", DRAWS, rows)
     crosses = [line for line in drawn["evidence"].axes[1].get_lines() if line.get_marker() == "x"]
     assert sorted(np.concatenate([line.get_ydata() for line in crosses])) == [0.4, 0.5, 0.7]
     assert "another world" in " ".join(drawn["evidence"].texts[-1].get_text().split())
@@ -249,7 +249,7 @@ def _plain(value):
 
 
 def test_without_a_run_there_is_no_figure_and_every_claim_says_so(plan):
-    figures, each = answers(planted(plan, strength, lacking=lambda run: True), "toy", DRAWS)
+    figures, each, _ = answers(planted(plan, strength, lacking=lambda run: True), "toy", DRAWS)
     assert figures == {}
     assert {one.outcome for one in each} == {UNDECIDED}
 
@@ -306,7 +306,7 @@ def test_runs_with_more_and_with_fewer_draws_are_averaged(tables):
 
 def test_without_bounds_the_figure_of_likeness_has_none(plan, tables):
     own = tables.plan[tables.plan["group"] == "encoder"].assign(equivalence=np.nan)
-    figures, _ = answers(replace(tables, plan=own), "toy", 10)
+    figures, *_ = answers(replace(tables, plan=own), "toy", 10)
     note = " ".join(figures["alike"].texts[0].get_text().split())
     assert "no difference, dashed" in note
     assert "±" not in note
@@ -314,7 +314,7 @@ def test_without_bounds_the_figure_of_likeness_has_none(plan, tables):
 
 
 def test_versions_that_made_the_runs_are_said_where_there_are_several(tables, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.study.answers", lambda tables, name, **_: ({}, []))
+    monkeypatch.setattr("analyses.study.answers", lambda tables, name, **_: ({}, [], []))
     for codes in (["0"], ["0", "1"]):
         names = np.resize(codes, len(tables.runs))
         replace(tables, runs=tables.runs.assign(code=names)).write(tmp_path)
