@@ -14,7 +14,9 @@ CONDITIONS = {"original": "pretrained", "within": "within", "across": "across"}
 
 
 def draw(table: pd.DataFrame) -> dict[str, Figure]:
-    """The figure of a table, by name."""
+    """The figure of a table, by name; none where the shares that were removed are not known."""
+    if not (table["measure"] == "share_of_questions").any():
+        return {}
     with drawing.style():
         return {"published": by_removed_share(table)}
 

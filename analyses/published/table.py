@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,26 +15,32 @@ from analyses.published import rows
 from analyses.published.answers import lm_answers, questions
 from analyses.published.design import design
 
-SECTIONS: tuple[Callable[[Released], list[published_scores.Row]], ...] = (
-    published_scores.conditions,
-    rows.runs,
-    rows.as_printed,
-    questions,
-    lm_answers,
-    rows.majority,
-    rows.coherence,
-    rows.heights,
-    design,
-)
+log = logging.getLogger(__name__)
+SECTIONS: dict[Callable[[Released], list[published_scores.Row]], tuple[str, ...]] = {
+    published_scores.conditions: (),
+    rows.runs: (),
+    rows.as_printed: ("published_conditions.csv",),
+    questions: (),
+    lm_answers: ("lm_yes_no.csv.gz",),
+    rows.majority: (),
+    rows.coherence: (),
+    rows.heights: (),
+    design: ("things_leaf_hypernyms.json", published_scores.LISTS),
+}
+"""Sections, and the files that each needs of those that are in no public repository as such."""
 
 
 def published_table(data: Released) -> pd.DataFrame:
     """A row per number: section, key (a condition, run or file), target, measure, value, lower, upper, n, sd.
 
     Intervals of macro_f1 are the study's t-intervals over hypernym × seed; those of macro_f1_crossed
-    add the variances of hypernyms and seeds; those of single questions resample leaves.
+    add the variances of hypernyms and seeds; those of single questions resample leaves. What files are lacking for is
+    left out, and said.
     """
-    table = pd.DataFrame([row for section in SECTIONS for row in section(data)])
+    table = pd.DataFrame([row for section, of in SECTIONS.items() if data.has(*of) for row in section(data)])
+    optional = (published_scores.COUNTS, *dict.fromkeys(name for of in SECTIONS.values() for name in of))
+    if lacking := [name for name in optional if not data.has(name)]:
+        log.warning("left out, for %s has no %s: docs/published.md", data.folder, ", ".join(lacking))
     return table.assign(analysis="published")
 
 

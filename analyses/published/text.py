@@ -14,6 +14,7 @@ AMOUNTS = (
     ("full", 100),
 )
 LMS = ("qwen3-0.6b", "qwen3-1.7b", "llama3.2-1b", "llama3.2-1b-instruct")
+_NONE = dict.fromkeys(("value", "lower", "upper"), float("nan"))
 _REFERENCE = "qwen3-1.7b_dinov2_{}_original"
 
 
@@ -25,12 +26,12 @@ class Numbers:
         self._lines = table.set_index(index)[["value", "lower", "upper"]].to_dict("index")
 
     def value(self, section: str, key: str, target: str, measure: str) -> float:
-        """The value at that place."""
-        return self._lines[section, key, target, measure]["value"]
+        """The value at that place; NaN where the files for it are lacking."""
+        return self._lines.get((section, key, target, measure), _NONE)["value"]
 
     def half_width(self, key: str, measure: str) -> float:
         """Half the width of the interval of a condition's mean."""
-        line = self._lines["conditions", key, "mean", measure]
+        line = self._lines.get(("conditions", key, "mean", measure), _NONE)
         return (line["upper"] - line["lower"]) / 2
 
     def text(self, section: str, key: str, target: str, measure: str) -> str:
@@ -42,7 +43,11 @@ class Numbers:
 def faults(table: pd.DataFrame) -> list[Fault]:
     """The faults of printed values: fault, case, printed value, recomputed value (`found`), and its meaning."""
     names = ("fault", "case", "printed", "found", "meaning")
-    return [dict(zip(names, line, strict=True)) for line in _faults(Numbers(table), table)]
+    return [
+        dict(zip(names, line, strict=True))
+        for line in _faults(Numbers(table), table)
+        if not any(number != number for number in line[2:4])
+    ]
 
 
 def _faults(numbers: Numbers, table: pd.DataFrame) -> Iterator[tuple[str, str, float, float, str]]:
@@ -74,7 +79,8 @@ def _faults(numbers: Numbers, table: pd.DataFrame) -> Iterator[tuple[str, str, f
         key = f"{lm}_dinov2_full_original"
         study, honest = (numbers.half_width(key, name) for name in ("macro_f1", "macro_f1_crossed"))
         yield fault, f"{lm}, full", study, honest, "half-width with resampled hypernyms and seeds"
-    named = float((table["section"] == "leaves_named_as_hypernyms").sum())
+    known = (table["section"] == "within_shuffle_groups").any()
+    named = float((table["section"] == "leaves_named_as_hypernyms").sum()) if known else float("nan")
     yield "leaf questions name held-out hypernyms", "full", 0.0, named, "leaves called like one, such as bird"
 
 
@@ -116,10 +122,10 @@ def to_markdown(table: pd.DataFrame, found: list[Fault]) -> str:
 def _conditions(numbers: Numbers, table: pd.DataFrame) -> str:
     """A line per model and shuffle, a column per ablation with the share of questions that it removes."""
     columns = [kind if kind == "full" else f"{kind}{amount}" for kind, amount in AMOUNTS]
-    shares = [
-        f"{numbers.value('conditions', _REFERENCE.format(name), 'mean', 'share_of_questions'):.1%}"
-        for name in columns
+    found = [
+        numbers.value("conditions", _REFERENCE.format(name), "mean", "share_of_questions") for name in columns
     ]
+    shares = ["–" if share != share else f"{share:.1%}" for share in found]
     chosen = table[table["section"] == "conditions"]
     models = chosen[["lm", "encoder", "init", "shuffle"]].drop_duplicates().to_dict("records")
     lines = [["share of questions removed", *shares]]

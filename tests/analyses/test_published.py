@@ -1,5 +1,7 @@
 import itertools
 import json
+import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,41 @@ def write(folder, name, table):
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
     return write_release(tmp_path_factory.mktemp("release"))
+
+
+PUBLIC = (
+    "macro_f1_heldout.csv",
+    "macro_f1_heldout_llama.csv",
+    "majority_macro_f1.csv",
+    "visual_coherence.csv",
+    "coherence_backbone.csv",
+)
+
+
+def test_the_five_public_files_alone_give_their_sections_and_no_others(release, tmp_path, caplog):
+    data, out = tmp_path / "five", tmp_path / "out"
+    data.mkdir()
+    for name in PUBLIC:
+        shutil.copy(release / name, data / name)
+    published.main(["--data", str(data), "--out", str(out)])
+    assert (
+        "test_counts.csv, published_conditions.csv, lm_yes_no.csv.gz, things_leaf_hypernyms.json"
+        in caplog.text
+    )
+    few, whole = (published_table(Released(folder)) for folder in (data, release))
+    sections = {"conditions", "runs", "majority_macro_f1", "coherence_vs_f1", "visual_coherence", "height"}
+    assert set(few["section"]) == sections
+    place = ["section", "key", "target", "measure"]
+    both = few.merge(whole, on=place, suffixes=("", "_whole"))
+    assert len(both) == len(few)
+    np.testing.assert_array_equal(both["value"], both["value_whole"])
+    lost = set(whole[whole["section"] == "conditions"]["measure"]) - set(few["measure"])
+    assert lost == {"share_of_questions"}
+    assert not any(math.isnan(fault["found"]) for fault in faults(few))
+    assert 0 < len(faults(few)) < len(faults(whole))
+    text = (out / "published.md").read_text()
+    assert "| share of questions removed | – |" in text
+    assert not list(out.glob("*.png"))
 
 
 def write_release(folder):

@@ -61,6 +61,10 @@ class Released:
                 f"({_PAGE})"
             )
 
+    def has(self, *names: str) -> bool:
+        """Whether all these files are there."""
+        return all((self.folder / name).is_file() for name in names)
+
     def table(self, name: str) -> pd.DataFrame:
         """A CSV file as it is."""
         return pd.read_csv(self._file(name))

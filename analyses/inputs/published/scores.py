@@ -12,6 +12,7 @@ from analyses.inputs.published.released import CONDITION, Released, condition_ke
 from probing.stats import Estimate
 from probing.stats.hierarchical import t_interval, table_interval
 
+COUNTS, LISTS = "test_counts.csv", "systematic_lists.json"
 DRAWS = 1_000
 MEAN = "mean"
 Row = dict[str, Any]
@@ -23,7 +24,9 @@ def curves(folder: Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: the folder does not hold the released files.
     """
-    table = pd.DataFrame(conditions(Released(folder)))
+    data = Released(folder)
+    data.table(COUNTS)
+    table = pd.DataFrame(conditions(data))
     kept = (table["target"] == "mean") & (table["encoder"] == "dinov2")
     table = table[kept & table["ablation"].isin(["random", "full"])]
     index = ["lm", "init", "shuffle", "ablation", "amount"]
@@ -41,23 +44,28 @@ def row(section: str, key: str, target: str, measure: str, found: Estimate | flo
 
 
 def conditions(data: Released) -> list[Row]:
-    """Every condition on held-out hypernyms: mean over hypernym × seed, its parts, and its baseline."""
+    """Every condition on held-out hypernyms: mean over hypernym × seed, its parts, and its baseline.
+
+    Without the counts of questions there is no share and no part of two classes, without the lists of systematic
+    ablation none that is listed.
+    """
     counts, majority = counts_of(data), data.table("majority_macro_f1.csv").set_index("run_name")
-    lists, rows = data.mapping("systematic_lists.json"), []
+    lists, rows = data.mapping(LISTS) if data.has(LISTS) else {}, []
     for _, group in data.held_out().groupby(list(CONDITION), sort=True):
         about = {name: group[name].iloc[0] for name in CONDITION}
         test = counts_file(about["ablation"], about["amount"], about["shuffle"])
         table = group.pivot(index="seed", columns="hypernym", values="macro_f1")
-        share = counts[test]["N"].sum() / counts["test_hyp"]["N"].sum()
         mean = {
             "macro_f1_crossed": table_interval(table.to_numpy()),
             "majority_macro_f1": t_interval(majority.loc[test].to_numpy(np.float64)),
             "sd_of_seed_means": exact(table.mean(axis=1).std(ddof=1), len(table)),
-            "share_of_questions": exact(share, int(counts["test_hyp"]["N"].sum())),
         }
-        both = counts[test].index[(counts[test]["P"] > 0) & (counts[test]["neg"] > 0)]
-        parts = {MEAN: table.columns, "two_classes": both, **{name: [name] for name in table.columns}}
-        if about["ablation"] == "systematic":
+        parts = {MEAN: table.columns, **{name: [name] for name in table.columns}}
+        if counts:
+            asked = int(counts["test_hyp"]["N"].sum())
+            mean["share_of_questions"] = exact(counts[test]["N"].sum() / asked, asked)
+            parts["two_classes"] = counts[test].index[(counts[test]["P"] > 0) & (counts[test]["neg"] > 0)]
+        if lists and about["ablation"] == "systematic":
             listed = lists[str(about["amount"])]
             parts |= {"listed": listed, "unlisted": table.columns.difference(listed)}
         key = condition_key(about)
@@ -69,10 +77,10 @@ def conditions(data: Released) -> list[Row]:
 
 
 def counts_of(data: Released) -> dict[str, pd.DataFrame]:
-    """Questions per hypernym (N, P, neg) of each test file."""
-    return {
-        str(name): group.set_index("hypernym") for name, group in data.table("test_counts.csv").groupby("ds")
-    }
+    """Questions per hypernym (N, P, neg) of each test file; none where the file is not there."""
+    if not data.has(COUNTS):
+        return {}
+    return {str(name): group.set_index("hypernym") for name, group in data.table(COUNTS).groupby("ds")}
 
 
 def exact(value: float, n: int) -> Estimate:
