@@ -63,12 +63,20 @@ def make_room(figure: Figure, panels: Sequence[Axes], grow: Callable[[Figure, fl
         grow(figure, lines * _STEP)
     dots = figure.dpi
     short = max((names_inches(axes) - axes.get_window_extent().height / dots for axes in panels), default=0)
+    short = max(lines * short, *map(_short_bar, figure.axes), 0)
     if short > 0:
-        grow(figure, lines * short)
+        grow(figure, short)
         figure.draw_without_rendering()
     for axes in panels:
         for one in (axes, *axes.child_axes):
             _thin(one.xaxis)
+
+
+def _short_bar(axes: Axes) -> float:
+    """By how many inches a colour bar is shorter than what is written along it; 0 for what is no colour bar."""
+    if axes.get_label() != "<colorbar>":
+        return 0.0
+    return (axes.yaxis.label.get_window_extent().height - axes.get_window_extent().height) / axes.figure.dpi  # pyright: ignore
 
 
 def _collapses(figure: Figure) -> bool:

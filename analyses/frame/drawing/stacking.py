@@ -38,7 +38,7 @@ def stacked(figure: Figure, panels: Sequence[Axes], width: float) -> None:
     fit = fit or [count for count in heights if wide[count] >= max(_LEAST, words)]
     count = max(fit, default=1)
     if count < columns:
-        _move(figure, places, columns, count)
+        _move(figure, places, count)
         figure.set_size_inches(figure.get_size_inches()[0], heights[count])
 
 
@@ -96,19 +96,25 @@ def _height(figure: Figure, places: Places, columns: int, count: int) -> float:
     boxes = [(axes, axes.get_window_extent().height / _dots(axes)) for axes in places.values()]
     around = max(axes.get_tightbbox().height / _dots(axes) - height for axes, height in boxes) + _GAP  # pyright: ignore
     lower = max(max(_LOWER * height, names_inches(axes)) for axes, height in boxes)
-    more = lines * columns // count
+    more = 1 + max(row for row, _ in _cells(places, count).values())
     return whole + (more - lines) * around + more * lower - lines * max(height for _, height in boxes)
 
 
-def _move(figure: Figure, places: Places, columns: int, count: int) -> None:
+def _cells(places: Places, count: int) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where each panel stands in fewer columns: those of each further column below, without an empty line."""
+    rows = sorted({(column // count, line) for line, column in places})
+    return {(line, column): (rows.index((column // count, line)), column % count) for line, column in places}
+
+
+def _move(figure: Figure, places: Places, count: int) -> None:
     """Puts the panels of each further column below those of an earlier one."""
-    lines = 1 + max(line for line, _ in places)
+    lines, cells = 1 + max(line for line, _ in places), _cells(places, count)
     if lines == 1:
         _one_bar(figure, list(places.values()))
-    grid = GridSpec(lines * columns // count, count, figure=figure)
+    grid = GridSpec(1 + max(row for row, _ in cells.values()), count, figure=figure)
     last: dict[int, Axes] = {}
     for (line, column), axes in sorted(places.items(), key=lambda one: one[0][1]):
-        axes.set_subplotspec(grid[line + lines * (column // count), column % count])
+        axes.set_subplotspec(grid[cells[line, column]])
         first = places[line, 0]
         if column % count == 0 and axes is not first and axes.get_shared_y_axes().joined(axes, first):
             _name_as(axes, first)
