@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from probing.categories.massive import TREATMENTS
-from probing.sites import EMBED, Site
+from probing.sites import EMBED
 
 OVER_LEAVES = "95 % bootstrap over leaves"
 """The interval of a number whose leaf concepts were drawn again."""
@@ -65,10 +66,9 @@ def place_of(site: str) -> str:
     """
     if site == EMBED:
         return "the input of block 0"
-    parsed = Site.parse(site)
-    point = parsed.point.removeprefix("attn.").removeprefix("hook_")
-    words = [] if parsed.layer is None else [f"block {parsed.layer}"]
-    return ", ".join(words + ([] if point == "resid_post" else [point.replace("_", " ")]))
+    block, point = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)", site, re.DOTALL).groups()  # pyright: ignore
+    words = re.sub(r"attn\.|hook_", "", point).replace("_", " ").replace(".", " ").replace("#", " ")
+    return ", ".join([f"block {block}"] * (block is not None) + [words] * (words != "resid post"))
 
 
 def leaves_caption(rows: pd.DataFrame, null: str, interval: str = OVER_LEAVES) -> str:
