@@ -219,7 +219,7 @@ def _alike(contrasts: pd.DataFrame, bound: float) -> Figure | None:
     if not rows["key"].isin(ALIKE).any():
         return None
     rows["label"] = [
-        " − ".join(INITS.get(name, name) for name in label.split(" − ")) for label in rows["label"]
+        " − ".join(INITS.get(name, name) for name in str(label).split(" − ")) for label in rows["label"]
     ]
     figure = Figure(figsize=(7.2, 1.3 + 0.34 * rows["label"].nunique()), layout="constrained")
     panels = figure.subplots(1, 2)

@@ -126,7 +126,8 @@ def test_the_figure_of_what_stays_has_a_line_of_panels_for_what_there_are_number
     def lines(**values):
         given = table
         for target, value in values.items():
-            given = given.assign(value=given["value"].mask(of_swaps & (given["target"] == target), value))
+            numbers = ["value", "lower", "upper"]
+            given = given.assign(**given[numbers].mask(of_swaps & (given["target"] == target), value))
         shown = [figure for name, figure in figures.draw(given).items() if name.startswith("stays")]
         return [{axes.get_ylabel() for axes in figure.axes} - {""} for figure in shown]
 

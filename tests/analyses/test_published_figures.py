@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analyses.emergence.side_by_side import side_by_side
 from analyses.figures import main, redraw
 from analyses.frame import drawing
 from tests.analyses.drawn import misprints
@@ -21,7 +22,7 @@ DRAWN = (
     "patching-pooled",
 )
 LOOKS = [*itertools.product(drawing.STYLES, ("", *drawing.WIDTHS))]
-QUICK = [("mediation", "paper", "one"), ("mediation", "talk", ""), ("patching-pooled", "talk", "one")]
+QUICK = [("mediation", "paper", "one"), ("patching-pooled", "talk", "one")]
 
 
 def faults(name: str, monkeypatch, folder) -> dict[str, list[str]]:
@@ -51,6 +52,17 @@ def test_figures_that_are_narrower_than_their_panels_ask_are_legible(
     name, style, width, monkeypatch, tmp_path
 ):
     assert drawn(name, style, width, monkeypatch, tmp_path) == {}
+
+
+@pytest.mark.parametrize(("style", "width"), [("paper", "one"), ("talk", "")])
+def test_the_leading_figure_has_as_many_ticks_as_its_panels_have_room_for(style, width):
+    table = pd.read_parquet(RESULTS / "evidence.parquet")
+    with drawing.style(style, width):
+        figure = side_by_side(table, "pretrained")
+        drawing.lay_out(figure)
+        assert misprints(figure) == []
+    for axes in figure.axes:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 @pytest.mark.nightly
