@@ -121,19 +121,21 @@ def test_leaves_stay_where_they_are_and_words_and_pictures_share_the_subspace(pl
 
 def test_the_figure_of_what_stays_has_a_line_of_panels_for_what_there_are_numbers_of(planted):
     _, table, _ = planted
-    of_swaps = (table["measure"] == "accuracy") & (table["edit"] == "swap")
+    leaf = (table["measure"] == "accuracy") & (table["target"] == "leaf")
+    rest, numbers = table[table["target"] != "other"], ["value", "lower", "upper"]
 
-    def lines(**values):
-        given = table
-        for target, value in values.items():
-            numbers = ["value", "lower", "upper"]
-            given = given.assign(**given[numbers].mask(of_swaps & (given["target"] == target), value))
+    def lines(other, of_leaf):
+        both = [table[leaf].assign(target="other"), rest]
+        given = pd.concat(both, ignore_index=True)
+        for target, value in (("other", other), ("leaf", of_leaf)):
+            own = (given["target"] == target) & (given["edit"] == "swap") & (given["measure"] == "accuracy")
+            given = given.assign(**given[numbers].mask(own, value))
         shown = [figure for name, figure in figures.draw(given).items() if name.startswith("stays")]
         return [{axes.get_ylabel() for axes in figure.axes} - {""} for figure in shown]
 
-    assert lines(other=0.5, leaf=0.5) == [set(figures.STAYS.values())]
-    assert lines(other=np.nan, leaf=0.5) == [{figures.STAYS["leaf"]}]
-    assert lines(other=np.nan, leaf=np.nan) == []
+    assert lines(0.5, 0.5) == [set(figures.STAYS.values())]
+    assert lines(np.nan, 0.5) == [{figures.STAYS["leaf"]}]
+    assert lines(np.nan, np.nan) == []
 
 
 def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_are_named(planted):

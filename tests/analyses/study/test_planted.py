@@ -10,7 +10,7 @@ import scipy.stats
 from analyses.frame import drawing
 from analyses.inputs.answers import Part
 from analyses.inputs.measures import chance
-from analyses.study import answers, main, transfer
+from analyses.study import answers, layer_figures, main, transfer
 from analyses.study.claims import FAILS, HOLDS, UNDECIDED, verdicts
 from analyses.study.contrasts import table as contrast_table
 from analyses.study.estimates import Study
@@ -193,6 +193,23 @@ def test_every_column_of_panels_by_layer_has_its_blocks_and_legends_lie_over_no_
         box = axes.get_legend().get_window_extent()
         for line in axes.get_lines():
             assert not any(box.contains(x, y) for x, y in axes.transData.transform(line.get_xydata()))
+
+
+def test_legends_of_panels_by_layer_lie_above_curves_that_are_high_from_the_first_block_on():
+    names = ["none", "within", "category", "across", "graded.25", "graded.5", "graded.75"]
+    rows = pd.DataFrame(
+        [(name, layer) for name in names for layer in range(6)], columns=["condition", "layer"]
+    )
+    rows = rows.assign(measure="selectivity", value=0.4, lower=0.3, upper=0.5, seeds="0", n=9)
+    with drawing.style():
+        figure = layer_figures.transfer(rows, {"shuffle": {name: name for name in names}})
+        assert figure is not None
+        drawing.lay_out(figure)
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 > axes.transData.transform((0, 0.5))[1]
 
 
 def chance_lines(axes):
