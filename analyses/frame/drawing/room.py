@@ -93,7 +93,7 @@ def _thin(axis: Axis) -> None:
         if not _overlap(axis):
             return
         if isinstance(locator, MaxNLocator):
-            locator.set_params(nbins=count)
+            locator.set_params(nbins=count, min_n_ticks=1)
         elif isinstance(locator, FixedLocator):
             names = [text.get_text() for text in axis.get_ticklabels()]
             if any(letter.isalpha() for name in names for letter in name):
