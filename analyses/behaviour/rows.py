@@ -13,7 +13,7 @@ from analyses.frame.parts import tracked
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.intervals import Rule, seeds_text
-from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
+from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, chance, measured
 from probing.stats import DRAWS, Estimate
 
 RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
@@ -88,7 +88,7 @@ class _Statistics:
         if found is None:
             return
         common = _common(condition, part, measure, condition.headline) | {
-            "chance": _chance(condition, part, measure)
+            "chance": chance(condition, part, measure)
         }
         yield common | _numbers("mean", self.rule.mean(found.statistics, found.n))
         if measure in HYPERNYM_MEASURES and not part.baseline:
@@ -162,21 +162,6 @@ def _common(condition: Condition, part: Part, measure: str, main: Part) -> dict[
         "measure": measure,
         "headline": leading and not part.baseline,
     }
-
-
-def _chance(condition: Condition, part: Part, measure: str) -> float:
-    """The chance level; NaN where it depends on the threshold."""
-    answers = condition.answers[0]
-    if measure == "top1":
-        values, labels, _ = answers.read(part)
-        return float(labels[values == values].mean())
-    levels = {
-        "auroc": 0.5,
-        "balanced_accuracy": 0.5,
-        "leaf_naming": 1 / answers.scores.leaf_choices,
-        "leaf_top1": 1 / len(answers.taxonomy.leaves),
-    }
-    return levels.get(measure, float("nan"))
 
 
 def _numbers(target: str, found: Estimate) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def scores(table: pd.DataFrame) -> Figure:
     inside = inside[inside["treatment"] == panels.treatment_of(inside)]
     best = max(inside[inside["target"] == MEAN].to_dict("records"), key=lambda row: row["value"])
     sites = {"the encoder": rows[rows["site"] == ENCODER]}
-    sites[f"{best['site']}, {best['span']}"] = inside[
+    sites[f"{panels.place_of(best['site'])}, {best['span']}"] = inside[
         (inside["site"] == best["site"]) & (inside["span"] == best["span"])
     ]
     sites = {name: own for name, own in sites.items() if len(own)}

@@ -12,7 +12,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, HOLDS, MISSING
@@ -94,7 +93,6 @@ def _frame(axes: Axes, title: str, depth: float) -> None:
     axes.set_title(title)
     axes.set_xlabel("block")
     axes.set_xlim(-1.8, depth + 2.2)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     above = axes.secondary_xaxis("top", functions=(share, block))
     above.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"], fontsize=6)
     axes.spines["left"].set_visible(False)

@@ -175,6 +175,28 @@ def top1_hits(values: np.ndarray, labels: np.ndarray) -> Float[np.ndarray, " row
     return np.where((asked & labels).any(axis=1), right, np.nan)
 
 
+def chance(condition: Condition, part: Part, measure: str) -> float:
+    """What answers that know nothing reach; NaN where that depends on the threshold.
+
+    Of top-1 it is the share of the scored hypernyms of a picture that are true, on average over those with a true one.
+    """
+    answers = condition.answers[0]
+    if measure == "top1":
+        values, labels, _ = answers.read(part)
+        asked = ~np.isnan(values)
+        true = (labels & asked).sum(axis=1)
+        return (
+            float((true / np.maximum(asked.sum(axis=1), 1))[true > 0].mean()) if true.any() else float("nan")
+        )
+    levels = {
+        "auroc": 0.5,
+        "balanced_accuracy": 0.5,
+        "leaf_naming": 1 / answers.scores.leaf_choices,
+        "leaf_top1": 1 / len(answers.taxonomy.leaves),
+    }
+    return levels.get(measure, float("nan"))
+
+
 def prevalence_matched(
     values: Float[np.ndarray, "rows k"], labels: Bool[np.ndarray, "rows k"]
 ) -> Float[np.ndarray, "rows k"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,8 @@ def draw(table: pd.DataFrame) -> dict[str, Figure]:
             rows = table[table["span"] == span]
             figures[f"accuracy_{span}"] = accuracy(rows)
             figures[f"controls_{span}"] = controls(rows)
-            figures[f"stays_{span}"] = stays(rows)
+            if _lines(rows, STAYS):
+                figures[f"stays_{span}"] = stays(rows)
             if (rows["target"] == "angles").any():
                 figures[f"angles_{span}"] = angles(rows)
     return figures
@@ -53,7 +54,7 @@ def accuracy(rows: pd.DataFrame) -> Figure:
 
 def stays(rows: pd.DataFrame) -> Figure:
     """What an exchange should leave as it was, by layer, a line for each method; nothing exchanged is the mark."""
-    return _by_rank(rows, {name: label for name, label in STAYS.items() if (rows["target"] == name).any()})
+    return _by_rank(rows, STAYS)
 
 
 def controls(rows: pd.DataFrame) -> Figure:
@@ -116,8 +117,8 @@ def _by_rank(rows: pd.DataFrame, targets: Mapping[str, str]) -> Figure:
     """Accuracies by layer: rows of panels are targets × what subspaces were made from, columns are ranks."""
     shown = rows[(rows["measure"] == "accuracy") & (rows["treatment"] == "")]
     swaps = shown[shown["edit"] == "swap"]
-    trained, ranks, methods = (list(dict.fromkeys(swaps[name])) for name in ("trained", "rank", "method"))
-    lines = [(target, one) for target in targets for one in trained]
+    ranks, methods = (list(dict.fromkeys(swaps[name])) for name in ("rank", "method"))
+    lines = _lines(rows, targets)
     figure, grid = _grid(len(lines), len(ranks), 1.7 * len(lines) + 1.0)
     palette = drawing.colours(methods)
     for line, (target, one) in zip(grid, lines):
@@ -139,6 +140,14 @@ def _by_rank(rows: pd.DataFrame, targets: Mapping[str, str]) -> Figure:
         axes.set_xlabel("behind block")
     _finish(figure, grid, rows, "chance, blind answers (grey, dashed)")
     return figure
+
+
+def _lines(rows: pd.DataFrame, targets: Iterable[str]) -> list[tuple[str, str]]:
+    """Targets × what subspaces were made from, of which there are accuracies."""
+    swaps = rows[(rows["measure"] == "accuracy") & (rows["treatment"] == "") & (rows["edit"] == "swap")]
+    there = set(zip(swaps["target"], swaps["trained"], swaps["value"].notna()))
+    trained = dict.fromkeys(swaps["trained"])
+    return [(target, one) for target in targets for one in trained if (target, one, True) in there]
 
 
 def _line(axes: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:

@@ -168,7 +168,7 @@ def _sensitivity(table: pd.DataFrame) -> Figure:
         other = own[(own["measure"] == "direct") & (own["varied"] != "reliability")]
         _forest(below, other, [_assumed_text(row) for row in other.to_dict("records")])
         below.set_xlabel("past the name")
-    grid[0, 0].set_ylabel("difference in hypernym AUROC")
+        above.set_ylabel("difference in hypernym AUROC")
     grid[0, 0].legend()
     drawing.footnote(figure, _caption(rows, "no effect, dashed"))
     return figure

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.frame.drawing.panels import place_of
 from analyses.pooling.rows import CONTRAST, RUN, SHOWN, heterogeneity_text, main_rows
 
 PLACED = ("site", "span", "layers", "layer", "head", "sender", "receiver")
@@ -103,14 +104,17 @@ def maps(rows: pd.DataFrame, left_out: int = 0) -> Figure:
         )
         bar.outline.set_visible(False)
     note = f" Cells in the table alone, of wider windows or without a block: {left_out}."
-    seeds = int(rows["seeds"].max())
+    seeds, marked = int(rows["seeds"].max()), bool(rows["stands"].astype(bool).any())
+    cells = [axes.images[0].get_array() for axes in panels.flat]
+    grey = any(bool(np.ma.getmaskarray(own).any()) for own in cells)
+    note = " Grey: places that were not asked." * grey + note * bool(left_out)
     text = drawing.caption(
         int(rows["n"].max()),
         f"units between {int(rows['hypernyms'].max())} hypernyms, up to {seeds} seed{'s' * (seeds > 1)}",
         "95 % band over all cells of a condition or contrast, over hypernyms and seeds",
-        "0; dots: 0 and every placebo are outside the band. Grey: places that were not asked",
+        "; ".join(["0", *["dots: 0 and every placebo are outside the band"] * marked]),
     )
-    drawing.footnote(figure, text + note * bool(left_out))
+    drawing.footnote(figure, text + note)
     return figure
 
 
@@ -194,7 +198,7 @@ def _forest_panel(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, entries: 
                 notes.append(f"{name}, {best['span']}: {heterogeneity_text(table, own.iloc[0])}.")
     axes.axvline(0, **drawing.CHANCE)
     axes.set_yticks(range(len(entries) - 1, -1, -1), names)
-    route = f"{best['sender']} to {best['receiver']}" if _grid(rows) == "routes" else best["site"]
+    route = f"{best['sender']} to {best['receiver']}" if _grid(rows) == "routes" else place_of(best["site"])
     axes.set_title(f"{best['span']}, {route}".strip(", "), loc="left", fontsize="small")
     axes.set_xlabel(_label(rows))
     return "\n".join(notes)

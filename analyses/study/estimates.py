@@ -13,7 +13,7 @@ import pandas as pd
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import Aligned, Rule, within
-from analyses.inputs.measures import HYPERNYM_MEASURES, Frame, measured
+from analyses.inputs.measures import HYPERNYM_MEASURES, Frame, chance, measured
 from analyses.study.answers import Stored, condition_of, of_leaves, stored_runs
 from analyses.study.tables import Tables
 from probing.stats import ClusterMean, Estimate, nan_mean
@@ -24,7 +24,7 @@ MEASURES = ("auroc", "macro_f1", "top1", "leaf_naming")
 BASELINES = ("blind", "gold", "cascade", "probe", "probe_held_out")
 """Beside the majority answer, whose AUROC is .5."""
 DRAWS = 400
-_COLUMNS = ("condition", "effective", "coherence", "scored", "measure", "baseline")
+_COLUMNS = ("condition", "effective", "coherence", "scored", "measure", "baseline", "chance")
 _NUMBERS = ("value", "lower", "upper", "n", "seeds")
 _COLUMNS += _NUMBERS
 
@@ -123,7 +123,8 @@ class Study:
         for measure in MEASURES:
             statistics, counted = self._statistics(condition, measure)
             found = self.rule.mean(statistics, int(counted.sum()))
-            yield about | {"measure": measure, "baseline": ""} | _numbers(found, condition.seeds)
+            level = {"chance": chance(condition, condition.headline, measure)}
+            yield about | {"measure": measure, "baseline": ""} | level | _numbers(found, condition.seeds)
         for measure, baseline in [*(("auroc", name) for name in BASELINES), ("macro_f1", "majority")]:
             statistics, counted = self._statistics(condition, measure, baseline)
             found = self.rule.mean(statistics, int(counted.sum()))

@@ -25,10 +25,12 @@ _BASELINES = {
     "probe_held_out": ("linear probe, other leaves", (0, (3, 1, 1, 1, 1, 1))),
 }
 PUBLISHED = (
-    "Crosses: the published study (yes/no questions on THINGS, 53 hypernyms, DINOv2), against the share that its rule "
-    "really removed; another world, compare shapes"
+    "Crosses: the published study (yes/no questions on THINGS, 53 hypernyms, DINOv2), {}; another world, compare "
+    "shapes"
 )
 _PANELS = ("auroc", "macro_f1", "top1", "leaf_naming")
+_SHUFFLED = ("auroc", "leaf_naming", "macro_f1")
+_BELOW = 0.28  # of a line: crosses under our points
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def draw(numbers: Numbers, members: Members, bound: float) -> dict[str, Figure]:
         figures: dict[str, Figure | None] = {
             "evidence": _levels(scores, of.get(RANDOM, {}), published),
             "systematic": _levels(scores, of.get(SYSTEMATIC, {}), published.iloc[:0]),
-            "shuffles": _shuffles(scores, of.get(SHUFFLE, {})),
+            "shuffles": _shuffles(scores, of.get(SHUFFLE, {}), published),
             "heights": _heights(numbers.heights, of.get(FULL, {})),
             "alike": _alike(numbers.contrasts, bound),
             "transfer": layer_figures.transfer(numbers.transfer, of),
@@ -96,6 +98,8 @@ def _levels(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataF
                 drawing.curve(axes, own, "effective", drawing.colour(name), name)
                 tint = drawing.colour(name)
                 axes.plot(own["effective"], own["value"], drawing.marker(tint), color=tint)
+        level = _chance(here, measure)
+        axes.plot(level.index, level, **drawing.CHANCE, label="majority answer, chance")
         axes.set_title(MEASURES[measure])
         axes.set_xlim(-0.03, 1.03)
     for baseline, (name, line) in _BASELINES.items():
@@ -103,19 +107,23 @@ def _levels(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataF
         panels[0].plot(
             own["effective"], own["value"], color="0.45", linewidth=0.8, linestyle=line, label=name
         )
-    panels[0].axhline(0.5, **drawing.CHANCE, label="majority answer, chance")
-    majority = rows[rows["baseline"] == "majority"].groupby("effective")["value"].mean()
-    panels[1].plot(majority.index, majority, **drawing.CHANCE)
     for axes in panels[2:]:
         axes.set_xlabel("share of hypernym questions removed")
     null = "chance, dashed; of macro-F1 the majority answer; hypernyms without removed evidence, where none was removed"
     if len(published):
         _published(panels[1], published)
-        null += f". {PUBLISHED}"
+        null += f". {PUBLISHED.format('against the share that its rule really removed')}"
     handles = {name: handle for axes in panels[:2] for handle, name in zip(*axes.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
     drawing.footnote(figure, figure_caption(rows, null))
     return figure
+
+
+def _chance(rows: pd.DataFrame, measure: str) -> pd.Series:
+    """What answers that know nothing reach by the share that was removed; of macro-F1 the majority answer."""
+    baseline, column = ("majority", "value") if measure == "macro_f1" else ("", "chance")
+    own = rows[(rows["measure"] == measure) & (rows["baseline"] == baseline)]
+    return own.groupby("effective")[column].mean()
 
 
 def _published(axes: Axes, rows: pd.DataFrame) -> None:
@@ -154,23 +162,42 @@ def _heights(heights: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
     return figure
 
 
-def _shuffles(scores: pd.DataFrame, labels: Mapping[str, str]) -> Figure | None:
-    """AUROC and naming of every shuffle, and AUROC against realised coherence."""
+def _shuffles(scores: pd.DataFrame, labels: Mapping[str, str], published: pd.DataFrame) -> Figure | None:
+    """AUROC, naming and macro-F1 of every shuffle, this beside the published study's, and AUROC by coherence."""
     if len(labels) < 2:
         return None
     rows = _of(scores, labels)
-    rows = rows[rows["baseline"] == ""]
-    figure = Figure(figsize=(7.2, 1.3 + 0.3 * max(len(labels), 5)), layout="constrained")
-    dosed = rows["coherence"].notna().any()
-    forest, naming, *others = figure.subplots(1, 3 if dosed else 2)
-    for axes, measure in ((forest, "auroc"), (naming, "leaf_naming")):
-        drawing.points(axes, rows[rows["measure"] == measure], "label")
+    own = rows[rows["baseline"] == ""]
+    figure = Figure(figsize=(8.4, 1.3 + 0.3 * max(len(labels), 5)), layout="constrained")
+    dosed = own["coherence"].notna().any()
+    first, *others = figure.subplots(1, 4 if dosed else 3)
+    for axes, measure in zip((first, *others), _SHUFFLED):
+        if axes is not first:
+            axes.sharey(first)
+        drawing.points(axes, own[own["measure"] == measure], "label")
+        axes.tick_params(labelleft=axes is first)
+        axes.axvline(_chance(rows, measure).mean(), **drawing.CHANCE)
         axes.set_title(MEASURES[measure])
-    forest.axvline(0.5, **drawing.CHANCE)
-    for axes in others:
-        _doses(axes, rows[(rows["measure"] == "auroc") & rows["coherence"].notna()], list(labels))
-    drawing.footnote(figure, figure_caption(rows, "AUROC .5, dashed"))
+    for axes in others[len(_SHUFFLED) - 1 :]:
+        _doses(axes, own[(own["measure"] == "auroc") & own["coherence"].notna()], list(labels))
+    null = "chance, dashed; of macro-F1 the majority answer"
+    if len(published) and (shown := _published_shuffles(others[-2 if dosed else -1], published, own)):
+        null += f". {PUBLISHED.format(f'one of each language model, at {shown} of the evidence removed')}"
+    drawing.footnote(figure, figure_caption(own, null))
     return figure
+
+
+def _published_shuffles(axes: Axes, published: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Crosses below our macro-F1, at the share removed that is nearest to ours; says which share that is."""
+    labels = list(dict.fromkeys(rows["label"]))
+    curves = published[(published["init"] == "pretrained") & published["shuffle"].isin(labels)]
+    away = (curves["effective"] - rows["effective"].mean()).abs()
+    nearest = curves.loc[away.groupby([curves["lm"], curves["shuffle"]]).idxmin()]
+    for label, own in nearest.groupby("shuffle"):
+        places = [labels.index(str(label)) + _BELOW] * len(own)
+        axes.plot(own["value"], places, "x", color=drawing.colour(str(label)), markersize=3.5)
+    shares = sorted({f"{share:.3g}" for share in nearest["effective"]})
+    return " to ".join(dict.fromkeys((shares[0], shares[-1]))) if shares else ""
 
 
 def _doses(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -191,6 +218,9 @@ def _alike(contrasts: pd.DataFrame, bound: float) -> Figure | None:
     rows = contrasts[contrasts["key"].isin(kinds) & contrasts["value"].notna()].copy()
     if not rows["key"].isin(ALIKE).any():
         return None
+    rows["label"] = [
+        " − ".join(INITS.get(name, name) for name in str(label).split(" − ")) for label in rows["label"]
+    ]
     figure = Figure(figsize=(7.2, 1.3 + 0.34 * rows["label"].nunique()), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, measure, title in zip(

@@ -19,6 +19,8 @@ INITS = {
     "pretrained-embeddings": "pretrained embeddings",
     "random": "random_init",
 }
+_ONE_BELOW_ANOTHER = 3  # names of a legend in one column
+_FOR_LEGENDS = 0.35  # of the height of all curves, above them
 _BESIDE = 0.012  # so that points of two inits with one value are both seen
 
 
@@ -57,12 +59,17 @@ def _by_group(curves: pd.DataFrame, of: Members, what: str, null: str) -> Figure
             )
         axes.axhline(0, **drawing.CHANCE)
         axes.set_title(group + (", pretrained" if group in (RANDOM, SYSTEMATIC) else ""))
-        axes.legend(fontsize="x-small")
+        axes.legend(fontsize="x-small", loc="upper left", ncols=2 if len(labels) > _ONE_BELOW_ANOTHER else 1)
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(low, high + _FOR_LEGENDS * (high - low))
     for axes in list(panels.flat)[len(shown) :]:
         axes.set_visible(False)
     for line in panels:
         line[0].set_ylabel(what)
-    panels[-1][0].set_xlabel("block")
+    for column in panels.T:
+        last = [axes for axes in column if axes.get_visible()][-1]
+        last.tick_params(labelbottom=True)
+        last.set_xlabel("block")
     drawing.footnote(figure, figure_caption(curves, null, ("leaf concepts",)))
     return figure
 

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 
 def distinct(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -125,3 +127,78 @@ def _style(one: Line2D) -> str:
     if one.get_zorder() == 0.5:
         return "chance"
     return "dotted" if one.is_dashed() else "-"
+
+
+def misprints(figure: Figure) -> list[str]:
+    """What cannot be read in a figure as it is laid out: texts outside it, over one another, or over another panel."""
+    figure.draw_without_rendering()
+    boxes = _texts(figure)
+    faults = [f"{name} is cut" for name, box, _ in boxes if not _inside(box, figure.bbox)]
+    for at, (name, box, _) in enumerate(boxes):
+        faults += [f"{name} is over {other}" for other, taken, _ in boxes[:at] if _over(box, taken)]
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    legends = [(axes, legend) for axes in shown if (legend := axes.get_legend()) is not None]
+    faults += [
+        "a legend is wider than its panel"
+        for axes, legend in legends
+        if legend.get_window_extent().width > axes.get_window_extent().width + 1
+    ]
+    return faults + [
+        f"{name} is over a panel"
+        for name, box, own in boxes
+        for axes in shown
+        if (axes is not own and _over(box, _corners(axes.get_window_extent())))
+    ]
+
+
+def _texts(figure: Figure) -> list[tuple[str, np.ndarray, Axes | None]]:
+    """Every text that is shown, its outline in pixels, and the panel that it may lie in."""
+    texts: list[tuple[Text, Axes | None]] = [(text, None) for text in figure.texts]
+    texts += [(text, None) for legend in figure.legends for text in [*legend.get_texts(), legend.get_title()]]
+    for axes in (axes for axes in figure.axes if axes.get_visible()):
+        inner = axes.get_legend()
+        texts += [(text, axes) for text in (*axes.texts, *(inner.get_texts() if inner else ()))]
+        for one in (axes, *axes.child_axes):
+            names = [one.title, one._left_title, one.xaxis.label, one.yaxis.label]  # pyright: ignore
+            texts += [(text, None) for text in names]
+            for axis, limits in ((one.xaxis, one.get_xlim()), (one.yaxis, one.get_ylim())):
+                ticks = zip(axis.get_ticklocs(), axis.get_ticklabels())
+                texts += [
+                    (text, None) for at, text in ticks
+                    if min(limits) - 1e-9 <= at <= max(limits) + 1e-9
+                ]  # fmt: skip
+    shown = [(text, axes) for text, axes in texts if text.get_visible() and text.get_text().strip()]
+    return [(text.get_text(), _outline(text), axes) for text, axes in shown]
+
+
+def _outline(text: Text) -> np.ndarray:
+    """The corners of a text, turned as it is; a little less than what its letters may take."""
+    centre = np.mean(_corners(text.get_window_extent()), axis=0)
+    angle = text.get_rotation()
+    text.set_rotation(0)
+    box = text.get_window_extent()
+    text.set_rotation(angle)
+    turned = np.deg2rad(angle)
+    turn = np.array([[np.cos(turned), -np.sin(turned)], [np.sin(turned), np.cos(turned)]])
+    half = np.array([max(box.width - 2, 1), box.height * 0.8]) / 2
+    return centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ turn.T
+
+
+def _corners(box: Bbox) -> np.ndarray:
+    return np.array([[box.x0, box.y0], [box.x1, box.y0], [box.x1, box.y1], [box.x0, box.y1]])
+
+
+def _inside(corners: np.ndarray, box: Bbox) -> bool:
+    return bool(
+        (corners.min(0) >= (box.x0 - 1, box.y0 - 1)).all()
+        and (corners.max(0) <= (box.x1 + 1, box.y1 + 1)).all()
+    )
+
+
+def _over(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two rectangles share more than an edge: no direction of their sides separates them."""
+    for side in (one[1] - one[0], one[3] - one[0], other[1] - other[0], other[3] - other[0]):
+        mine, theirs = one @ side, other @ side
+        if mine.max() <= theirs.min() or theirs.max() <= mine.min():
+            return False
+    return True

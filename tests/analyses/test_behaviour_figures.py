@@ -65,7 +65,9 @@ def test_the_forest_shows_the_numbers_of_its_rows_in_their_order(table, panel, m
         assert points[place][:3] == pytest.approx((row["value"], row["lower"], row["upper"]), abs=1e-12)
         if not contrast:
             assert points[place][3] == to_hex(drawing.colour(row["condition"]))
-    assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in rows["value"]]
+    assert [text.get_text() for text in axes.texts] == [
+        f"{value:.2f}".replace("-", "−") for value in rows["value"]
+    ]
     null = [line.get_xdata()[0] for line in axes.get_lines() if list(line.get_ydata()) == [0, 1]]
     assert null == [0 if contrast else rows["chance"].iloc[0]]
 
@@ -115,11 +117,11 @@ def test_fractions_show_each_series_over_the_share_that_was_really_removed():
             line = next(one for one in axes.get_lines() if one.get_label() == drawing.readable(name, " "))
             np.testing.assert_array_equal(line.get_xdata(), rows["effective"])
             np.testing.assert_array_equal(line.get_ydata(), rows["value"])
-            assert to_hex(line.get_color()) == drawing.COLOURS[name].lower()
+            assert to_hex(line.get_color()) == drawing.colour(name).lower()
             band = next(
                 one
                 for one in axes.collections
-                if to_hex(one.get_facecolor()[0]) == drawing.COLOURS[name].lower()
+                if to_hex(one.get_facecolor()[0]) == drawing.colour(name).lower()
             )
             corners = band.get_paths()[0].vertices
             for x, lower, upper in zip(rows["effective"], rows["lower"], rows["upper"], strict=True):

@@ -13,6 +13,7 @@ from analyses.cohesion import figures
 from analyses.cohesion.relation import PLACE, hypernym_scores, relate, score_tables
 from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame import drawing, tables
+from analyses.frame.drawing.panels import place_of
 from analyses.frame.tables import COLUMNS, layer_of
 from analyses.inputs.leaf_rows import leaf_rows
 from probing.categories.cohesion import cohesion
@@ -377,6 +378,14 @@ def test_the_map_of_hypernyms_has_its_cells_and_dots_from_the_table(numbers, sho
     assert 0 < drawn.marks(axes).sum() < value.size
 
 
+def test_the_colour_bar_of_few_hypernyms_is_as_long_as_its_name(numbers):
+    few = numbers[~numbers["target"].isin(TAXONOMY.hypernyms[3:])]
+    with drawing.style():
+        figure = analysis.draw(few)["hypernyms"]
+        drawing.lay_out(figure)
+    assert drawn.misprints(figure) == []
+
+
 def test_training_has_steps_by_layers_and_dots_by_corrected_p(numbers, shown):
     figure = shown["training"]
     marked = 0
@@ -410,7 +419,8 @@ def test_scores_stand_over_the_encoder_and_over_the_place_where_cohesion_is_stro
         related = pick(numbers, measure="correlation_with_score", **place).iloc[0]
         expected = "rank correlation {value:.2f} [{lower:.2f}, {upper:.2f}]".format(**related)
         assert axes.get_title() == expected
-    assert figure.axes[1].get_xlabel() == f"cohesion at {best['site']}, {best['span']}"
+    assert figure.axes[1].get_xlabel() == f"cohesion at {place_of(best['site'])}, {best['span']}"
+    assert "hook" not in figure.axes[1].get_xlabel()
 
 
 def test_runs_of_several_conditions_share_a_figure(numbers):

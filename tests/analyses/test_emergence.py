@@ -105,7 +105,7 @@ def test_curves_of_each_condition_with_band_and_control_at_its_last_step(table, 
     assert len(set(named.values())) == 3
     colours = dict(zip(LAST, named.values(), strict=True))
     for name in ("pretrained", "random_init"):
-        assert colours[name] == drawing.COLOURS[name].lower()
+        assert colours[name] == drawing.colour(name).lower()
     for (row, modality), (column, span) in itertools.product(enumerate(QUESTIONS), enumerate(SPANS)):
         axes = grid[row, column]
         for condition, colour in colours.items():

@@ -74,6 +74,61 @@ def test_names_without_a_fixed_colour_get_different_ones_that_no_condition_has()
     assert drawing.colour("a") not in conditions
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("within · steps 200", "within"),
+        ("pretrained-embeddings", "pretrained embeddings"),
+        ("none", "pretrained"),
+        ("within_minus_across", "within − across"),
+        ("pretrained − random_init", "pretrained_minus_random_init"),
+        ("within · steps 200_minus_across · steps 800", "within − across"),
+        ("graded.25", "graded 0.25"),
+    ],
+)
+def test_spellings_of_one_condition_or_contrast_have_its_colour(one, other):
+    expected = drawing.colour(other)
+    assert expected in drawing.COLOURS.values()
+    assert (
+        drawing.colour(one)
+        == drawing.colours(["a", one])[one]
+        == drawing.colours([one, "b"])[one]
+        == expected
+    )
+
+
+def test_fixed_colours_of_one_kind_differ_and_are_distinct_to_all_eyes():
+    doses = [f"graded{dose}" for dose in (".25", ".5", ".75")]
+    kinds = (
+        ["pretrained", "random_init", "pretrained-embeddings", "within", "across", "category", *doses],
+        [
+            "pretrained_minus_random_init",
+            "within − across",
+            "within − category",
+            "category − across",
+            *CONDITIONS,
+        ],
+    )
+    for names in kinds:
+        tints = [drawing.colour(name) for name in names]
+        assert set(tints) <= set(drawing.COLOURS.values())
+        assert all(distance(first, second) > 15 for first, second in itertools.combinations(tints, 2))
+
+
+def test_of_names_that_differ_in_what_else_varies_one_has_the_fixed_colour():
+    names = ["within · steps 200", "within", "within · steps 800"]
+    palette = drawing.colours(names)
+    assert palette["within"] == drawing.colour("within")
+    assert len(set(palette.values())) == 3
+
+
+def test_numbers_beside_points_have_a_minus_sign_and_no_minus_zero():
+    axes = Figure().subplots()
+    rows = forest_rows()[:2].assign(value=[-0.003, -0.25])
+    drawing.points(axes, rows, "condition")
+    assert [text.get_text() for text in axes.texts] == ["0.00", "−0.25"]
+
+
 def test_a_curve_is_its_table_in_order_whatever_the_order_of_rows():
     rows = curve_rows()
     rows.loc[3, "layer"] = np.nan

@@ -13,7 +13,7 @@ from scipy.stats import binom, t
 
 from analyses.inputs import subject
 from analyses.inputs.stimuli import placebo_runs
-from analyses.interchange import fitted, sides
+from analyses.interchange import figures, fitted, sides
 from analyses.interchange.check import check
 from analyses.interchange.effects import interchange_effects
 from analyses.interchange.exchanged import Edit, edits_of, exchanged, exchanged_alone, outcomes_of
@@ -117,6 +117,25 @@ def test_leaves_stay_where_they_are_and_words_and_pictures_share_the_subspace(pl
     assert number(table, "overlap", "angles", *both) > number(table, "overlap", "angles_random", *both)
     # Beside random subspaces two of nothing overlap too often: there is a p beside exchanged labels alone.
     assert set(table.loc[table["measure"].str.startswith("overlap_p"), "edit"]) == {"angles_arbitrary"}
+
+
+def test_the_figure_of_what_stays_has_a_line_of_panels_for_what_there_are_numbers_of(planted):
+    _, table, _ = planted
+    leaf = (table["measure"] == "accuracy") & (table["target"] == "leaf")
+    rest, numbers = table[table["target"] != "other"], ["value", "lower", "upper"]
+
+    def lines(other, of_leaf):
+        both = [table[leaf].assign(target="other"), rest]
+        given = pd.concat(both, ignore_index=True)
+        for target, value in (("other", other), ("leaf", of_leaf)):
+            own = (given["target"] == target) & (given["edit"] == "swap") & (given["measure"] == "accuracy")
+            given = given.assign(**given[numbers].mask(own, value))
+        shown = [figure for name, figure in figures.draw(given).items() if name.startswith("stays")]
+        return [{axes.get_ylabel() for axes in figure.axes} - {""} for figure in shown]
+
+    assert lines(0.5, 0.5) == [set(figures.STAYS.values())]
+    assert lines(np.nan, 0.5) == [{figures.STAYS["leaf"]}]
+    assert lines(np.nan, np.nan) == []
 
 
 def test_summary_and_effects_are_made_of_the_planted_table_and_lowered_defaults_are_named(planted):

@@ -154,7 +154,15 @@ def test_a_window_is_as_wide_as_its_layers_and_has_one_dot():
     group = replace(circuits_group(), cells=cells, units=units, values=values)
     table = pooled_table([group], [], "patching", 20, 0)
     table["stands"] = True
-    (axes, *_) = draw(table)["map_hypernym_change"].axes
+    figure = draw(table)["map_hypernym_change"]
+    (axes, *_) = figure.axes
     assert drawn(axes)[0] == pytest.approx([1] * 3 + [3] * 5, abs=0.2)
     assert axes.lines[0].get_xdata().tolist() == [1, 5]  # the middle of each, counted from layer 2
     assert axes.get_xticklabels()[0].get_text() == "2"
+    text = " ".join(figure.texts[0].get_text().split())
+    assert "dots: 0 and every placebo" in text
+    assert "Grey" not in text  # every layer lies in a window
+    table = table[table["layers"] != "2-9"].assign(stands=False, layers=["2-3", "5-9"] * (len(table) // 3))
+    text = " ".join(draw(table)["map_hypernym_change"].texts[0].get_text().split())
+    assert "dots" not in text
+    assert "Grey: places that were not asked." in text  # layer 4

@@ -16,6 +16,7 @@ from matplotlib.ticker import AutoLocator, MaxNLocator
 from scipy.optimize import isotonic_regression
 
 from analyses.frame.drawing.palette import CHANCE
+from analyses.frame.drawing.room import make_room
 from analyses.frame.drawing.stacking import stacked
 
 CAPTION = "caption"
@@ -32,18 +33,21 @@ def fit(figure: Figure, width: float, captioned: bool = True) -> None:
     own, height = map(float, figure.get_size_inches())
     panels = [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
     if anew := bool(caption) and (width != own or not captioned):
-        height -= _remove_caption(figure)
-    if anew or width != own:
-        figure.set_size_inches(width, height * stacked(figure, panels, width))
+        figure.set_size_inches(own, height - _remove_caption(figure))
+    forests = _forests(figure, panels)
+    if width != own:
+        stacked(figure, panels, width)
+        figure.set_size_inches(width, figure.get_size_inches()[1])
     if anew and captioned:
         footnote(figure, caption, grow=True)
     _whole_layers(panels)
-    if not _forests(figure, panels):
+    if not forests:
         figure.draw_without_rendering()
         _label_ends(figure, panels)
         _narrow_legends(figure)
     if width != own:
         _wrap(panels)
+    make_room(figure, panels, _grow)
 
 
 def footnote(figure: Figure, text: str, grow: bool = False) -> None:
@@ -74,6 +78,15 @@ def footnote(figure: Figure, text: str, grow: bool = False) -> None:
 def caption_inches(figure: Figure) -> float:
     """The height of the caption of a figure; 0 where it has none."""
     return sum(_inches(text.get_text().count("\n") + 1) for text in figure.texts if text.get_gid() == CAPTION)
+
+
+def _grow(figure: Figure, inches: float) -> None:
+    """Makes a figure higher by so many inches; its caption stays as high as it is."""
+    caption = str(figure.get_label()) if caption_inches(figure) else ""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + inches - (_remove_caption(figure) if caption else 0))
+    if caption:
+        footnote(figure, caption, grow=True)
 
 
 def _inches(lines: int) -> float:
@@ -159,7 +172,13 @@ def _narrow_legends(figure: Figure) -> None:
             handles = [one for one in legend.legend_handles if one is not None]
             names = [text.get_text() for text in legend.get_texts()]
             legend.remove()
-            figure.legend(handles, names, loc="outside upper center", ncols=columns)
+            title, size = legend.get_title(), legend.get_texts()[0].get_fontsize()
+            characters = int(
+                len(title.get_text()) * figure.bbox.width / max(title.get_window_extent().width, 1)
+            )
+            look: dict[str, Any] = {"fontsize": size, "title_fontsize": title.get_fontsize()}
+            look["title"] = "\n".join(textwrap.wrap(title.get_text(), max(8, characters))) or None
+            figure.legend(handles, names, loc="outside upper center", ncols=columns, **look)
 
 
 def _wrap(panels: Sequence[Axes]) -> None:
@@ -174,9 +193,9 @@ def _wrap(panels: Sequence[Axes]) -> None:
         for text, room in texts:
             extent = text.get_window_extent()
             length = extent.height if text is axes.yaxis.label else extent.width
-            if text.get_text() and length > room * 1.1:
+            if text.get_text() and length > room:
                 widest = max(map(len, text.get_text().split("\n")))
-                characters = max(8, int(widest * room * 1.1 / length))
+                characters = max(8, int(widest * room / length))
                 lines = [
                     textwrap.wrap(line, characters, break_long_words=False)
                     for line in text.get_text().split("\n")

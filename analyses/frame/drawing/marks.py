@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from analyses.frame.drawing.palette import INK, MARKER_OF, colours, marker
+from analyses.frame.drawing.palette import MARKER_OF, colours, marker
 
 _MARKS = 6
 """Markers on a curve."""
@@ -77,16 +77,20 @@ def points(axes: Axes, rows: pd.DataFrame, label: str) -> None:
     # Numbers stand beside the panel, so that no interval, however long, can run into them.
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "small"}
     for place, (name, (value, lower, upper)) in enumerate(zip(names, numbers, strict=True)):
-        tint = INK if "_minus_" in name else palette[name]
+        tint = palette[name]
         if np.isfinite(value):
             axes.plot([lower, upper], [place, place], color=tint, linewidth=1.6, solid_capstyle="butt")
-            shape = marker(tint) if tint != INK else "o"
-            axes.plot(value, place, shape, color=tint, mec="white", mew=0.5, markersize=5.5)
-        axes.text(1.02, place, f"{value:.2f}" if np.isfinite(value) else "–", color=tint, **beside)
+            axes.plot(value, place, marker(tint), color=tint, mec="white", mew=0.5, markersize=5.5)
+        axes.text(1.02, place, _two_places(value), color=tint, **beside)
     axes.set_yticks(range(len(names)), [readable(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def _two_places(value: float) -> str:
+    """A number with a true minus sign, and none before zero; a dash where there is none."""
+    return f"{round(value, 2) + 0:.2f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 def heat(

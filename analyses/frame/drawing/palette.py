@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,16 +27,27 @@ MARKER_OF = {
 """Every colour that stands for something → its marker."""
 COLOURS = {
     "pretrained": "#0072B2",
-    "random_init": "#595959",
+    "none": "#0072B2",  # nothing exchanged: the runs that are called pretrained elsewhere
+    "random init": "#595959",
     "pretrained embeddings": "#56B4E9",
     "within": "#009E73",
     "across": "#D55E00",
+    "category": "#6D2400",
+    "graded .25": "#E69F00",
+    "graded .5": "#AAB661",
+    "graded .75": "#CC79A7",
+    "pretrained − random init": "#000000",
+    "within − across": "#9E00FF",
+    "within − category": "#E69F00",
+    "category − across": "#AAB661",
+    "none − category": "#CC79A7",
     "image": "#0072B2",
     "text": "#009E73",
     "text→image": "#D55E00",
     "image→text": "#CC79A7",
 }
-"""Names whose colour is the same in every figure."""
+"""Conditions, their contrasts and modalities → the colour that they have in every figure."""
+_MINUS = re.compile("_minus_| − ?")
 CHANCE: dict[str, Any] = {"color": "0.55", "linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 0.5}
 """How a line at chance, or at no difference, is drawn."""
 INK = "0.25"
@@ -44,19 +56,32 @@ OTHERS = ("#E69F00", "#56B4E9", "#6D2400", "#CC79A7", "#9E00FF", "#000000", "#AA
 
 
 def colour(name: str) -> str:
-    """The colour of a condition or modality; one without a fixed colour gets one by its name."""
-    if name in COLOURS:
-        return COLOURS[name]
+    """The colour of a condition, contrast or modality; one without a fixed colour gets one by its name."""
+    if (known := _known_as(name)) in COLOURS:
+        return COLOURS[known]
     return OTHERS[int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % len(OTHERS)]
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name, fixed where the name has one, different for all others as long as there are any."""
-    fixed = {COLOURS[name] for name in names if name in COLOURS}
-    free = [tint for tint in (*OTHERS, *MARKER_OF) if tint not in fixed]
+    """A colour for each name, fixed where the name has one, different for all others as long as there are any.
+
+    Of names that differ only in what follows " · " the shortest has the fixed colour.
+    """
+    names, fixed = list(dict.fromkeys(names)), {}
+    for name in sorted(names, key=len, reverse=True):
+        fixed[_known_as(name)] = name
+    palette = {name: COLOURS[known] for known, name in fixed.items() if known in COLOURS}
+    free = [tint for tint in (*OTHERS, *MARKER_OF) if tint not in palette.values()]
     free = list(dict.fromkeys(free)) or list(OTHERS)
-    others = list(dict.fromkeys(name for name in names if name not in COLOURS))
-    return {name: COLOURS.get(name) or free[others.index(name) % len(free)] for name in dict.fromkeys(names)}
+    others = [name for name in names if name not in palette]
+    return {name: palette.get(name) or free[others.index(name) % len(free)] for name in names}
+
+
+def _known_as(name: str) -> str:
+    """What `COLOURS` calls a condition or contrast: without what else varies in it, in one spelling."""
+    parts = [part.partition(" · ")[0] for part in _MINUS.split(name)]
+    words = " − ".join(re.sub("[_-]", " ", part).strip() for part in parts)
+    return re.sub(r"^graded ?0?\.", "graded .", words)
 
 
 def marker(colour: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from probing.categories.massive import TREATMENTS
+from probing.sites import EMBED
 
 OVER_LEAVES = "95 % bootstrap over leaves"
 """The interval of a number whose leaf concepts were drawn again."""
@@ -54,6 +56,19 @@ def legend(figure: Figure, panel: Axes, columns: int) -> None:
     lines, names = panel.get_legend_handles_labels()
     columns = columns if len(figure.axes) > 1 else 1
     figure.legend(lines, names, loc="outside upper center", ncols=columns)
+
+
+def place_of(site: str) -> str:
+    """A site in words: the stream behind a block by the block alone, another point of it with its name.
+
+    >>> place_of("blocks.3.hook_resid_post"), place_of("blocks.3.hook_attn_out"), place_of("hook_embed")
+    ('block 3', 'block 3, attn out', 'the input of block 0')
+    """
+    if site == EMBED:
+        return "the input of block 0"
+    block, point = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)", site, re.DOTALL).groups()  # pyright: ignore
+    words = re.sub(r"attn\.|hook_", "", point).replace("_", " ").replace(".", " ").replace("#", " ")
+    return ", ".join([f"block {block}"] * (block is not None) + [words] * (words != "resid post"))
 
 
 def leaves_caption(rows: pd.DataFrame, null: str, interval: str = OVER_LEAVES) -> str:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame.drawing import fitting
 from analyses.frame.drawing.palette import INK, OTHERS
+from analyses.frame.drawing.room import collapse_refused, collapse_unsaid
 from probing.store import records
 
 
@@ -117,22 +118,29 @@ def save(figure: Figure, folder: Path, name: str, made_from: Mapping[str, Any]) 
     }
     with style():
         chosen, caption = STYLES[_CURRENT.get()[0]], str(figure.get_label())
-        fitting.fit(figure, _inches(figure), chosen.captioned)
+        lay_out(figure)
         for kind in {*metadata, "txt"} - {*chosen.kinds}:  # of another style: they would be of an older table
             (folder / f"{name}.{kind}").unlink(missing_ok=True)
         for kind in chosen.kinds:
-            records.write(
-                folder / f"{name}.{kind}",
-                lambda part, kind=kind: figure.savefig(
-                    part, format=kind, dpi=chosen.dots, metadata=metadata[kind]
-                ),
-                made_from,
-            )
+            with collapse_refused(name):
+                records.write(
+                    folder / f"{name}.{kind}",
+                    lambda part, kind=kind: figure.savefig(
+                        part, format=kind, dpi=chosen.dots, metadata=metadata[kind]
+                    ),
+                    made_from,
+                )
         if caption and not chosen.captioned:
             text = caption + "\n"
             records.write(
                 folder / f"{name}.txt", lambda part: part.write_text(text, encoding="utf-8"), made_from
             )
+
+
+def lay_out(figure: Figure) -> None:
+    """Fits a figure to the style and width of this context, as `save` does before it writes."""
+    with collapse_unsaid():
+        fitting.fit(figure, _inches(figure), STYLES[_CURRENT.get()[0]].captioned)
 
 
 def captioned(figure: Figure) -> tuple[str, float, tuple[int, int]]:

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from analyses.frame import drawing
 from analyses.inputs.answers import Part
-from analyses.study import answers, main, transfer
+from analyses.inputs.measures import chance
+from analyses.study import answers, layer_figures, main, transfer
 from analyses.study.claims import FAILS, HOLDS, UNDECIDED, verdicts
 from analyses.study.contrasts import table as contrast_table
 from analyses.study.estimates import Study
@@ -16,8 +18,10 @@ from analyses.study.figures import Numbers, draw
 from analyses.study.tables import Tables
 from probing.stats import ClusterAUROC
 from taxogen.stages.sweeping import plan_file
+from tests.analyses.drawn import misprints
 from tests.analyses.study.planted import planted
 
+CHANCE = drawing.CHANCE["zorder"]
 DRAWS = 60
 PLAN = """
 name = "toy"
@@ -161,13 +165,83 @@ def test_figures_of_shuffles_of_likeness_and_of_the_transfer(drawn):
     assert set(figures) == {"evidence", "shuffles", "alike", "transfer", "onset", "cohesion"}
     names = [label.get_text() for label in figures["shuffles"].axes[0].get_yticklabels()]
     assert names == ["none", "within", "category", "across"]
-    assert figures["shuffles"].axes[2].get_xlabel() == "realised coherence"
+    assert [axes.get_title() for axes in figures["shuffles"].axes] == [
+        "hypernym AUROC", "leaf naming", "hypernym macro-F1", "AUROC by coherence",
+    ]  # fmt: skip
+    assert figures["shuffles"].axes[3].get_xlabel() == "realised coherence"
+    assert figures["alike"].axes[0].get_yticklabels()[0].get_text() == "pretrained − random init"
     assert "bounds of equivalence, ±0.06" in " ".join(figures["alike"].texts[0].get_text().split())
     titles = [axes.get_title() for axes in figures["transfer"].axes if axes.get_visible()]
     assert titles == ["full", "random, pretrained", "shuffle", "encoder", "projector"]
     curve = {line.get_label(): line for line in figures["transfer"].axes[0].get_lines()}["pretrained"]
     np.testing.assert_allclose(np.asarray(curve.get_ydata())[[0, -1]], [0, 0.33], atol=1e-6)
     assert {axes.get_ylabel() for axes in figures["onset"].axes} >= {"first block detected"}
+
+
+def test_every_column_of_panels_by_layer_has_its_blocks_and_legends_lie_over_no_curve(drawn):
+    figure = drawn[0]["transfer"]
+    with drawing.style():
+        drawing.lay_out(figure)
+    assert misprints(figure) == []
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    last = {axes.get_subplotspec().colspan.start: axes for axes in shown}  # pyright: ignore
+    assert len(last) == 3
+    assert {axes for axes in shown if axes.get_xlabel() == "block"} == set(last.values())
+    for axes in last.values():
+        assert any(text.get_visible() and text.get_text() for text in axes.get_xticklabels())
+    for axes in shown:
+        box = axes.get_legend().get_window_extent()
+        for line in axes.get_lines():
+            assert not any(box.contains(x, y) for x, y in axes.transData.transform(line.get_xydata()))
+
+
+def test_legends_of_panels_by_layer_lie_above_curves_that_are_high_from_the_first_block_on():
+    names = ["none", "within", "category", "across", "graded.25", "graded.5", "graded.75"]
+    rows = pd.DataFrame(
+        [(name, layer) for name in names for layer in range(6)], columns=["condition", "layer"]
+    )
+    rows = rows.assign(measure="selectivity", value=0.4, lower=0.3, upper=0.5, seeds="0", n=9)
+    with drawing.style():
+        figure = layer_figures.transfer(rows, {"shuffle": {name: name for name in names}})
+        assert figure is not None
+        drawing.lay_out(figure)
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 > axes.transData.transform((0, 0.5))[1]
+
+
+def chance_lines(axes):
+    """The points of the lines that are drawn as chance is."""
+    return [np.asarray(line.get_xydata()) for line in axes.get_lines() if line.get_zorder() == CHANCE]
+
+
+def test_chance_is_drawn_in_every_panel_of_scores(tables, drawn):
+    scores = Study.of(tables, "toy", DRAWS).scores()
+    scores = scores[scores["baseline"] == ""]
+    naming = 1 / tables.runs["leaf_choices"].iloc[0]
+    for axes, measure in zip(
+        drawn[0]["evidence"].axes, ("auroc", "macro_f1", "top1", "leaf_naming"), strict=True
+    ):
+        (line,) = chance_lines(axes)
+        assert len(line) == 2
+        if measure != "macro_f1":
+            own = scores[(scores["measure"] == measure) & (scores["condition"] == "toy-full-pretrained")]
+            assert line[-1] == pytest.approx([1, own["chance"].iloc[0]])
+    assert line[:, 1] == pytest.approx(naming)
+    (line,) = chance_lines(drawn[0]["shuffles"].axes[1])
+    assert line[:, 0] == pytest.approx(naming)
+
+
+def test_chance_of_top1_is_that_of_a_scored_hypernym_where_a_true_one_is_scored(tables):
+    condition = Study.of(tables, "toy", DRAWS).conditions["toy-random.5-pretrained"]
+    values, labels, _ = condition.answers[0].read(condition.headline)
+    shares = [
+        own[~np.isnan(value)].mean() for value, own in zip(values, labels) if own[~np.isnan(value)].any()
+    ]
+    assert 0 < len(shares) < len(values)
+    assert chance(condition, condition.headline, "top1") == pytest.approx(np.mean(shares))
 
 
 def test_cohesion_is_a_mean_over_seeds_with_the_variance_of_leaves_and_of_seeds(plan, tables):
@@ -225,6 +299,28 @@ def test_published_curves_stand_in_the_panel_of_macro_f1(tables, tmp_path):
     crosses = [line for line in drawn["evidence"].axes[1].get_lines() if line.get_marker() == "x"]
     assert sorted(np.concatenate([line.get_ydata() for line in crosses])) == [0.4, 0.5, 0.7]
     assert "another world" in " ".join(drawn["evidence"].texts[-1].get_text().split())
+
+
+def test_published_shuffles_stand_below_ours_at_the_share_that_is_nearest(tables):
+    rows = pd.DataFrame(
+        [
+            ("a", "pretrained", "none", 0.2, 0.9), ("a", "pretrained", "none", 0.99, 0.7),
+            ("b", "pretrained", "none", 1.0, 0.6),
+            ("a", "pretrained", "across", 0.98, 0.4), ("a", "random", "none", 1.0, 0.5),
+        ],
+        columns=["lm", "init", "shuffle", "effective", "value"],
+    ).assign(lower=0.0, upper=1.0, n=53)  # fmt: skip
+    figure = answers(tables, "toy", DRAWS, rows)[0]["shuffles"]
+    axes = figure.axes[2]
+    crosses = {line.get_color(): line.get_xydata() for line in axes.get_lines() if line.get_marker() == "x"}
+    assert set(crosses) == {drawing.colour("none"), drawing.colour("across")}
+    assert sorted(crosses[drawing.colour("none")][:, 0]) == [0.6, 0.7]
+    assert crosses[drawing.colour("across")].tolist() == [[0.4, pytest.approx(3.28)]]
+    text = " ".join(figure.texts[-1].get_text().split())
+    assert "Crosses: the published study" in text
+    assert "at 0.98 to 1 of the evidence removed" in text
+    plain = answers(tables, "toy", DRAWS)[0]["shuffles"]
+    assert "Crosses" not in plain.texts[-1].get_text()
 
 
 def test_tables_come_back_as_they_were_and_in_any_order(plan, tables, tmp_path):
