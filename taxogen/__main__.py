@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config, flags
+from taxogen.runs.flags import RUNS
 from taxogen.runs.presets import preset
 from taxogen.stages.planning import command as commands_of_planning
 from taxogen.stages.sweeping import command as commands_of_sweeps
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # each command imports what it needs: help and completion do 
     from taxogen.runs.run import Run
 
 log = logging.getLogger("taxogen")
-RUNS = Path("artifacts/runs")
 SHARED = ("train", "evaluate")
 """Commands that several processes share under torchrun; the others are for one."""
 

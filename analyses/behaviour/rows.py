@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from analyses.frame.parts import tracked
+from analyses.frame.section import number_text
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.intervals import Rule, seeds_text
 from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
-from probing.stats import DRAWS, Estimate
+from probing.stats import DRAWS, Estimate, limits_text
 
 RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
 SHORT = ("auroc", "macro_f1")  # of baselines, and of the leaves that are named correctly
@@ -70,7 +71,7 @@ def summary(table: pd.DataFrame) -> str:
         about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
         name = f"{row.contrast or row.condition} ({about})"
         lines.append(
-            f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+            f"{name:47} {row.measure:20}{number_text(row.value, 3):>7}  {limits_text(row.lower, row.upper):14}{row.n:7d}"
         )
     return "\n".join(lines)
 

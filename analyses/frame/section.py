@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.frame import tables
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -49,8 +51,6 @@ def number_text(value: float, places: int = 2) -> str:
     return "–" if pd.isna(value) else f"{value:.{places}f}"
 
 
-def estimate_text(row: Mapping[Any, Any], places: int = 2) -> str:
-    """The value of a table row with its interval, such as `0.904 [0.87, 0.93]`; a dash for NaN."""
-    if pd.isna(row["value"]):
-        return "–"
-    return f"{row['value']:.{places}f} [{number_text(row['lower'])}, {number_text(row['upper'])}]"
+def cell_text(row: Mapping[Any, Any], places: int = 2) -> str:
+    """A table row's number with its interval for a cell; a dash for NaN."""
+    return "–" if pd.isna(row["value"]) else tables.estimate_text(row, f".{places}f")

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from analyses.frame.section import number_text
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import DEFAULT, Aligned, Rule, within
 from analyses.inputs.measures import decided_alike, fewest, prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
-from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate
+from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate, limits_text
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation
 from probing.stats.hierarchical import leaf_weights, mean_over
@@ -223,6 +224,6 @@ def summary(table: pd.DataFrame) -> str:
             [str(word) for word in words if word] + [str(row.target)] * (row.target not in TARGETS)
         )
         lines.append(
-            f"{name:57} {row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
+            f"{name:57} {row.measure:18}{number_text(row.value, 3):>7}  {limits_text(row.lower, row.upper):14}{row.n:7d}"
         )
     return "\n".join(lines)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from taxogen.runs.presets import PRESETS
 
+RUNS = Path("artifacts/runs")
+"""Where runs lie, where a command line does not say."""
 REFUSALS = (ValueError, KeyError, OSError, FloatingPointError, ModuleNotFoundError)
 """Exceptions whose message says what was asked, what is there and what to do: one line and exit code 2."""
 

@@ -69,6 +69,13 @@ def test_where_nothing_rises_there_is_no_onset_and_no_order():
     beyond = table[(table["words"] == "own − other") & (table["measure"] == "log_prob")]
     assert ((beyond["lower"] < 0) & (beyond["upper"] > 0)).mean() > 0.8
     assert "log10_rank_image" in lens.draw(table)
+    assert "first block detected: leaf none [" in summary(table)
+
+
+def test_a_difference_of_onsets_is_a_number_of_blocks_and_never_said_of_it():
+    first = {"leaf": 1, "hypernym": 99}
+    said = summary(lens_table(planted_parts(first, size=9.0), draw_weights(40, 300), 0))
+    assert "; hypernym none [never, never]; hypernym − leaf undefined, n = 40" in said
 
 
 def test_own_words_beyond_others_that_are_not_null_by_their_numbers():
