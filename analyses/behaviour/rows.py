@@ -70,9 +70,8 @@ def summary(table: pd.DataFrame) -> str:
     for row in pd.concat([means, differences]).itertuples():
         about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
         name = f"{row.contrast or row.condition} ({about})"
-        lines.append(
-            f"{name:47} {row.measure:20}{number_text(row.value, 3):>7}  {limits_text(row.lower, row.upper):14}{row.n:7d}"
-        )
+        value, limits = number_text(row.value, 3), limits_text(row.lower, row.upper)
+        lines.append(f"{name:47} {row.measure:20}{value:>7}  {limits:14}{row.n:7d}")
     return "\n".join(lines)
 
 

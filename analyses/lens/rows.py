@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame.tables import estimate_text, layer_of, layer_text, row, table
-from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, onset_draws
+from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, limits_text, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
 DIFFERENCE = "hypernym − leaf"
@@ -123,8 +123,12 @@ def _limits(value: float, draws: np.ndarray, n: int) -> Estimate:
 
 
 def _onset_text(one: Mapping[Any, Any]) -> str:
-    """An onset in words; a difference of two is a number of blocks, endless where one of them never comes."""
-    return estimate_text(one, ".0f") if one["target"] == DIFFERENCE else layer_text(one)
+    """An onset in words; a difference of two is a number of blocks, endless where one of them is not detected."""
+    if one["target"] != DIFFERENCE:
+        return layer_text(one)
+    if np.isnan(one["value"]) and not np.isnan([one["lower"], one["upper"]]).any():
+        return f"none {limits_text(one['lower'], one['upper'], '.0f')}"
+    return estimate_text(one, ".0f")
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -223,7 +223,6 @@ def summary(table: pd.DataFrame) -> str:
         name = " ".join(
             [str(word) for word in words if word] + [str(row.target)] * (row.target not in TARGETS)
         )
-        lines.append(
-            f"{name:57} {row.measure:18}{number_text(row.value, 3):>7}  {limits_text(row.lower, row.upper):14}{row.n:7d}"
-        )
+        value, limits = number_text(row.value, 3), limits_text(row.lower, row.upper)
+        lines.append(f"{name:57} {row.measure:18}{value:>7}  {limits:14}{row.n:7d}")
     return "\n".join(lines)

@@ -229,10 +229,8 @@ def summary(table: pd.DataFrame) -> str:
     for row in shown[shown["step"].isna()].to_dict("records"):
         name = " ".join(filter(None, (row["condition"] or row["contrast"], _what(row))))
         rows = "" if pd.isna(row["rows"]) else f"{row['rows']:.0f}"
-        limits = limits_text(row["lower"], row["upper"])
-        lines.append(
-            f"{name.replace('_minus_', ' − '):63} {number_text(row['value'], 3):>7}  {limits:17} {row['n']:6.0f} {rows:>9}"
-        )
+        value, limits = number_text(row["value"], 3), limits_text(row["lower"], row["upper"])
+        lines.append(f"{name.replace('_minus_', ' − '):63} {value:>7}  {limits:17} {row['n']:6.0f} {rows:>9}")
     return "\n".join(lines)
 
 

@@ -73,9 +73,14 @@ def test_where_nothing_rises_there_is_no_onset_and_no_order():
 
 
 def test_a_difference_of_onsets_is_a_number_of_blocks_and_never_said_of_it():
-    first = {"leaf": 1, "hypernym": 99}
-    said = summary(lens_table(planted_parts(first, size=9.0), draw_weights(40, 300), 0))
-    assert "; hypernym none [never, never]; hypernym − leaf undefined, n = 40" in said
+    for first, words in (
+        ({"leaf": 1, "hypernym": 99}, "hypernym none [5, never]; hypernym − leaf none [4, ∞], n = 40"),
+        (
+            {"leaf": 99, "hypernym": 1},
+            "leaf none [never, never]; hypernym 1 [1, 1]; hypernym − leaf none [−∞, −∞], n",
+        ),
+    ):
+        assert words in summary(lens_table(planted_parts(first), draw_weights(40, 300), 0))
 
 
 def test_own_words_beyond_others_that_are_not_null_by_their_numbers():
