@@ -3,6 +3,7 @@
 A new analysis is tested here without an edit: the registry names it.
 """
 
+import inspect
 import json
 import re
 import sys
@@ -149,6 +150,7 @@ def test_it_is_declared_once_and_its_help_shows_a_real_example(name, capsys):
     default = analysis.options()
     assert getattr(default, "seed", 0) == 0
     assert getattr(default, "draws", DRAWS) == DRAWS
+    assert inspect.unwrap(analysis.compute) is not analysis.compute, "@one_or_several is not on compute"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,6 +29,7 @@ from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import SpanAtLayer, fold_of_leaves, layers_of, span_states
@@ -114,6 +115,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
             check_directions(run, options.directions)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of read-outs of a run under erasure, or of their changes under steering; see `analyses.erasure.rows`.
 

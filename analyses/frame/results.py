@@ -6,16 +6,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing, notebook, provenance, tables
 from probing.store import records
-from taxogen.runs.run import EARLIER
+from taxogen.runs.run import EARLIER, Run
 
+_Result = TypeVar("_Result", bound="Result")
 QUICK = "quick"
 """The column of the tables of a quick look, and the end of the name of their folder."""
 
@@ -53,6 +55,18 @@ class Result:
     table: pd.DataFrame
     extras: Extras = Extras()
     _repr_html_ = notebook.result_html
+
+
+def one_or_several(compute: Callable[[Sequence[Any], Any], _Result]) -> Callable[..., _Result]:
+    """What computes an answer, as it is called by hand: also with one run, and without options for the defaults."""
+
+    @wraps(compute)
+    def computed(runs: Run | Sequence[Any], options: Any = None) -> _Result:
+        if options is None:
+            options = get_type_hints(compute)["options"]()
+        return compute([runs] if isinstance(runs, Run) else runs, options)
+
+    return computed
 
 
 def marked(figure: Figure) -> Figure:

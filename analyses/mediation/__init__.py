@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.results import one_or_several
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition, condition_of, conditions
 from analyses.inputs.subject import check as check_run
@@ -78,6 +79,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         check_snapshots(runs)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of all runs; see `analyses.mediation.rows.mediation_table`."""
     found = conditions(runs)

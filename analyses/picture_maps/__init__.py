@@ -24,6 +24,7 @@ from analyses.frame import provenance
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import ASKS, EXTENT, PARTNER, Resampling, option
 from analyses.frame.parts import ARRAYS, Parts, stored, tracked
+from analyses.frame.results import one_or_several
 from analyses.inputs.stimuli import placebo_runs
 from analyses.inputs.subject import TASKS, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -96,6 +97,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
                 PatchProbe.check(placebo, check_run(placebo), options.layer)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of maps and of their pointing; see `analyses.picture_maps.rows`.
 
