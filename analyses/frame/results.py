@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing, notebook, provenance, tables
 from probing.store import records
+from taxogen.runs.flags import note
 from taxogen.runs.run import EARLIER, Run
 
 _Result = TypeVar("_Result", bound="Result")
@@ -97,7 +97,7 @@ def replacing(
         where = folder / EARLIER / records.digest_of([before["options"], sorted(before["runs"])])[:8]
         fate = f"it lies in {where} now, with its figures" if other else "it is replaced"
         if how:
-            print(f"{made_from['analysis']}: {path} was made {how}; {fate}", file=sys.stderr, flush=True)
+            note(f"{made_from['analysis']}: {path} was made {how}; {fate}")
         if other:
             for one in paths:
                 records.move(one, where)

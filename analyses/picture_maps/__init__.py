@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,6 +33,7 @@ from analyses.picture_maps.leaf_maps import MAPS, Arrays, Mapper
 from analyses.picture_maps.probe import PatchProbe
 from analyses.picture_maps.rows import Shown, fill, maps_table
 from analyses.picture_maps.summary import summary
+from taxogen.runs.flags import note
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -188,7 +188,7 @@ def _maps_of(subject: Subject, shown: Shown, options: Options, run: Run) -> dict
     ]
     if missing:
         cost = mapper.cost(missing[0], of_leaf[missing[0]], len(missing))
-        print(f"picture_maps of {subject.run.name}: {cost}", file=sys.stderr, flush=True)
+        note(f"picture_maps of {subject.run.name}: {cost}")
     for leaf in tracked(missing, f"maps, {subject.run.name}", "leaves") if missing else ():
         make = partial(mapper.arrays, leaf, of_leaf[leaf])
         stored(parts.folder, names[leaf], make, ARRAYS, parts.settings)
