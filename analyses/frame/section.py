@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.frame import tables
+from probing.stats import limits_text
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,7 @@ def number_text(value: float, places: int = 2) -> str:
 
 
 def cell_text(row: Mapping[Any, Any], places: int = 2) -> str:
-    """A table row's number with its interval for a cell; a dash for NaN."""
-    return "–" if pd.isna(row["value"]) else tables.estimate_text(row, f".{places}f")
+    """The value of a table row with its interval, such as `0.904 [0.87, 0.93]`; a dash for NaN."""
+    if pd.isna(row["value"]):
+        return "–"
+    return f"{row['value']:.{places}f} {limits_text(row['lower'], row['upper'], '.2f')}"
