@@ -354,7 +354,9 @@ def test_every_question_reaches_the_report(answered, tmp_path):
     text = page.path.read_text(encoding="utf-8")
     missing = [name for name in OF_RUNS if registry.questions()[name] not in text]
     assert not missing
-    assert not NO_WORD.search(re.sub(r"<(script|svg).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
+    said = re.sub(r"<(script|svg|code|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    assert not NO_WORD.search(said)
+    assert not re.findall(r"`|hook_\w+|(?<![\w./=-])[a-z]+(?:_[a-z]+)+(?![\w./=])", said)
     assert "Not asked of these runs yet" not in text
     assert "Steering towards a hypernym" in text
     assert json.dumps(sorted(page.tables)) == json.dumps(
