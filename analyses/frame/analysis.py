@@ -131,7 +131,8 @@ class Analysis:
         first = "" if self.takes is Takes.EACH_RUN else "first "
         where = "artifacts/" if self.takes is Takes.NO_RUN else f"the {first}run's folder, analyses/"
         where += self.name + (", or analyses/STORES beside stores" if takes_stores else "")
-        text = f"of the results (default: {where}; another question has another folder)"
+        text = f"of the results (default: {where}; another question has another folder; one asked again with fewer or "
+        text += "more rows has the same, and what was there moves to earlier/ in it)"
         parser.add_argument("--out", type=Path, metavar="DIR", help=text)
         if values := self.quick_options:
             text = f"a first look, marked as one, in a folder of its own: {wording.spelled(self.options, values)}"
@@ -194,7 +195,7 @@ class Analysis:
         if runs and getattr(options, "step", None) == runs[0].record["steps"]:
             options = replace(options, step=None)
         folder = self._folder_name(options)
-        return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
+        return runs[0].file("analyses") / folder if runs else Path("artifacts") / folder
 
     def table_name_of(self, options: Any) -> str:
         """The name of the table of these options."""

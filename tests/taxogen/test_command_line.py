@@ -169,6 +169,12 @@ def test_steps_that_never_come_and_choices_that_are_not_there_are_refused(
         assert line.count(message) == 1
 
 
+def test_a_refused_start_leaves_nothing(tmp_path, settings, caplog):
+    for wrong in ("model.encoder=nowhere/none", "capture.sites=blocks.9.hook_resid_post"):
+        assert main(["prepare", "--run", str(tmp_path / "runs" / "run"), *settings, "--set", wrong]) == 2
+        assert not list(tmp_path.iterdir()), wrong
+
+
 def test_choices_of_a_trained_run_are_refused_before_they_are_kept(tmp_path, settings, caplog):
     run = tmp_path / "run"
     assert (

@@ -134,3 +134,13 @@ def test_by_hand_one_run_is_taken_for_a_list_of_it_and_no_options_for_the_defaul
         assert compute(given).table.to_dict("records") == [{"run": run.name, "draws": Options().draws}]
     assert list(compute([run, run], Options(draws=7)).table["draws"]) == [7, 7]
     assert compute.__doc__ == "Says what it was given."
+
+
+def test_a_refused_question_leaves_no_folder_and_no_lock(run):
+    def refuse(runs, options):
+        raise ValueError("no such site")
+
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(ValueError, match="no such site"):
+        replace(COUNT, name="none", compute=refuse).ask([run], Options())
+    assert sorted(run.path.rglob("*")) == before
