@@ -67,11 +67,11 @@ def summary(table: pd.DataFrame) -> str:
     differences = table[table["headline"] | (table["leaves"] == "both_named")]
     differences = differences[differences["contrast"] != ""]
     lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n{seeds_text(means['runs'])}"]
-    for row in pd.concat([means, differences]).itertuples():
-        about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
-        name = f"{row.contrast or row.condition} ({about})"
-        value, limits = number_text(row.value, 3), limits_text(row.lower, row.upper)
-        lines.append(f"{name:47} {row.measure:20}{value:>7}  {limits:14}{row.n:7d}")
+    for row in pd.concat([means, differences]).to_dict("records"):
+        about = row["baseline"] or row["modality"] + ", leaves both name" * (row["leaves"] == "both_named")
+        name = f"{row['contrast'] or row['condition']} ({about})"
+        value, limits = number_text(row["value"], 3), limits_text(row["lower"], row["upper"])
+        lines.append(f"{name:47} {row['measure']:20}{value:>7}  {limits:14}{row['n']:7d}")
     return "\n".join(lines)
 
 

@@ -98,7 +98,7 @@ def question_listing(usage: str, name_of: Callable[[str], str] = str) -> str:
 
 def whole_parser() -> argparse.ArgumentParser:
     """A parser with the flags of every command and question: what completion scripts are made from."""
-    root = Parser(prog="taxoprobe")
+    root = argparse.ArgumentParser(prog="taxoprobe")
     root.add_argument("--version", action="store_true", help="print the version")
     commands = root.add_subparsers()
     add_commands(commands)

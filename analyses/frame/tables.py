@@ -100,7 +100,7 @@ def block_text(layer: float) -> str:
     """
     if math.isnan(layer):
         return "none"
-    return "never" if math.isinf(layer) else {-2: "encoder", -1: "input"}.get(layer, f"{layer:.0f}")
+    return "never" if math.isinf(layer) else {-2.0: "encoder", -1.0: "input"}.get(layer, f"{layer:.0f}")
 
 
 def block_limits_text(row: Mapping[Any, Any]) -> str:

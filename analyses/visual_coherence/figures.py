@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -106,6 +105,6 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
     found = rows[(rows["rule"] == rule) & (rows["target"] == "auroc")].set_index("measure")
     said = []
     for kind, symbol in (("pearson", "r"), ("spearman", "ρ"), ("slope", "slope")):
-        if np.isfinite(found.loc[kind, "value"]):
+        if found["value"].notna()[kind]:
             said.append(f"{symbol} = {estimate_text(found.loc[kind])}".replace("-", "−"))
     axis.set_title("\n".join([drawing.readable(name, " "), *said]), fontsize="small")

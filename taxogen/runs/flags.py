@@ -106,7 +106,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **named: Any) -> None:
         super().__init__(**{"formatter_class": Help, **named})
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """The values of the flags; a word that is none ends the program, before a flag is missed that it may mean."""
         args, flags = list(sys.argv[1:] if args is None else args), self._option_string_actions
         for word in args if self._subparsers is None else ():
