@@ -15,7 +15,7 @@ from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.intervals import Rule, seeds_text
 from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, measured
-from probing.stats import DRAWS, Estimate, limits_text
+from probing.stats import DRAWS, Estimate, bounds_text
 
 RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
 SHORT = ("auroc", "macro_f1")  # of baselines, and of the leaves that are named correctly
@@ -70,7 +70,7 @@ def summary(table: pd.DataFrame) -> str:
     for row in pd.concat([means, differences]).to_dict("records"):
         about = row["baseline"] or row["modality"] + ", leaves both name" * (row["leaves"] == "both_named")
         name = f"{row['contrast'] or row['condition']} ({about})"
-        value, limits = number_text(row["value"], 3), limits_text(row["lower"], row["upper"])
+        value, limits = number_text(row["value"], 3), bounds_text(row["lower"], row["upper"])
         lines.append(f"{name:47} {row['measure']:20}{value:>7}  {limits:14}{row['n']:7d}")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from analyses.emergence.evidence import CURVE, MISSING
 from analyses.frame.drawing import readable
 from analyses.frame.tables import CAUSES, NO_STEP, block_limits_text, block_text
 from analyses.inputs.intervals import ONE_SEED
-from probing.stats import limits_text
+from probing.stats import bounds_text
 
 LEVEL = 0.95
 PLACES = {
@@ -121,7 +121,7 @@ def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
 def blocks(one: Row | pd.Series) -> str:
     """A number of blocks with its limits."""
     unit = "block" if one["value"] == 1 else "blocks"
-    return f"{one['value']:g} {unit} {limits_text(one['lower'], one['upper'], 'g')}"
+    return f"{one['value']:g} {unit} {bounds_text(one['lower'], one['upper'], 'g')}"
 
 
 def verdict(share: Row | pd.Series) -> str:

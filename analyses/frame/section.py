@@ -11,7 +11,7 @@ import pandas as pd
 
 from analyses.frame import drawing
 from probing.sites import EMBED
-from probing.stats import limits_text
+from probing.stats import bounds_text
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def cell_text(row: Mapping[Any, Any], places: int = 2) -> str:
     """The value of a table row with its interval, such as `0.904 [0.87, 0.93]`; a dash for NaN."""
     if pd.isna(row["value"]):
         return "–"
-    return f"{row['value']:.{places}f} {limits_text(row['lower'], row['upper'], '.2f')}"
+    return f"{row['value']:.{places}f} {bounds_text(row['lower'], row['upper'], '.2f')}"
 
 
 _SITE = re.compile(r"blocks\.(\d+)\.([\w.]*\w)|hook_embed|ln_final\.hook_normalized")

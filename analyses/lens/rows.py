@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analyses.frame.tables import estimate_text, layer_of, layer_text, row, table
-from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, limits_text, onset_draws
+from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, bounds_text, expanded_estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
 DIFFERENCE = "hypernym − leaf"
@@ -127,7 +127,7 @@ def _onset_text(one: Mapping[Any, Any]) -> str:
     if one["target"] != DIFFERENCE:
         return layer_text(one)
     if np.isnan(one["value"]) and not np.isnan([one["lower"], one["upper"]]).any():
-        return f"none {limits_text(one['lower'], one['upper'], '.0f')}"
+        return f"none {bounds_text(one['lower'], one['upper'], '.0f')}"
     return estimate_text(one, ".0f")
 
 

@@ -15,7 +15,7 @@ from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import DEFAULT, Aligned, Rule, within
 from analyses.inputs.measures import decided_alike, fewest, prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
-from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate, limits_text
+from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate, bounds_text
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation
 from probing.stats.hierarchical import leaf_weights, mean_over
@@ -224,6 +224,6 @@ def summary(table: pd.DataFrame) -> str:
         ]
         target = [] if row["target"] in TARGETS else [row["target"]]
         name = " ".join(str(word) for word in [*filter(None, words), *target])
-        value, limits = number_text(row["value"], 3), limits_text(row["lower"], row["upper"])
+        value, limits = number_text(row["value"], 3), bounds_text(row["lower"], row["upper"])
         lines.append(f"{name:57} {row['measure']:18}{value:>7}  {limits:14}{row['n']:7d}")
     return "\n".join(lines)

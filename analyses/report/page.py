@@ -24,7 +24,7 @@ from analyses.report.samples import HIGHEST, data_uri, samples, unshuffled
 from analyses.report.sections import Section, sections_of, within
 from analyses.report.sprite import MOST, Sprite, sprite
 from analyses.report.told import Told, told_of, when_right
-from probing.stats import limits_text
+from probing.stats import bounds_text
 from probing.store import cache, files
 from taxogen.runs.run import Run
 
@@ -88,7 +88,7 @@ def template() -> jinja2.Template:
     environment.filters["number"] = lambda value, places=2: "–" if pd.isna(value) else f"{value:.{places}f}"
     environment.filters["spaced"] = lambda name: name.replace("_", " ")
     environment.filters["parts"] = _parts
-    environment.filters["limits"] = lambda row: limits_text(row["lower"], row["upper"], ".2f")
+    environment.filters["limits"] = lambda row: bounds_text(row["lower"], row["upper"], ".2f")
     environment.filters["sentence"] = lambda text: text.partition(". ")[0]
     environment.filters["numeric_columns"] = _numeric_columns
     environment.filters["coded"] = _coded

@@ -19,10 +19,10 @@ from probing.stats.undefined import nan_mean
 DRAWS = 1_000
 
 
-def limits_text(lower: float, upper: float, form: str = ".3f") -> str:
+def bounds_text(lower: float, upper: float, form: str = ".3f") -> str:
     """An interval in brackets, or that there is none, where a limit is undefined.
 
-    >>> limits_text(float("-inf"), 0.933), limits_text(float("nan"), float("nan"))
+    >>> bounds_text(float("-inf"), 0.933), bounds_text(float("nan"), float("nan"))
     ('[−∞, 0.933]', '(no interval)')
     """
     if math.isnan(lower) or math.isnan(upper):
@@ -36,7 +36,7 @@ def estimate_text(value: float, lower: float, upper: float, form: str = ".3f") -
     >>> estimate_text(0.39, float("nan"), float("nan"), "+.2f"), estimate_text(float("nan"), 0.1, 0.2)
     ('+0.39 (no interval)', 'undefined')
     """
-    return "undefined" if math.isnan(value) else f"{value:{form}} {limits_text(lower, upper, form)}"
+    return "undefined" if math.isnan(value) else f"{value:{form}} {bounds_text(lower, upper, form)}"
 
 
 @dataclass(frozen=True)
