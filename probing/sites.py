@@ -8,14 +8,18 @@ Layer ℓ is the index of a transformer block, from 0. `hook_embed` is what ente
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 SPELLING_VERSION = 1
 
 EMBED = "hook_embed"
 FINAL = "ln_final.hook_normalized"
 PATTERN = "attn.hook_pattern"
+
+SPAN_OF_SLOT: Mapping[Literal["image", "text"], str] = {"image": "image", "text": "noun"}
+"""The span that fills a prompt's slot in rows of each modality: the picture's tokens, or the name of what it shows."""
 
 #: Points inside one block, in the order in which a forward pass reaches them.
 BLOCK_POINTS = (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from taxogen.exchange import commands as commands_of_exchange
 from taxogen.models import ranks
 from taxogen.runs import config, flags
+from taxogen.runs.flags import RUNS
 from taxogen.runs.presets import preset
 from taxogen.stages.planning import command as commands_of_planning
 from taxogen.stages.sweeping import command as commands_of_sweeps
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # each command imports what it needs: help and completion do 
     from taxogen.runs.run import Run
 
 log = logging.getLogger("taxogen")
-RUNS = Path("artifacts/runs")
 SHARED = ("train", "evaluate")
 """Commands that several processes share under torchrun; the others are for one."""
 
@@ -39,9 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     first = _first()
     if not first:
         os.environ["TQDM_DISABLE"] = "1"
-    logging.basicConfig(
-        level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, handlers=[_handler()])
     for library in ("httpx", "httpx2", "transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     options = parser().parse_args(argv)
@@ -58,6 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         if ranks.count() == 1 or ranks.speaks():
             raise
         return 2  # another process has refused, said why, and left this one
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(flags.Notes("%(message)s"))
+    return handler
 
 
 def _first() -> bool:
@@ -221,7 +225,7 @@ def _taxonomy(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of `python -m taxogen`."""
-    parser = argparse.ArgumentParser(prog="python -m taxogen", description="Make, train and score runs.")
+    parser = flags.Parser(prog="python -m taxogen", description="Make, train and score runs.")
     add_commands(parser.add_subparsers(dest="command", required=True))
     return parser
 
@@ -260,8 +264,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     taxonomy.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     taxonomy.set_defaults(do=_taxonomy)
-    for command in commands.choices.values():
-        command.formatter_class = flags.Help
 
 
 def _add_settings(command: argparse.ArgumentParser, name: str) -> None:

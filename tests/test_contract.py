@@ -3,7 +3,9 @@
 A new analysis is tested here without an edit: the registry names it.
 """
 
+import inspect
 import json
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from tiny_dictionaries import drawn, write_sae_lens
 from transformers import LlamaModel
 
@@ -32,6 +35,8 @@ NAMES = tuple(registry.questions())
 OF_RUNS = tuple(name for name in NAMES if registry.load(name).takes is not Takes.NO_RUN)
 QUICK = {"draws": "40", "pairs": "4", "folds": "2", "permutations": "19"}
 """Values of options that many analyses have, so that toy runs take seconds."""
+NO_WORD = re.compile(r"\bnan\b|\binf\b|−never", re.IGNORECASE)
+"""What no summary and no figure says: an interval that is not there is said in words."""
 BEFORE = {"pooling": ("patching",)}
 """What a question reads of each run by default, beside what it always needs."""
 PATCHES = ("model.projector=gelu-mlp", "model.encoder_tokens=4", "model.image_tokens=4")
@@ -135,7 +140,7 @@ def test_it_is_declared_once_and_its_help_shows_a_real_example(name, capsys):
     said = capsys.readouterr().out
     assert end.value.code == 0
     assert analysis.question in " ".join(said.split())
-    assert analysis.example in said
+    assert analysis.example in " ".join(said.replace("\\\n", "").split())  # as a shell joins its lines
     words = analysis.example.split()
     assert words[:3] == ["python", "-m", f"analyses.{name}"]
     given = analysis.parser().parse_args(words[3:])
@@ -145,6 +150,7 @@ def test_it_is_declared_once_and_its_help_shows_a_real_example(name, capsys):
     default = analysis.options()
     assert getattr(default, "seed", 0) == 0
     assert getattr(default, "draws", DRAWS) == DRAWS
+    assert inspect.unwrap(analysis.compute) is not analysis.compute, "@one_or_several is not on compute"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,6 +171,9 @@ def test_its_table_has_intervals_and_n_and_its_figures_redraw_from_the_parquet_a
         assert any(axes.has_data() for axes in figure.axes)
         assert not too_near(figure)
     assert analysis.summary(table).strip()
+    texts = [text.get_text() for figure in figures.values() for text in figure.findobj(Text)]
+    without = analysis.summary(table.assign(lower=np.nan, upper=np.nan)) if name != "published" else ""
+    assert not [text for text in (analysis.summary(table), without, *texts) if NO_WORD.search(text)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -345,6 +354,9 @@ def test_every_question_reaches_the_report(answered, tmp_path):
     text = page.path.read_text(encoding="utf-8")
     missing = [name for name in OF_RUNS if registry.questions()[name] not in text]
     assert not missing
+    said = re.sub(r"<(script|svg|code|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    assert not NO_WORD.search(said)
+    assert not re.findall(r"`|hook_\w+|(?<![\w./=-])[a-z]+(?:_[a-z]+)+(?![\w./=])", said)
     assert "Not asked of these runs yet" not in text
     assert "Steering towards a hypernym" in text
     assert json.dumps(sorted(page.tables)) == json.dumps(

@@ -18,6 +18,7 @@ from analyses.behaviour.rows import behaviour_table, headline, several_fractions
 from analyses.behaviour.section import section
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.results import one_or_several
 from analyses.inputs.conditions import conditions
 from analyses.inputs.intervals import INTERVALS
 from analyses.inputs.published.scores import curves
@@ -39,6 +40,7 @@ class Options(Resampling):
     published: Path | None = option(None, metavar="FOLDER", role=EXTENT)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of the scores, baselines and contrasts of the runs' conditions; see `behaviour_table`."""
     released = curves(options.published) if options.published else None

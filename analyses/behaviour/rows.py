@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from analyses.frame.parts import tracked
+from analyses.frame.section import number_text
 from analyses.inputs.answers import Part
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.intervals import Rule, seeds_text
 from analyses.inputs.measures import HYPERNYM_MEASURES, LEAF_MEASURES, Frame, Measured, chance, measured
-from probing.stats import DRAWS, Estimate
+from probing.stats import DRAWS, Estimate, bounds_text
 
 RATES = tuple(name for name in HYPERNYM_MEASURES if name != "auroc")  # these need a Yes or No
 SHORT = ("auroc", "macro_f1")  # of baselines, and of the leaves that are named correctly
@@ -66,12 +67,11 @@ def summary(table: pd.DataFrame) -> str:
     differences = table[table["headline"] | (table["leaves"] == "both_named")]
     differences = differences[differences["contrast"] != ""]
     lines = [f"{'':48}{'measure':20}{'value':>7}  95 % interval      n{seeds_text(means['runs'])}"]
-    for row in pd.concat([means, differences]).itertuples():
-        about = row.baseline or f"{row.modality}{', leaves both name' if row.leaves == 'both_named' else ''}"
-        name = f"{row.contrast or row.condition} ({about})"
-        lines.append(
-            f"{name:47} {row.measure:20}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
-        )
+    for row in pd.concat([means, differences]).to_dict("records"):
+        about = row["baseline"] or row["modality"] + ", leaves both name" * (row["leaves"] == "both_named")
+        name = f"{row['contrast'] or row['condition']} ({about})"
+        value, limits = number_text(row["value"], 3), bounds_text(row["lower"], row["upper"])
+        lines.append(f"{name:47} {row['measure']:20}{value:>7}  {limits:14}{row['n']:7d}")
     return "\n".join(lines)
 
 

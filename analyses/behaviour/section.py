@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.behaviour.rows import headline
-from analyses.frame.section import Block, Grid, Shown, estimate_text, number_text
+from analyses.frame.section import Block, Grid, Shown, cell_text, number_text
 from analyses.inputs.intervals import seeds_text
 from analyses.inputs.measures import MEASURES
 
@@ -38,7 +38,7 @@ def _scores(means: pd.DataFrame) -> Grid:
     for (modality, measure), cells in means.groupby(["modality", "measure"], sort=False):
         of = {cell["condition"]: cell for cell in cells.to_dict("records")}
         chance = number_text(cells["chance"].iloc[0], 3)
-        scores = [estimate_text(of[name], 3) if name in of else "–" for name in names]
+        scores = [cell_text(of[name], 3) if name in of else "–" for name in names]
         rows.append([MEASURES[str(measure)], _ASKED[str(modality)], chance, *scores])
     runs = int(means["runs"].max())
     seeds = f", {runs} seeds" if runs > 1 else ""
@@ -62,7 +62,7 @@ def _hypernyms(lines: pd.DataFrame) -> Grid:
     targets = sorted({target for target, _ in cells})
     targets.sort(key=lambda target: -cells[target, names[0]]["value"] if (target, names[0]) in cells else 1)
     grid = [
-        [target, *(estimate_text(cells[target, name]) if (target, name) in cells else "–" for name in names)]
+        [target, *(cell_text(cells[target, name]) if (target, name) in cells else "–" for name in names)]
         for target in targets
     ]
     caption = (

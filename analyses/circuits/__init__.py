@@ -29,6 +29,7 @@ from analyses.frame import tables
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import ARRAYS, Parts, stored, tracked
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
@@ -112,6 +113,7 @@ class _Numbers:
     sets: dict[Key, Sets]
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of curves, areas, overlaps and paths of a run; see `analyses.circuits.rows`.
 

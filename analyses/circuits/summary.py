@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analyses.circuits.halves import MODALITIES, WORDS
 from analyses.circuits.rows import FOUND
 from analyses.circuits.search import RANDOM
+from analyses.frame.tables import estimate_text
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -27,8 +27,8 @@ def summary(table: pd.DataFrame) -> str:
 def _modality(rows: pd.DataFrame, name: str) -> list[str]:
     effect, ranks = (rows[rows["measure"] == measure].iloc[0] for measure in ("effect", "rank_agreement"))
     lines = [
-        f"  {name}: all parts together {_number(effect)} nats, n = {effect['n']} leaves; contributions rank parts as "
-        f"their ablation alone does: {_number(ranks)}"
+        f"  {name}: all parts together {estimate_text(effect)} nats, n = {effect['n']} leaves; contributions "
+        f"rank parts as their ablation alone does: {estimate_text(ranks)}"
     ]
     if rows.loc[rows["measure"] == "faithfulness", "value"].isna().all():
         return [*lines, "    which may be 0 or less: no share of it is taken", *_paths(rows)]
@@ -36,11 +36,11 @@ def _modality(rows: pd.DataFrame, name: str) -> list[str]:
         curve = rows[(rows["order"] == order) & (rows["measure"] == "faithfulness")]
         area = rows[(rows["order"] == order) & (rows["measure"] == "faithfulness_area")].iloc[0]
         at = ", ".join(f"{row['size']}: {row['value']:.2f}" for row in curve.to_dict("records"))
-        lines.append(f"    {order:15} faithful at {at}; area {_number(area)}")
+        lines.append(f"    {order:15} faithful at {at}; area {estimate_text(area)}")
     beyond = rows[rows["measure"] == "faithfulness_area_excess"].to_dict("records")
     for random in RANDOM:
         (number,) = (row for row in beyond if row["order"] == f"attribution − {random}")
-        lines.append(f"    attribution beyond {random} sets: area {_number(number)}")
+        lines.append(f"    attribution beyond {random} sets: area {estimate_text(number)}")
     return lines + _paths(rows)
 
 
@@ -53,7 +53,7 @@ def _paths(rows: pd.DataFrame) -> list[str]:
         one: Mapping[Any, Any] = max(of_path.to_dict("records"), key=lambda row: row["value"])
         number = int((counted["path"] == path).sum())
         lines.append(
-            f"    path {path}: most from {one['sender']} to {one['receiver']}, {_number(one)} nats; "
+            f"    path {path}: most from {one['sender']} to {one['receiver']}, {estimate_text(one)} nats; "
             f"{number} of {len(of_path)} routes count"
         )
     return lines
@@ -76,9 +76,3 @@ def _sharing(table: pd.DataFrame) -> list[str]:
             f"{jaccard['pictures']:.2f}"
         )
     return lines
-
-
-def _number(row: Mapping[Any, Any] | pd.Series) -> str:
-    if np.isnan(row["value"]):
-        return "undefined"
-    return f"{row['value']:.2f} [{row['lower']:.2f}, {row['upper']:.2f}]"

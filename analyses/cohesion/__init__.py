@@ -24,6 +24,7 @@ from analyses.cohesion.rows import Options, cohesion_table
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.parts import Collect, Parts
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.results import one_or_several
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import PICTURES, SHARED, Evidence
 from analyses.inputs.categories import MEAN, held_out_hypernyms
@@ -42,6 +43,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         captures(run, options.steps, options.spans)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's cohesion; see `analyses.cohesion.rows.cohesion_table`."""
     (run,) = runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.frame.drawing import panels
+from analyses.frame.tables import estimate_text
 from analyses.inputs import leaf_rows
 from analyses.inputs.categories import MEAN
 from analyses.inputs.encoder import ENCODER
@@ -23,9 +24,8 @@ def summary(table: pd.DataFrame) -> str:
             continue
         best = max(values, key=lambda row: row["value"])
         lines.append(
-            f"  {span:6} {modality:10} strongest at {best['site']}: {best['value']:.3f} "
-            f"[{best['lower']:.3f}, {best['upper']:.3f}], n = {best['n']} leaves; "
-            f"above its null at {(p < 0.05).sum()} of {len(p)} sites"
+            f"  {span:6} {modality:10} strongest at {best['site']}: {estimate_text(best, '.3f')}, "
+            f"n = {best['n']} leaves; above its null at {(p < 0.05).sum()} of {len(p)} sites"
         )
     return "\n".join([*lines, *_massive_lines(table), *_relation_lines(table, treatment)])
 
@@ -70,6 +70,6 @@ def _relation_lines(table: pd.DataFrame, treatment: str) -> list[str]:
     shown = pd.concat([encoder, inside.nlargest(1, "value")])
     return [
         f"  hypernyms: cohesion at {one['site']} ({one['span']}) against score, rank correlation "
-        f"{one['value']:.2f} [{one['lower']:.2f}, {one['upper']:.2f}], n = {one['n']}"
+        f"{estimate_text(one)}, n = {one['n']}"
         for one in shown.to_dict("records")
     ]

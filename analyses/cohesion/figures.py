@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.drawing import panels
+from analyses.frame.tables import estimate_text
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
 from analyses.inputs.encoder import ENCODER
 from probing.categories.massive import TREATMENTS
@@ -170,7 +171,7 @@ def _correlation(table: pd.DataFrame, place: pd.DataFrame) -> str:
     if not len(rows):
         return ""
     one = rows.to_dict("records")[0]
-    return f"rank correlation {one['value']:.2f} [{one['lower']:.2f}, {one['upper']:.2f}]"
+    return f"rank correlation {estimate_text(one)}"
 
 
 def _named_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:

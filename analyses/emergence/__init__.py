@@ -25,6 +25,7 @@ from analyses.emergence.sentences import sentences
 from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.identity import distinguished
+from analyses.frame.results import one_or_several
 from analyses.frame.section import Block
 from analyses.inputs.probe_curves import FILE
 from taxogen.runs.run import Run
@@ -42,6 +43,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
     probed(runs)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The layer-probe rows (means over hypernyms) of several runs and their means over seeds; see `emergence_table`.
 

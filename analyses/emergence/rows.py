@@ -10,10 +10,12 @@ import pandas as pd
 
 from analyses.emergence.seeds import seed_rows
 from analyses.frame.section import Block, Grid, Shown, number_text
+from analyses.frame.tables import block_text, layer_text
 from analyses.inputs.categories import MEAN
 from analyses.inputs.conditions import condition_of, with_conditions
 from analyses.inputs.intervals import ONE_SEED
 from analyses.inputs.probe_curves import Draws
+from probing import stats
 from probing.store import MismatchError
 from taxogen.runs.run import Run
 
@@ -23,7 +25,6 @@ QUESTIONS = {
     "text": "text probe → text",
 }
 """Modality of a row → training and test rows of the probe, in words."""
-_BEFORE = {-2.0: "encoder", -1.0: "input"}
 _ROWS_APART = ("against", "step", "spans", "transforms", "code", "held_out", "device", "workers")
 """Options of layer probes that add rows, or change no number: runs may differ in them."""
 
@@ -122,11 +123,15 @@ def best_layers(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame) -> str:
     """The best layer of each curve, as text."""
-    best = best_layers(table)
-    lines = best.round(3).to_string(index=False)
-    return (
-        "Best block of each curve, mean AUROC (chance .5), first block detected above control and half-rise; −1 is the "
-        f"input, −2 the encoder; 95 % limits over leaf concepts{seeds_text(over_seeds(table))}:\n{lines}"
+    header, rows = _cells(best_layers(table))
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in (header, *rows)]
+    return "\n".join(
+        [
+            "Best block of each curve, mean AUROC (chance .5), first block detected above control and half-rise; "
+            f"95 % limits over leaf concepts{seeds_text(over_seeds(table))}:",
+            *lines,
+        ]
     )
 
 
@@ -173,39 +178,32 @@ def seen_in_training(table: pd.DataFrame) -> bool:
     return training_rows(table)["step"].nunique() > 1
 
 
-def _grid(best: pd.DataFrame, seeds: str) -> Grid:
-    header = ["condition", "place", "question", "block", "AUROC", "control"]
-    header += ["first detected", "95 %", "half-rise", "95 %"]
+def _cells(best: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The best layer of each curve in words: the header, and a line of texts for each."""
+    header = ["condition", "place", "question", "block", "AUROC", "control", "first detected", "half-rise"]
     rows = [
         [
-            line["condition"],
-            line["span"],
-            line["question"],
-            _block(line["block"]),
-            f"{number_text(line['auroc'])} [{number_text(line['lower'])}, {number_text(line['upper'])}]",
+            *(line[name] for name in ("condition", "span", "question")),
+            block_text(line["block"]),
+            stats.estimate_text(line["auroc"], line["lower"], line["upper"], ".2f"),
             number_text(line["control"]),
             *(
-                text
-                for name in ("detected", "half_rise")
-                for text in (
-                    _block(line[name]),
-                    f"{_block(line[f'{name}_lower'])} – {_block(line[f'{name}_upper'])}",
+                layer_text(
+                    {"value": line[name], **{end: line[f"{name}_{end}"] for end in ("lower", "upper")}}
                 )
+                for name in ("detected", "half_rise")
             ),
         ]
         for line in best.to_dict("records")
     ]
+    return header, rows
+
+
+def _grid(best: pd.DataFrame, seeds: str) -> Grid:
     caption = (
         f"Best block of each curve: mean AUROC over hypernyms [95 % interval over leaf concepts{seeds}], chance .5, "
         f"n = {int(best['n'].max())} leaf concepts. First detected: the first block from which the curve stays above "
         "its control, corrected over blocks; where it rises slowly that depends on how little can be detected. "
         "Half-rise: the first block from which at least half of the largest difference from the control is kept."
     )
-    return Grid(header, rows, caption)
-
-
-def _block(layer: float) -> str:
-    """A block's index for the eye; an onset may be none, and a limit of one never reached."""
-    if pd.isna(layer):
-        return "none"
-    return "never" if np.isinf(layer) else _BEFORE.get(float(layer), f"{layer:.0f}")
+    return Grid(*_cells(best), caption)

@@ -6,9 +6,10 @@ import pandas as pd
 
 from analyses.emergence.curves import HALF, ONSET
 from analyses.emergence.evidence import CURVE, MISSING
-from analyses.emergence.sentences import PLACES, block, limits, of_last_step, sentences
+from analyses.emergence.sentences import PLACES, of_last_step, sentences
 from analyses.emergence.side_by_side import file_name
 from analyses.frame.section import Block, Grid, Lines, Shown, number_text
+from analyses.frame.tables import layer_text
 
 
 def of_evidence(table: pd.DataFrame) -> list[Block]:
@@ -42,8 +43,8 @@ def _grid(table: pd.DataFrame) -> Grid:
             rise = half.loc[(one["span"], one["kind"])].to_dict()
             begun = pd.notna(one["value"])
             cells = [str(condition), PLACES.get(one["span"], one["span"]), one["kind"], one["about"]]
-            cells += [block(one["value"]) + limits(one), number_text(one["share"])]
-            lines.append([*cells, block(rise["value"]) + limits(rise) if begun else "–", str(one["n"])])
+            cells += [layer_text(one), number_text(one["share"])]
+            lines.append([*cells, layer_text(rise) if begun else "–", str(one["n"])])
     header = ["condition", "place", "kind", "about", "onset", "share of depth", "half-rise", "n"]
     caption = (
         "Onset: the first block from which the lower limit, corrected over blocks, stays above the null (of causes: at "

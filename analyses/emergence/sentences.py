@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analyses.emergence.agreement import ALL, BEFORE, CLOSE, SPREAD, WITHIN
 from analyses.emergence.curves import END, HALF, ONSET
 from analyses.emergence.evidence import CURVE, MISSING
 from analyses.frame.drawing import readable
-from analyses.frame.tables import CAUSES, NO_STEP
+from analyses.frame.tables import CAUSES, NO_STEP, block_limits_text, block_text
 from analyses.inputs.intervals import ONE_SEED
+from probing.stats import bounds_text
 
 LEVEL = 0.95
 PLACES = {
@@ -89,14 +89,14 @@ def _of_place(rows: pd.DataFrame) -> Iterator[str]:
 
 def _begins(one: Row, ends: pd.DataFrame) -> str:
     """Where a kind of evidence begins; of causes also where it ends."""
-    text = f"{one['kind']} from {_place(one['value'])}{limits(one)}"
+    text = f"{one['kind']} from {_place(one['value'])}{block_limits_text(one)}"
     if one["about"] == CAUSES and one["kind"] in ends.index:
         text += f" to {_place(ends['value'].to_dict()[one['kind']])}"
     return text
 
 
 def _place(value: float) -> str:
-    return "the input" if value == -1 else f"block {block(value)}"
+    return "the input" if value == -1 else f"block {block_text(value)}"
 
 
 def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _agreement(rows: pd.DataFrame, name: str) -> Iterator[str]:
 def blocks(one: Row | pd.Series) -> str:
     """A number of blocks with its limits."""
     unit = "block" if one["value"] == 1 else "blocks"
-    return f"{one['value']:g} {unit} [{one['lower']:g}, {one['upper']:g}]".replace("inf", "∞")
+    return f"{one['value']:g} {unit} {bounds_text(one['lower'], one['upper'], 'g')}"
 
 
 def verdict(share: Row | pd.Series) -> str:
@@ -133,20 +133,6 @@ def verdict(share: Row | pd.Series) -> str:
     if share["upper"] <= 1 - LEVEL:
         return f"they do not lie within {CLOSE} blocks (probability {odds})"
     return f"whether they lie within {CLOSE} blocks is open (probability {odds})"
-
-
-def block(value: float) -> str:
-    """A block for the eye: −1 is the input to the first one."""
-    if np.isinf(value):
-        return "never"
-    return "none" if np.isnan(value) else "input" if value == -1 else f"{value:g}"
-
-
-def limits(one: Row) -> str:
-    """The interval of a row in brackets; nothing where it has none."""
-    if pd.isna(one["lower"]) or pd.isna(one["upper"]):
-        return ""
-    return f" [{block(one['lower'])}, {block(one['upper'])}]"
 
 
 def _listed(kinds: str) -> str:

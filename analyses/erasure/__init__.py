@@ -9,7 +9,6 @@ part for each span and layer, from which a second start goes on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -29,6 +28,7 @@ from analyses.erasure.steering import DIRECTIONS, Steering, steer
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import SpanAtLayer, fold_of_leaves, layers_of, span_states
@@ -36,6 +36,7 @@ from analyses.inputs.subject import TASKS, Subject, shown_pictures
 from analyses.inputs.subject import check as check_run
 from probing.stats import draw_weights
 from probing.store import records
+from taxogen.runs.flags import note
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -114,6 +115,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
             check_directions(run, options.directions)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of read-outs of a run under erasure, or of their changes under steering; see `analyses.erasure.rows`.
 
@@ -203,7 +205,7 @@ def hypernyms_of(subject: Subject, options: Options) -> tuple[str, ...]:
     names = options.hypernyms or choose_hypernyms(taxonomy, readable, options.count)
     if not names and (names := choose_hypernyms(taxonomy, readable, options.count, share=0.5)):
         text = f"no hypernym has at most a sixth of the leaves of {subject.run.name}; those of up to half are taken"
-        print(f"erasure: {text}: {', '.join(names)}", file=sys.stderr, flush=True)
+        note(f"erasure: {text}: {', '.join(names)}")
     if not names:
         raise ValueError(
             f"no hypernym of {subject.run.path} has at most half of the leaves; name one or more with --hypernym: "

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analyses.erasure.measured import MEAN
 from analyses.erasure.rows import BEYOND, LEVEL
+from analyses.frame.tables import estimate_text
 from analyses.inputs.stimuli.natural import warnings
 from probing.edits.matching import FARTHEST
 from probing.edits.placebos import FEWEST
+
+_signed = partial(estimate_text, form="+.2f")
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -33,15 +36,13 @@ def _erasure_lines(rows: pd.DataFrame) -> list[str]:
             at = of_span[of_span["layer"] == most["layer"]]
             at = at[at["matched"].isin(["", matched])].set_index(["measure", "edit"])
             lines.append(
-                f"  {span:5} most behind block {most['layer']:.0f}: gap {_interval(at.loc[('gap', 'none')])} to "
-                f"{_interval(at.loc[('gap', 'erased')])}; beyond controls of equal {matched} {_interval(most)}, "
+                f"  {span:5} most behind block {most['layer']:.0f}: gap {_signed(at.loc[('gap', 'none')])} to "
+                f"{_signed(at.loc[('gap', 'erased')])}; beyond controls of equal {matched} {_signed(most)}, "
                 f"n = {most['n']}; {_beyond(ranks['value'])}"
             )
             for measure, words in (("other_off", "other hypernyms"), ("leaf_under", "name of the leaf")):
                 if (f"{measure}_change", "erased") in at.index:
-                    lines.append(
-                        f"        {words} there: {_interval(at.loc[(f'{measure}_change', 'erased')])}"
-                    )
+                    lines.append(f"        {words} there: {_signed(at.loc[(f'{measure}_change', 'erased')])}")
     return [*lines, *_unreached(rows)]
 
 
@@ -66,11 +67,11 @@ def _steering_lines(rows: pd.DataFrame) -> list[str]:
         beyond = at.loc[[("target_change", f"{kind} − controls")]]
         p = at.loc[[("target_change_p_corrected", f"{kind} − controls")]].set_index("matched")["value"]
         said = "; ".join(
-            f"beyond controls of equal {one['matched']} {_interval(one)}, {_corrected(p[one['matched']])}"
+            f"beyond controls of equal {one['matched']} {_signed(one)}, {_corrected(p[one['matched']])}"
             for one in beyond.to_dict("records")
         )
         lines.append(
-            f"  {span:5} behind block {layer:.0f}, {own['dose']:g} sd: {kind} {_interval(own)}, n = {own['n']}; {said}"
+            f"  {span:5} behind block {layer:.0f}, {own['dose']:g} sd: {kind} {_signed(own)}, n = {own['n']}; {said}"
         )
     return [*lines, *_unreached(rows)]
 
@@ -91,7 +92,3 @@ def _unreached(rows: pd.DataFrame) -> list[str]:
         f"  {missing} of {draws} controls of equal kl could not move the answers as far as the edit, at any length "
         f"up to {FARTHEST:g} times theirs; where one could not there is no p"
     ]
-
-
-def _interval(one: Any) -> str:
-    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -12,7 +12,7 @@ import pandas as pd
 from analyses.expected.hypotheses import Hypothesis, parse
 from analyses.expected.registration import Registered, registered_for
 from analyses.expected.verdicts import FAILS, HOLDS, UNDECIDED, together
-from analyses.frame import provenance, registry
+from analyses.frame import provenance, registry, tables
 from analyses.frame.analysis import REFUSALS, Takes, in_one_line
 from analyses.inputs.conditions import with_conditions
 from probing.store import MismatchError
@@ -182,7 +182,7 @@ def _table(of: Hypothesis, runs: Sequence[Run], computed: _Tables) -> pd.DataFra
 
 def _because(of: Hypothesis, rows: Sequence[Mapping[Any, Any]]) -> str:
     shown = [
-        f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}] (n = {row['n']:g}"
+        f"{tables.estimate_text(row, '.3f')} (n = {row['n']:g}"
         + (f", {row['run']})" if len(rows) > 1 and row.get("run") else ")")
         for row in rows[:_SHOWN]
     ]

@@ -23,7 +23,7 @@ from analyses.frame.section import Block, Lines
 from analyses.frame.stores import RunOrStores, Stores
 from probing.store import cache, records
 from taxogen.models import ranks
-from taxogen.runs.flags import REFUSALS, Help
+from taxogen.runs.flags import REFUSALS, Parser, fit_log, note
 from taxogen.runs.run import Run
 
 QUICK_DRAWS = 200
@@ -119,11 +119,10 @@ class Analysis:
         """The parser of the command line."""
         told = inspect.cleandoc(self.about or "").partition("\n\n")[2]
         told = "\n".join(line for line in told.splitlines() if not line.startswith("    "))
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"python -m analyses.{self.name}",
             description=self.question,
             epilog=f"{told.strip()}\n\nExample:\n    {self.example}",
-            formatter_class=Help,
         )
         if self.takes is not Takes.NO_RUN:
             command_line.add_run_flags(parser)
@@ -132,7 +131,8 @@ class Analysis:
         first = "" if self.takes is Takes.EACH_RUN else "first "
         where = "artifacts/" if self.takes is Takes.NO_RUN else f"the {first}run's folder, analyses/"
         where += self.name + (", or analyses/STORES beside stores" if takes_stores else "")
-        text = f"of the results (default: {where}; another question has another folder)"
+        text = f"of the results (default: {where}; another question has another folder; one asked again with fewer or "
+        text += "more rows has the same, and what was there moves to earlier/ in it)"
         parser.add_argument("--out", type=Path, metavar="DIR", help=text)
         if values := self.quick_options:
             text = f"a first look, marked as one, in a folder of its own: {wording.spelled(self.options, values)}"
@@ -157,7 +157,7 @@ class Analysis:
             if group and (len(groups) > 1 or sys.stderr.isatty()):  # one refusal is one line in a log
                 more = f" and {len(group) - 1} more" if len(group) > 1 else ""
                 at = f"[{number}/{len(groups)}] {self.name} of {group[0].name}{more}"
-                print(at, file=sys.stderr, flush=True)
+                note(at)
             folder = self.place(group, options, out)
             with _threads_of(group):
                 results.append(self._answered(folder, group, options, self.compute))
@@ -183,8 +183,8 @@ class Analysis:
             raise ValueError(f"{partners[0]} is to be compared with a run, and stores were given; give --run")
         if self.check is not None:
             self.check((), options)
-        for note in stores.notes:
-            print(f"{self.name}: {note}", file=sys.stderr)
+        for said in stores.notes:
+            note(f"{self.name}: {said}")
         folder = out or stores.results / self._folder_name(options)
         return self._answered(folder, [stores], options, lambda _, options: of_stores(stores, options))
 
@@ -195,7 +195,7 @@ class Analysis:
         if runs and getattr(options, "step", None) == runs[0].record["steps"]:
             options = replace(options, step=None)
         folder = self._folder_name(options)
-        return runs[0].folder("analyses", folder) if runs else Path("artifacts") / folder
+        return runs[0].file("analyses") / folder if runs else Path("artifacts") / folder
 
     def table_name_of(self, options: Any) -> str:
         """The name of the table of these options."""
@@ -302,13 +302,14 @@ def _threads_of(runs: Sequence[Run]) -> AbstractContextManager[None]:
 @contextmanager
 def refusing(program: str) -> Iterator[None]:
     """A block whose refusals end the program with code 2 and one line that begins with its name."""
+    fit_log()
     try:
         ranks.require_one(f"`{program}`")
         yield
     except REFUSALS as refusal:
         if os.environ.get(TRACEBACK):
             raise
-        print(f"{program}: {in_one_line(refusal)}", file=sys.stderr)
+        note(f"{program}: {in_one_line(refusal)}")
         raise SystemExit(2) from None
 
 

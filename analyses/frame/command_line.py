@@ -13,7 +13,7 @@ from typing import Any
 
 from analyses.frame.stores import LEAF, Stores
 from probing.stats import DRAWS
-from taxogen.runs.flags import Help
+from taxogen.runs.flags import Parser
 from taxogen.runs.setting import help_of
 from taxogen.stages.sweeping.sweep_table import runs_of_sweep
 
@@ -21,7 +21,7 @@ from taxogen.stages.sweeping.sweep_table import runs_of_sweep
 def described_parser(program: str, described: str) -> argparse.ArgumentParser:
     """A parser without flags whose help is a module's docstring: its first line, and behind the flags the rest."""
     about, _, rest = described.partition("\n\n")
-    return argparse.ArgumentParser(prog=program, description=about, epilog=rest, formatter_class=Help)
+    return Parser(prog=program, description=about, epilog=rest)
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ ASKS, EXTENT, TABLE, NAME, PARTNER = "asks", "extent", "table", "name", "partner
 """What an option is for: it is part of the question; it says how many, how finely, of which rows or on which device; it
 stands in the name of the table; it is a name for the results; it names runs that others are compared with."""
 _FLAG = "flag"
-_WIDE = 40  # choices that are longer than this stand in the help, not in the usage line
+_WIDE = 24  # choices that are longer than this, or several of them, stand in the help, not in the usage line
 
 
 def option(
@@ -184,9 +184,11 @@ def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
         if kind is bool:
             parser.add_argument(flag, action="store_true", **settings)
             continue
-        settings |= {"type": kind, "choices": about["choices"], "metavar": about["metavar"]}
-        if about["choices"] and len(",".join(about["choices"])) > _WIDE:
-            settings["metavar"] = about["metavar"] or field.name.upper()
+        choices, name = about["choices"], flag.lstrip("-").upper()
+        told = bool(choices) and (several or len(",".join(choices)) > _WIDE)
+        metavar = about["metavar"] or (None if choices and not told else name)
+        settings |= {"type": kind, "choices": choices, "metavar": metavar}
+        if told:
             settings["help"] += f"; known: {', '.join(about['choices'])}"
         if about["const"] is not None:
             settings |= {"nargs": "?", "const": about["const"]}

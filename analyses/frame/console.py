@@ -14,19 +14,17 @@ import argparse
 import ast
 import difflib
 import importlib.metadata
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import shtab
 
 from analyses.frame import registry
 from taxogen.__main__ import add_commands
+from taxogen.runs.flags import Parser, columns, note, wrapped
 
 ANALYSE = "analyse"
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -68,46 +66,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def say(*texts: str) -> None:
     """Prints texts, each from a line of its own; in a terminal no line is wider than that."""
     if sys.stdout.isatty():
-        texts = tuple(wrapped(text, shutil.get_terminal_size().columns) for text in texts)
+        texts = tuple(wrapped(text, columns()) for text in texts)
     for text in texts:
         print(text)
-
-
-def wrapped(text: str, width: int) -> str:
-    """A text without lines that are longer than a width; what is left of a line stands further in than its start.
-
-    >>> print(wrapped("  cue   0.71 [0.66, 0.75] of 34 hypernyms", 30))
-      cue   0.71 [0.66, 0.75] of
-          34 hypernyms
-    """
-    lines = []
-    for line in text.split("\n"):
-        inside = " " * (len(line) - len(line.lstrip(" ")) + 4)
-        look: dict[str, Any] = {
-            "subsequent_indent": inside,
-            "break_long_words": False,
-            "break_on_hyphens": False,
-        }
-        lines += textwrap.wrap(line, width, **look) if len(line) > width else [line]
-    return "\n".join(lines)
 
 
 def listing() -> str:
     """Every command in one line, by what a person wants to do; no heavy library is loaded for it."""
     lines = ["usage: taxoprobe COMMAND …      taxoprobe COMMAND --help says more", ""]
     for title, names in GROUPS.items():
-        lines += [title, *(f"  {name:<10} {_about(name)}" for name in names), ""]
+        lines += [title, *(_told(name, _about(name), 11) for name in names), ""]
     lines += [
-        "Shell completion: taxoprobe --print-completion bash (zsh, tcsh …)   Version: taxoprobe --version"
+        "Shell completion: taxoprobe --print-completion bash (zsh, tcsh …)",
+        "Version: taxoprobe --version",
     ]
     return "\n".join(lines)
+
+
+def _told(name: str, about: str, width: int) -> str:
+    """A name and what it is, which stands to the right of the name in each of its lines."""
+    return wrapped(f"  {name:<{width}}{about}", columns(), hang=width)
 
 
 def question_listing(usage: str, name_of: Callable[[str], str] = str) -> str:
     """Every question in one line under a usage, `name_of` spelling its name."""
     questions = {name_of(name): question for name, question in registry.questions().items()}
     width = max(map(len, questions), default=0)
-    lines = [f"  {name:<{width}}  {question}" for name, question in questions.items()]
+    lines = [_told(name, question, width + 2) for name, question in questions.items()]
     return "\n".join([f"usage: {usage} …      --help behind it says more", "", *lines])
 
 
@@ -139,7 +124,7 @@ def _packages() -> set[str]:
 @cache
 def stages() -> dict[str, str]:
     """The commands of `python -m taxogen` → what each does."""
-    commands = argparse.ArgumentParser().add_subparsers()
+    commands = Parser().add_subparsers()
     add_commands(commands)
     return {name: parser.description or "" for name, parser in commands.choices.items()}
 
@@ -166,14 +151,14 @@ def _refuse(said: str, name: str, listed_by: str) -> int:
     spelled |= {command: command for command in _names()}
     near = difflib.get_close_matches(_dashed(name), spelled, n=1)
     hint = f"did you mean `taxoprobe {spelled[near[0]]}`? " if near else ""
-    print(f"taxoprobe: {said}; {hint}`{listed_by}` lists all", file=sys.stderr)
+    note(f"taxoprobe: {said}; {hint}`{listed_by}` lists all")
     return 2
 
 
 def _print_completion(shells: Sequence[str]) -> int:
     if len(shells) != 1 or shells[0] not in shtab.SUPPORTED_SHELLS:
         known = ", ".join(shtab.SUPPORTED_SHELLS)
-        print(f"taxoprobe: --print-completion takes one of {known}; got {shells}", file=sys.stderr)
+        note(f"taxoprobe: --print-completion takes one of {known}; got {shells}")
         return 2
     parser = whole_parser()
     _complete_paths(parser)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses.frame import registry
 from analyses.frame.command_line import flags_of
-from analyses.frame.section import estimate_text
+from analyses.frame.section import cell_text
 from probing.store.notebook import facts, folded, grid
 from taxogen.runs.setting import help_of
 
@@ -63,7 +63,7 @@ def table_html(table: pd.DataFrame) -> str:
 
 
 def _numbers(row: Mapping[Any, Any]) -> list[str]:
-    return [estimate_text(row), _word(row["n"])]
+    return [cell_text(row), _word(row["n"])]
 
 
 def _word(value: Any) -> str:

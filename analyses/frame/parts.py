@@ -24,6 +24,7 @@ from tqdm import tqdm
 from analyses.frame import provenance
 from analyses.frame.stores import RunOrStores
 from probing.store import cache, records
+from taxogen.runs.flags import note
 from taxogen.stages.sweeping.clock import words
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Progress:
 
     def _say(self, text: str) -> None:
         if self.what:
-            print(text, file=sys.stderr, flush=True)
+            note(text)
 
     def __enter__(self) -> Progress:
         return self

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing, notebook, provenance, tables
 from probing.store import records
-from taxogen.runs.run import EARLIER
+from taxogen.runs.flags import note
+from taxogen.runs.run import EARLIER, Run
 
+_Result = TypeVar("_Result", bound="Result")
 QUICK = "quick"
 """The column of the tables of a quick look, and the end of the name of their folder."""
 
@@ -55,6 +57,18 @@ class Result:
     _repr_html_ = notebook.result_html
 
 
+def one_or_several(compute: Callable[[Sequence[Any], Any], _Result]) -> Callable[..., _Result]:
+    """What computes an answer, as it is called by hand: also with one run, and without options for the defaults."""
+
+    @wraps(compute)
+    def computed(runs: Run | Sequence[Any], options: Any = None) -> _Result:
+        if options is None:
+            options = get_type_hints(compute)["options"]()
+        return compute([runs] if isinstance(runs, Run) else runs, options)
+
+    return computed
+
+
 def marked(figure: Figure) -> Figure:
     """A figure across which stands that it is of a quick look."""
     look: dict[str, Any] = {"fontsize": 34, "color": "0.5", "alpha": 0.3, "rotation": 25}
@@ -83,7 +97,7 @@ def replacing(
         where = folder / EARLIER / records.digest_of([before["options"], sorted(before["runs"])])[:8]
         fate = f"it lies in {where} now, with its figures" if other else "it is replaced"
         if how:
-            print(f"{made_from['analysis']}: {path} was made {how}; {fate}", file=sys.stderr, flush=True)
+            note(f"{made_from['analysis']}: {path} was made {how}; {fate}")
         if other:
             for one in paths:
                 records.move(one, where)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from probing import stats
 from probing.sites import EMBED, Site
 from probing.stats import Estimate
 from probing.store import records
@@ -91,17 +92,36 @@ def step_text(step: int) -> str:
     return "" if step == NO_STEP else f"step {step}, "
 
 
+def block_text(layer: float) -> str:
+    """A block for the eye: its index, the name of what lies before the blocks, "none", or "never" for a limit.
+
+    >>> block_text(3.0), block_text(-1.0), block_text(float("nan")), block_text(float("inf"))
+    ('3', 'input', 'none', 'never')
+    """
+    if math.isnan(layer):
+        return "none"
+    return "never" if math.isinf(layer) else {-2.0: "encoder", -1.0: "input"}.get(layer, f"{layer:.0f}")
+
+
+def block_limits_text(row: Mapping[Any, Any]) -> str:
+    """The interval of a block in brackets, with the space before it; nothing where it has none."""
+    limits = [float(row[name]) for name in ("lower", "upper")]
+    return "" if any(map(math.isnan, limits)) else f" [{', '.join(map(block_text, limits))}]"
+
+
 def layer_text(row: Mapping[Any, Any]) -> str:
-    """A layer with its interval; "none" for NaN, "never" for a limit without a layer, of differences its sign too.
+    """A block with its interval.
 
     >>> layer_text({"value": float("nan"), "lower": 28.0, "upper": float("inf")})
     'none [28, never]'
     """
+    return block_text(float(row["value"])) + block_limits_text(row)
+
+
+def estimate_text(row: Any, form: str = ".2f") -> str:
+    """The number of a row with its interval, such as `0.90 [0.87, 0.93]`; `(no interval)` or `undefined` without."""
     value, lower, upper = (float(row[name]) for name in ("value", "lower", "upper"))
-    if math.isnan(lower) or math.isnan(upper):
-        return "none" if math.isnan(value) else f"{value:.0f}"
-    limits = (("never", "−never")[end < 0] if math.isinf(end) else f"{end:.0f}" for end in (lower, upper))
-    return f"{f'{value:.0f}' if math.isfinite(value) else 'none'} [{', '.join(limits)}]"
+    return stats.estimate_text(value, lower, upper, form)
 
 
 def row(measure: str, number: Estimate | float, n: int = 0, **labels: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.parts import Collect, Parts
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.results import one_or_several
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.geometry import figures
 from analyses.geometry.digest import summary
@@ -47,6 +48,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         mapped_sites(captures(run, options.steps, options.spans).last.sites, options.map_layers)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's geometry, and maps of its leaves; see `analyses.geometry.rows.geometry_table`."""
     (run,) = runs

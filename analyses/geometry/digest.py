@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analyses.frame.tables import estimate_text
+
 RSA = ("taxonomic_rsa", "taxonomic_rsa_given_encoder", "taxonomic_rsa_given_words")
 
 
@@ -18,13 +20,13 @@ def summary(table: pd.DataFrame) -> str:
                 best = max(values, key=lambda row: row["value"])
                 p = rows.loc[rows["measure"] == f"{name}_p_corrected", "value"]
                 lines.append(
-                    f"  {span:6} {modality:6} {name}: best {best['value']:.2f} [{best['lower']:.2f}, "
-                    f"{best['upper']:.2f}] at {best['site']}, n = {best['n']}; "
+                    f"  {span:6} {modality:6} {name}: best {estimate_text(best)} "
+                    f"at {best['site']}, n = {best['n']}; "
                     f"above its null at {(p < 0.05).sum()} of {len(p)} sites"
                 )
         ratio = rows[rows["measure"] == "hierarchy_ratio"].nlargest(1, "layer").to_dict("records")[0]
         lines.append(
-            f"  {span:6} {modality:6} hierarchy ratio at {ratio['site']}: {ratio['value']:.2f} "
-            f"[{ratio['lower']:.2f}, {ratio['upper']:.2f}] (1 is orthogonal)"
+            f"  {span:6} {modality:6} hierarchy ratio at {ratio['site']}: {estimate_text(ratio)} "
+            f"(1 is orthogonal)"
         )
     return "\n".join(lines)

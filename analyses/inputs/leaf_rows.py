@@ -12,8 +12,8 @@ from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import step_text
 from probing.categories.massive import TREATMENTS, Treatment, fit_treatment
 from probing.similarity.gram import leaf_means
+from probing.sites import SPAN_OF_SLOT
 from probing.store import ActivationStore, MismatchError
-from taxogen.questions.prompts import SPAN_OF_SLOT
 
 _CHUNK = 2048
 _TWIN = {SPAN_OF_SLOT["image"]: SPAN_OF_SLOT["text"]}

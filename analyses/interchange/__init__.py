@@ -20,6 +20,7 @@ import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.parts import Parts
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
@@ -42,6 +43,7 @@ _IDLE = ("draws", "layers", "spans", "placebo_run", "tested")
 """Options on which a part does not depend, or that stand in its name."""
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of what is answered when subspaces are exchanged; see `analyses.interchange.rows`.
 

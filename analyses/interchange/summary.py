@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analyses.frame.tables import estimate_text
 from analyses.inputs.stimuli.natural import warnings
 from analyses.interchange.exchanged import ANGLES, SPECTRUM
 from probing.edits.placebos import FEWEST
+
+_signed = partial(estimate_text, form="+.2f")
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -21,7 +25,7 @@ def summary(table: pd.DataFrame) -> str:
         effects = rows[(rows["measure"] == "effect") & (rows["edit"] == "swap")]
         whole = _best(rows[(rows["measure"] == "effect") & (rows["edit"] == "whole")])
         lines.append(
-            f"  {span}: the whole state {_interval(whole)} nats behind block {whole['layer']:.0f}, "
+            f"  {span}: the whole state {_signed(whole)} nats behind block {whole['layer']:.0f}, "
             f"{_percent(rows, whole)} prefer the source's hypernym; n = {whole['n']} pairs between "
             f"{whole['hypernyms']} hypernyms"
         )
@@ -47,7 +51,7 @@ def _subspace(rows: pd.DataFrame, best: dict[str, Any]) -> str:
     illusion = "; too few hypernyms to look for an illusion" if np.isnan(flagged) else ""
     return (
         f"{best['method']} of {best['trained']}, rank {best['rank']}: most behind block {best['layer']:.0f}, "
-        f"{_interval(best)} nats, {_percent(rows, best)} prefer the source's; {ranked}"
+        f"{_signed(best)} nats, {_percent(rows, best)} prefer the source's; {ranked}"
         + ("; an illusion: neither part does it alone" if flagged > 0 else illusion)
     )
 
@@ -80,7 +84,3 @@ def _percent(rows: pd.DataFrame, best: dict[str, Any]) -> str:
     for name in ("layer", "method", "trained", "rank", "edit"):
         same = same[same[name] == best[name]]
     return f"{same['value'].iloc[0]:.0%}"
-
-
-def _interval(one: dict[str, Any]) -> str:
-    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -18,6 +18,7 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import TASKS, Question, Subject, draw_leaves, shown_pictures
@@ -69,6 +70,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         check_run(run, options.step)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of read-outs of a run with paths blocked; see `analyses.knockout.rows`.
 

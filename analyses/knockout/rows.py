@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.frame.tables import row, table
+from analyses.frame.tables import estimate_text, row, table
 from probing.edits.placebos import FEWEST, over_clusters, over_draws, rank_p
 from probing.stats import ClusterMean, Estimate
 
 MEASURES = ("margin", "top1")
 BEYOND = "knocked out − placebo"
 LEVEL = 0.05
+_signed = partial(estimate_text, form="+.2f")
 
 
 def knockout_table(
@@ -123,7 +125,7 @@ def summary(table: pd.DataFrame) -> str:
     lines = [f"Paths of an answer, {', '.join(table['run'].unique())} (log-odds of right names, nats):"]
     for task in clean.index:
         level = clean.loc[task]
-        lines.append(f"  {task}: clean {_interval(level)}, n = {level['n']}")
+        lines.append(f"  {task}: clean {_signed(level)}, n = {level['n']}")
         rows = table[(table["target"] == task) & (table["edit"] == BEYOND)]
         lines += [f"    {path}: {_path(of_path)}" for path, of_path in rows.groupby("path", sort=False)]
     return "\n".join([*lines, _ranked_among(table)])
@@ -145,13 +147,9 @@ def _path(rows: pd.DataFrame) -> str:
     texts = []
     if corrected.notna().any():
         beyond = corrected.index[corrected <= LEVEL]
-        windows = "; ".join(f"{window} {_interval(of_window.loc[window])}" for window in beyond)
+        windows = "; ".join(f"{window} {_signed(of_window.loc[window])}" for window in beyond)
         texts.append(f"{windows or 'no window'} beyond placebo")
     for window in of_window.index.difference(corrected.index):
         rank = "" if np.isnan(p[window]) else f" (p = {p[window]:.2g})"
-        texts.append(f"all blocks {window} {_interval(of_window.loc[window])}{rank}")
+        texts.append(f"all blocks {window} {_signed(of_window.loc[window])}{rank}")
     return "; ".join(texts)
-
-
-def _interval(one: Mapping[Any, Any] | pd.Series) -> str:
-    return f"{one['value']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"

@@ -19,6 +19,7 @@ from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.identity import distinguished
 from analyses.frame.parts import Parts
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.results import one_or_several
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.inputs.categories import held_out_hypernyms
 from analyses.inputs.encoder import encoder_rows
@@ -56,6 +57,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         captures(run, steps_of(run, options.step), options.spans)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Probed:
     """Long table of probe estimates of a run; see `analyses.layer_probes.rows.probe_table`.
 

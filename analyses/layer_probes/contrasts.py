@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analyses.frame.tables import NO_STEP, layer_of
+from analyses.frame.tables import NO_STEP, estimate_text, layer_of
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
 from analyses.inputs.intervals import ONE_SEED
 from analyses.inputs.probe_curves import ENCODER_LAYER, Condition, error_factor
 from analyses.layer_probes.layers import LayerProbes
-from analyses.layer_probes.rows import number_text, place_text
+from analyses.layer_probes.rows import place_text
 from analyses.layer_probes.table import COLUMNS
 from probing.stats import over_runs
 from probing.store import MismatchError
@@ -86,7 +86,9 @@ def contrast_summary(table: pd.DataFrame) -> str:
     lines = [f"Mean AUROC, {table.iloc[0]['run']} (paired by leaf; {seeds})"]
     for (span, modality, probe), rows in means.groupby(["span", "modality", "probe"], sort=True):
         largest = rows.iloc[int(rows["value"].abs().argmax())]
-        lines.append(f"  {span:5} {modality:11} {probe}: {number_text(largest)} at {place_text(largest)}")
+        lines.append(
+            f"  {span:5} {modality:11} {probe}: {estimate_text(largest, '.3f')} at {place_text(largest)}"
+        )
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.drawing.panels import of_last_step, unique
+from analyses.frame.tables import estimate_text
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN
 from analyses.inputs.encoder import ENCODER
 from analyses.layer_probes.rows import OVER_TARGETS
@@ -187,7 +188,7 @@ def transfer(table: pd.DataFrame) -> Figure | None:
         drawing.heat(axes, grid, (low, high), "mean AUROC (chance .5)" if last else None)
         for (row, column), value in np.ndenumerate(grid.to_numpy()):
             limits = scores.loc[cells[row, column]]
-            text = f"{value:.2f}\n[{limits['lower']:.2f}, {limits['upper']:.2f}]"
+            text = estimate_text(limits).replace(" ", "\n", 1)
             tint = "white" if value < (low + high) / 2 else "black"
             axes.text(column, row, text, ha="center", va="center", color=tint, fontsize="small")
         where = "the input" if best["layer"] < 0 else f"block {int(best['layer'])}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyses.frame.tables import NO_STEP, layer_text, step_text
+from analyses.frame.tables import NO_STEP, estimate_text, layer_text, step_text
 from analyses.inputs.categories import HELD_OUT, MEAN, SEEN, SEEN_MINUS_HELD_OUT
 from analyses.layer_probes.layers import probe_layers
 from analyses.layer_probes.options import Options
@@ -57,11 +57,6 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def number_text(row: pd.Series) -> str:
-    """The value of a row with its interval."""
-    return f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
-
-
 def place_text(row: pd.Series) -> str:
     """The block of a row in words, or its site where that is no residual stream."""
     if np.isnan(row["layer"]):
@@ -80,7 +75,7 @@ def _line(rows: pd.DataFrame, span: str, modality: str) -> str:
     best = scores.iloc[int(scores["value"].argmax())]
     same = rows[rows["probe"] == best["probe"]]
     at_best = same[same["site"] == best["site"]].set_index("measure")["value"]
-    text = f"  {span:5} {modality:11} best {number_text(best)} at {place_text(best)}"
+    text = f"  {span:5} {modality:11} best {estimate_text(best, '.3f')} at {place_text(best)}"
     if "control_auroc" in at_best:
         text += f", control {at_best['control_auroc']:.3f}, selectivity {at_best['selectivity']:.3f}"
     firsts = same[same["measure"].isin(_FIRSTS)].set_index("measure")

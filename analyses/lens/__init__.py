@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import Parts
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import SHARED, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.span_states import fold_of_leaves, post
@@ -91,6 +92,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         check_run(run, options.step)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of the evidence for words at each layer of a run (see `analyses.lens.rows`), beside it table nearest.
 

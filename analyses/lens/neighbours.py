@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.frame.tables import layer_of, row
+from analyses.frame.tables import estimate_text, layer_of, row
 from analyses.lens.contextual import KINDS, SAME
 from probing.edits.placebos import over_clusters, over_draws, rank_p
 from probing.stats import ClusterMean, Estimate
@@ -79,7 +79,7 @@ def summary_lines(table: pd.DataFrame) -> list[str]:
         best = own[most]
         lines.append(
             f"  contextual, slot, {modality}, {treatment or SAME}: nearest word is {kind} most often at block "
-            f"{best['layer']:g}: {best['value']:.3f} [{best['lower']:.3f}, {best['upper']:.3f}], words exchanged "
+            f"{best['layer']:g}: {estimate_text(best, '.3f')}, words exchanged "
             f"{chance[most]['value']:.3f}, p = {p['value'].iloc[most]:.2g} (corrected), n = {best['n']}"
         )
     return lines

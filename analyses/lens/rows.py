@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analyses.frame.tables import layer_of, layer_text, row, table
-from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, expanded_estimate, onset_draws
+from analyses.frame.tables import estimate_text, layer_of, layer_text, row, table
+from probing.stats import OUT_OF_FOLD, ClusterMean, Estimate, bounds_text, expanded_estimate, onset_draws
 
 OWN, OTHER, BEYOND = "own", "other", "own − other"
+DIFFERENCE = "hypernym − leaf"
 COSINES = ("cosine", "contextual")
 """Lenses in which evidence is a cosine."""
 FITTED = ("tuned", "jacobian")
@@ -102,7 +103,7 @@ def _onsets(
         difference = hypernym[0] - leaf[0], hypernym[1] - leaf[1], min(hypernym[2], leaf[2])
     return [
         row("onset", _limits(*onset), site="all", target=target, words=BEYOND, **labels)
-        for target, onset in {**onsets, "hypernym − leaf": difference}.items()
+        for target, onset in {**onsets, DIFFERENCE: difference}.items()
     ]
 
 
@@ -121,28 +122,33 @@ def _limits(value: float, draws: np.ndarray, n: int) -> Estimate:
     return Estimate(float(value) if np.isfinite(value) else float("nan"), float(lower), float(upper), n)
 
 
+def _onset_text(one: Mapping[Any, Any]) -> str:
+    """An onset in words; a difference of two is a number of blocks, endless where one of them is not detected."""
+    if one["target"] != DIFFERENCE:
+        return layer_text(one)
+    if np.isnan(one["value"]) and not np.isnan([one["lower"], one["upper"]]).any():
+        return f"none {bounds_text(one['lower'], one['upper'], '.0f')}"
+    return estimate_text(one, ".0f")
+
+
 def summary(table: pd.DataFrame) -> str:
     """Which of leaf and hypernym comes first, and how high both stand at the last layer, in a few lines."""
     lines = [f"What layers say, {', '.join(table['run'].unique())} (own words against other leaves'):"]
     onsets = table[table["measure"] == "onset"]
     for keys, view in onsets.groupby(["modality", "lens", "span"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
-        each = "; ".join(f"{one['target']} {layer_text(one)}" for one in view.to_dict("records"))
+        each = "; ".join(f"{one['target']} {_onset_text(one)}" for one in view.to_dict("records"))
         lines.append(f"  {' '.join(map(str, keys)):17} first block detected: {each}, n = {view['n'].min()}")
     beyond = table[table["words"] == BEYOND]
     last = beyond[(beyond["measure"] == "log_prob") & (beyond["layer"] == table["layer"].max())]
     last = last[(last["span"] == "last") & (last["lens"] == "logit")]
     lines += [
-        f"  at the last token of the last layer, {one['modality']}, {one['target']}: {_interval(one, '+.2f')} nats "
+        f"  at the last token of the last layer, {one['modality']}, {one['target']}: {estimate_text(one, '+.2f')} nats "
         "beyond other words"
         for one in last.to_dict("records")
     ]
     near = beyond[(beyond["lens"] == "cosine") & (beyond["measure"] == "cosine")]
     lines += [
-        f"  projected picture tokens, {one['target']}: cosine to own words {_interval(one, '+.3f')} beyond others'"
+        f"  projected picture tokens, {one['target']}: cosine to own words {estimate_text(one, '+.3f')} beyond others'"
         for one in near.to_dict("records")
     ]
     return "\n".join(lines)
-
-
-def _interval(one: Mapping[Any, Any], form: str) -> str:
-    return f"{one['value']:{form}} [{one['lower']:{form}}, {one['upper']:{form}}]"

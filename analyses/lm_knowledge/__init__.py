@@ -18,6 +18,7 @@ from pathlib import Path
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
 from analyses.frame.parts import tracked
+from analyses.frame.results import one_or_several
 from analyses.inputs.intervals import Rule
 from analyses.lm_knowledge.figures import draw
 from analyses.lm_knowledge.readouts import LeafList, ask_fitting, of_runs
@@ -56,6 +57,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         raise ValueError("--run gives the language model and the leaves; leave --lm, --init and --leaves out")
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of the read-outs in words and, of runs, of their agreement with the answers about pictures."""
     readouts = options.readouts or tuple(READOUTS)

@@ -20,7 +20,7 @@ from probing.store import MismatchError
 from taxogen.answers import READOUTS
 from taxogen.models import lms
 from taxogen.models.projectors import Projector
-from taxogen.models.vlm import Vlm
+from taxogen.models.vlm import Vlm, answer_tokens
 from taxogen.questions import prompts
 from taxogen.runs.bench import own_lm
 from taxogen.runs.run import Run
@@ -99,6 +99,7 @@ def ask(
 
     Raises:
         KeyError: unknown read-out or template, or a template of another kind of question.
+        ValueError: the tokenizer cannot distinguish the answers of this read-out; others are named.
     """
     if readout not in READOUTS:
         raise KeyError(f"read-out {readout!r} was asked for; known: {', '.join(READOUTS)}")
@@ -111,6 +112,12 @@ def ask(
     # Names need no picture: a projector that is never called, and a world that is a taxonomy.
     vlm = Vlm(lm, Projector("flat-linear", (1, 1), (1, lm.width), 1, 1.0), chat)
     asker = READOUTS[readout](cast(Run, _World(leaves.taxonomy)), vlm, torch.empty(0), {})
+    if prompts.FORMATS[readout].answers:
+        try:
+            answer_tokens(vlm, readout)
+        except ValueError as refusal:
+            others = " or ".join(f"--readout {name}" for name in READOUTS if name != readout)
+            raise ValueError(f"{str(refusal).partition(': ')[0]}: give {others}") from refusal
     scores = {name: asker.hypernyms_of_names(leaves.taxonomy.leaves, name) for name in templates}
     about = {"lm": lm.name, "init": lm.init, "lm_seed": lm.seed, "readout": readout}
     return Knowledge(about, leaves, scores)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from analyses.frame.section import number_text
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition
 from analyses.inputs.intervals import DEFAULT, Aligned, Rule, within
 from analyses.inputs.measures import decided_alike, fewest, prevalence_matched
 from analyses.lm_knowledge.readouts import Knowledge
-from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate
+from probing.stats import ClusterAUROC, ClusterRates, ClusterStatistic, Estimate, bounds_text
 from probing.stats.correlations import MEASURES as CORRELATIONS
 from probing.stats.correlations import correlation
 from probing.stats.hierarchical import leaf_weights, mean_over
@@ -217,12 +218,12 @@ def summary(table: pd.DataFrame) -> str:
     """The means, heights and agreements as lines a person can read."""
     lines = [f"{'':58}{'measure':18}{'value':>7}  95 % interval      n"]
     shown = table[~table["measure"].isin(["auroc", "macro_f1", "balanced_accuracy", "tpr", "tnr"])]
-    for row in pd.concat([table[table["target"] == "mean"], shown]).drop_duplicates().itertuples():
-        words = (row.lm, row.init, row.readout, row.prompt, row.condition, row.pictures, row.decision)
-        name = " ".join(
-            [str(word) for word in words if word] + [str(row.target)] * (row.target not in TARGETS)
-        )
-        lines.append(
-            f"{name:57} {row.measure:18}{row.value:7.3f}  [{row.lower:.3f}, {row.upper:.3f}]{row.n:7d}"
-        )
+    for row in pd.concat([table[table["target"] == "mean"], shown]).drop_duplicates().to_dict("records"):
+        words = [
+            row[name] for name in ("lm", "init", "readout", "prompt", "condition", "pictures", "decision")
+        ]
+        target = [] if row["target"] in TARGETS else [row["target"]]
+        name = " ".join(str(word) for word in [*filter(None, words), *target])
+        value, limits = number_text(row["value"], 3), bounds_text(row["lower"], row["upper"])
+        lines.append(f"{name:57} {row['measure']:18}{value:>7}  {limits:14}{row['n']:7d}")
     return "\n".join(lines)

@@ -11,12 +11,12 @@ into --out (default: the first run's analyses/mediation).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, Resampling, option
+from analyses.frame.results import one_or_several
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition, condition_of, conditions
 from analyses.inputs.subject import check as check_run
@@ -27,6 +27,7 @@ from analyses.mediation.plane import check_snapshots, score_snapshots
 from analyses.mediation.rows import chosen_pairs, mediation_table, summary
 from analyses.mediation.section import section
 from taxogen.answers.baselines import FILE
+from taxogen.runs.flags import note
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "section", "summary"]
@@ -78,6 +79,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         check_snapshots(runs)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of all runs; see `analyses.mediation.rows.mediation_table`."""
     found = conditions(runs)
@@ -99,7 +101,7 @@ def _say_what_is_undefined(found: Sequence[Condition]) -> None:
     for one in found:
         if not all(answers.scores.image["leaf"].duplicated().any() for answers in one.answers):
             text = f"{one.name} has one picture of each leaf; its gain, direct part and effects need two and are NaN"
-            print(f"mediation: {text}", file=sys.stderr, flush=True)
+            note(f"mediation: {text}")
 
 
 ANALYSIS = Analysis(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -19,6 +18,7 @@ from probing.stats import divide
 from probing.store import MismatchError
 from taxogen.answers.completion import MOST, Completions
 from taxogen.answers.evaluate import asked_pictures, templates_of
+from taxogen.runs.flags import note
 from taxogen.runs.prepare import few_per_leaf
 from taxogen.runs.run import Run
 from taxogen.stages.train import load_projector
@@ -188,4 +188,4 @@ def _say_what_it_costs(run: Run, step: int, pictures: int, hypernyms: bool) -> N
     count = len(few_pictures(run, pictures))
     often = "3 times" if hypernyms else "twice"
     text = f"{run.name} after step {step} is to name {count} pictures: each is read {often}, and at most {MOST} names"
-    print(f"mediation: {text}", file=sys.stderr, flush=True)
+    note(f"mediation: {text}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyses.frame.section import number_text
 from analyses.inputs.conditions import Condition, contrasted
 from analyses.inputs.measures import Frame
 from analyses.mediation.effects import (
@@ -24,6 +25,7 @@ from analyses.mediation.intervals import Intervals
 from analyses.mediation.naming import Naming
 from analyses.mediation.plane import Snapshots, plane_rows
 from analyses.mediation.sides import Side
+from probing.stats import bounds_text
 from probing.stats.mediation import Combined
 from probing.store import MismatchError
 
@@ -227,10 +229,8 @@ def summary(table: pd.DataFrame) -> str:
     for row in shown[shown["step"].isna()].to_dict("records"):
         name = " ".join(filter(None, (row["condition"] or row["contrast"], _what(row))))
         rows = "" if pd.isna(row["rows"]) else f"{row['rows']:.0f}"
-        limits = f"[{row['lower']:.3f}, {row['upper']:.3f}]"
-        lines.append(
-            f"{name.replace('_minus_', ' − '):63} {row['value']:7.3f}  {limits:17} {row['n']:6.0f} {rows:>9}"
-        )
+        value, limits = number_text(row["value"], 3), bounds_text(row["lower"], row["upper"])
+        lines.append(f"{name.replace('_minus_', ' − '):63} {value:>7}  {limits:17} {row['n']:6.0f} {rows:>9}")
     return "\n".join(lines)
 
 

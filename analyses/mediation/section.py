@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.frame.section import Block, Grid, Shown, estimate_text
+from analyses.frame.section import Block, Grid, Shown, cell_text
 from analyses.inputs.intervals import limits_text
 from analyses.mediation.figures import EFFECTS
 
@@ -51,7 +51,7 @@ def _answers(table: pd.DataFrame) -> Grid:
             pictures,
             f"{own['rows'].iloc[0]:.0f}",
             *(
-                estimate_text(cells[condition, pictures, kind], 3)
+                cell_text(cells[condition, pictures, kind], 3)
                 if (condition, pictures, kind) in cells
                 else "–"
                 for kind in kinds
@@ -70,7 +70,7 @@ def _effects(table: pd.DataFrame) -> Grid:
         [
             row["contrast"].replace("_minus_", " − "),
             EFFECTS[row["measure"]] + (f", ±{row['at']:g} nats" if row["measure"] == "matched" else ""),
-            estimate_text(row, 3),
+            cell_text(row, 3),
             f"{row['n']:.0f}",
             f"{row['rows']:.0f}",
         ]

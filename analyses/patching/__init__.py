@@ -17,6 +17,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.frame.analysis import Analysis, Result
+from analyses.frame.results import one_or_several
 from analyses.frame.tables import CAUSES, Evidence
 from analyses.inputs.effects import with_effects
 from analyses.inputs.subject import Subject
@@ -35,6 +36,7 @@ from taxogen.runs.run import Run
 __all__ = ["ANALYSIS", "Options", "check", "compute", "draw", "main", "prepare", "summary"]
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of effects of patches and placebos in every cell; see `analyses.patching.rows`.
 

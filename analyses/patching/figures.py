@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.frame.tables import estimate_text
 from probing.sites import Site
 
 NAMES = {
@@ -129,7 +130,7 @@ def screen(table: pd.DataFrame) -> Figure:
     axes.legend()
     drawing.footnote(
         figure,
-        f"Rank agreement {agreement['value']:.2f} [{agreement['lower']:.2f}, {agreement['upper']:.2f}] over "
+        f"Rank agreement {estimate_text(agreement)} over "
         f"{agreement['n']} random cells (95 %, over cells). n = {both['n_y'].max()} leaf pairs between "
         f"{both['hypernyms_y'].max()} hypernyms. Interval: 95 %, studentised bootstrap over hypernyms. Null: no "
         "effect (dashed).",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from analyses.inputs import subject
@@ -15,6 +14,7 @@ from probing.patching import EACH, Alignment, grid
 from probing.patching.cells import HEADS
 from probing.sites import BLOCK_POINTS, PATTERN, Site, select
 from probing.store import MismatchError
+from taxogen.runs.flags import note
 from taxogen.runs.names import plain_name
 from taxogen.runs.run import Run
 
@@ -76,7 +76,7 @@ def prepare(subject: Subject, options: Options, pairs: Sequence[Pair] | None = N
         pairs = pairs_of(run.taxonomy, first_tokens, hypernyms, options.pairs, options.seed, noising=noising)
         if options.pairs is None and len(pairs) < PAIRS:
             text = f"{len(pairs)} pairs in place of {PAIRS}: leaves of {run.name} make no more"
-            print(f"patching: {text}", file=sys.stderr, flush=True)
+            note(f"patching: {text}")
     _check_pairs(run, pairs, pictures, hypernyms)
     stimuli = Stimuli(subject, pictures, alignments)
     if "slot" in options.spans and options.slot == "each":

@@ -16,7 +16,7 @@ from analyses.inputs.stimuli.pairs import Pair
 from analyses.patching.options import Options
 from analyses.patching.outcomes import CHANGES, Outcomes
 from probing.patching import Cell, excess, rank_agreement
-from probing.stats import DyadMean, Estimate, draw_weights, ratio_limits, studentised_interval
+from probing.stats import DyadMean, Estimate, draw_weights, estimate_text, ratio_limits, studentised_interval
 
 EXTRA = ("direction", "mode", "layers", "head", "state", "note", "hypernyms")
 OWN, RANDOM_INIT = "own", "random_init"
@@ -129,7 +129,8 @@ class _Records:
         shares, note = ratio_limits(effect.T, gap, self.ends, self.options.draws, self.options.seed), ""
         if width.lower <= 0 <= width.upper:
             shares = np.full((3, len(self.cells)), np.nan)
-            note = f"clean and corrupted do not differ: {width.value:.3g} [{width.lower:.3g}, {width.upper:.3g}] nats"
+            number = estimate_text(width.value, width.lower, width.upper, ".3g")
+            note = f"clean and corrupted do not differ: {number} nats"
         records = []
         for cell, number, share in zip(self.cells, numbers, np.transpose(shares).tolist()):
             fraction = Estimate(*share, n=number.n)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.frame.tables import estimate_text
 from analyses.inputs.stimuli.natural import warnings
 
 
@@ -17,7 +18,7 @@ def summary(table: pd.DataFrame) -> str:
     for target, rows in table[table["split"] == "all"].groupby("target", sort=False):
         for gap in rows[rows["measure"] == "gap"].to_dict("records"):
             lines.append(
-                f"  {target}: the two runs differ by {gap['value']:.2f} [{gap['lower']:.2f}, {gap['upper']:.2f}] nats, "
+                f"  {target}: the two runs differ by {estimate_text(gap)} nats, "
                 f"n = {gap['n']} leaf pairs between {gap['hypernyms']} hypernyms"
             )
         clean = rows[(rows["measure"] == "effect") & (rows["state"] == "clean")]
@@ -32,8 +33,7 @@ def summary(table: pd.DataFrame) -> str:
     lines += warnings(far.assign(state=far["state"].replace({"clean": "the clean run's state"})), "state")
     for ranks in table[table["measure"] == "rank_agreement"].to_dict("records"):
         lines.append(
-            f"  attribution ranks cells as patches do: {ranks['value']:.2f} [{ranks['lower']:.2f}, "
-            f"{ranks['upper']:.2f}] over {ranks['n']} cells"
+            f"  attribution ranks cells as patches do: {estimate_text(ranks)} over {ranks['n']} cells"
         )
     return "\n".join(lines)
 
@@ -42,4 +42,4 @@ def _best(cells: pd.DataFrame) -> str:
     """The cell of the largest effect, in words."""
     best: Mapping[Any, Any] = max(cells.to_dict("records"), key=lambda row: row["value"])
     head = f" head {best['head']}" if best["head"] else ""
-    return f"most at {best['site']}{head}: {best['value']:+.2f} [{best['lower']:+.2f}, {best['upper']:+.2f}] nats"
+    return f"most at {best['site']}{head}: {estimate_text(best, '+.2f')} nats"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from analyses.frame import provenance
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.command_line import ASKS, EXTENT, PARTNER, Resampling, option
 from analyses.frame.parts import ARRAYS, Parts, stored, tracked
+from analyses.frame.results import one_or_several
 from analyses.inputs.stimuli import placebo_runs
 from analyses.inputs.subject import TASKS, Subject, draw_leaves, shown_pictures
 from analyses.inputs.subject import check as check_run
@@ -33,6 +33,7 @@ from analyses.picture_maps.leaf_maps import MAPS, Arrays, Mapper
 from analyses.picture_maps.probe import PatchProbe
 from analyses.picture_maps.rows import Shown, fill, maps_table
 from analyses.picture_maps.summary import summary
+from taxogen.runs.flags import note
 from taxogen.runs.run import Run
 
 __all__ = ["ANALYSIS", "Options", "compute", "draw", "main", "summary"]
@@ -96,6 +97,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
                 PatchProbe.check(placebo, check_run(placebo), options.layer)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of maps and of their pointing; see `analyses.picture_maps.rows`.
 
@@ -186,7 +188,7 @@ def _maps_of(subject: Subject, shown: Shown, options: Options, run: Run) -> dict
     ]
     if missing:
         cost = mapper.cost(missing[0], of_leaf[missing[0]], len(missing))
-        print(f"picture_maps of {subject.run.name}: {cost}", file=sys.stderr, flush=True)
+        note(f"picture_maps of {subject.run.name}: {cost}")
     for leaf in tracked(missing, f"maps, {subject.run.name}", "leaves") if missing else ():
         make = partial(mapper.arrays, leaf, of_leaf[leaf])
         stored(parts.folder, names[leaf], make, ARRAYS, parts.settings)

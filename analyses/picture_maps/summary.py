@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
+
+from analyses.frame.tables import estimate_text
 
 LABELS = {
     "attention": "attention, mean of heads",
@@ -49,7 +48,7 @@ def summary(table: pd.DataFrame) -> str:
         lines.append("  no pointing: the object in the pictures is not known, for they have no transparency")
     else:
         lines.append(
-            f"  share on the object, which has {_interval(area)} of the area, n = {area['n']} leaves:"
+            f"  share on the object, which has {estimate_text(area)} of the area, n = {area['n']} leaves:"
         )
         pointing = table[(table["measure"] == "pointing") & (table["map"] != "head")]
         lines += [f"    {_pointing(pointing, *name)}" for name in by_map(pointing)]
@@ -63,14 +62,8 @@ def summary(table: pd.DataFrame) -> str:
 def _pointing(rows: pd.DataFrame, name: str, span: str, site: str) -> str:
     of_map = rows[(rows["map"] == name) & (rows["span"] == span) & (rows["site"] == site)]
     at = {(one["model"], one["patches"]): one for one in of_map.to_dict("records")}
-    text = f"{word(name, site, span)}: {_interval(at[MODELS[0], PATCHES[0]])}"
-    text += f", − shuffled {_interval(at[MODELS[0], PATCHES[2]], '+')}"
+    text = f"{word(name, site, span)}: {estimate_text(at[MODELS[0], PATCHES[0]])}"
+    text += f", − shuffled {estimate_text(at[MODELS[0], PATCHES[2]], '+.2f')}"
     if (MODELS[2], PATCHES[0]) in at:
-        text += f", − random init {_interval(at[MODELS[2], PATCHES[0]], '+')}"
+        text += f", − random init {estimate_text(at[MODELS[2], PATCHES[0]], '+.2f')}"
     return text
-
-
-def _interval(one: Mapping[Any, Any] | pd.Series, sign: str = "") -> str:
-    if pd.isna(one["value"]):
-        return "–"
-    return f"{one['value']:{sign}.2f} [{one['lower']:{sign}.2f}, {one['upper']:{sign}.2f}]"

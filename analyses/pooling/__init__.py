@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from analyses.frame import registry
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.command_line import EXTENT, TABLE, Resampling, option
+from analyses.frame.results import one_or_several
 from analyses.inputs.effects import effects_file
 from analyses.inputs.subject import check as check_run
 from analyses.pooling.figures import draw
@@ -64,6 +65,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
     contrasts_of(groups_of(runs, options.of, options.table, options.minus), options.contrasts)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """Long table of the effects of each run, condition and contrast; see `analyses.pooling.rows`."""
     groups = groups_of(runs, options.of, options.table, options.minus)

@@ -14,6 +14,7 @@ from analyses.inputs.intervals import ONE_SEED
 from analyses.pooling.crossed import CrossedMean, crossed_mean
 from analyses.pooling.groups import Group
 from analyses.pooling.heterogeneity import heterogeneity
+from probing import stats
 from probing.stats import Estimate
 
 RUN, CONDITION, CONTRAST = "run", "condition", "contrast"
@@ -160,14 +161,8 @@ def summary(table: pd.DataFrame) -> str:
 
 def band_text(row: pd.Series) -> str:
     """The largest of many cells with its limits in the band of all."""
-    return (
-        f"{row['value']:+.2f} [{row['band_lower']:+.2f}, {row['band_upper']:+.2f}] in the band of all cells"
-    )
-
-
-def interval_text(row: Mapping[Any, Any] | pd.Series) -> str:
-    """A value with its limits, signed."""
-    return f"{row['value']:+.2f} [{row['lower']:+.2f}, {row['upper']:+.2f}]"
+    number = stats.estimate_text(row["value"], row["band_lower"], row["band_upper"], "+.2f")
+    return f"{number} in the band of all cells"
 
 
 def heterogeneity_text(table: pd.DataFrame, cell: pd.Series) -> str:
@@ -180,7 +175,7 @@ def heterogeneity_text(table: pd.DataFrame, cell: pd.Series) -> str:
     tau, i2 = own.loc["tau"], own.loc["i2"]
     text = (
         f"between seeds: sd {own.loc['spread', 'value']:.2f}, Q({int(cell['seeds']) - 1}) = "
-        f"{own.loc['q', 'value']:.1f} (p = {own.loc['q_p', 'value']:.2g}), tau {tau['value']:.2f} "
-        f"[{tau['lower']:.2f}, {tau['upper']:.2f}], I² {i2['value']:.0%} [{i2['lower']:.0%}, {i2['upper']:.0%}]"
+        f"{own.loc['q', 'value']:.1f} (p = {own.loc['q_p', 'value']:.2g}), tau "
+        f"{tables.estimate_text(tau)}, I² {tables.estimate_text(i2, '.0%')}"
     )
     return f"{text}; few seeds: the upper limit says little" if cell["seeds"] < 5 else text

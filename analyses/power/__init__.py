@@ -21,6 +21,7 @@ from analyses.frame import tables
 from analyses.frame.analysis import refusing
 from analyses.frame.command_line import described_parser
 from analyses.frame.identity import distinguished
+from analyses.frame.tables import estimate_text
 from analyses.inputs.intervals import ONE_SEED
 from analyses.power.components import Components
 from analyses.power.designs import POWER, SINGULAR, Design, counted, detectable_table, grid, required_table
@@ -173,7 +174,7 @@ def _grid(rows: pd.DataFrame) -> list[str]:
         + "".join(f"{counted(s, 'seeds'):>22}" for s in rows["seeds"].unique())
     ]
     for (leaves, hypernyms), own in rows.groupby(["leaves", "hypernyms"], sort=False):
-        cells = [f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}]" for row in own.itertuples()]
+        cells = [estimate_text(row, ".3f") for row in own.to_dict("records")]
         lines.append(f"    {leaves:>7g}{hypernyms:>11g}" + "".join(f"{cell:>22}" for cell in cells))
     return lines
 

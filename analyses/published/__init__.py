@@ -16,6 +16,7 @@ from pathlib import Path
 
 from analyses.frame.analysis import Analysis, Extras, Result, Takes
 from analyses.frame.command_line import EXTENT, option
+from analyses.frame.results import one_or_several
 from analyses.inputs.published.released import Released
 from analyses.published.figures import draw
 from analyses.published.table import nested, published_table
@@ -41,6 +42,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
     Released(options.data or Path())
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """A row per number: section, key (a condition, run or file), target, measure, value, lower, upper, n, sd."""
     table = published_table(Released(options.data or Path()))

@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from analyses.frame.section import number_text
+from analyses.frame.tables import estimate_text
+
 Fault = dict[str, Any]
 AMOUNTS = (
     *(("random", amount) for amount in (10, 30, 50, 70, 90)),
@@ -37,7 +40,7 @@ class Numbers:
     def text(self, section: str, key: str, target: str, measure: str) -> str:
         """Value and limits to three digits; a dash where there is none."""
         line = self._lines.get((section, key, target, measure))
-        return "–" if line is None else f"{line['value']:.3f} [{line['lower']:.3f}, {line['upper']:.3f}]"
+        return "–" if line is None else estimate_text(line, ".3f")
 
 
 def faults(table: pd.DataFrame) -> list[Fault]:
@@ -109,7 +112,7 @@ def to_markdown(table: pd.DataFrame, found: list[Fault]) -> str:
                     line["fault"],
                     line["case"],
                     f"{line['printed']:.3f}",
-                    f"{line['found']:.3f}",
+                    number_text(line["found"], 3),
                     line["meaning"],
                 ]
                 for line in found

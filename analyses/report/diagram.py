@@ -9,6 +9,8 @@ from analyses.report.design import IMPORTED, RELEASED, TRAINED, Design
 from analyses.report.sentences import listed, readable
 
 _LETTER, _PAD, _GAP, _LEFT = 8.2, 20, 6, 44
+_BOLD = 1.1
+"""How much wider text may be in which some words are bold."""
 _MOST = 4
 """Picture tokens that are drawn one by one."""
 
@@ -62,8 +64,19 @@ class Diagram:
     @property
     def width(self) -> float:
         """Of the drawing."""
+        return max(self.right + 2 * _LEFT + 110, 760)
+
+    @property
+    def lm_left(self) -> float:
+        """Where what is said of the language model begins: beside the arrow into the slot."""
+        return max(sum(self.span(["slot"])) / 2 + 14, 36)
+
+    @property
+    def right(self) -> float:
+        """Where the box of the language model ends: behind the prompt, and what is said of the model."""
+        said = max(len(f"{self.lm.title} {self.lm.name}"), len(self.lm.state)) * _LETTER * _BOLD
         last = self.tokens[-1]
-        return max(last.x + last.width + 2 * _LEFT + 130, 760)
+        return max(last.x + last.width, self.lm_left + said) + 20
 
     @property
     def description(self) -> str:

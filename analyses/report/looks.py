@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from analyses.inputs.conditions import grouped_by_condition
 from analyses.report.design import designs
 from analyses.report.sections import Section, questions_about_runs
 from probing.store import MismatchError
+from taxogen.runs.flags import note
 from taxogen.runs.run import Run
 
 
@@ -31,15 +31,19 @@ def look(runs: Sequence[Run]) -> None:
     for analysis in questions_about_runs():
         groups = [[run] for run in runs] if analysis.takes is Takes.EACH_RUN else [runs]
         hurried, section = replace(analysis, hurried=True), Section(analysis)
-        if analysis.light or any(_answered(one, group) for group in groups for one in (analysis, hurried)):
+        if any(_answered(one, group) for group in groups for one in (analysis, hurried)):
             continue
         try:
+            if analysis.light:  # the report answers it, unless it lacks what it reads
+                if analysis.check is not None:
+                    analysis.check(runs, analysis.options())
+                continue
             if section.blanks:
                 command = f"`{section.command(groups[0])}`"
                 raise ValueError(f"its command needs {' '.join(section.blanks)}: {command}")
             hurried.ask(groups[0], section.options(analysis.quick_options))
         except (*REFUSALS, RuntimeError) as refusal:
-            print(f"{analysis.name}: no quick look: {in_one_line(refusal)}", file=sys.stderr, flush=True)
+            note(f"{analysis.name}: no quick look: {in_one_line(refusal)}")
 
 
 def _answered(analysis: Analysis, runs: Sequence[Run]) -> bool:

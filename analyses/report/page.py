@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from analyses.expected.judged import of_registered
 from analyses.frame.identity import distinguished
-from analyses.frame.section import Grid, Shown
+from analyses.frame.section import Grid, Shown, prose
 from analyses.report import closer, provenance, sentences
 from analyses.report.design import Design, designs
 from analyses.report.diagram import Diagram, diagrams
@@ -24,13 +24,14 @@ from analyses.report.samples import HIGHEST, data_uri, samples, unshuffled
 from analyses.report.sections import Section, sections_of, within
 from analyses.report.sprite import MOST, Sprite, sprite
 from analyses.report.told import Told, told_of, when_right
+from probing.stats import bounds_text
 from probing.store import cache, files
 from taxogen.runs.run import Run
 
 FIGURE_BYTES = 24_000_000
 """Of figures in a page, which are a third more there."""
 _VALUE = r"(?:[−+-]?[.\d][\d.,]*|–|never|none|input|encoder)"
-_CELL = re.compile(rf"(?:{_VALUE}(?: [×–] {_VALUE})?(?: %)?(?: \[[^\]]*\])?)?")
+_CELL = re.compile(rf"(?:{_VALUE}(?: [×–] {_VALUE})?(?: %)?(?: \[[^\]]*\]| \(no interval\))?)?")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def template() -> jinja2.Template:
     environment.filters["number"] = lambda value, places=2: "–" if pd.isna(value) else f"{value:.{places}f}"
     environment.filters["spaced"] = lambda name: name.replace("_", " ")
     environment.filters["parts"] = _parts
+    environment.filters["limits"] = lambda row: bounds_text(row["lower"], row["upper"], ".2f")
     environment.filters["sentence"] = lambda text: text.partition(". ")[0]
     environment.filters["numeric_columns"] = _numeric_columns
     environment.filters["coded"] = _coded
@@ -109,10 +111,11 @@ def _numeric_columns(block: Grid) -> list[bool]:
 
 
 def _coded(text: str) -> Markup:
-    """A text as HTML, what stands between backticks as code."""
-    parts = [Markup.escape(part) for part in text.split("`")]
-    if len(parts) % 2 == 0:
-        return Markup.escape(text)
+    """A text as HTML: names in it for people, and what stands between backticks, as it is, as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return Markup.escape(prose(text))
+    parts = [Markup.escape(piece if at % 2 else prose(piece)) for at, piece in enumerate(pieces)]
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
     )
@@ -182,5 +185,5 @@ def _about_page() -> str:
 
 def _parts(cell: str) -> tuple[str, str]:
     """A cell's value and its interval, which stands in grey."""
-    value, bracket, interval = cell.partition(" [")
-    return value, bracket.strip() + interval
+    value, *interval = re.split(r" (?=\[|\(no interval\))", cell, maxsplit=1)
+    return value, "".join(interval)

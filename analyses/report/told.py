@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from analyses.frame.section import Grid, estimate_text
+from analyses.frame.section import Grid, cell_text
 from analyses.inputs.answers import Answers
 from analyses.inputs.conditions import Condition, conditions, grouped_by_condition
 from analyses.inputs.intervals import Aligned, Rule, limits_text
@@ -126,7 +126,7 @@ def when_right(of: Sequence[Told]) -> Grid:
                 leaves |= set(clusters[inside.any(axis=1)])
                 pictures += int(inside.any(axis=1).sum())
             found = rule.mean(statistics, len(leaves)) if pictures else None
-            text = "–" if found is None else estimate_text(found.__dict__)
+            text = "–" if found is None else cell_text(found.__dict__)
             rows.append([told.condition.name, group, text, str(pictures), str(len(leaves))])
     runs = [len(told.condition.answers) for told in of]
     several = " All seeds together." if max(runs) > 1 else ""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.results import one_or_several
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.inputs.leaf_rows import Captures, captures
 from analyses.sparse_features.figures import draw, summary
@@ -30,6 +31,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         dictionaries(options, _captures(run, options).last)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run, and that of its features; see `analyses.sparse_features.rows.features_table`."""
     (run,) = runs

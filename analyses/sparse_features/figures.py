@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analyses.frame import drawing
 from analyses.frame.drawing.panels import of_last_step
+from analyses.frame.tables import estimate_text
 from analyses.sparse_features.shared import OVERLAP, PICTURES
 
 NAMES = {"image": "pictures", "text": "words"}
@@ -97,4 +98,4 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def _number(row) -> str:
-    return f"{row.value:.3f} [{row.lower:.3f}, {row.upper:.3f}] (n = {row.n})"
+    return f"{estimate_text(row._asdict(), '.3f')} (n = {row.n})"

@@ -24,6 +24,7 @@ import pandas as pd
 from analyses.frame.analysis import Analysis, Extras, Result
 from analyses.frame.parts import ARRAYS, Parts, stored
 from analyses.frame.provenance import CAPTURES
+from analyses.frame.results import one_or_several
 from analyses.frame.stores import RunOrStores, Stores
 from analyses.frame.tables import SHARED, Evidence
 from analyses.inputs.categories import held_out_hypernyms
@@ -63,6 +64,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
         captures(run, options.steps, options.spans)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of a run's alignment; see `analyses.text_alignment.rows.alignment_table`."""
     (run,) = runs

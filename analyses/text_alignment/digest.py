@@ -10,7 +10,7 @@ import pandas as pd
 from analyses.frame import registry
 from analyses.frame.drawing import panels
 from analyses.frame.stores import RunOrStores
-from analyses.frame.tables import layer_text
+from analyses.frame.tables import estimate_text, layer_text
 from analyses.inputs import leaf_rows
 from analyses.inputs.references import TWIN
 from analyses.text_alignment.figures import on_diagonal
@@ -33,8 +33,8 @@ def summary(table: pd.DataFrame) -> str:
         p = place[place["measure"] == "p_corrected"]
         best = max(values, key=lambda row: row["value"])
         lines.append(
-            f"  {span:6} {reference:18} best at {best['site']}: {best['value']:.2f} [{best['lower']:.2f}, "
-            f"{best['upper']:.2f}], n = {best['n']} leaves; above its null at "
+            f"  {span:6} {reference:18} best at {best['site']}: {estimate_text(best)}, "
+            f"n = {best['n']} leaves; above its null at "
             f"{(p['value'] < 0.05).sum()} of {len(p)} sites"
             + _also(p, unit[(unit["span"] == span) & (unit["reference"] == reference)])
         )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from analyses.frame.analysis import Analysis, Result, Takes
 from analyses.frame.parts import tracked
+from analyses.frame.results import one_or_several
 from analyses.inputs.conditions import condition_of, conditions
 from analyses.inputs.encoder import encoder_rows
 from analyses.visual_coherence.coherence import Options, Shown, known_rules
@@ -28,6 +29,7 @@ def check(runs: Sequence[Run], options: Options) -> None:
     known_rules(options.rules)
 
 
+@one_or_several
 def compute(runs: Sequence[Run], options: Options) -> Result:
     """The long table of all runs; see `analyses.visual_coherence.rows.coherence_table`.
 

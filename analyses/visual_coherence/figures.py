@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyses.frame import drawing
+from analyses.frame.tables import estimate_text
 from analyses.inputs.intervals import limits_text
 from analyses.visual_coherence.coherence import RULES
 from analyses.visual_coherence.rows import ALL
@@ -105,7 +105,6 @@ def _scatter(axis: Axes, rows: pd.DataFrame, rule: str, name: str) -> None:
     found = rows[(rows["rule"] == rule) & (rows["target"] == "auroc")].set_index("measure")
     said = []
     for kind, symbol in (("pearson", "r"), ("spearman", "ρ"), ("slope", "slope")):
-        value, lower, upper = found.loc[kind, ["value", "lower", "upper"]].to_numpy(float)
-        if np.isfinite(value):
-            said.append(f"{symbol} = {value:.2f} [{lower:.2f}, {upper:.2f}]".replace("-", "−"))
+        if found["value"].notna()[kind]:
+            said.append(f"{symbol} = {estimate_text(found.loc[kind])}".replace("-", "−"))
     axis.set_title("\n".join([drawing.readable(name, " "), *said]), fontsize="small")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.frame.parts import tracked
+from analyses.frame.tables import estimate_text
 from analyses.inputs.conditions import Condition
 from analyses.inputs.measures import Frame, measured
 from analyses.visual_coherence.coherence import DEFAULT, Coherence, Options, Shown, coherence, over_seeds
@@ -129,4 +130,5 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def _text(row: Any) -> str:
-    return f"{row.value:+.3f} [{row.lower:+.3f}, {row.upper:+.3f}]  n = {row.n}"
+    """A number with its interval, and how many hypernyms or pictures it rests on."""
+    return f"{estimate_text(row._asdict(), '+.3f')}  n = {row.n}"

@@ -35,7 +35,7 @@ def stores_cka(
         )
     other_span = span if other_span is None else other_span
     for store, name in ((left, span), (right, other_span)):
-        if store.pooling.get(name) == "all":
+        if store.pooling[store.span_named(name)] == "all":
             raise ValueError(
                 f"span {name!r} of {store.path} is stored per token; give a pooled one, or pool it"
             )

@@ -6,6 +6,7 @@ and summarise: `mean_estimate(statistic, draw_weights(len(statistic.clusters)))`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,26 @@ from probing.stats.clusters import ClusterStatistic
 from probing.stats.undefined import nan_mean
 
 DRAWS = 1_000
+
+
+def bounds_text(lower: float, upper: float, form: str = ".3f") -> str:
+    """An interval in brackets, or that there is none, where a limit is undefined.
+
+    >>> bounds_text(float("-inf"), 0.933), bounds_text(float("nan"), float("nan"))
+    ('[−∞, 0.933]', '(no interval)')
+    """
+    if math.isnan(lower) or math.isnan(upper):
+        return "(no interval)"
+    return f"[{lower:{form}}, {upper:{form}}]".replace("-inf", "−∞").replace("+inf", "∞").replace("inf", "∞")
+
+
+def estimate_text(value: float, lower: float, upper: float, form: str = ".3f") -> str:
+    """A number with its interval, each as far as it is defined.
+
+    >>> estimate_text(0.39, float("nan"), float("nan"), "+.2f"), estimate_text(float("nan"), 0.1, 0.2)
+    ('+0.39 (no interval)', 'undefined')
+    """
+    return "undefined" if math.isnan(value) else f"{value:{form}} {bounds_text(lower, upper, form)}"
 
 
 @dataclass(frozen=True)
@@ -41,13 +62,11 @@ class Estimate:
         return replace(self, lower=lower, upper=upper)
 
     def __str__(self):
-        return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}] (n = {self.n})"
+        return f"{estimate_text(self.value, self.lower, self.upper)} (n = {self.n})"
 
     def _repr_html_(self) -> str:
-        value, limits, n = f"{self.value:.3f}", f"[{self.lower:.3f}, {self.upper:.3f}]", f"(n = {self.n})"
-        return (
-            f"<strong>undefined</strong> {n}" if value == "nan" else f"<strong>{value}</strong> {limits} {n}"
-        )
+        value, _, limits = estimate_text(self.value, self.lower, self.upper).partition(" ")
+        return " ".join(filter(None, (f"<strong>{value}</strong>", limits, f"(n = {self.n})")))
 
 
 def draw_weights(

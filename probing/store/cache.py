@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -64,23 +64,53 @@ def locked(path: Path) -> Iterator[None]:
     """Context in which this process, and this thread, is the only one to hold the lock `path.lock`; waits until it is.
 
     A process that waits logs for whom. The operating system frees the lock when its holder dies, so a killed process
-    never blocks the next one.
+    never blocks the next one. Where the block is left by an exception, its own lock and the folders that are empty and
+    were not there before go.
     """
+    folders = (path, *path.parents)
+    absent = [folder for folder in folders if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, holder = (path.with_name(path.name + suffix) for suffix in (".lock", ".holder"))
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        log.warning("waiting for %s, which works on %s", _name_of(holder), path)
-        held.acquire()
+    fresh, held = not lock.exists(), FileLock(lock)
+    _acquire(held, lock, holder, path)
     try:
         remove(holder)
         holder.write_text(_self(), encoding="utf-8")
         yield
+    except BaseException:
+        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            if fresh:
+                lock.unlink()
+        for folder in absent:
+            with suppress(OSError):  # it is not empty, or was never made
+                folder.rmdir()
+        raise
     finally:
         holder.unlink(missing_ok=True)
         held.release()
+
+
+def _acquire(held: FileLock, lock: Path, holder: Path, path: Path) -> None:
+    """Waits for a lock that is still the file of its name: who fails takes it away from those who wait."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting for %s, which works on %s", _name_of(holder), path)
+            held.acquire()
+        if _is_at(held, lock):
+            return
+        held.release()
+
+
+def _is_at(held: FileLock, lock: Path) -> bool:
+    file = held._context.lock_file_fd
+    try:
+        return file is None or os.path.samestat(os.fstat(file), lock.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _self() -> str:

@@ -33,7 +33,7 @@ def to_xarray(
     xr = library()
     chosen = _sites(store, sites)
     names = [span for span, pooling in store.pooling.items() if pooling != "all"] if spans is None else spans
-    names = [names] if isinstance(names, str) else list(names)
+    names = [store.span_named(name) for name in ([names] if isinstance(names, str) else names)]
     per_token = _is_per_token(store, names)
     trailing, sizes = _trailing(store, chosen, names)
     rows, labels = _labels(store, names[0] if per_token else None)
@@ -79,9 +79,6 @@ def _sites(store: ActivationStore, patterns: Sites | None) -> tuple[Site, ...]:
 
 def _is_per_token(store: ActivationStore, spans: Sequence[str]) -> bool:
     """Whether a row is a token; a span of which it is one stands alone."""
-    for span in spans:
-        if span not in store.pooling:
-            raise KeyError(f"{store.path} has no span {span!r}; it has {', '.join(store.spans)}")
     whole = [span for span in spans if store.pooling[span] == "all"]
     if not spans:
         raise ValueError(

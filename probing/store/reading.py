@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from probing.sites import Sites
+from probing.sites import SPAN_OF_SLOT, Sites
 from probing.store import notebook
 from probing.store.headers import MismatchError, read_header, read_index, require_shard_of
 from probing.store.labelled import to_xarray
@@ -102,6 +102,19 @@ class ActivationStore:
         """Names of the spans."""
         return tuple(self.pooling)
 
+    def span_named(self, span: str) -> str:
+        """The name that a span has here: `slot` is what fills the slot of the prompt, a picture or a noun.
+
+        Raises:
+            KeyError: the store has no such span.
+        """
+        fills = [name for name in SPAN_OF_SLOT.values() if name in self.pooling]
+        if span == "slot" and span not in self.pooling and len(fills) == 1:
+            return fills[0]
+        if span not in self.pooling:
+            raise KeyError(f"{self.path} has no span {span!r}; it has {', '.join(self.spans)}")
+        return span
+
     def __len__(self) -> int:
         return len(self.item_ids)
 
@@ -165,14 +178,14 @@ class ActivationStore:
 
         Args:
             site: one of `sites`.
-            span: one of `spans`.
+            span: one of `spans`, or `slot`; see `span_named`.
             rows: which items, as places in `item_ids` in any order or as a mask; all of them by default.
 
         Raises:
             KeyError: the store has no such site or span.
             CorruptShardError: a shard is damaged.
         """
-        self._known(site, span)
+        span = self._known(site, span)
         values = self._values(site, span)
         if rows is None:
             return values
@@ -195,6 +208,7 @@ class ActivationStore:
         wanted = self.sites if sites is None else sites
         for site in wanted:
             self._known(site, span)
+        span = self.span_named(span)
         for file in self.shards:
             arrays = {}
             for site in wanted:
@@ -208,7 +222,7 @@ class ActivationStore:
 
         For a span stored per token these are the rows of `read`; for a pooled one, the tokens that went in.
         """
-        self._known(self.sites[0], span)
+        span = self.span_named(span)
         positions = [read_array(file, f"spans/{span}/position") for file in self.shards]
         return pd.DataFrame(
             {
@@ -257,11 +271,11 @@ class ActivationStore:
         parts = [read_array(file, f"spans/{span}/count") for file in self.shards]
         return np.concatenate([np.array([], dtype=np.int64), *parts])
 
-    def _known(self, site: str, span: str) -> None:
+    def _known(self, site: str, span: str) -> str:
+        """The name that the span has here, after a look whether the site is there."""
         if site not in self.sites:
             raise KeyError(f"{self.path} has no site {site!r}; it has {', '.join(self.sites)}")
-        if span not in self.pooling:
-            raise KeyError(f"{self.path} has no span {span!r}; it has {', '.join(self.spans)}")
+        return self.span_named(span)
 
     def _values(self, site: str, span: str) -> np.ndarray:
         """All stored rows of one data set; attention patterns over fewer keys are filled up with zeros."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from probing.stats import bounds_text
 from probing.store import records
 from taxogen.exchange.picture_token import PictureToken
 from taxogen.models import weights
@@ -209,7 +210,7 @@ def _scores(run: Run) -> str:
     which = "whose evidence was removed from training" if of.removed else "of the taxonomy"
     lines = ["| of test pictures | score | 95 % interval | chance |", "|---|---|---|---|"]
     for name, one in of.estimates.items():
-        numbers = f"{one.value:.3f} | [{one.lower:.3f}, {one.upper:.3f}] | {of.chance[name]:.3f}"
+        numbers = f"{one.value:.3f} | {bounds_text(one.lower, one.upper)} | {of.chance[name]:.3f}"
         lines.append(f"| {_SCORES[name]} | {numbers} |")
     told = (
         f"Intervals are over {len(of.statistics['auroc'].clusters)} leaf concepts, those of the AUROC also over the "

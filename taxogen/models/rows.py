@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from probing.sites import SPAN_OF_SLOT
 from taxogen.questions import prompts
 from taxogen.questions.prompts import Segments
 
@@ -36,7 +37,7 @@ class Row:
     def before_cue(self) -> Row:
         """The same row up to the end of its slot: the part that questions about one subject share."""
         stop = self.spans["cue"][0]
-        slot = {name: self.spans[name] for name in prompts.SPAN_OF_SLOT.values() if name in self.spans}
+        slot = {name: self.spans[name] for name in SPAN_OF_SLOT.values() if name in self.spans}
         return Row(self.item_id, self.ids[:stop], stop, slot, self.picture)
 
 

@@ -214,6 +214,6 @@ def answer_tokens(vlm: Vlm, format: str) -> tuple[int, int]:
     if yes == no:
         raise ValueError(
             f"the tokenizer of {vlm.lm.name} begins {' and '.join(form.answers)} with the same token ({yes}), so that "
-            "they cannot be distinguished by their first token: use data.task=completion with this language model"
+            "they cannot be distinguished by their first token: put completions to this model (data.task=completion)"
         )
     return yes, no

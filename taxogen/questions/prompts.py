@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
+from probing.sites import SPAN_OF_SLOT
 from taxogen.questions.nouns import is_plural, noun_phrase, spoken
 
 Modality = Literal["image", "text"]
-SPAN_OF_SLOT: Mapping[Modality, str] = {"image": "image", "text": "noun"}
-"""The span that fills a prompt's slot in rows of each modality: the picture's tokens, or the leaf's name."""
 
 
 @dataclass(frozen=True)

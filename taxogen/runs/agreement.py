@@ -12,6 +12,7 @@ from typing import Any
 from probing.store import MismatchError, records
 from taxogen.runs import config
 from taxogen.runs.config import Config
+from taxogen.runs.flags import RUNS
 
 _WORLD = ("config_hash", "files", "manifests", "asked", "encoder", "lm", "threads")
 _STEP = re.compile(r"step-(\d{6,})")
@@ -74,10 +75,20 @@ def steps_of(paths: Iterable[Path]) -> tuple[int, ...]:
 
 
 def remedy_for_no_run(path: Path) -> str:
-    """What to do where a path is no run directory: take the one beside it with the nearest name, or make one."""
-    names = [one.parent.name for one in path.absolute().parent.glob("*/config.json")]
-    if near := difflib.get_close_matches(path.name, names, n=1):
-        return f"did you mean {path.with_name(near[0])}?"
+    """What to do where a path is no run directory: take the run with the nearest name, or make one.
+
+    Looked for in the folder of the path, or the nearest one that is there, and where runs lie by default, two deep.
+    """
+    above = next((folder for folder in path.parents if folder.is_dir()), Path())
+    written = [
+        one for folder in (above, RUNS) for deep in ("*", "*/*") for one in folder.glob(f"{deep}/config.json")
+    ]
+    of_name: dict[str, list[Path]] = {}
+    for one in written:
+        of_name.setdefault(one.parent.name, []).append(one.parent)
+    if near := difflib.get_close_matches(path.name, of_name, n=1):
+        alike = [difflib.SequenceMatcher(None, str(run), str(path)).ratio() for run in of_name[near[0]]]
+        return f"did you mean {of_name[near[0]][alike.index(max(alike))]}?"
     return f"`python -m taxogen train --out {path}` makes one"
 
 

@@ -16,7 +16,7 @@ from taxogen.questions.ablation import ablate
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.nouns import refuse_shared_words
 from taxogen.questions.prompts import FORMATS
-from taxogen.runs.config import Config, DataConfig
+from taxogen.runs.config import Config, DataConfig, EvaluateConfig
 from taxogen.runs.run import Run
 from taxogen.world import pictures, shuffle, splits
 from taxogen.world.taxonomy import Taxonomy
@@ -73,8 +73,10 @@ def world(run: Run) -> World:
             evidence leaks.
     """
     config, data = run.config, run.config.data
+    refuse_late(config, config.train.steps)
     collection = pictures.load(data.pictures)
     chosen = shown(config, collection.table, taxonomy_of(data))
+    refuse_choices(config, len(chosen.taxonomy.leaves))
     everything = training_questions(config, chosen)
     manifests = {"train": without_ablated(config, chosen, everything)}
     prompts = items.prompts_of(data.task, data.templates)
@@ -82,6 +84,28 @@ def world(run: Run) -> World:
     _say_idle(prompts, manifests["train"], trained=not config.model.vlm)
     names, left_out = chosen.leaf_map, chosen.left_out
     return World(collection, chosen.table, chosen.taxonomy, manifests, names, len(everything), left_out)
+
+
+def refuse_late(config: Config, steps: int) -> None:
+    """Raise a ValueError where activations are to be captured after a step that training (of `steps`) never comes to.
+
+    With steps of 0 nothing is known yet: they are as many as `train.epochs` are; of a released model none is trained.
+    """
+    late = [name for name in config.capture.at if name.isdigit() and int(name) > steps > 0]
+    if late and not config.model.vlm:
+        raise ValueError(
+            f"capture.at names step {late[0]}, and training ends at step {steps}: name steps up to that, or last"
+        )
+
+
+def refuse_choices(config: Config, leaves: int) -> None:
+    """Raise a ValueError where a leaf is to be named among more names than there are; by default among at most all."""
+    wanted = config.evaluate.leaf_choices
+    if wanted > leaves and wanted != EvaluateConfig().leaf_choices:
+        raise ValueError(
+            f"evaluate.leaf_choices={wanted} was asked for, and {leaves} leaves are shown: name at most {leaves}, or "
+            "leave it out"
+        )
 
 
 def shown(config: Config, table: pd.DataFrame, taxonomy: Taxonomy) -> Shown:

@@ -23,6 +23,7 @@ from taxogen.models.threads import threads
 from taxogen.questions.manifest import Manifest
 from taxogen.questions.prompts import Modality, span_name
 from taxogen.runs.bench import Bench, open_bench
+from taxogen.runs.prepare import refuse_choices, refuse_late
 from taxogen.runs.run import Run
 from taxogen.stages import tracking
 from taxogen.stages.capture_batches import capture_batches
@@ -86,11 +87,8 @@ def _began(run: Run, started: float) -> float:
 
 
 def _captured_at(run: Run, steps: int) -> tuple[int, ...]:
-    """The steps at which a training of `steps` is captured; warns where one that is named never comes."""
-    if late := [name for name in run.config.capture.at if name.isdigit() and int(name) > steps]:
-        log.warning(
-            "capture.at names %s, but training ends at step %d: that is captured", ", ".join(late), steps
-        )
+    """The steps at which a training of `steps` is captured; refuses one that never comes."""
+    refuse_late(run.config, steps)
     return resolve_steps(run.config.capture.at, steps)
 
 
@@ -117,6 +115,7 @@ def trained_and_captured(run: Run) -> bool:
 def evaluate_run(run: Run, bench: Bench | None = None) -> scoring.Scores:
     """Scores the trained model and its baselines, writes `scores.h5` and `baselines.h5`, and returns the scores."""
     run.makers()  # refuses a run without its projector
+    refuse_choices(run.config, len(run.taxonomy.leaves))
     scored = ranks.by_first(lambda: scoring.fits(run))
     if not (scored and ranks.by_first(lambda: run.config_saved and baselines.fits(run))):
         bench = bench or ranks.in_turn(lambda: open_bench(run))

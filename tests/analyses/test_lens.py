@@ -69,6 +69,18 @@ def test_where_nothing_rises_there_is_no_onset_and_no_order():
     beyond = table[(table["words"] == "own − other") & (table["measure"] == "log_prob")]
     assert ((beyond["lower"] < 0) & (beyond["upper"] > 0)).mean() > 0.8
     assert "log10_rank_image" in lens.draw(table)
+    assert "first block detected: leaf none [" in summary(table)
+
+
+def test_a_difference_of_onsets_is_a_number_of_blocks_and_never_said_of_it():
+    for first, words in (
+        ({"leaf": 1, "hypernym": 99}, "hypernym none [5, never]; hypernym − leaf none [4, ∞], n = 40"),
+        (
+            {"leaf": 99, "hypernym": 1},
+            "leaf none [never, never]; hypernym 1 [1, 1]; hypernym − leaf none [−∞, −∞], n",
+        ),
+    ):
+        assert words in summary(lens_table(planted_parts(first), draw_weights(40, 300), 0))
 
 
 def test_own_words_beyond_others_that_are_not_null_by_their_numbers():

@@ -163,6 +163,15 @@ def test_names_are_asked_as_an_evaluation_asks_them(tmp_path, toy_lm):
         ask(lm, found.leaves, "completion", ("is_there",))
 
 
+def test_a_tokenizer_without_yes_and_no_is_told_the_read_out_that_it_allows(tmp_path, toy_lm, capsys):
+    options = ["--lm", str(toy_lm), "--leaves", str(toy_list(tmp_path)), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        analysis.main(options)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("python -m")]
+    assert "begins Yes and No with the same token" in line
+    assert line.endswith("cannot be distinguished by their first token: give --readout completion")
+
+
 def test_the_command_asks_both_ways_and_writes_what_it_says(tmp_path, toy_lm, capsys):
     out = tmp_path / "out"
     options = ["--lm", str(toy_lm), "--leaves", str(toy_list(tmp_path)), "--out", str(out), "--draws", "40"]

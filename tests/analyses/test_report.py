@@ -42,8 +42,10 @@ def runs(made):
 
 
 def text(row, places=2):
-    limits = (f"{row[limit]:.2f}" if pd.notna(row[limit]) else "–" for limit in ("lower", "upper"))
-    return f"{row['value']:.{places}f} [{', '.join(limits)}]" if pd.notna(row["value"]) else "–"
+    if pd.isna(row["value"]):
+        return "–"
+    limits = f"[{row['lower']:.2f}, {row['upper']:.2f}]" if pd.notna(row["lower"]) else "(no interval)"
+    return f"{row['value']:.{places}f} {limits}"
 
 
 def test_the_scores_of_the_page_are_those_of_the_table(made, page):

@@ -59,3 +59,17 @@ def test_a_look_that_fails_is_told_and_the_next_is_taken(error, monkeypatch, cap
         f"lens: no quick look: {error}",
         f"visual_coherence: no quick look: {error}",
     ]
+
+
+def test_a_question_that_the_report_answers_and_that_lacks_what_it_reads_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(
+        looks, "questions_about_runs", lambda: [replace(registry.load("emergence"), check=flat_refused)]
+    )
+    for name in ("distinguished", "designs", "grouped_by_condition"):
+        monkeypatch.setattr(looks, name, lambda runs: runs)
+    monkeypatch.setattr(looks, "_answered", lambda *_: False)
+    monkeypatch.setattr("analyses.frame.analysis.Analysis.ask", lambda *_: pytest.fail("it was asked"))
+    looks.look(runs("A", "B"))
+    assert not capsys.readouterr().err
+    looks.look(runs("A", "flat"))
+    assert capsys.readouterr().err == "emergence: no quick look: flat has no grid\n"

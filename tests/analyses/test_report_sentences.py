@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from analyses.emergence.sentences import blocks
 from analyses.frame import registry
@@ -155,6 +157,27 @@ def test_the_drawing_has_the_words_of_the_test_question_and_what_learns():
     assert drawn.projector.state == "from elsewhere"
     both = diagrams([design(), design("model.lm=other", name="other")], "crow", "bird", "")
     assert [one.lm.name for one in both] == ["smollm2-135m", "other"]
+
+
+def test_the_box_of_the_language_model_is_as_wide_as_what_is_said_in_it():
+    members = [
+        design(),
+        design("model.init=random", name="random"),
+        design("model.lm=" + "long" * 20, name="long"),
+    ]
+    for drawn in diagrams(members, "crow", "bird", ""):
+        named = text_width(drawn.lm.title, "bold") + text_width(f" {drawn.lm.name}", "normal")
+        for width in (named, text_width(drawn.lm.state, "normal")):
+            assert drawn.lm_left + width < drawn.right < drawn.width
+
+
+def text_width(text, weight):
+    """The width of a text in the drawing's font at the largest size in it."""
+    return (
+        TextPath((0, 0), text, size=14, prop=FontProperties(family="DejaVu Sans", weight=weight))
+        .get_extents()
+        .x1
+    )
 
 
 def test_where_pictures_stand_averages_to_the_auroc():

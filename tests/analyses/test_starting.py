@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from analyses import starting
+from analyses.frame import console
 from taxogen.__main__ import add_commands
 from taxogen.__main__ import command as taxogen
-from taxogen.runs.flags import Help
+from taxogen.__main__ import parser as taxogen_parser
+from taxogen.runs.config import Config
+from taxogen.runs.config.reference import to_toml
+from taxogen.runs.flags import Help, Notes, Parser, note
 
 COMMANDS = sorted(path.parent.name for path in Path(starting.__file__).parent.glob("*/__main__.py"))
 HELP_OF_EACH = """
@@ -67,7 +72,7 @@ def test_only_commands_of_ours_are_prepared(argv, original, ours, monkeypatch):
 
 
 def parsers():
-    commands = argparse.ArgumentParser().add_subparsers()
+    commands = Parser().add_subparsers()
     add_commands(commands)
     of_analyses = {name: import_module(f"analyses.{name}") for name in COMMANDS}
     return commands.choices | {
@@ -125,3 +130,47 @@ def test_another_exception_keeps_its_traceback():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "Traceback" in done.stderr
     assert "RuntimeError: a fault" in done.stderr
+
+
+def test_no_help_is_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    texts = {name: parser.format_help() for name, parser in parsers().items()}
+    texts |= {
+        "taxoprobe": console.listing(),
+        "analyse": console.question_listing("taxoprobe analyse QUESTION"),
+    }
+    texts["config"] += to_toml(Config())
+    wide = {(name, line) for name, text in texts.items() for line in text.splitlines() if len(line) > 80}
+    assert not wide
+    assert "  erasure           How do answers change" in texts["analyse"]
+
+
+def test_a_mistyped_flag_is_one_line_with_the_nearest(capsys):
+    for name, parser in parsers().items():
+        flag = max((one for action in parser._actions for one in action.option_strings), key=len)
+        for given in ([flag + "s", "3"], [f"{flag}s=3"]):
+            with pytest.raises(SystemExit) as end:
+                parser.parse_args(given)
+            (line,) = capsys.readouterr().err.splitlines()
+            assert end.value.code == 2
+            assert f": {flag}s is not known; did you mean {flag}? `{parser.prog} --help` lists all" in line, (
+                name
+            )
+    with pytest.raises(SystemExit):
+        taxogen_parser().parse_args(["train", "--preset", "studdy"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "argument --preset: 'studdy' is not known; did you mean study? known: default, study" in line
+
+
+def test_a_note_fits_the_terminal_and_is_one_line_elsewhere(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = "count: " + "a word " * 40
+    note(text)
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    note(text)
+    said = capsys.readouterr().err
+    record = logging.LogRecord("taxogen", logging.WARNING, "", 0, "%s", (text,), None)
+    assert max(map(len, said.splitlines())) <= 80
+    assert said.split() == text.split()
+    assert Notes("%(message)s").format(record) == said.rstrip("\n")

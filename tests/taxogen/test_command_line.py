@@ -140,9 +140,47 @@ def test_a_run_that_is_not_there_is_not_made_by_asking_for_its_scores(tmp_path, 
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_step_to_capture_that_never_comes_is_said(tmp_path, settings, caplog):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train.steps=2", "capture.at=900"],
+            "capture.at names step 900, and training ends at step 2: name steps up",
+        ),
+        (
+            ["train.steps=0", "train.epochs=1", "capture.at=last,900"],
+            "capture.at names step 900, and training ends",
+        ),
+        (
+            ["evaluate.leaf_choices=50"],
+            "evaluate.leaf_choices=50 was asked for, and 11 leaves are shown: name at most",
+        ),
+    ],
+)
+def test_steps_that_never_come_and_choices_that_are_not_there_are_refused(
+    tmp_path, settings, caplog, monkeypatch, words, message
+):
+    monkeypatch.setattr(pipeline, "train", lambda *_: pytest.fail("it was trained"))
+    given = [word for one in words for word in ("--set", one)]
+    for command in ("train",) if "train.steps=0" in words else ("prepare", "train"):
+        caplog.clear()
+        assert main([command, "--run", str(tmp_path / "run"), *settings, *given]) == 2
+        (line,) = [line for line in caplog.text.splitlines() if message in line]
+        assert line.count(message) == 1
+
+
+def test_a_refused_start_leaves_nothing(tmp_path, settings, caplog):
+    for wrong in ("model.encoder=nowhere/none", "capture.sites=blocks.9.hook_resid_post"):
+        assert main(["prepare", "--run", str(tmp_path / "runs" / "run"), *settings, "--set", wrong]) == 2
+        assert not list(tmp_path.iterdir()), wrong
+
+
+def test_choices_of_a_trained_run_are_refused_before_they_are_kept(tmp_path, settings, caplog):
     run = tmp_path / "run"
-    late = ["--set", "train.steps=2", "--capture-at", "900"]
-    assert main(["train", "--run", str(run), *settings, *late]) == 0
-    assert "capture.at names 900, but training ends at step 2" in caplog.text
-    assert Run.open(run).steps == (2,)
+    assert (
+        main(["train", "--run", str(run), *settings, "--set", "train.steps=2", "--set", "capture.at=last"])
+        == 0
+    )
+    assert main(["evaluate", "--run", str(run), "--set", "evaluate.leaf_choices=50"]) == 2
+    assert "leave it out" in caplog.text
+    assert Run.open(run).config.evaluate.leaf_choices == 4

@@ -14,9 +14,9 @@ from typing import Any
 
 from taxogen.runs.config import Config, catalogue
 from taxogen.runs.config.groups import GROUPS
+from taxogen.runs.flags import columns
 from taxogen.runs.setting import Setting
 
-_WIDTH = 100
 _HEAD = """# Settings
 
 Written by `python -m taxogen.runs.config.reference`; `taxoprobe config` prints the same as TOML, with the values of a
@@ -30,7 +30,7 @@ def to_toml(config: Config) -> str:
 
     def lines(key: str, one: Setting) -> Iterator[str]:
         yield from textwrap.wrap(
-            one.explained, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+            one.explained, columns(), initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
         )
         yield f"{key.rpartition('.')[2]} = {_toml(attrgetter(key)(config))}"
 

@@ -17,7 +17,13 @@ LISTINGS = {
 }
 
 
-def test_every_command_is_in_one_group_of_the_listing(capsys):
+@pytest.fixture
+def wide(monkeypatch):
+    """A terminal in which no line goes on in another."""
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+def test_every_command_is_in_one_group_of_the_listing(capsys, wide):
     assert console.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     runnable = {path.parent.name for path in PACKAGES.glob("*/__main__.py")} - set(registry.questions())
@@ -30,7 +36,7 @@ def test_every_command_is_in_one_group_of_the_listing(capsys):
         assert all(len(line.split()) > 3 for line in lines[at + 1 : at + 1 + len(names)]), title
 
 
-def test_every_question_is_one_line_of_the_list(capsys):
+def test_every_question_is_one_line_of_the_list(capsys, wide):
     assert console.main(["analyse"]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
     told = dict(line.strip().split(maxsplit=1) for line in lines)

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from analyses.frame.analysis import Analysis, Extras, Result
-from analyses.frame.results import EARLIER, QUICK
+from analyses.frame.results import EARLIER, QUICK, one_or_several
 from probing.store import records
+from taxogen.runs.run import Run
 from tests.analyses.frame.planted_runs import COUNT, FILES, Options, fill, planted_run
 
 
@@ -121,3 +122,25 @@ def test_figures_of_a_quick_look_are_marked_whoever_draws_them():
         *asked(["slot"]).figures(table).values(), *asked(["slot"]).figures(table.assign(quick=True)).values()
     )]  # fmt: skip
     assert marks == [[], ["quick look"]]
+
+
+def test_by_hand_one_run_is_taken_for_a_list_of_it_and_no_options_for_the_defaults(run):
+    @one_or_several
+    def compute(runs: list[Run], options: Options) -> Result:
+        """Says what it was given."""
+        return Result(pd.DataFrame({"run": [one.name for one in runs], "draws": options.draws}))
+
+    for given in (run, [run]):
+        assert compute(given).table.to_dict("records") == [{"run": run.name, "draws": Options().draws}]
+    assert list(compute([run, run], Options(draws=7)).table["draws"]) == [7, 7]
+    assert compute.__doc__ == "Says what it was given."
+
+
+def test_a_refused_question_leaves_no_folder_and_no_lock(run):
+    def refuse(runs, options):
+        raise ValueError("no such site")
+
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(ValueError, match="no such site"):
+        replace(COUNT, name="none", compute=refuse).ask([run], Options())
+    assert sorted(run.path.rglob("*")) == before

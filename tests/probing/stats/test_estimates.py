@@ -12,6 +12,7 @@ from probing.stats import (
     contrast,
     draw_weights,
     estimate,
+    estimate_text,
     interval,
     lower_band,
     mean_estimate,
@@ -20,6 +21,15 @@ from probing.stats import (
     q_values,
 )
 from tests.probing.stats.scored_rows import scored
+
+
+def test_numbers_in_words_say_what_is_not_defined():
+    nan, inf = float("nan"), float("inf")
+    assert str(Estimate(0.39, nan, nan, n=3)) == "0.390 (no interval) (n = 3)"
+    assert str(Estimate(nan, nan, nan, n=3)) == "undefined (n = 3)"
+    assert Estimate(nan, 0.1, 0.2, n=3)._repr_html_() == "<strong>undefined</strong> (n = 3)"
+    assert estimate_text(2, -inf, inf, "+.1f") == "+2.0 [−∞, ∞]"
+    assert estimate_text(-0.5, -0.7, inf, ".2f") == "-0.50 [-0.70, ∞]"
 
 
 def test_bootstrap_of_a_mean_has_the_closed_form_standard_error():

@@ -3,6 +3,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_failed_make_leaves_nothing_and_can_be_repeated(cache_folder):
 
     with pytest.raises(KeyboardInterrupt):
         cache.build_once("entry", fail)
-    assert [path.name for path in cache_folder.iterdir()] == ["entry.lock"]
+    assert not cache_folder.exists() or not list(cache_folder.iterdir())
     assert cache.build_once("entry", lambda part: part.mkdir()).is_dir()
 
 
@@ -145,3 +146,55 @@ def test_a_full_disk_is_refused_before_anything_is_made(cache_folder):
     ):
         cache.build_once("entry", lambda part: pytest.fail("made"), bytes_needed=10**18)
     assert not (cache_folder / "entry").exists()
+
+
+def test_a_refused_block_takes_its_lock_and_its_empty_folders_away_and_no_more(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError, match="refused"), cache.locked(tmp_path / "there" / "run" / "a" / "table"):
+        raise ValueError("refused")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    with cache.locked(tmp_path / "there" / "run" / "a" / "table"):
+        pass
+    with pytest.raises(ValueError, match="refused"), cache.locked(tmp_path / "there" / "run" / "a" / "table"):
+        raise ValueError("refused")
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["table.lock"]
+
+
+def test_what_a_failed_block_wrote_stays(tmp_path):
+    with suppress(KeyError), cache.locked(tmp_path / "b" / "table"):
+        (tmp_path / "b" / "part").write_text("kept")
+        raise KeyError
+    assert (tmp_path / "b" / "part").read_text() == "kept"
+
+
+def test_who_waits_for_a_lock_that_goes_is_alone_all_the_same(tmp_path):
+    """The first fails and takes its lock away while the second waits; a third that comes then finds the second."""
+    entered, fail, inside, most = threading.Event(), threading.Event(), [], []
+
+    def first():
+        with suppress(ValueError), cache.locked(tmp_path / "x"):
+            entered.set()
+            fail.wait(20)
+            raise ValueError
+
+    def other():
+        with cache.locked(tmp_path / "x"):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.pop()
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    entered.wait(20)
+    threads += [threading.Thread(target=other) for _ in range(4)]
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.1)
+    fail.set()
+    threads += [threading.Thread(target=other) for _ in range(4)]
+    for thread in threads[5:]:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert most == [1] * 8

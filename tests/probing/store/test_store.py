@@ -149,6 +149,19 @@ def test_many_processes_read_the_same(tmp_path):
         assert pool.map(_sum, [tmp_path] * 6) == [float(values[SITES[0], "last"].sum())] * 6
 
 
+def test_slot_is_the_picture_or_the_noun_that_fills_it(tmp_path):
+    write(tmp_path)
+    store = ActivationStore.open(tmp_path)
+    np.testing.assert_array_equal(store.read(SITES[0], "slot"), store.read(SITES[0], "image"))
+    assert store.read(SITES[0], "slot", rows=[1]).shape == store.read(SITES[0], "image", rows=[1]).shape
+    assert store.tokens("slot").equals(store.tokens("image"))
+    for slot, image in zip(store.batches("slot"), store.batches("image"), strict=True):
+        np.testing.assert_array_equal(slot[SITES[0]], image[SITES[0]])
+    store.pooling["noun"] = "mean"
+    with pytest.raises(KeyError, match="no span 'slot'; it has image, last, noun"):
+        store.span_named("slot")
+
+
 def test_unknown_names_list_the_known(tmp_path):
     write(tmp_path)
     store = ActivationStore.open(tmp_path)

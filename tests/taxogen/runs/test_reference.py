@@ -31,7 +31,8 @@ def test_each_setting_has_a_meaning_and_no_line_is_of_none():
     assert all(len(one.about.split()) > 2 for one in config.catalogue().values())
 
 
-def test_the_printed_config_explains_each_value_above_it(capsys):
+def test_the_printed_config_explains_each_value_above_it(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
     assert main(["config", "--set", "train.steps=31", "--set", "capture.at=0,last"]) == 0
     text = capsys.readouterr().out
     assert all(len(line) <= 110 for line in text.splitlines() if line.startswith("#"))

@@ -1,5 +1,7 @@
 """Run: what is said where a path is no run, or a run stands where runs are taken."""
 
+from pathlib import Path
+
 import pytest
 
 from taxogen.runs.config import Config
@@ -32,7 +34,26 @@ def test_a_mistyped_run_is_answered_by_the_nearest(runs, typed, meant, monkeypat
         assert "train" not in str(refused.value).replace("pretrain", "")
 
 
-@pytest.mark.parametrize("typed", ["xyzzy", "elsewhere/demo-pretrained"])
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        ("demo-pretrained", "artifacts/runs/demo-pretrained"),
+        ("demo-pretraind", "artifacts/runs/demo-pretrained"),
+        ("artifacts/run/demo-pretrained", "artifacts/runs/demo-pretrained"),
+        ("artifacts/runs/sweeep/demo-across", "artifacts/runs/sweep/demo-across"),
+        ("artifacts/rums/demo-across", "artifacts/runs/demo-across"),
+        ("elsewhere/runs/demo-pretrained", "artifacts/runs/demo-pretrained"),
+    ],
+)
+def test_a_mistyped_folder_is_answered_by_the_run_of_that_name(tmp_path, typed, meant, monkeypatch):
+    for folder in ("demo-pretrained", "demo-across", "sweep/demo-across", "sweep/demo-within"):
+        Run(tmp_path / "artifacts/runs" / folder, Config(name=Path(folder).name)).save_config()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"did you mean {meant}[?]$"):
+        Run.open(typed)
+
+
+@pytest.mark.parametrize("typed", ["xyzzy", "elsewhere/xyzzy", "."])
 def test_where_no_run_is_near_the_command_that_makes_one_is_named(runs, typed):
     with pytest.raises(FileNotFoundError, match=r"`python -m taxogen train --out .*` makes one"):
         Run.open(runs / typed)
