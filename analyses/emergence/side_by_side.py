@@ -225,18 +225,19 @@ def _legend(others: Iterable[str]) -> list[Line2D | Patch]:
 
 def _footnote(rows: pd.DataFrame) -> str:
     curves = rows[rows["measure"] == CURVE]
-    fewest, most, seeds = int(curves["n"].min()), int(curves["n"].max()), int(curves["seeds"].max())
+    fewest, most = int(curves["n"].min()), int(curves["n"].max())
+    least, seeds = int(curves["seeds"].min()), int(curves["seeds"].max())
     counts = (
         f"n = {fewest} to {most} leaf concepts or pairs of them"
         if fewest < most
         else f"n = {most} leaf concepts"
     )
-    counts += f", {seeds} seeds" if seeds > 1 else f"; {ONE_SEED}"
+    counts += f", {f'{least} to ' if least < seeds else ''}{seeds} seeds" if seeds > 1 else f"; {ONE_SEED}"
     text = (
         f"{counts}. Intervals: 95 %. Shade: each kind from its null (white) to its maximum. "
         "Onset: first block from which the corrected lower limit stays above the null; of causes the beginning of the "
         "stretch that holds the largest effect. Half-rise: half of the maximum is kept. Grey, under each kind: onsets "
-        "of controls, open at the right edge where there is none."
+        "of controls, open at the right edge where there is none, missing where a control was not asked."
     )
     every, shown = rows.loc[rows["measure"] == MISSING, "kind"].astype(str), tuple(kinds_of(rows))
     missing = [kind for kind in dict.fromkeys(every) if not any(one.startswith(kind) for one in shown)]

@@ -343,7 +343,10 @@ def test_the_figure_has_a_row_for_each_kind_a_panel_for_each_place_and_its_contr
     assert sorted(round(line.get_ydata()[0] - 0.32) for line in grey) == [0, 2]
     assert {line.get_xdata()[0] for line in grey} == {DEPTH - 1 + 1.2}
     footnote = figure.texts[-1].get_text().replace("\n", " ")
-    assert "2 seeds" in footnote
+    assert ", 2 seeds." in footnote
+    one = (table["kind"] == "cohesion") & (table["condition"] == "pretrained")
+    fewer = emergence.draw(table.assign(seeds=table["seeds"].mask(one, 1)))["pretrained"]
+    assert ", 1 to 2 seeds." in fewer.texts[-1].get_text().replace("\n", " ")
     assert "Not asked: " in footnote
 
 
