@@ -18,8 +18,11 @@ DRAWN = (
     "interchange-pooled",
     "knockout-pooled",
     "mediation",
+    "mediation-init",
     "mediation-longer",
+    "mediation-truth",
     "patching-pooled",
+    "text-alignment",
 )
 LOOKS = [*itertools.product(drawing.STYLES, ("", *drawing.WIDTHS))]
 QUICK = [("mediation", "paper", "one"), ("patching-pooled", "talk", "one")]

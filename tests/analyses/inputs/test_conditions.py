@@ -47,6 +47,7 @@ def test_a_shuffle_is_named_with_its_dose():
 
 def test_shuffles_are_contrasted_with_what_keeps_less():
     assert {f"{first.name} − {second.name}" for first, second in contrasted(conditions())} == {
+        "pretrained − category",
         "within − category",
         "within − across",
         "within − across-plain",

@@ -82,7 +82,7 @@ def test_counts_are_those_of_the_prepared_run(settings, tmp_path, more):
 )
 def test_flops_and_kept_bytes_are_those_of_a_step(settings, tmp_path, more):
     """Torch counts the products of a step, and what autograd keeps for the way back."""
-    bench = the_bench(settings, tmp_path, "train.steps=1", *more)
+    bench = the_bench(settings, tmp_path, "train.steps=1", "capture.at=last", *more)
     planned = plan.plan(bench.run.config, cards.card("h100"))
     vlm, train = bench.vlm, bench.run.config.train
     rows = bench.rows(bench.world.manifests["train"])
