@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from taxogen.models import encoders
+from taxogen.models.features import bins
 from taxogen.runs import config, prepare
 from taxogen.runs.bench import require_named
 from taxogen.runs.config import Config
@@ -147,6 +149,7 @@ def require_preparable(runs: Mapping[str, Run], here: bool = True) -> None:
     """
     asked: set[object] = set()
     table = functools.cache(lambda name: pictures.load(name).table)
+    grid = functools.cache(lambda name: encoders.load(name).grid)
     for name, run in runs.items():
         config = run.config
         if run.closed or run.older or (key := (config.model, config.data, config.seed)) in asked:
@@ -156,6 +159,8 @@ def require_preparable(runs: Mapping[str, Run], here: bool = True) -> None:
             if here and config.model not in asked:
                 asked.add(config.model)
                 require_named(config.model, declared=True)
+                if not config.model.vlm:
+                    bins(grid(config.model.encoder), config.model.encoder_tokens)
             chosen = prepare.shown(config, table(config.data.pictures), prepare.taxonomy_of(config.data))
             prepare.without_ablated(config, chosen, prepare.training_questions(config, chosen))
         except (OSError, ModuleNotFoundError) as error:

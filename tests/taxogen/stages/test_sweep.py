@@ -64,6 +64,11 @@ NEVER = {
     ),
     "data.held_out=no-such data.ablation=systematic": (2, "run f_seed-1: data.held_out names unknown"),
     "model.projector=spline": (2, "run f_seed-1: model.projector 'spline'"),
+    "model.encoder_tokens=7": (2, "run f_seed-1: "),
+    "model.encoder=./nowhere": (
+        0,
+        "this machine lacks something: run f_seed-1: The image encoder './nowhere'",
+    ),
     "model.lm=nowhere.gguf": (
         0,
         "this machine lacks something: run f_seed-1: The language model 'nowhere.gguf'",
