@@ -16,6 +16,7 @@ from analyses.inputs.probe_curves import Draws
 from analyses.study.collecting import TRANSFER
 from analyses.study.tables import Tables
 from probing.probes.evaluate import Series
+from probing.stats import estimate_text
 from probing.stats.hierarchical import table_interval
 from probing.stats.limits import half_width
 
@@ -109,7 +110,7 @@ def lines(rows: pd.DataFrame) -> list[str]:
             if name in of
         ]
         if size := of.get("size"):
-            blocks += [f"size {size['value']:.3f} [{size['lower']:.3f}, {size['upper']:.3f}]"]
+            blocks += [f"size {estimate_text(size['value'], size['lower'], size['upper'])}"]
             blocks += [f"sd between seeds {size['spread']:.3f}"] if size["spread"] == size["spread"] else []
         found.append(f"    {condition}: {'; '.join(blocks)}")
     return (

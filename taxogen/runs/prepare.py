@@ -75,15 +75,25 @@ def world(run: Run) -> World:
     config, data = run.config, run.config.data
     refuse_late(config, config.train.steps)
     collection = pictures.load(data.pictures)
-    chosen = shown(config, collection.table, taxonomy_of(data))
-    refuse_choices(config, len(chosen.taxonomy.leaves))
-    everything = training_questions(config, chosen)
-    manifests = {"train": without_ablated(config, chosen, everything)}
+    chosen, everything, train = trained_on(config, collection.table)
+    manifests = {"train": train}
     prompts = items.prompts_of(data.task, data.templates)
     manifests |= _asked(run, chosen.table, chosen.taxonomy, prompts["hypernym"][:1])
     _say_idle(prompts, manifests["train"], trained=not config.model.vlm)
     names, left_out = chosen.leaf_map, chosen.left_out
     return World(collection, chosen.table, chosen.taxonomy, manifests, names, len(everything), left_out)
+
+
+def trained_on(config: Config, table: pd.DataFrame) -> tuple[Shown, Manifest, Manifest]:
+    """What a config shows of a collection's table, its training questions, and those that the ablation leaves.
+
+    Raises:
+        KeyError, ValueError: as `world`.
+    """
+    chosen = shown(config, table, taxonomy_of(config.data))
+    refuse_choices(config, len(chosen.taxonomy.leaves))
+    everything = training_questions(config, chosen)
+    return chosen, everything, without_ablated(config, chosen, everything)
 
 
 def refuse_late(config: Config, steps: int) -> None:

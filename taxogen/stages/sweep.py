@@ -152,17 +152,19 @@ def require_preparable(runs: Mapping[str, Run], here: bool = True) -> None:
     grid = functools.cache(lambda name: encoders.load(name).grid)
     for name, run in runs.items():
         config = run.config
-        if run.closed or run.older or (key := (config.model, config.data, config.seed)) in asked:
+        if run.closed or run.older:
             continue
-        asked.add(key)
+        world = config.data, config.seed, config.evaluate.leaf_choices
         try:
+            prepare.refuse_late(config, config.train.steps)
             if here and config.model not in asked:
                 asked.add(config.model)
                 require_named(config.model, declared=True)
                 if not config.model.vlm:
                     bins(grid(config.model.encoder), config.model.encoder_tokens)
-            chosen = prepare.shown(config, table(config.data.pictures), prepare.taxonomy_of(config.data))
-            prepare.without_ablated(config, chosen, prepare.training_questions(config, chosen))
+            if world not in asked:
+                asked.add(world)
+                prepare.trained_on(config, table(config.data.pictures))
         except (OSError, ModuleNotFoundError) as error:
             if here:
                 raise OSError(f"run {name}: {error}") from error

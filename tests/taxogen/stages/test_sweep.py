@@ -64,6 +64,8 @@ NEVER = {
     ),
     "data.held_out=no-such data.ablation=systematic": (2, "run f_seed-1: data.held_out names unknown"),
     "model.projector=spline": (2, "run f_seed-1: model.projector 'spline'"),
+    "capture.at=0,900": (2, "run f_seed-1: capture.at names step 900"),
+    "evaluate.leaf_choices=50": (2, "run f_seed-1: evaluate.leaf_choices=50"),
     "model.encoder_tokens=7": (2, "run f_seed-1: "),
     "model.encoder=./nowhere": (
         0,
